@@ -1,0 +1,323 @@
+"""The words of an agent: its waking and sleeping, its turns, its calls of models and tools. In its session's stream."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+from .content import Failure, File, Image, OutputPart, Text, Usage
+from .message import Command, Effect, Event
+from .model import ModelAnswer, ModelParams
+from .session import Definition, Waking
+from .tool import CallCheck, EffectClass
+
+ToolOutput = str | tuple[Text | Image | File, ...]
+
+# -- asked of an agent --
+
+
+class WakeAgent(Command, frozen=True, kw_only=True):
+    """Run the image: wake an agent. One awake already: only a changed definition is taken over."""
+
+    type: ClassVar[str] = "wake_agent"
+    waking: Waking
+
+
+class StopAgent(Command, frozen=True, kw_only=True):
+    """Put the agent to sleep for good; the conversation stays. A running turn is interrupted first."""
+
+    type: ClassVar[str] = "stop_agent"
+    reason: str = "stopped"
+
+
+class Interrupt(Command, frozen=True, kw_only=True):
+    """Stop the running turn; what was said so far is kept. Nothing runs: nothing happens."""
+
+    type: ClassVar[str] = "interrupt"
+    reason: str = "user_interrupt"
+
+
+class AnswerModel(Command, frozen=True, kw_only=True):
+    """The model answered. checks: one for each tool call of the answer, in order. at_ms: how long the call took."""
+
+    type: ClassVar[str] = "answer_model"
+    call: str
+    answer: ModelAnswer
+    checks: tuple[CallCheck, ...] = ()
+    duration_ms: int = 0
+
+
+class FailModel(Command, frozen=True, kw_only=True):
+    """The model gave no complete answer. retry_in_ms: when to try again, None to give up."""
+
+    type: ClassVar[str] = "fail_model"
+    call: str
+    failure: Failure
+    partial: tuple[OutputPart, ...] = ()
+    usage: Usage | None = None
+    retry_in_ms: int | None = None
+    duration_ms: int = 0
+
+
+class SettleTool(Command, frozen=True, kw_only=True):
+    """A tool ended. outcome: `ok`, `error`, or `unknown` where nobody can say whether it took effect."""
+
+    type: ClassVar[str] = "settle_tool"
+    tool: str
+    outcome: str
+    output: ToolOutput
+    error_type: str | None = None
+    duration_ms: int = 0
+    dropped_bytes: int = 0
+
+
+class RecoverEffect(Command, frozen=True, kw_only=True):
+    """An effect was begun by an owner that is gone. What to do follows from its class."""
+
+    type: ClassVar[str] = "recover_effect"
+    effect: str
+
+
+class ProveTool(Command, frozen=True, kw_only=True):
+    """What the world says of a call in doubt. happened: None when it cannot say."""
+
+    type: ClassVar[str] = "prove_tool"
+    tool: str
+    happened: bool | None
+    output: ToolOutput = ""
+
+
+class ResolveTool(Command, frozen=True, kw_only=True):
+    """What a person says of a call in doubt: `ok` or `error` with the output to tell the model, or `retry`."""
+
+    type: ClassVar[str] = "resolve_tool"
+    tool: str
+    outcome: str
+    output: str = ""
+
+
+# -- true of an agent. These names and fields are the storage format: add, never change --
+
+
+class AgentRegistered(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "agent_registered"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    container_id: str
+    agent_id: str
+    image_id: str
+    registered_at: int
+
+
+class AgentConfigured(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "agent_configured"
+    category: ClassVar[str] = "lifecycle"
+    definition: Definition
+
+
+class AgentUnregistered(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "agent_unregistered"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    container_id: str
+    agent_id: str
+    reason: str
+
+
+class TurnStarted(Event, frozen=True, kw_only=True):
+    """turn: counts from 1 in the session."""
+
+    type: ClassVar[str] = "turn_started"
+    category: ClassVar[str] = "turn"
+    turn: int
+    job_id: str
+
+
+class TurnCompleted(Event, frozen=True, kw_only=True):
+    """reason: completed, interrupted or error. stop_reason: of the last answer. steps: model calls made."""
+
+    type: ClassVar[str] = "turn_completed"
+    category: ClassVar[str] = "turn"
+    turn: int
+    reason: str
+    stop_reason: str | None = None
+    failure: Failure | None = None
+    steps: int = 0
+
+
+class ModelCalled(Event, frozen=True, kw_only=True):
+    """A model call is owed from here on. What the model sees is the session up to version `upto`, and no more.
+
+    call: `m1`, `m2`, ... in the session. attempt: counts from 1. context: digest over the definition and the digests of
+    all items up to `upto`, in their order.
+    """
+
+    type: ClassVar[str] = "model_called"
+    category: ClassVar[str] = "turn"
+    call: str
+    attempt: int
+    upto: int
+    image_version: int
+    model: str
+    context: str
+    params: ModelParams | None = None
+    not_before: int = 0
+
+
+class ModelAnswered(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "model_answered"
+    category: ClassVar[str] = "message"
+    call: str
+    parts: tuple[OutputPart, ...]
+    stop_reason: str
+    usage: Usage | None
+    model: str
+    response_id: str | None = None
+    stop_sequence: str | None = None
+    duration_ms: int = 0
+
+
+class ModelFailed(Event, frozen=True, kw_only=True):
+    """An attempt gave no complete answer. partial: what had come; part of the conversation only when no retry follows."""
+
+    type: ClassVar[str] = "model_failed"
+    category: ClassVar[str] = "error"
+    call: str
+    attempt: int
+    failure: Failure
+    partial: tuple[OutputPart, ...] = ()
+    usage: Usage | None = None
+    retry_in_ms: int | None = None
+    duration_ms: int = 0
+
+
+class ToolRequested(Event, frozen=True, kw_only=True):
+    """The model asked for a call. tool: `t1`, `t2`, ... in the session. part: index of the call in the answer `call`."""
+
+    type: ClassVar[str] = "tool_requested"
+    tool: str
+    call: str
+    part: int
+    name: str
+    effect: EffectClass
+    timeout_s: float
+    version: str
+    problem: str | None = None
+
+
+class ToolAuthorised(Event, frozen=True, kw_only=True):
+    """A rule decided that it may run: `allow`, by which rule."""
+
+    type: ClassVar[str] = "tool_authorised"
+    tool: str
+    decision: str = "allow"
+    rule: str | None = None
+
+
+class ToolStarted(Event, frozen=True, kw_only=True):
+    """A run is owed from here on, durable before it begins. arguments: digest of the arguments it runs with."""
+
+    type: ClassVar[str] = "tool_started"
+    tool: str
+    attempt: int
+    arguments: str
+
+
+class ToolDoubted(Event, frozen=True, kw_only=True):
+    """Its runner died: whether it took effect is not known. Next it is proved (`probeable`) or asked of a person."""
+
+    type: ClassVar[str] = "tool_doubted"
+    category: ClassVar[str] = "error"
+    tool: str
+    attempt: int
+
+
+class ToolUnproved(Event, frozen=True, kw_only=True):
+    """The world could not say either: a person must."""
+
+    type: ClassVar[str] = "tool_unproved"
+    category: ClassVar[str] = "error"
+    tool: str
+
+
+class ToolSettled(Event, frozen=True, kw_only=True):
+    """The call is over. outcome: ok, error, denied, unknown, or skipped (never started).
+
+    proof: who vouches for it: None for its own run, `probe` or `person`.
+    """
+
+    type: ClassVar[str] = "tool_settled"
+    tool: str
+    outcome: str
+    output: ToolOutput
+    error_type: str | None = None
+    duration_ms: int = 0
+    dropped_bytes: int = 0
+    proof: str | None = None
+
+
+# -- owed to the world --
+
+
+class CallModel(Effect, frozen=True, kw_only=True):
+    """Have a model answer the session up to `upto`. not_before: microseconds UTC, 0 for at once."""
+
+    type: ClassVar[str] = "call_model"
+    model: str
+    upto: int
+    image_version: int
+    attempt: int
+    epoch: int
+    params: ModelParams
+    not_before: int = 0
+
+
+class RunTool(Effect, frozen=True, kw_only=True):
+    """Run a tool. key: the idempotency key, the same at every attempt."""
+
+    type: ClassVar[str] = "run_tool"
+    name: str
+    call_id: str
+    input: dict[str, Any]
+    key: str
+    attempt: int
+    effect: EffectClass
+    timeout_s: float
+    epoch: int
+
+
+class ProbeTool(Effect, frozen=True, kw_only=True):
+    """Ask the world whether a call in doubt took effect. May be repeated."""
+
+    type: ClassVar[str] = "probe_tool"
+    name: str
+    call_id: str
+    input: dict[str, Any]
+    key: str
+    attempt: int
+
+
+class WakeAt(Effect, frozen=True, kw_only=True):
+    """Send this job's `ExpireJob` at `at`, microseconds UTC."""
+
+    type: ClassVar[str] = "wake_at"
+    job_id: str
+    at: int
+
+
+COMMANDS = (WakeAgent, StopAgent, Interrupt, AnswerModel, FailModel, SettleTool, RecoverEffect, ProveTool, ResolveTool)
+EVENTS = (
+    AgentRegistered,
+    AgentConfigured,
+    AgentUnregistered,
+    TurnStarted,
+    TurnCompleted,
+    ModelCalled,
+    ModelAnswered,
+    ModelFailed,
+    ToolRequested,
+    ToolAuthorised,
+    ToolStarted,
+    ToolDoubted,
+    ToolUnproved,
+    ToolSettled,
+)

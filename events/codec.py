@@ -1,0 +1,126 @@
+"""Bytes and messages: the table of event types, encoding, decoding of every past shape, and the chain over what is stored.
+
+An event's bytes are a msgpack map of its fields by wire name. Old shapes are lifted by upcasters, one step of the schema
+version at a time; what this release does not know is kept as `Unknown`, byte for byte.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import msgspec
+
+from . import agent, container, image, session
+from .log import Batch, Row, Stored
+from .message import Context, Event, Head, Recorded, Unknown, digest
+
+TYPES: dict[str, type[Event]] = {
+    event.type: event for event in (*container.EVENTS, *image.EVENTS, *session.EVENTS, *agent.EVENTS)
+}
+"""Every event type of this release by its stored name."""
+
+Upcaster = Callable[[dict[str, Any]], dict[str, Any]]
+
+UPCASTERS: dict[tuple[str, int], Upcaster] = {}
+"""(type, schema version) -> how its fields become those of the next schema version."""
+
+_encoder = msgspec.msgpack.Encoder()
+_decoders = {name: msgspec.msgpack.Decoder(event) for name, event in TYPES.items()}
+_generic = msgspec.msgpack.Decoder(dict[str, Any])
+
+
+def encode(event: Event) -> bytes:
+    """The bytes to store. An `Unknown` gives back the bytes it was read from."""
+    return event.raw if isinstance(event, Unknown) else _encoder.encode(event)
+
+
+def decode(name: str, schema: int, data: bytes) -> Event:
+    """The event that these bytes mean today.
+
+    A type or a schema version from the future gives `Unknown`. Raises `msgspec.DecodeError` for bytes that are no
+    msgpack, `msgspec.ValidationError` for fields that do not fit their type.
+    """
+    known = TYPES.get(name)
+    if known is None or schema > known.schema:
+        return Unknown(name=name, version=schema, raw=data)
+    if schema == known.schema:
+        return _decoders[name].decode(data)
+    fields = _generic.decode(data)
+    for step in range(schema, known.schema):
+        fields = UPCASTERS[name, step](fields)
+    return msgspec.convert(fields, known)
+
+
+def row(event: Event) -> Row:
+    """The row of an event, with its digest taken by the caller."""
+    if isinstance(event, Unknown):
+        return Row(event.name, event.version, event.raw)
+    return Row(event.type, event.schema, _encoder.encode(event))
+
+
+def row_digest(row: Row) -> bytes:
+    """Digest of one stored row: its type, schema version, key and bytes."""
+    return digest(f"{row.type}\0{row.schema}\0{row.key or ''}\0".encode(), row.data)
+
+
+def chain(previous: bytes, head: Head, digests: Iterable[bytes]) -> bytes:
+    """The digest that ties a batch to all that came before it in its stream.
+
+    Over the previous batch's chain, the head (every field but `chain`) and the digest of every row, in order.
+    """
+    context = head.context
+    fields = (
+        head.id,
+        head.at,
+        head.asked,
+        head.cause,
+        head.correlation,
+        head.trace,
+        head.job,
+        head.owes,
+        head.writer,
+        context.scope,
+        context.principal,
+        context.container_id,
+        context.image_id,
+        context.session_id,
+        context.agent_id,
+    )
+    return digest(previous, _encoder.encode(fields), *digests)
+
+
+def unpack(stored: Stored) -> list[Recorded]:
+    """The events of a stored batch in their envelope."""
+    batch = stored.batch
+    return [
+        Recorded(
+            stored.position + part,
+            batch.stream,
+            batch.version + 1 + part,
+            part,
+            stored.epoch,
+            decode(row.type, row.schema, row.data),
+            batch.head,
+            row_digest(row),
+            len(row.data),
+            row.key,
+        )
+        for part, row in enumerate(batch.rows)
+    ]
+
+
+def verify_chain(batches: Iterable[Stored]) -> int | None:
+    """Walk one stream from its start; the version of the first event whose chain does not hold, or None."""
+    previous, version = b"", 0
+    for stored in batches:
+        batch = stored.batch
+        if batch.version != version:
+            return version + 1
+        if chain(previous, batch.head, map(row_digest, batch.rows)) != batch.head.chain:
+            return batch.version + 1
+        previous, version = batch.head.chain, batch.last
+    return None
+
+
+__all__ = ["TYPES", "UPCASTERS", "Batch", "Context", "chain", "decode", "encode", "row", "row_digest", "unpack", "verify_chain"]

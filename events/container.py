@@ -1,0 +1,79 @@
+"""The words of a container: the isolation boundary of a tenant's images, agents and tools. Stream `container-<id>`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .message import Command, Event
+from .tool import ToolSpec
+
+# -- asked of a container --
+
+
+class CreateContainer(Command, frozen=True, kw_only=True):
+    """Make it be. Already so: nothing happens."""
+
+    type: ClassVar[str] = "create_container"
+    container_id: str
+    created_at: int
+
+
+class AddImage(Command, frozen=True, kw_only=True):
+    """Make an image one of its own; creates the container where there is none."""
+
+    type: ClassVar[str] = "add_image"
+    container_id: str
+    image_id: str
+    created_at: int
+
+
+class RemoveImage(Command, frozen=True, kw_only=True):
+    type: ClassVar[str] = "remove_image"
+    image_id: str
+
+
+class RegisterTools(Command, frozen=True, kw_only=True):
+    """Let the container know these tools. Those known in the same version are passed over."""
+
+    type: ClassVar[str] = "register_tools"
+    container_id: str
+    created_at: int
+    tools: tuple[ToolSpec, ...]
+
+
+# -- true of a container. These names and fields are the storage format: add, never change --
+
+
+class ContainerCreated(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "container_created"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    container_id: str
+    created_at: int
+
+
+class ImageAdded(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "image_added"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    image_id: str
+
+
+class ImageRemoved(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "image_removed"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    image_id: str
+
+
+class ToolRegistered(Event, frozen=True, kw_only=True):
+    """The whole text of a tool as models see it, stored once per version."""
+
+    type: ClassVar[str] = "tool_registered"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    tool: ToolSpec
+
+
+COMMANDS = (CreateContainer, AddImage, RemoveImage, RegisterTools)
+EVENTS = (ContainerCreated, ImageAdded, ImageRemoved, ToolRegistered)

@@ -1,0 +1,145 @@
+"""What a message is made of: parts, token usage, and the items of a model's context. Words only."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+
+
+class Text(Struct, frozen=True, kw_only=True, rename="camel", tag="text"):
+    """Plain text. `extra` is what the provider wants back with it verbatim (ids, annotations), or None."""
+
+    text: str
+    extra: dict[str, Any] | None = None
+
+
+class Thinking(Struct, frozen=True, kw_only=True, rename="camel", tag="thinking"):
+    """A model's reasoning. `signature` and `extra` prove it to the provider that wrote it; others never see the part.
+
+    provider: who wrote it (`anthropic`, `openai`, ...). Redacted or encrypted reasoning has an empty `thinking`.
+    """
+
+    thinking: str
+    provider: str
+    signature: str | None = None
+    extra: dict[str, Any] | None = None
+
+
+class Image(Struct, frozen=True, kw_only=True, rename="camel", tag="image"):
+    """A picture, either `data` (base64) with its `media_type`, or a `url`."""
+
+    media_type: str | None = None
+    data: str | None = None
+    url: str | None = None
+
+
+class File(Struct, frozen=True, kw_only=True, rename="camel", tag="file"):
+    """A document: `data` (base64) with its `media_type`, a `url`, or the provider's `file_id`."""
+
+    media_type: str | None = None
+    name: str | None = None
+    data: str | None = None
+    url: str | None = None
+    file_id: str | None = None
+
+
+class ToolCall(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-call"):
+    """A call the model asks for. `id` is the provider's own, unique only by its courtesy.
+
+    input: a JSON object. invalid: the head of the text that was no JSON object, None when `input` is what was sent.
+    """
+
+    id: str
+    name: str
+    input: dict[str, Any]
+    invalid: str | None = None
+    extra: dict[str, Any] | None = None
+
+
+class ToolResult(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-result"):
+    """The one answer to a call: text, or parts where the tool returned pictures or files."""
+
+    id: str
+    name: str
+    output: str | tuple[Text | Image | File, ...]
+    is_error: bool = False
+
+
+class Native(Struct, frozen=True, kw_only=True, rename="camel", tag="native"):
+    """A block only its own provider understands (server tools, hosted searches), carried back verbatim.
+
+    text: what a reader may be shown of it, often empty.
+    """
+
+    provider: str
+    block: dict[str, Any]
+    text: str = ""
+
+
+Part = Text | Thinking | Image | File | ToolCall | ToolResult | Native
+"""Any part of a message. The tag (`type`) is the wire name."""
+
+InputPart = Text | Image | File
+"""What a person may send."""
+
+OutputPart = Text | Thinking | ToolCall | Native
+"""What a model may answer, in the order in which it came."""
+
+
+class Usage(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Tokens of one model call, as the provider counted them.
+
+    input_tokens counts everything read, cached or not; cache_read_tokens and cache_write_tokens are parts of it.
+    output_tokens counts everything written; reasoning_tokens is a part of it. extra: other billed units by name.
+    """
+
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cache_read_tokens: int = 0
+    cache_write_tokens: int = 0
+    reasoning_tokens: int = 0
+    extra: dict[str, int] | None = None
+
+
+class Failure(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Why something did not work, for a person and for a program.
+
+    code: a stable word (see `events.errors`). retryable: the same request may work later.
+    retry_after_s: what the provider asked us to wait. status: the HTTP status, if there was one.
+    """
+
+    code: str
+    message: str
+    retryable: bool = False
+    retry_after_s: float | None = None
+    status: int | None = None
+
+
+class UserItem(Struct, frozen=True, kw_only=True, tag="user"):
+    """An item of the context: what a person said, at `version` of the session."""
+
+    version: int
+    parts: tuple[InputPart, ...]
+
+
+class AssistantItem(Struct, frozen=True, kw_only=True, tag="assistant"):
+    """An item of the context: what the model answered."""
+
+    version: int
+    parts: tuple[OutputPart, ...]
+
+
+class ResultItem(Struct, frozen=True, kw_only=True, tag="result"):
+    """An item of the context: the results that close all calls of the assistant item before it, in the order of the calls."""
+
+    version: int
+    results: tuple[ToolResult, ...]
+
+
+Item = UserItem | AssistantItem | ResultItem
+
+
+def text_of(parts: tuple[Part, ...] | tuple[OutputPart, ...] | tuple[InputPart, ...]) -> str:
+    """The text parts, joined without a separator."""
+    return "".join(part.text for part in parts if isinstance(part, Text))

@@ -1,0 +1,134 @@
+"""Every error of the project, in one tree. The docstring of a class is its default message.
+
+    ReenactError
+    ├── Refused               you asked something impossible; nothing was written
+    │   ├── BadInput          the input is malformed
+    │   ├── NotFound          no such thing
+    │   ├── Conflict          the stream moved on; read again
+    │   ├── KeyReused         the same idempotency key came with another command
+    │   └── Closed            it was closed before you asked
+    ├── StoreError            the log
+    │   ├── Fenced            another owner has taken over; nothing was written
+    │   ├── Owned             another process owns the file; nothing was written
+    │   ├── UnknownOutcome    the commit raised: it may or may not be in the log
+    │   ├── DiskFull          no room; nothing was written
+    │   ├── StoreFailed       an earlier error stopped the store; reopen it
+    │   ├── NewerFormat       a newer release wrote this file
+    │   ├── NotALog           this is no reenact log
+    │   └── Corrupt           the file contradicts itself
+    ├── RequestTimeout        no response in time
+    └── Diverged              a replay decided otherwise than the log says
+"""
+
+from __future__ import annotations
+
+
+class ReenactError(Exception):
+    """Something went wrong."""
+
+    code = "error"
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+
+
+class Refused(ReenactError):
+    """This cannot be done; nothing was written."""
+
+    code = "refused"
+
+
+class BadInput(Refused):
+    """The input is malformed."""
+
+    code = "bad_input"
+
+
+class NotFound(Refused):
+    """There is no such thing."""
+
+    code = "not_found"
+
+
+class Conflict(Refused):
+    """The stream has moved on since it was read; nothing was written. Read it again and decide anew."""
+
+    code = "conflict"
+
+
+class KeyReused(Refused):
+    """This idempotency key was used before with another command; nothing was written."""
+
+    code = "key_reused"
+
+
+class Closed(Refused):
+    """It is closed."""
+
+    code = "closed"
+
+
+class StoreError(ReenactError):
+    """The log failed."""
+
+    code = "store"
+
+
+class Fenced(StoreError):
+    """A newer owner has taken over this log; nothing was written. Stop, or open it anew."""
+
+    code = "fenced"
+
+
+class Owned(StoreError):
+    """Another process owns this log; nothing was written."""
+
+    code = "owned"
+
+
+class UnknownOutcome(StoreError):
+    """The commit raised an error: the events may or may not be in the log. Reopen the log and compare event ids."""
+
+    code = "unknown_outcome"
+
+
+class DiskFull(StoreError):
+    """There is no room left on the disk; nothing was written."""
+
+    code = "disk_full"
+
+
+class StoreFailed(StoreError):
+    """The log stopped after an error and accepts no writes until it is reopened."""
+
+    code = "store_failed"
+
+
+class NewerFormat(StoreError):
+    """The file was written by a newer release. Upgrade reenact to open it."""
+
+    code = "newer_format"
+
+
+class NotALog(StoreError):
+    """The file is not a reenact log."""
+
+    code = "not_a_log"
+
+
+class Corrupt(StoreError):
+    """The file contradicts itself."""
+
+    code = "corrupt"
+
+
+class RequestTimeout(ReenactError):
+    """No response came in time."""
+
+    code = "request_timeout"
+
+
+class Diverged(ReenactError):
+    """A replay decided otherwise than the log says."""
+
+    code = "diverged"

@@ -1,0 +1,102 @@
+"""The words of an image: a persistent conversation's definition, versioned. Stream `image-<id>`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+from .message import Command, Event
+from .model import ModelParams
+
+
+class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an image is made of. Every change makes a new version of the whole.
+
+    model: `provider:name`. tools: names of tools, None for all that the container knows. max_steps: most model calls
+    of one turn. workspace: the folder its tools work in, None for one of its own below the base path.
+    """
+
+    name: str = "New Conversation"
+    description: str | None = None
+    system_prompt: str = ""
+    model: str = "scripted:hello"
+    tools: tuple[str, ...] | None = None
+    params: ModelParams = ModelParams()
+    max_steps: int = 50
+    workspace: str | None = None
+    metadata: dict[str, str] | None = None
+
+
+# -- asked of an image --
+
+
+class CreateImage(Command, frozen=True, kw_only=True):
+    type: ClassVar[str] = "create_image"
+    image_id: str
+    container_id: str
+    session_id: str
+    created_at: int
+    config: ImageConfig
+    alias: str | None = None
+
+
+class UpdateImage(Command, frozen=True, kw_only=True):
+    """Replace the definition. The same definition again: nothing happens."""
+
+    type: ClassVar[str] = "update_image"
+    config: ImageConfig
+    updated_at: int
+
+
+class AttachSession(Command, frozen=True, kw_only=True):
+    """Make another session its current one."""
+
+    type: ClassVar[str] = "attach_session"
+    session_id: str
+
+
+class DeleteImage(Command, frozen=True, kw_only=True):
+    type: ClassVar[str] = "delete_image"
+
+
+# -- true of an image. These names and fields are the storage format: add, never change --
+
+
+class ImageCreated(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "image_created"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    image_id: str
+    container_id: str
+    session_id: str
+    created_at: int
+    config: ImageConfig
+    alias: str | None = None
+
+
+class ImageUpdated(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "image_updated"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    version: int
+    updated_at: int
+    config: ImageConfig
+
+
+class SessionAttached(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "session_attached"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    session_id: str
+
+
+class ImageDeleted(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "image_deleted"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    image_id: str
+
+
+COMMANDS = (CreateImage, UpdateImage, AttachSession, DeleteImage)
+EVENTS = (ImageCreated, ImageUpdated, SessionAttached, ImageDeleted)

@@ -1,0 +1,91 @@
+"""The words between the runtime and a model: the request, the answer, and the port every adapter fits."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from .content import Failure, Item, OutputPart, Usage
+from .message import Signal
+from .tool import ToolSpec
+
+
+class ModelParams(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Settings of a call. Recorded as asked; an adapter sends only what its model takes. None means the default.
+
+    max_tokens: most tokens to write. temperature: 0.0 to 2.0. thinking: `off`, `low`, `medium` or `high`.
+    stop_sequences: texts that end the answer. tool_choice: `auto`, `any`, `none` or a tool's name.
+    """
+
+    max_tokens: int | None = None
+    temperature: float | None = None
+    thinking: str | None = None
+    stop_sequences: tuple[str, ...] | None = None
+    tool_choice: str | None = None
+
+
+class Credentials(Struct, frozen=True, kw_only=True):
+    """How to reach a provider; handed over per call, never stored. `repr` does not show the key."""
+
+    api_key: str | None = None
+    base_url: str | None = None
+
+    def __repr__(self) -> str:
+        return f"Credentials(api_key={'***' if self.api_key else None}, base_url={self.base_url!r})"
+
+
+class ModelRequest(Struct, frozen=True, kw_only=True):
+    """One call of a model, complete: an adapter needs nothing else.
+
+    model: the name after the `provider:`. items: the whole context, oldest first, every call closed. The list only
+    grows from one call of a session to the next (until a compaction), so an adapter may keep what it rendered of it:
+    `cache` is a dict of this session's that lives as long as the list does, for the adapter to use as it likes.
+    """
+
+    model: str
+    system: str
+    items: Sequence[Item]
+    tools: Sequence[ToolSpec] = ()
+    params: ModelParams = ModelParams()
+    credentials: Credentials = Credentials()
+    session_id: str = ""
+    call: str = ""
+    timeout_s: float = 600.0
+    cache: dict[str, Any] | None = None
+
+
+class ModelAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A complete answer. stop_reason: see `stream.MessageStop`. model: what answered, as the provider named it."""
+
+    parts: tuple[OutputPart, ...]
+    stop_reason: str
+    usage: Usage | None = None
+    model: str = ""
+    response_id: str | None = None
+    stop_sequence: str | None = None
+    request_id: str | None = None
+
+
+class ModelFailure(Exception):
+    """A call that gave no complete answer. `partial` is what had come by then, with its usage if known."""
+
+    def __init__(
+        self, failure: Failure, *, partial: tuple[OutputPart, ...] = (), usage: Usage | None = None, request_id: str | None = None
+    ) -> None:
+        super().__init__(f"{failure.code}: {failure.message}")
+        self.failure = failure
+        self.partial = partial
+        self.usage = usage
+        self.request_id = request_id
+
+
+class Model(Protocol):
+    """The port. `stream` yields signals as they come and the `ModelAnswer` as its last item, or raises `ModelFailure`.
+
+    It makes one attempt: retries are decided and recorded outside. A stream that ends without the provider's own end
+    mark raises `ModelFailure` with code `stream_cut`. Cancelling the task closes the connection.
+    """
+
+    def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]: ...

@@ -1,0 +1,199 @@
+"""The words of a session: what was said and done, in order; its lane, and the life of every job. Stream `session-<id>`."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from msgspec import Struct
+
+from .content import Failure, InputPart
+from .message import Command, Event
+from .model import ModelParams
+
+
+class Definition(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an agent thinks with, as drawn from its image when it last changed; recorded in the session, once a change.
+
+    tools: digest over the names and versions of the tools it is offered.
+    """
+
+    image_version: int
+    model: str
+    params: ModelParams = ModelParams()
+    max_steps: int = 50
+    tools: str = ""
+
+
+class Waking(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What waking an agent needs from outside the session: its new id, and whose agent it will be."""
+
+    agent_id: str
+    image_id: str
+    container_id: str
+    definition: Definition
+
+
+class Overrides(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What one job wants otherwise than its image says. None: as the image says."""
+
+    model: str | None = None
+    params: ModelParams | None = None
+
+
+# -- asked of a session --
+
+
+class CreateSession(Command, frozen=True, kw_only=True):
+    type: ClassVar[str] = "create_session"
+    session_id: str
+    image_id: str
+    container_id: str
+    created_at: int
+    alias: str | None = None
+
+
+class Send(Command, frozen=True, kw_only=True):
+    """Accept an input as a job; it runs when the lane is free. `waking` wakes the agent where it sleeps, and brings a changed
+    definition to one awake. priority: higher first among the queued, then first come first served.
+    timeout_ms: the job times out so long after it was accepted.
+    """
+
+    type: ClassVar[str] = "send"
+    job_id: str
+    content: tuple[InputPart, ...]
+    waking: Waking
+    overrides: Overrides | None = None
+    priority: int = 0
+    timeout_ms: int | None = None
+
+
+class CancelJob(Command, frozen=True, kw_only=True):
+    """Take a queued job out, or interrupt the running one. A finished job: nothing happens."""
+
+    type: ClassVar[str] = "cancel_job"
+    job_id: str
+    reason: str = "user_cancel"
+
+
+class ExpireJob(Command, frozen=True, kw_only=True):
+    """The job's time is up."""
+
+    type: ClassVar[str] = "expire_job"
+    job_id: str
+
+
+class CloseSession(Command, frozen=True, kw_only=True):
+    """Its image is deleted: end what runs, accept nothing more."""
+
+    type: ClassVar[str] = "close_session"
+    reason: str = "image_deleted"
+
+
+# -- true of a session. These names and fields are the storage format: add, never change --
+
+
+class SessionCreated(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "session_created"
+    source: ClassVar[str] = "session"
+    category: ClassVar[str] = "lifecycle"
+    session_id: str
+    image_id: str
+    container_id: str
+    created_at: int
+    alias: str | None = None
+
+
+class SessionClosed(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "session_closed"
+    source: ClassVar[str] = "session"
+    category: ClassVar[str] = "lifecycle"
+    reason: str
+
+
+class JobQueued(Event, frozen=True, kw_only=True):
+    """An input was accepted. It is stored before anyone is told so."""
+
+    type: ClassVar[str] = "job_queued"
+    source: ClassVar[str] = "session"
+    job_id: str
+    content: tuple[InputPart, ...]
+    overrides: Overrides | None = None
+    priority: int = 0
+    timeout_ms: int | None = None
+
+
+class JobStarted(Event, frozen=True, kw_only=True):
+    """The input enters the conversation here."""
+
+    type: ClassVar[str] = "job_started"
+    source: ClassVar[str] = "session"
+    job_id: str
+
+
+class JobWaiting(Event, frozen=True, kw_only=True):
+    """It can go on only when a person has answered. tool: the call in question."""
+
+    type: ClassVar[str] = "job_waiting"
+    source: ClassVar[str] = "session"
+    job_id: str
+    tool: str
+    reason: str
+
+
+class JobResumed(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "job_resumed"
+    source: ClassVar[str] = "session"
+    job_id: str
+
+
+class JobSucceeded(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "job_succeeded"
+    source: ClassVar[str] = "session"
+    job_id: str
+
+
+class JobFailed(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "job_failed"
+    source: ClassVar[str] = "session"
+    job_id: str
+    failure: Failure
+
+
+class JobCancelled(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "job_cancelled"
+    source: ClassVar[str] = "session"
+    job_id: str
+    reason: str
+
+
+class JobTimedOut(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "job_timed_out"
+    source: ClassVar[str] = "session"
+    job_id: str
+
+
+class JobStopping(Event, frozen=True, kw_only=True):
+    """The running job was asked to end: by a person, or because its time is up. It ends when its effects have."""
+
+    type: ClassVar[str] = "job_stopping"
+    source: ClassVar[str] = "session"
+    job_id: str
+    reason: str
+
+
+JobEnded = JobSucceeded | JobFailed | JobCancelled | JobTimedOut
+
+COMMANDS = (CreateSession, Send, CancelJob, ExpireJob, CloseSession)
+EVENTS = (
+    SessionCreated,
+    SessionClosed,
+    JobQueued,
+    JobStarted,
+    JobWaiting,
+    JobResumed,
+    JobSucceeded,
+    JobFailed,
+    JobCancelled,
+    JobTimedOut,
+    JobStopping,
+)

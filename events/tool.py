@@ -1,0 +1,44 @@
+"""What the log and the models know of a tool."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from msgspec import Struct
+
+EffectClass = Literal["read", "idempotent", "probeable", "unsafe"]
+"""What may be done with a call in doubt: repeat it; repeat it with the same key; ask the world; leave it to a person."""
+
+Approval = Literal["never", "ask"]
+
+
+class ToolSpec(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A tool as offered to a model and recorded in its container.
+
+    parameters: JSON schema of the arguments, an object at its root. version: digest over everything a call depends on.
+    source: where it comes from (`code`, a file's name, an MCP server).
+    """
+
+    name: str
+    description: str
+    parameters: dict[str, Any]
+    effect: EffectClass = "unsafe"
+    approval: Approval = "never"
+    timeout_s: float = 60.0
+    version: str = ""
+    source: str = "code"
+
+
+class CallCheck(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What the edge found of one call before it may run: the tool's facts, or the problem that forbids it.
+
+    problem: told to the model as an error result; the call is then never run.
+    """
+
+    name: str
+    effect: EffectClass = "unsafe"
+    approval: Approval = "never"
+    timeout_s: float = 60.0
+    version: str = ""
+    arguments: str = ""
+    problem: str | None = None
