@@ -1,0 +1,1 @@
+"""Logs: where the one log rests. Home of eventsourcing."""
