@@ -1,6 +1,7 @@
 """The front door: the public names, each loaded from its room when it is first asked for.
 
-`import reenact` therefore loads no provider SDK, no DuckDB and no terminal library. Only this folder sees all four rooms.
+`import reenact` therefore loads no provider SDK, no DuckDB and no terminal library. Only this folder sees all four
+rooms.
 """
 
 from importlib import import_module

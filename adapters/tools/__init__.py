@@ -1,1 +1,4 @@
-"""Tools: Python functions a model may call, described from their hints and docstring, run with their arguments checked."""
+"""Python functions as tools: declaring them, knowing them by name, running their calls.
+
+Imports events only. Home of docstring-parser. Never decides whether a call may run, and never writes to the log.
+"""
