@@ -22,10 +22,21 @@ class Assembler:
 
     Blocks stand in the order in which they began. At most one block of a kind is open; a delta goes to the open one of
     its kind. A text or thinking delta without an open block begins one, a tool's is ignored. After the stop, nothing is
-    taken until the next start. An adapter that knows its blocks need not send `MessageStart` at all.
+    taken until the next start. An adapter need not send `MessageStart` at all.
     """
 
-    __slots__ = ("_blocks", "_closed", "_text", "_thinking", "_tool", "message_id", "model", "stop_reason", "stop_sequence", "usage")
+    __slots__ = (
+        "_blocks",
+        "_closed",
+        "_text",
+        "_thinking",
+        "_tool",
+        "message_id",
+        "model",
+        "stop_reason",
+        "stop_sequence",
+        "usage",
+    )
 
     message_id: str | None
     model: str | None
@@ -168,9 +179,9 @@ def parse_input(text: str, *, size: int | None = None) -> tuple[dict[str, Any], 
     """A call's input from the JSON text that the model wrote: `(object, None)`, or `({}, what it wrote instead)`.
 
     No text at all is a call without arguments. Refused: malformed JSON, anything but an object at the root, a key given
-    twice (two readers might see two different calls), NaN and numbers out of range, more than 1 MiB, more than 64 levels.
-    What was refused is shown by its first 1,000 characters, its size and the reason. `size`: bytes, where `text` is only
-    the head of it. A half surrogate inside a string becomes U+FFFD, because no UTF-8 can hold it.
+    twice (two readers might see two different calls), NaN and numbers out of range, more than 1 MiB, more than 64
+    levels. What was refused is shown by its first 1,000 characters, its size and the reason. `size`: bytes, where
+    `text` is only the head of it. A half surrogate inside a string becomes U+FFFD, because no UTF-8 can hold it.
     """
     if size is None:
         size = len(text.encode("utf-8", "surrogatepass"))
@@ -197,7 +208,7 @@ def parse_input(text: str, *, size: int | None = None) -> tuple[dict[str, Any], 
 
 
 def clean_text(text: str) -> str:
-    """The text with every half surrogate and every U+0000 replaced by U+FFFD, so that any store and any screen takes it."""
+    """The text with each half surrogate and each U+0000 replaced by U+FFFD, so that any store and screen takes it."""
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     return _whole_surrogates(text)
