@@ -37,7 +37,7 @@ class Interrupt(Command, frozen=True, kw_only=True):
 
 
 class AnswerModel(Command, frozen=True, kw_only=True):
-    """The model answered. checks: one for each tool call of the answer, in order. at_ms: how long the call took."""
+    """The model answered. checks: one for each tool call of the answer, in order."""
 
     type: ClassVar[str] = "answer_model"
     call: str
@@ -75,6 +75,7 @@ class RecoverEffect(Command, frozen=True, kw_only=True):
 
     type: ClassVar[str] = "recover_effect"
     effect: str
+    attempt: int
 
 
 class ProveTool(Command, frozen=True, kw_only=True):
@@ -148,7 +149,8 @@ class ModelCalled(Event, frozen=True, kw_only=True):
     """A model call is owed from here on. What the model sees is the session up to version `upto`, and no more.
 
     call: `m1`, `m2`, ... in the session. attempt: counts from 1. context: digest over the definition and the digests of
-    all items up to `upto`, in their order.
+    all items up to `upto`, in their order. params: the settings where the job overrides the definition's, else None.
+    wait_ms: how long to wait before, counted from the recorded time.
     """
 
     type: ClassVar[str] = "model_called"
@@ -160,7 +162,7 @@ class ModelCalled(Event, frozen=True, kw_only=True):
     model: str
     context: str
     params: ModelParams | None = None
-    not_before: int = 0
+    wait_ms: int = 0
 
 
 class ModelAnswered(Event, frozen=True, kw_only=True):
@@ -294,6 +296,16 @@ class ProbeTool(Effect, frozen=True, kw_only=True):
     input: dict[str, Any]
     key: str
     attempt: int
+
+
+class CancelEffect(Effect, frozen=True, kw_only=True):
+    """Have the effect `target` stopped, and its end reported as any other end is."""
+
+    type: ClassVar[str] = "cancel_effect"
+    target: str
+    attempt: int
+    tool: bool
+    effect: EffectClass = "unsafe"
 
 
 class WakeAt(Effect, frozen=True, kw_only=True):

@@ -30,6 +30,7 @@ class Waking(Struct, frozen=True, kw_only=True, rename="camel"):
     agent_id: str
     image_id: str
     container_id: str
+    registered_at: int
     definition: Definition
 
 
@@ -53,15 +54,15 @@ class CreateSession(Command, frozen=True, kw_only=True):
 
 
 class Send(Command, frozen=True, kw_only=True):
-    """Accept an input as a job; it runs when the lane is free. `waking` wakes the agent where it sleeps, and brings a changed
-    definition to one awake. priority: higher first among the queued, then first come first served.
+    """Accept an input as a job; it runs when the lane is free. waking: wakes the agent where it sleeps, and brings a changed
+    definition to one awake; None when it is awake and nothing changed. priority: higher first among the queued, then first come first served.
     timeout_ms: the job times out so long after it was accepted.
     """
 
     type: ClassVar[str] = "send"
     job_id: str
     content: tuple[InputPart, ...]
-    waking: Waking
+    waking: Waking | None = None
     overrides: Overrides | None = None
     priority: int = 0
     timeout_ms: int | None = None
@@ -128,6 +129,7 @@ class JobStarted(Event, frozen=True, kw_only=True):
     type: ClassVar[str] = "job_started"
     source: ClassVar[str] = "session"
     job_id: str
+    overrides: Overrides | None = None
 
 
 class JobWaiting(Event, frozen=True, kw_only=True):

@@ -1,0 +1,698 @@
+"""An agent: an image awake, thinking in the stream of its session. Pure.
+
+A turn is a walk: call the model, run what it asks for, call it again with the results, until it asks for nothing. Each step
+is owed to the world until the log has its end, so the first run, a retry and the morning after a crash are one path:
+
+    model_called --> model_answered --> tool_started ... tool_settled --> model_called --> ... --> turn_completed
+         '--> model_failed --> model_called (attempt + 1, after a wait) or turn_completed(error)
+
+A call begun by an owner that is gone is in doubt. Its class says what follows: `read` and `idempotent` run again with the
+same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.agent import (
+    AgentConfigured,
+    AgentRegistered,
+    AgentUnregistered,
+    AnswerModel,
+    CallModel,
+    CancelEffect,
+    FailModel,
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ProbeTool,
+    ProveTool,
+    RecoverEffect,
+    ResolveTool,
+    RunTool,
+    SettleTool,
+    StopAgent,
+    ToolAuthorised,
+    ToolDoubted,
+    ToolOutput,
+    ToolRequested,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+    TurnCompleted,
+    TurnStarted,
+    WakeAgent,
+)
+from ..events.content import Failure, ToolCall
+from ..events.errors import BadInput, NotFound
+from ..events.message import Command, Effect, Event, Stamp, digest, show_digest
+from ..events.model import ModelAnswer, ModelParams
+from ..events.session import (
+    CloseSession,
+    Definition,
+    JobQueued,
+    JobStarted,
+    JobStopping,
+    Overrides,
+    Send,
+    SessionCreated,
+    Waking,
+)
+from ..events.tool import CallCheck, EffectClass
+from .decider import Decider
+from .session import waking_of
+
+SKIPPED = "Not run: the turn was stopped before this call began."
+INTERRUPTED = "Stopped while it ran: the turn was interrupted."
+UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."
+NO_RUN = {"refusal", "context_exceeded"}
+"""Stop reasons after which the calls of the answer are not run."""
+
+
+class Call(Struct, frozen=True):
+    """The model call that is owed. not_before: microseconds UTC."""
+
+    id: str
+    attempt: int
+    upto: int
+    epoch: int
+    not_before: int
+
+
+class Tool(Struct, frozen=True):
+    """A call of the last answer that has no end yet. status: asked, requested, authorised, started, doubted, unproved."""
+
+    id: str
+    call_id: str
+    name: str
+    input: dict[str, Any]
+    status: str = "asked"
+    effect: EffectClass = "unsafe"
+    timeout_s: float = 60.0
+    attempt: int = 0
+    epoch: int = 0
+
+
+class State(Struct, frozen=True):
+    """items: digest over the stored digests of the conversation's items, in order; queued: those of inputs not yet in it.
+
+    stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
+    """
+
+    session_id: str = ""
+    agent_id: str | None = None
+    agents: int = 0
+    container_id: str | None = None
+    image_id: str | None = None
+    definition: Definition | None = None
+    thinks_with: bytes = b""
+    items: bytes = b""
+    queued: tuple[tuple[str, bytes], ...] = ()
+    version: int = 0
+    turn: int = 0
+    job_id: str | None = None
+    overrides: Overrides | None = None
+    stopping: str | None = None
+    steps: int = 0
+    calls: int = 0
+    tools: int = 0
+    call: Call | None = None
+    stop_reason: str | None = None
+    asked: int = 0
+    open: tuple[Tool, ...] = ()
+
+
+# -- decide --
+
+
+def decide(state: State, message: Command | Event) -> Sequence[Event]:
+    choose = _DECIDE.get(type(message))
+    return choose(state, message) if choose is not None else ()
+
+
+def _wake(state: State, message: Send | WakeAgent) -> Sequence[Event]:
+    waking = message.waking
+    if state.agent_id is None:
+        if waking is None:
+            raise BadInput("The agent sleeps, and nothing was said to wake it with.")
+        registered = AgentRegistered(
+            container_id=waking.container_id,
+            agent_id=waking.agent_id,
+            image_id=waking.image_id,
+            registered_at=waking.registered_at,
+        )
+        return [registered, AgentConfigured(definition=waking.definition)]
+    if waking is not None and waking.definition != state.definition:
+        return [AgentConfigured(definition=waking.definition)]
+    return ()
+
+
+def _start_turn(state: State, message: JobStarted) -> Sequence[Event]:
+    return [TurnStarted(turn=state.turn + 1, job_id=message.job_id), _next_call(state)]
+
+
+def _next_call(state: State) -> ModelCalled:
+    definition = state.definition or Definition(image_version=0, model="")
+    overrides = state.overrides
+    return ModelCalled(
+        call=f"m{state.calls + 1}",
+        attempt=1,
+        upto=state.version,
+        image_version=definition.image_version,
+        model=(overrides.model if overrides else None) or definition.model,
+        context=show_digest(digest(state.thinks_with, state.items)),
+        params=_params(state) if overrides and overrides.params else None,
+    )
+
+
+def _params(state: State) -> ModelParams:
+    base = state.definition.params if state.definition else ModelParams()
+    own = state.overrides.params if state.overrides else None
+    if own is None:
+        return base
+    wanted = {name: value for name in ModelParams.__struct_fields__ if (value := getattr(own, name)) is not None}
+    return replace(base, **wanted)
+
+
+def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
+    if state.call is None or state.call.id != message.call:
+        return ()
+    answer = message.answer
+    events: list[Event] = [
+        ModelAnswered(
+            call=message.call,
+            parts=answer.parts,
+            stop_reason=answer.stop_reason,
+            usage=answer.usage,
+            model=answer.model,
+            response_id=answer.response_id,
+            stop_sequence=answer.stop_sequence,
+            duration_ms=message.duration_ms,
+        )
+    ]
+    calls = [(index, part) for index, part in enumerate(answer.parts) if isinstance(part, ToolCall)]
+    no_run = state.stopping is not None or answer.stop_reason in NO_RUN or _spent(state)
+    for number, ((index, part), check) in enumerate(zip(calls, message.checks, strict=True), start=state.tools + 1):
+        tool = f"t{number}"
+        events.append(
+            ToolRequested(
+                tool=tool,
+                call=message.call,
+                part=index,
+                name=part.name,
+                effect=check.effect,
+                timeout_s=check.timeout_s,
+                version=check.version,
+                problem=check.problem,
+            )
+        )
+        if check.problem is not None:
+            events.append(ToolSettled(tool=tool, outcome="error", output=check.problem, error_type="BadCall"))
+        elif no_run:
+            events.append(ToolSettled(tool=tool, outcome="skipped", output=SKIPPED))
+        else:
+            events.append(ToolAuthorised(tool=tool))
+            events.append(ToolStarted(tool=tool, attempt=1, arguments=check.arguments))
+    return events
+
+
+def _spent(state: State) -> bool:
+    return state.definition is not None and state.steps >= state.definition.max_steps
+
+
+def _answered(state: State, message: ModelAnswered) -> Sequence[Event]:
+    return () if state.open else [_proceed(state)]
+
+
+def _proceed(state: State) -> Event:
+    """What follows when an answer and all that it asked for are in the log."""
+    stop_reason = state.stop_reason
+    if state.stopping is not None:
+        return _completed(state, "interrupted")
+    if stop_reason == "context_exceeded":
+        failure = Failure(code="context_exceeded", message="The conversation is longer than the model can read.")
+        return _completed(state, "error", failure)
+    if stop_reason != "refusal" and (state.asked or stop_reason == "pause_turn"):
+        return _too_many(state) if _spent(state) else _next_call(state)
+    return _completed(state, "completed")
+
+
+def _too_many(state: State) -> TurnCompleted:
+    failure = Failure(code="max_steps", message=f"The turn was ended after {state.steps} model calls, its limit.")
+    return _completed(state, "error", failure)
+
+
+def _completed(state: State, reason: str, failure: Failure | None = None) -> TurnCompleted:
+    return TurnCompleted(
+        turn=state.turn, reason=reason, stop_reason=state.stop_reason, failure=failure, steps=state.steps
+    )
+
+
+def _fail(state: State, message: FailModel) -> Sequence[Event]:
+    call = state.call
+    if call is None or call.id != message.call:
+        return ()
+    retry_in_ms = None if state.stopping is not None else message.retry_in_ms
+    failed = ModelFailed(
+        call=call.id,
+        attempt=call.attempt,
+        failure=message.failure,
+        partial=message.partial,
+        usage=message.usage,
+        retry_in_ms=retry_in_ms,
+        duration_ms=message.duration_ms,
+    )
+    return [failed]
+
+
+def _failed(state: State, message: ModelFailed) -> Sequence[Event]:
+    if message.retry_in_ms is not None:
+        return [_again(state, message.retry_in_ms)]
+    if state.stopping is not None or message.failure.code == "cancelled":
+        return [_completed(state, "interrupted")]
+    return [_completed(state, "error", message.failure)]
+
+
+def _again(state: State, wait_ms: int = 0) -> ModelCalled:
+    assert state.call is not None
+    called = _next_call(state)
+    return replace(called, call=state.call.id, attempt=state.call.attempt + 1, upto=state.call.upto, wait_ms=wait_ms)
+
+
+def _settle(state: State, message: SettleTool) -> Sequence[Event]:
+    tool = _tool(state, message.tool)
+    if tool is None or tool.status != "started":
+        return ()
+    return [
+        ToolSettled(
+            tool=tool.id,
+            outcome=message.outcome,
+            output=message.output,
+            error_type=message.error_type,
+            duration_ms=message.duration_ms,
+            dropped_bytes=message.dropped_bytes,
+        )
+    ]
+
+
+def _settled(state: State, message: ToolSettled) -> Sequence[Event]:
+    return () if state.open or state.call is not None or state.job_id is None else [_proceed(state)]
+
+
+def _stopping(state: State, message: JobStopping) -> Sequence[Event]:
+    ends: list[Event] = []
+    for tool in state.open:
+        if tool.status in ("doubted", "unproved"):
+            ends.append(ToolSettled(tool=tool.id, outcome="unknown", output=UNKNOWN))
+        elif tool.status != "started":
+            ends.append(ToolSettled(tool=tool.id, outcome="skipped", output=SKIPPED))
+    if not ends and not state.open and state.call is None and state.job_id is not None:
+        return [_completed(state, "interrupted")]
+    return ends
+
+
+def _sleep(state: State, message: StopAgent | CloseSession) -> Sequence[Event]:
+    if state.agent_id is None:
+        return ()
+    return [AgentUnregistered(container_id=state.container_id or "", agent_id=state.agent_id, reason=message.reason)]
+
+
+def _recover(state: State, message: RecoverEffect) -> Sequence[Event]:
+    if state.call is not None and state.call.id == message.effect:
+        return [_again(state)] if state.call.attempt == message.attempt and state.stopping is None else ()
+    tool = _tool(state, message.effect)
+    if tool is None or tool.status != "started" or tool.attempt != message.attempt:
+        return ()
+    if tool.effect in ("read", "idempotent"):
+        return [_run(tool)]
+    doubted = ToolDoubted(tool=tool.id, attempt=tool.attempt)
+    return [doubted] if tool.effect == "probeable" else [doubted, ToolUnproved(tool=tool.id)]
+
+
+def _run(tool: Tool) -> ToolStarted:
+    return ToolStarted(tool=tool.id, attempt=tool.attempt + 1, arguments=arguments_digest(tool.input))
+
+
+def _prove(state: State, message: ProveTool) -> Sequence[Event]:
+    tool = _tool(state, message.tool)
+    if tool is None or tool.status != "doubted":
+        return ()
+    if message.happened is None:
+        return [ToolUnproved(tool=tool.id)]
+    if message.happened:
+        return [ToolSettled(tool=tool.id, outcome="ok", output=message.output, proof="probe")]
+    return [_run(tool)]
+
+
+def _resolve(state: State, message: ResolveTool) -> Sequence[Event]:
+    tool = _tool(state, message.tool)
+    if tool is None:
+        number = message.tool[1:]
+        if number.isdigit() and 0 < int(number) <= state.tools:
+            return ()
+        raise NotFound(f"There is no call {message.tool} in this session.")
+    if tool.status != "unproved":
+        raise BadInput(f"Call {tool.id} is not in doubt: it is {tool.status}.")
+    if message.outcome == "retry":
+        return [_run(tool)]
+    if message.outcome not in ("ok", "error"):
+        raise BadInput(f"A call is settled as ok, error or retry, not as {message.outcome!r}.")
+    return [ToolSettled(tool=tool.id, outcome=message.outcome, output=message.output, proof="person")]
+
+
+def _tool(state: State, tool: str) -> Tool | None:
+    return next((each for each in state.open if each.id == tool), None)
+
+
+_DECIDE: dict[type, Any] = {
+    Send: _wake,
+    WakeAgent: _wake,
+    JobStarted: _start_turn,
+    AnswerModel: _answer,
+    ModelAnswered: _answered,
+    FailModel: _fail,
+    ModelFailed: _failed,
+    SettleTool: _settle,
+    ToolSettled: _settled,
+    JobStopping: _stopping,
+    StopAgent: _sleep,
+    CloseSession: _sleep,
+    RecoverEffect: _recover,
+    ProveTool: _prove,
+    ResolveTool: _resolve,
+}
+
+
+# -- evolve --
+
+
+def evolve(state: State, event: Event, stamp: Stamp) -> State:
+    become = _EVOLVE.get(type(event))
+    if become is None:
+        return replace(state, version=stamp.version)
+    changed: State = become(state, event, stamp)
+    return changed
+
+
+def _on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        session_id=event.session_id,
+        image_id=event.image_id,
+        container_id=event.container_id,
+        items=stamp.digest,
+    )
+
+
+def _on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, queued=(*state.queued, (event.job_id, stamp.digest)))
+
+
+def _on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
+    mine = next((each[1] for each in state.queued if each[0] == event.job_id), b"")
+    return replace(
+        state,
+        version=stamp.version,
+        items=digest(state.items, mine),
+        queued=tuple(each for each in state.queued if each[0] != event.job_id),
+        job_id=event.job_id,
+        overrides=event.overrides,
+        stopping=None,
+        stop_reason=None,
+        asked=0,
+        steps=0,
+    )
+
+
+def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        agent_id=event.agent_id,
+        agents=state.agents + 1,
+        container_id=event.container_id,
+        image_id=event.image_id,
+    )
+
+
+def _on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, definition=event.definition, thinks_with=stamp.digest)
+
+
+def _on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, agent_id=None)
+
+
+def _on_turn(state: State, event: TurnStarted, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, turn=event.turn)
+
+
+def _on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
+    not_before = stamp.at + event.wait_ms * 1000 if event.wait_ms else 0
+    call = Call(event.call, event.attempt, event.upto, stamp.epoch, not_before)
+    if event.attempt > 1:
+        return replace(state, version=stamp.version, call=call)
+    return replace(state, version=stamp.version, call=call, calls=state.calls + 1, steps=state.steps + 1)
+
+
+def _on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
+    asked = [part for part in event.parts if isinstance(part, ToolCall)]
+    return replace(
+        state,
+        version=stamp.version,
+        items=digest(state.items, stamp.digest),
+        call=None,
+        stop_reason=event.stop_reason,
+        asked=len(asked),
+        open=tuple(
+            Tool(f"t{number}", part.id, part.name, part.input) for number, part in enumerate(asked, start=state.tools + 1)
+        ),
+        tools=state.tools + len(asked),
+    )
+
+
+def _on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
+    if event.retry_in_ms is not None:
+        return replace(state, version=stamp.version)
+    items = digest(state.items, stamp.digest) if event.partial else state.items
+    return replace(state, version=stamp.version, items=items, call=None)
+
+
+def _on_requested(state: State, event: ToolRequested, stamp: Stamp) -> State:
+    return _with_tool(state, event.tool, stamp, status="requested", effect=event.effect, timeout_s=event.timeout_s)
+
+
+def _on_authorised(state: State, event: ToolAuthorised, stamp: Stamp) -> State:
+    return _with_tool(state, event.tool, stamp, status="authorised")
+
+
+def _on_started(state: State, event: ToolStarted, stamp: Stamp) -> State:
+    return _with_tool(state, event.tool, stamp, status="started", attempt=event.attempt, epoch=stamp.epoch)
+
+
+def _on_doubted(state: State, event: ToolDoubted, stamp: Stamp) -> State:
+    return _with_tool(state, event.tool, stamp, status="doubted")
+
+
+def _on_unproved(state: State, event: ToolUnproved, stamp: Stamp) -> State:
+    return _with_tool(state, event.tool, stamp, status="unproved")
+
+
+def _with_tool(state: State, tool: str, stamp: Stamp, **changes: Any) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        open=tuple(replace(each, **changes) if each.id == tool else each for each in state.open),
+    )
+
+
+def _on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        items=digest(state.items, stamp.digest),
+        open=tuple(each for each in state.open if each.id != event.tool),
+    )
+
+
+def _on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, job_id=None, overrides=None, stopping=None, call=None, open=())
+
+
+def _on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, stopping=event.reason)
+
+
+_EVOLVE: dict[type, Any] = {
+    SessionCreated: _on_created,
+    JobQueued: _on_queued,
+    JobStarted: _on_job,
+    JobStopping: _on_stopping,
+    AgentRegistered: _on_registered,
+    AgentConfigured: _on_configured,
+    AgentUnregistered: _on_unregistered,
+    TurnStarted: _on_turn,
+    TurnCompleted: _on_completed,
+    ModelCalled: _on_called,
+    ModelAnswered: _on_answered,
+    ModelFailed: _on_failed,
+    ToolRequested: _on_requested,
+    ToolAuthorised: _on_authorised,
+    ToolStarted: _on_started,
+    ToolDoubted: _on_doubted,
+    ToolUnproved: _on_unproved,
+    ToolSettled: _on_settled,
+}
+
+
+# -- owed --
+
+
+def owed(state: State) -> Sequence[Effect]:
+    call = state.call
+    if call is not None:
+        if state.stopping is not None:
+            return (CancelEffect(id=f"stop-{call.id}", target=call.id, attempt=call.attempt, tool=False),)
+        definition = state.definition or Definition(image_version=0, model="")
+        overrides = state.overrides
+        return (
+            CallModel(
+                id=call.id,
+                model=(overrides.model if overrides else None) or definition.model,
+                upto=call.upto,
+                image_version=definition.image_version,
+                attempt=call.attempt,
+                epoch=call.epoch,
+                params=_params(state),
+                not_before=call.not_before,
+            ),
+        )
+    if not state.open:
+        return ()
+    return [effect for tool in state.open if (effect := _owed_of(state, tool)) is not None]
+
+
+def _owed_of(state: State, tool: Tool) -> Effect | None:
+    if tool.status == "started":
+        if state.stopping is not None:
+            return CancelEffect(
+                id=f"stop-{tool.id}", target=tool.id, attempt=tool.attempt, tool=True, effect=tool.effect
+            )
+        return RunTool(
+            id=tool.id,
+            name=tool.name,
+            call_id=tool.call_id,
+            input=tool.input,
+            key=f"{state.session_id}:{tool.id}",
+            attempt=tool.attempt,
+            effect=tool.effect,
+            timeout_s=tool.timeout_s,
+            epoch=tool.epoch,
+        )
+    if tool.status == "doubted":
+        return ProbeTool(
+            id=f"probe-{tool.id}",
+            name=tool.name,
+            call_id=tool.call_id,
+            input=tool.input,
+            key=f"{state.session_id}:{tool.id}",
+            attempt=tool.attempt,
+        )
+    return None
+
+
+# -- recall --
+
+
+def recall(asked: str, events: Sequence[Event]) -> Command | None:
+    first = events[0]
+    match asked, first:
+        case "wake_agent", AgentRegistered() | AgentConfigured():
+            waking = waking_of(events)
+            return WakeAgent(waking=waking) if waking is not None else None
+        case "stop_agent", AgentUnregistered() | JobStopping():
+            return StopAgent(reason=first.reason)
+        case "answer_model", ModelAnswered():
+            return _recall_answer(first, events)
+        case "fail_model", ModelFailed():
+            return FailModel(
+                call=first.call,
+                failure=first.failure,
+                partial=first.partial,
+                usage=first.usage,
+                retry_in_ms=first.retry_in_ms,
+                duration_ms=first.duration_ms,
+            )
+        case "settle_tool", ToolSettled():
+            return SettleTool(
+                tool=first.tool,
+                outcome=first.outcome,
+                output=first.output,
+                error_type=first.error_type,
+                duration_ms=first.duration_ms,
+                dropped_bytes=first.dropped_bytes,
+            )
+        case "recover_effect", ModelCalled():
+            return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
+        case "recover_effect", ToolStarted():
+            return RecoverEffect(effect=first.tool, attempt=first.attempt - 1)
+        case "recover_effect", ToolDoubted():
+            return RecoverEffect(effect=first.tool, attempt=first.attempt)
+        case "prove_tool", ToolSettled():
+            return ProveTool(tool=first.tool, happened=True, output=first.output)
+        case "prove_tool", ToolStarted():
+            return ProveTool(tool=first.tool, happened=False)
+        case "prove_tool", ToolUnproved():
+            return ProveTool(tool=first.tool, happened=None)
+        case "resolve_tool", ToolSettled():
+            return ResolveTool(tool=first.tool, outcome=first.outcome, output=_plain(first.output))
+        case "resolve_tool", ToolStarted():
+            return ResolveTool(tool=first.tool, outcome="retry")
+    return None
+
+
+def _plain(output: ToolOutput) -> str:
+    return output if isinstance(output, str) else ""
+
+
+def _recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel:
+    started = {event.tool: event.arguments for event in events if isinstance(event, ToolStarted)}
+    checks = tuple(
+        CallCheck(
+            name=event.name,
+            effect=event.effect,
+            timeout_s=event.timeout_s,
+            version=event.version,
+            arguments=started.get(event.tool, ""),
+            problem=event.problem,
+        )
+        for event in events
+        if isinstance(event, ToolRequested)
+    )
+    return AnswerModel(
+        call=first.call,
+        answer=ModelAnswer(
+            parts=first.parts,
+            stop_reason=first.stop_reason,
+            usage=first.usage,
+            model=first.model,
+            response_id=first.response_id,
+            stop_sequence=first.stop_sequence,
+        ),
+        checks=checks,
+        duration_ms=first.duration_ms,
+    )
+
+
+def arguments_digest(arguments: dict[str, Any]) -> str:
+    """The digest of a call's arguments: over their JSON with sorted keys."""
+    return show_digest(digest(msgspec.json.encode(arguments, order="deterministic")))
+
+
+AGENT = Decider("agent", State(), decide, evolve, owed, recall)

@@ -1,0 +1,150 @@
+"""The life of one stream: load, decide, append, evolve, tell. No threads, no clock, no library.
+
+A cell prepares a batch from a command and takes its new state over only when the log says that the batch is stored. What
+was refused leaves nothing behind; what moved under it is read again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events import codec
+from ..events.errors import NewerFormat
+from ..events.log import Batch, Log, Stored
+from ..events.message import Asked, Context, Effect, Event, Head, Recorded, Stamp, Unknown
+from . import decider
+from .container import CONTAINER
+from .conversation import CONVERSATION
+from .decider import Decision, Noun
+from .image import IMAGE
+
+NOUNS = (CONVERSATION, IMAGE, CONTAINER)
+
+_NO_CONTEXT = Context()
+
+
+class Prepared(Struct, frozen=True):
+    """A batch on its way to the log, and what the stream becomes when it is there."""
+
+    batch: Batch
+    decision: Decision
+    owed: tuple[Effect, ...]
+
+
+def noun_of(stream: str) -> Noun:
+    """The noun that lives in a stream, by the stream's prefix. Raises KeyError for a name of no noun."""
+    for noun in NOUNS:
+        if stream.startswith(noun.prefix):
+            return noun
+    raise KeyError(stream)
+
+
+class Cell:
+    """One stream, awake. `version`, `states` and `chain` are those of the newest stored batch."""
+
+    __slots__ = ("stream", "noun", "states", "version", "chain", "_context", "_unknown")
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        self.noun = noun_of(stream)
+        self._reset()
+
+    def _reset(self) -> None:
+        self.states = self.noun.initial
+        self.version = 0
+        self.chain = b""
+        self._context = _NO_CONTEXT
+        self._unknown: str | None = None
+
+    def load(self, log: Log) -> None:
+        """Forget everything and read the stream."""
+        self._reset()
+        self.catch_up(log)
+
+    def catch_up(self, log: Log) -> None:
+        """Take over what was stored since."""
+        for stored in log.read(self.stream, after=self.version):
+            self.take(stored)
+
+    def take(self, stored: Stored) -> list[Recorded]:
+        """Take over one stored batch that was decided elsewhere, or by an earlier life of the stream."""
+        events = codec.unpack(stored)
+        states = self.states
+        for recorded in events:
+            if isinstance(recorded.data, Unknown):
+                self._unknown = recorded.data.name
+            states = decider.evolve(self.noun, states, recorded.data, recorded.stamp)
+        self.states = states
+        self.version = stored.batch.last
+        self.chain = stored.batch.head.chain
+        return events
+
+    def prepare(self, asked: Asked, log: Log) -> Prepared | None:
+        """Decide the command. None when there is nothing to do. Raises `Refused` and what else a decider raises."""
+        if self._unknown is not None:
+            raise NewerFormat(f"{self.stream} holds events of type {self._unknown!r}, which a newer release wrote.")
+        decision = decider.decide(
+            self.noun, self.states, asked.command, version=self.version, at=asked.at, epoch=log.epoch
+        )
+        if not decision.events:
+            return None
+        owed = decider.owed(self.noun, decision.states)
+        states = decision.states
+        head = Head(
+            id=asked.id,
+            at=asked.at,
+            asked=asked.command.type,
+            cause=asked.cause,
+            correlation=asked.correlation or asked.id,
+            trace=asked.trace,
+            job=self.noun.job(states) or self.noun.job(self.states),
+            context=self._ids(states, asked),
+            owes=tuple(effect.id for effect in owed),
+            writer=log.writer,
+        )
+        head = replace(head, chain=codec.chain(self.chain, head, decision.digests))
+        return Prepared(Batch(self.stream, self.version, head, decision.rows), decision, owed)
+
+    def _ids(self, states: tuple[Any, ...], asked: Asked) -> Context:
+        context = self.noun.context(states, Context(scope=asked.scope, principal=asked.principal))
+        if context == self._context:
+            return self._context
+        self._context = context
+        return context
+
+    def accept(self, prepared: Prepared, stored: Stored) -> list[Recorded]:
+        """The prepared batch is stored: take its states over and give its events in their envelope."""
+        batch, decision = prepared.batch, prepared.decision
+        self.states = decision.states
+        self.version = batch.last
+        self.chain = batch.head.chain
+        return envelop(decision, stored)
+
+    @property
+    def owed(self) -> tuple[Effect, ...]:
+        return decider.owed(self.noun, self.states)
+
+
+def envelop(decision: Decision, stored: Stored) -> list[Recorded]:
+    """The events of a decision as they lie in the log, without decoding them again."""
+    batch = stored.batch
+    head, stream, epoch, position, version = batch.head, batch.stream, stored.epoch, stored.position, batch.version + 1
+    return [
+        Recorded(position + part, stream, version + part, part, epoch, event, head, digest, len(row.data), row.key)
+        for part, (event, row, digest) in enumerate(zip(decision.events, decision.rows, decision.digests, strict=True))
+    ]
+
+
+def fold(noun: Noun, events: Sequence[Recorded]) -> tuple[Any, ...]:
+    """The states after these events of one stream, from its start."""
+    states = noun.initial
+    for recorded in events:
+        states = decider.evolve(noun, states, recorded.data, recorded.stamp)
+    return states
+
+
+__all__ = ["NOUNS", "Cell", "Event", "Prepared", "Stamp", "envelop", "fold", "noun_of"]

@@ -1,0 +1,258 @@
+"""A session's lane: what was accepted, what runs, and how it ended. Pure.
+
+One job runs at a time, in the order of priority and then of acceptance. It hears from the agent of the same stream only
+events: a turn that completed ends the job, a call that only a person can settle makes it wait.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.agent import (
+    AgentConfigured,
+    AgentRegistered,
+    AgentUnregistered,
+    Interrupt,
+    StopAgent,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+    TurnCompleted,
+    WakeAt,
+)
+from ..events.content import Failure
+from ..events.errors import Closed, Conflict, NotFound
+from ..events.message import Command, Effect, Event, Stamp
+from ..events.session import (
+    CancelJob,
+    CloseSession,
+    CreateSession,
+    ExpireJob,
+    JobCancelled,
+    JobFailed,
+    JobQueued,
+    JobResumed,
+    JobStarted,
+    JobStopping,
+    JobSucceeded,
+    JobTimedOut,
+    JobWaiting,
+    Overrides,
+    Send,
+    SessionClosed,
+    SessionCreated,
+    Waking,
+)
+from .decider import Decider
+
+TIMEOUT = "timeout"
+"""The reason of a stop that came from the job's deadline."""
+
+
+class Queued(Struct, frozen=True):
+    """A job that waits for the lane. deadline: microseconds UTC, None for no time limit."""
+
+    job_id: str
+    priority: int
+    deadline: int | None
+    overrides: Overrides | None
+
+
+class State(Struct, frozen=True):
+    """queue: in the order in which it will run. doubts: calls of the running job that only a person can settle."""
+
+    session_id: str | None = None
+    image_id: str | None = None
+    container_id: str | None = None
+    closed: bool = False
+    awake: bool = False
+    queue: tuple[Queued, ...] = ()
+    running: Queued | None = None
+    stopping: str | None = None
+    doubts: tuple[str, ...] = ()
+
+
+def decide(state: State, message: Command | Event) -> Sequence[Event]:
+    match message:
+        case Send():
+            _open(state)
+            return [
+                JobQueued(
+                    job_id=message.job_id,
+                    content=message.content,
+                    overrides=message.overrides,
+                    priority=message.priority,
+                    timeout_ms=message.timeout_ms,
+                )
+            ]
+        case JobQueued() | AgentRegistered() | JobSucceeded() | JobFailed() | JobCancelled() | JobTimedOut():
+            return _next(state)
+        case TurnCompleted():
+            return [_ended(state, state.running.job_id, message)] if state.running else []
+        case ToolUnproved():
+            waits = JobWaiting(job_id=state.running.job_id, tool=message.tool, reason="outcome unknown") if state.running else None
+            return [waits] if waits and len(state.doubts) == 1 and not state.stopping else []
+        case CancelJob():
+            return _stop(state, message.job_id, message.reason)
+        case ExpireJob():
+            return _stop(state, message.job_id, TIMEOUT)
+        case Interrupt() | StopAgent():
+            return _stop(state, state.running.job_id, message.reason) if state.running else []
+        case CreateSession():
+            if state.session_id is None:
+                return [
+                    SessionCreated(
+                        session_id=message.session_id,
+                        image_id=message.image_id,
+                        container_id=message.container_id,
+                        created_at=message.created_at,
+                        alias=message.alias,
+                    )
+                ]
+            if (state.session_id, state.image_id) != (message.session_id, message.image_id):
+                raise Conflict(f"Session {message.session_id} exists with another image.")
+            return []
+        case CloseSession():
+            if state.closed or state.session_id is None:
+                return []
+            gone = [JobCancelled(job_id=job.job_id, reason=message.reason) for job in state.queue]
+            stop = _stop(state, state.running.job_id, message.reason) if state.running else []
+            return [SessionClosed(reason=message.reason), *gone, *stop]
+        case ToolSettled() | ToolStarted():
+            if message.tool in state.doubts and len(state.doubts) == 1 and state.running and not state.stopping:
+                return [JobResumed(job_id=state.running.job_id)]
+            return []
+    return []
+
+
+def _open(state: State) -> None:
+    if state.session_id is None:
+        raise NotFound("Session not found.")
+    if state.closed:
+        raise Closed(f"Session {state.session_id} is closed: its image was deleted.")
+
+
+def _next(state: State) -> Sequence[Event]:
+    if state.running is None and state.queue and state.awake and not state.closed:
+        return [JobStarted(job_id=state.queue[0].job_id, overrides=state.queue[0].overrides)]
+    return []
+
+
+def _stop(state: State, job_id: str, reason: str) -> Sequence[Event]:
+    if state.running and state.running.job_id == job_id:
+        return [] if state.stopping else [JobStopping(job_id=job_id, reason=reason)]
+    if any(job.job_id == job_id for job in state.queue):
+        return [JobTimedOut(job_id=job_id) if reason == TIMEOUT else JobCancelled(job_id=job_id, reason=reason)]
+    return []
+
+
+def _ended(state: State, job_id: str, turn: TurnCompleted) -> Event:
+    if turn.reason == "completed":
+        return JobSucceeded(job_id=job_id)
+    if turn.reason == "interrupted":
+        reason = state.stopping or "interrupted"
+        return JobTimedOut(job_id=job_id) if reason == TIMEOUT else JobCancelled(job_id=job_id, reason=reason)
+    return JobFailed(job_id=job_id, failure=turn.failure or Failure(code="error", message="The turn failed."))
+
+
+def evolve(state: State, event: Event, stamp: Stamp) -> State:
+    match event:
+        case JobQueued():
+            deadline = None if event.timeout_ms is None else stamp.at + event.timeout_ms * 1000
+            job = Queued(event.job_id, event.priority, deadline, event.overrides)
+            if not state.queue:
+                return replace(state, queue=(job,))
+            return replace(state, queue=tuple(sorted((*state.queue, job), key=lambda queued: -queued.priority)))
+        case JobStarted():
+            job = next((queued for queued in state.queue if queued.job_id == event.job_id), None)
+            job = job or Queued(event.job_id, 0, None, event.overrides)
+            return replace(state, running=job, queue=_without(state, event.job_id), stopping=None, doubts=())
+        case JobSucceeded() | JobFailed() | JobCancelled() | JobTimedOut():
+            if state.running and state.running.job_id == event.job_id:
+                return replace(state, running=None, stopping=None, doubts=())
+            return replace(state, queue=_without(state, event.job_id))
+        case JobStopping():
+            return replace(state, stopping=event.reason)
+        case ToolUnproved():
+            return replace(state, doubts=(*state.doubts, event.tool))
+        case JobResumed():
+            return replace(state, doubts=())
+        case ToolSettled() | ToolStarted():
+            # The last doubt is taken back by JobResumed, so that what decides it can still see which call it was.
+            if event.tool in state.doubts and len(state.doubts) > 1:
+                return replace(state, doubts=tuple(tool for tool in state.doubts if tool != event.tool))
+            return state
+        case AgentRegistered():
+            return replace(state, awake=True)
+        case AgentUnregistered():
+            return replace(state, awake=False)
+        case SessionCreated():
+            return replace(state, session_id=event.session_id, image_id=event.image_id, container_id=event.container_id)
+        case SessionClosed():
+            return replace(state, closed=True)
+    return state
+
+
+def _without(state: State, job_id: str) -> tuple[Queued, ...]:
+    return tuple(queued for queued in state.queue if queued.job_id != job_id)
+
+
+def owed(state: State) -> Sequence[Effect]:
+    if not state.queue and (state.running is None or state.running.deadline is None):
+        return ()
+    jobs = (*state.queue, *((state.running,) if state.running and not state.stopping else ()))
+    return [
+        WakeAt(id=f"deadline-{job.job_id}", job_id=job.job_id, at=job.deadline) for job in jobs if job.deadline is not None
+    ]
+
+
+def recall(asked: str, events: Sequence[Event]) -> Command | None:
+    first = events[0]
+    match asked, first:
+        case "send", JobQueued():
+            return Send(
+                job_id=first.job_id,
+                content=first.content,
+                waking=waking_of(events),
+                overrides=first.overrides,
+                priority=first.priority,
+                timeout_ms=first.timeout_ms,
+            )
+        case "create_session", SessionCreated():
+            return CreateSession(
+                session_id=first.session_id,
+                image_id=first.image_id,
+                container_id=first.container_id,
+                created_at=first.created_at,
+                alias=first.alias,
+            )
+        case "cancel_job", JobStopping() | JobCancelled():
+            return CancelJob(job_id=first.job_id, reason=first.reason)
+        case "expire_job", JobStopping() | JobTimedOut():
+            return ExpireJob(job_id=first.job_id)
+        case "close_session", SessionClosed():
+            return CloseSession(reason=first.reason)
+        case "interrupt", JobStopping():
+            return Interrupt(reason=first.reason)
+    return None
+
+
+def waking_of(events: Sequence[Event]) -> Waking | None:
+    """What a batch tells of how its agent was woken or changed, None when it tells nothing."""
+    registered = next((event for event in events if isinstance(event, AgentRegistered)), None)
+    configured = next((event for event in events if isinstance(event, AgentConfigured)), None)
+    if configured is None:
+        return None
+    return Waking(
+        agent_id=registered.agent_id if registered else "",
+        image_id=registered.image_id if registered else "",
+        container_id=registered.container_id if registered else "",
+        registered_at=registered.registered_at if registered else 0,
+        definition=configured.definition,
+    )
+
+
+SESSION = Decider("session", State(), decide, evolve, owed, recall)
