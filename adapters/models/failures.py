@@ -18,7 +18,7 @@ from ...events.content import Failure
 RETRYABLE = frozenset(
     ("rate_limit", "overloaded", "server_error", "timeout", "connection", "stream_cut", "stream_error")
 )
-"""The codes where the same request may work later. A cut stream is one: its partial answer is recorded with its cost."""
+"""The codes where the same request may work later. A cut stream is one: its partial answer and cost are recorded."""
 
 LONGEST_MESSAGE = 1_000
 
