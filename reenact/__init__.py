@@ -5,26 +5,28 @@ rooms.
 """
 
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-# Public name -> the module it lives in. A type checker cannot follow this table, so each name is also imported below it
-# under `if TYPE_CHECKING:` once its module exists.
+__all__ = ["Runtime", "__version__", "tool"]
+
+# Public name -> the module it lives in. Type checkers cannot follow the table and read the imports below it.
 _HOMES = {
     "Runtime": "reenact.runtime",
     "tool": "reenact.adapters.tools.tool",
 }
 
-__all__ = ["Runtime", "__version__", "tool"]
+if TYPE_CHECKING:
+    from .adapters.tools.tool import tool as tool
+else:
 
-
-def __getattr__(name: str) -> Any:
-    home = _HOMES.get(name)
-    if home is None:
-        raise AttributeError(f"module 'reenact' has no attribute {name!r}")
-    value = globals()[name] = getattr(import_module(home), name)
-    return value
+    def __getattr__(name: str) -> object:
+        home = _HOMES.get(name)
+        if home is None:
+            raise AttributeError(f"module 'reenact' has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(home), name)
+        return value
 
 
 def __dir__() -> list[str]:

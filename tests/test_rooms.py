@@ -54,6 +54,7 @@ MACHINERY = {
     "actors/clock.py",  # the one place where time and ids are read
     "actors/commit.py",  # many writers, one commit
     "actors/dispatch.py",
+    "actors/system.py",
     "actors/threads.py",
 }
 # Projections may lock and read files, but rebuilt tomorrow they must look the same. These two time their own work.
