@@ -203,7 +203,7 @@ def parse_input(text: str, *, size: int | None = None) -> tuple[dict[str, Any], 
     if text.count("{") + text.count("[") > DEEPEST_INPUT and _deeper(value, DEEPEST_INPUT):
         return {}, _refused(text, size, f"more than {DEEPEST_INPUT} levels deep")
     if "\\ud" in text or "\\uD" in text:
-        value = _cleaned(value)
+        value = clean_json(value)
     return value, None
 
 
@@ -212,6 +212,17 @@ def clean_text(text: str) -> str:
     if "\0" in text:
         text = text.replace("\0", "\ufffd")
     return _whole_surrogates(text)
+
+
+def clean_json(value: Any) -> Any:
+    """A JSON value with every half surrogate in its texts and keys replaced by U+FFFD."""
+    if isinstance(value, str):
+        return _whole_surrogates(value)
+    if isinstance(value, dict):
+        return {_whole_surrogates(key): clean_json(child) for key, child in value.items()}
+    if isinstance(value, list):
+        return [clean_json(child) for child in value]
+    return value
 
 
 def clean_delta(held: str, delta: str) -> tuple[str, str]:
@@ -269,13 +280,3 @@ def _deeper(value: Any, levels: int) -> bool:
     if levels == 0:
         return True
     return any(_deeper(child, levels - 1) for child in (value.values() if isinstance(value, dict) else value))
-
-
-def _cleaned(value: Any) -> Any:
-    if isinstance(value, str):
-        return _whole_surrogates(value)
-    if isinstance(value, dict):
-        return {_whole_surrogates(key): _cleaned(child) for key, child in value.items()}
-    if isinstance(value, list):
-        return [_cleaned(child) for child in value]
-    return value
