@@ -1,0 +1,163 @@
+"""How a log lies in its file: the tables, and a batch as rows of them.
+
+One row an event, and lean: what repeats (stream names, event types, contexts, key ids, the writer) is a number into a
+small table, and what the events of a batch share is packed once, into the `head` of its first row. Knows bytes and
+SQL text; opens nothing.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import msgspec
+
+from ...events.errors import Corrupt
+from ...events.log import Batch, Row, Stored
+from ...events.message import Head
+from .names import Names
+
+APPLICATION = 0x7265656E
+"""`PRAGMA application_id` of every log file: "reen". `file` and other programs can tell by it."""
+
+FORMAT = 1
+"""`PRAGMA user_version`: the format of the tables below. A file with a higher number is refused."""
+
+# The tables are the storage format. Later formats add; nothing here is renamed or given another meaning. As few as will
+# do: each table and each index takes a page of 4 KB before the first event.
+# types: schema 0 for a command's name; no index, there are few and they are remembered. texts: contexts as JSON, ids of
+# keys. position: AUTOINCREMENT, so that no position is ever given twice, whatever is done to the newest rows. part: the
+# event's place in its batch. head: on part 0 only, see `pack_head`. owing: the streams whose last batch still owes an
+# effect; not a column of `streams`, because it is small and changes with almost every batch.
+TABLES = {
+    "owners": "CREATE TABLE owners (epoch INTEGER PRIMARY KEY, writer TEXT NOT NULL, opened INTEGER NOT NULL)",
+    "streams": "CREATE TABLE streams (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
+    "types": "CREATE TABLE types (number INTEGER PRIMARY KEY, name TEXT NOT NULL, schema INTEGER NOT NULL)",
+    "texts": "CREATE TABLE texts (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
+    "events": "CREATE TABLE events (position INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL,"
+    " version INTEGER NOT NULL, part INTEGER NOT NULL, type INTEGER NOT NULL, epoch INTEGER NOT NULL, key INTEGER,"
+    " head BLOB, data BLOB NOT NULL, UNIQUE (stream, version))",
+    "owing": "CREATE TABLE owing (stream INTEGER PRIMARY KEY)",
+    "commands": "CREATE TABLE commands (scope TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL,"
+    " stream TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (scope, key)) WITHOUT ROWID",
+}
+
+# For people with a SQLite shell; nothing in the project reads it.
+VIEW = (
+    "CREATE VIEW log AS SELECT e.position, s.name AS stream, e.version, t.name AS type, e.epoch,"
+    " length(e.data) AS size, hex(e.data) AS data"
+    " FROM events e JOIN streams s ON s.number = e.stream JOIN types t ON t.number = e.type"
+)
+
+COLUMNS = "position, stream, version, part, type, epoch, key, head, data"
+INSERT = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+EventRow = tuple[int, int, int, int, int, int, int | None, bytes | None, bytes]
+"""One row of `events`, its values in the order of `COLUMNS`."""
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(list[Any]).decode
+_hex_run = re.compile("[0-9a-f]{32}").search
+
+
+def pack_head(head: Head, *, count: int, asked: int, context: int, writer: str) -> bytes:
+    """The head of a batch of `count` events as bytes: about 110 with a digest of 32.
+
+    asked, context: their numbers. writer: that of the epoch, not stored again when it is the head's own too.
+    Raises UnicodeEncodeError, OverflowError or TypeError for a head that has no bytes.
+    """
+    correlation = head.correlation
+    return _encode(
+        (
+            count,
+            _pack(head.id),
+            head.at,
+            asked,
+            _pack(head.cause),
+            0 if correlation == head.id else _pack(correlation),
+            _pack(head.trace),
+            _pack(head.job),
+            context,
+            [_pack(owed) for owed in head.owes],
+            head.chain,
+            None if head.writer == writer else head.writer,
+        )
+    )
+
+
+def batches(rows: Iterable[EventRow], names: Names) -> Iterator[Stored]:
+    """The batches that these rows are, each yielded when its last row has come.
+
+    The rows are those of whole batches, in order of position or of one stream's versions. Raises `Corrupt` where they
+    contradict each other, naming the position.
+    """
+    left = 0
+    for position, stream, version, part, kind, epoch, key, head, data in rows:
+        if left == 0:
+            if part != 0 or head is None:
+                raise Corrupt(f"Event {position} is part {part} of a batch that has no beginning.")
+            start, lane, base, under = position, stream, version - 1, epoch
+            fields = _fields(head, position)
+            left = fields[0]
+            parts: list[Row] = []
+        elif (stream, version, part, epoch) != (lane, base + 1 + len(parts), len(parts), under) or (
+            position != start + part
+        ):
+            raise Corrupt(f"Event {position} does not go on where the batch at position {start} stopped.")
+        name, schema = names.type(kind)
+        parts.append(Row(name, schema, data, None if key is None else names.key(key)))
+        left -= 1
+        if left == 0:
+            yield Stored(start, under, Batch(names.stream(lane), base, _head(fields, under, names), tuple(parts)))
+    if left > 0:
+        raise Corrupt(f"The batch at position {start} lacks its last {left} events.")
+
+
+def _fields(head: bytes, position: int) -> list[Any]:
+    try:
+        fields = _decode(head)
+        if len(fields) < 12 or not isinstance(fields[0], int) or fields[0] < 1:
+            raise ValueError("fields are missing")
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise Corrupt(f"The head of the batch at position {position} cannot be read: {error}.") from error
+    return fields
+
+
+def _head(fields: list[Any], epoch: int, names: Names) -> Head:
+    # Fields behind the twelfth are from a later release of the same format, and are ignored.
+    _, id_, at, asked, cause, correlation, trace, job, context, owes, chain, writer = fields[:12]
+    id_ = _unpack(id_)
+    return Head(
+        id=id_,
+        at=at,
+        asked=names.type(asked)[0],
+        cause=_unpack(cause),
+        correlation=id_ if correlation == 0 else _unpack(correlation),
+        trace=_unpack(trace),
+        job=_unpack(job),
+        context=names.context(context),
+        owes=tuple([_unpack(owed) for owed in owes]),
+        chain=chain,
+        writer=names.writer(epoch) if writer is None else writer,
+    )
+
+
+def _pack(text: str | None) -> Any:
+    """32 hex digits as 16 bytes, also within a longer id (`job_<hex>`, `<hex>-0`): half the size, read back alike."""
+    if text is None:
+        return None
+    found = _hex_run(text)
+    if found is None:
+        return text
+    raw = bytes.fromhex(found[0])
+    start, end = found.span()
+    return raw if end - start == len(text) else [text[:start], raw, text[end:]]
+
+
+def _unpack(packed: Any) -> Any:
+    if type(packed) is bytes:
+        return packed.hex()
+    if type(packed) is list:
+        return packed[0] + packed[1].hex() + packed[2]
+    return packed
