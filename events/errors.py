@@ -1,23 +1,26 @@
 """Every error of the project, in one tree. The docstring of a class is its default message.
 
-    ReenactError
-    ├── Refused               you asked something impossible; nothing was written
-    │   ├── BadInput          the input is malformed
-    │   ├── NotFound          no such thing
-    │   ├── Conflict          the stream moved on; read again
-    │   ├── KeyReused         the same idempotency key came with another command
-    │   └── Closed            it was closed before you asked
-    ├── StoreError            the log
-    │   ├── Fenced            another owner has taken over; nothing was written
-    │   ├── Owned             another process owns the file; nothing was written
-    │   ├── UnknownOutcome    the commit raised: it may or may not be in the log
-    │   ├── DiskFull          no room; nothing was written
-    │   ├── StoreFailed       an earlier error stopped the store; reopen it
-    │   ├── NewerFormat       a newer release wrote this file
-    │   ├── NotALog           this is no reenact log
-    │   └── Corrupt           the file contradicts itself
-    ├── RequestTimeout        no response in time
-    └── Diverged              a replay decided otherwise than the log says
+ReenactError
+├── Refused               you asked something impossible; nothing was written
+│   ├── BadInput          the input is malformed
+│   ├── NotFound          no such thing
+│   ├── Conflict          the stream moved on; read again
+│   ├── KeyReused         the same idempotency key came with another command
+│   └── Closed            it was closed before you asked
+├── StoreError            the log
+│   ├── Fenced            another owner has taken over; nothing was written
+│   ├── Owned             another process owns the file; nothing was written
+│   ├── NoOwner           no process answers for the file; nothing was asked
+│   ├── Busy              another program holds a lock on it; nothing was written
+│   ├── UnknownOutcome    the commit raised: it may or may not be in the log
+│   ├── DiskFull          no room; nothing was written
+│   ├── StoreFailed       an earlier error stopped the store; reopen it
+│   ├── NoAccess          this user may not open the file
+│   ├── NewerFormat       a newer release wrote this file
+│   ├── NotALog           this is no reenact log
+│   └── Corrupt           the file contradicts itself
+├── RequestTimeout        no response in time
+└── Diverged              a replay decided otherwise than the log says
 """
 
 from __future__ import annotations
@@ -86,6 +89,18 @@ class Owned(StoreError):
     code = "owned"
 
 
+class NoOwner(StoreError):
+    """No process that owns this log answers; nothing was asked of it."""
+
+    code = "no_owner"
+
+
+class Busy(StoreError):
+    """Another program holds a lock on this log; nothing was written. Try again."""
+
+    code = "busy"
+
+
 class UnknownOutcome(StoreError):
     """The commit raised an error: the events may or may not be in the log. Reopen the log and compare event ids."""
 
@@ -102,6 +117,12 @@ class StoreFailed(StoreError):
     """The log stopped after an error and accepts no writes until it is reopened."""
 
     code = "store_failed"
+
+
+class NoAccess(StoreError):
+    """This user may not open the file, or may not write beside it."""
+
+    code = "no_access"
 
 
 class NewerFormat(StoreError):

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from .errors import Closed, Conflict, Fenced, KeyReused, ReenactError
+from .errors import BadInput, Closed, Conflict, Fenced, KeyReused, ReenactError
 from .message import Head
 
 
@@ -88,11 +88,13 @@ class Log(Protocol):
         """Append the transactions in order, durably, and return one result each.
 
         Each stands alone: a `Conflict`, `KeyReused` or `Duplicate` of one writes nothing of that one and leaves the
-        others be. Versions are contiguous, positions rise in the order of the arguments. When it returns, all that it
-        reports as stored survives a crash. Blocks until then. Calls do not overlap.
+        others be; so does `BadInput`, for a batch without events and for two batches of one stream. Versions are
+        contiguous, positions rise in the order of the arguments. When it returns, all that it reports as stored
+        survives a crash. Blocks until then. Calls do not overlap.
 
-        Raises `Fenced` (nothing written: a higher epoch exists), `DiskFull` (nothing written), `UnknownOutcome` (an
-        error at commit; from then on `StoreFailed` until the log is reopened), `Closed`.
+        Raises `Fenced` (nothing written: a higher epoch exists), `DiskFull` (nothing written), `Busy` (nothing written:
+        another program holds a lock), `UnknownOutcome` (an error at commit; from then on `StoreFailed` until the log is
+        reopened), `Closed`.
         """
         ...
 
@@ -167,6 +169,10 @@ class MemoryLog:
         for batch in transaction.batches:
             if self._version(batch.stream) != batch.version:
                 return Conflict(f"{batch.stream} is at version {self._version(batch.stream)}, not {batch.version}.")
+        if len({batch.stream for batch in transaction.batches}) < len(transaction.batches):
+            return BadInput("A transaction has two batches of one stream.")
+        if not all(batch.rows for batch in transaction.batches):
+            return BadInput("A batch has no events.")
         written = []
         for batch in transaction.batches:
             stored = Stored(store.position + 1, self.epoch, batch)
