@@ -1,4 +1,9 @@
 """Models: the doors to the providers, and the scripted one that needs no key.
 
-Home of the provider SDKs, loaded on first use.
+Home of the provider SDKs, loaded on first use, and of stamina.
 """
+
+from .providers import PROVIDERS, ModelName, Models, credentials_for, model_for
+from .retry import Retries, RetryPolicy
+
+__all__ = ["Models", "ModelName", "model_for", "credentials_for", "PROVIDERS", "Retries", "RetryPolicy"]
