@@ -1,13 +1,14 @@
 """An agent: an image awake, thinking in the stream of its session. Pure.
 
-A turn is a walk: call the model, run what it asks for, call it again with the results, until it asks for nothing. Each step
-is owed to the world until the log has its end, so the first run, a retry and the morning after a crash are one path:
+A turn is a walk: call the model, run what it asks for, call it again with the results, until it asks for nothing. Each
+step is owed to the world until the log has its end, so the first run, a retry and the morning after a crash are one
+path:
 
     model_called --> model_answered --> tool_started ... tool_settled --> model_called --> ... --> turn_completed
          '--> model_failed --> model_called (attempt + 1, after a wait) or turn_completed(error)
 
-A call begun by an owner that is gone is in doubt. Its class says what follows: `read` and `idempotent` run again with the
-same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess.
+A call begun by an owner that is gone is in doubt. Its class says what follows: `read` and `idempotent` run again with
+the same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess.
 """
 
 from __future__ import annotations
@@ -61,7 +62,6 @@ from ..events.session import (
     Overrides,
     Send,
     SessionCreated,
-    Waking,
 )
 from ..events.tool import CallCheck, EffectClass
 from .decider import Decider
@@ -85,7 +85,7 @@ class Call(Struct, frozen=True):
 
 
 class Tool(Struct, frozen=True):
-    """A call of the last answer that has no end yet. status: asked, requested, authorised, started, doubted, unproved."""
+    """A call without an end yet. status: asked, requested, authorised, started, doubted, unproved."""
 
     id: str
     call_id: str
@@ -99,7 +99,7 @@ class Tool(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """items: digest over the stored digests of the conversation's items, in order; queued: those of inputs not yet in it.
+    """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet.
 
     stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
     """
@@ -288,6 +288,9 @@ def _settle(state: State, message: SettleTool) -> Sequence[Event]:
     tool = _tool(state, message.tool)
     if tool is None or tool.status != "started":
         return ()
+    if message.outcome == "unknown" and state.stopping is None and tool.effect not in ("read", "idempotent"):
+        # Its runner lives, and so may the call: asking the world now could be too early. A person must say.
+        return [ToolDoubted(tool=tool.id, attempt=tool.attempt), ToolUnproved(tool=tool.id)]
     return [
         ToolSettled(
             tool=tool.id,
@@ -471,7 +474,8 @@ def _on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
         stop_reason=event.stop_reason,
         asked=len(asked),
         open=tuple(
-            Tool(f"t{number}", part.id, part.name, part.input) for number, part in enumerate(asked, start=state.tools + 1)
+            Tool(f"t{number}", part.id, part.name, part.input)
+            for number, part in enumerate(asked, start=state.tools + 1)
         ),
         tools=state.tools + len(asked),
     )
@@ -638,6 +642,8 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 duration_ms=first.duration_ms,
                 dropped_bytes=first.dropped_bytes,
             )
+        case "settle_tool", ToolDoubted():
+            return SettleTool(tool=first.tool, outcome="unknown", output="")
         case "recover_effect", ModelCalled():
             return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
         case "recover_effect", ToolStarted():

@@ -1,7 +1,7 @@
 """The life of one stream: load, decide, append, evolve, tell. No threads, no clock, no library.
 
-A cell prepares a batch from a command and takes its new state over only when the log says that the batch is stored. What
-was refused leaves nothing behind; what moved under it is read again.
+A cell prepares a batch from a command and takes its new state over only when the log says that the batch is stored.
+What was refused leaves nothing behind; what moved under it is read again.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def noun_of(stream: str) -> Noun:
 class Cell:
     """One stream, awake. `version`, `states` and `chain` are those of the newest stored batch."""
 
-    __slots__ = ("stream", "noun", "states", "version", "chain", "_context", "_unknown")
+    __slots__ = ("_context", "_unknown", "chain", "noun", "states", "stream", "version")
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -101,7 +101,7 @@ class Cell:
             cause=asked.cause,
             correlation=asked.correlation or asked.id,
             trace=asked.trace,
-            job=self.noun.job(states) or self.noun.job(self.states),
+            job=getattr(asked.command, "job_id", None) or self.noun.job(self.states) or self.noun.job(states),
             context=self._ids(states, asked),
             owes=tuple(effect.id for effect in owed),
             writer=log.writer,

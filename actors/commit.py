@@ -21,7 +21,7 @@ Done = Callable[[Result], object]
 
 
 class GroupCommit:
-    """The one way into a log. `publish` is told what the `Done`s of one commit returned, in order, on the same thread."""
+    """The one way into a log. `publish` is told what the `Done`s of one commit returned, on the same thread."""
 
     def __init__(self, log: Log, publish: Callable[[list[object]], None]) -> None:
         self.log = log

@@ -93,4 +93,6 @@ def _context(states: tuple[State], context: Context) -> Context:
     return replace(context, container_id=states[0].container_id)
 
 
-CONTAINER = Noun("container-", (Decider("container", State(), decide, evolve, owed, recall),), _context, lambda states: None)
+CONTAINER = Noun(
+    "container-", (Decider("container", State(), decide, evolve, owed, recall),), _context, lambda states: None
+)

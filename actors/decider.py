@@ -24,7 +24,7 @@ DECISIONS_MAX = 1000
 
 
 class Decider(Struct, frozen=True):
-    """One noun's state machine. `context` reads the ids that its stream gives to the envelope, None where it gives none."""
+    """One noun's state machine: where it starts, and its four functions."""
 
     name: str
     initial: Any
@@ -35,7 +35,7 @@ class Decider(Struct, frozen=True):
 
 
 class Noun(Struct, frozen=True):
-    """What lives in streams of one kind: the deciders that share it, and what its events say of their context and job."""
+    """What lives in streams of one kind: the deciders that share it, and the context and job their states speak of."""
 
     prefix: str
     deciders: tuple[Decider, ...]
@@ -65,7 +65,7 @@ class Circling(ReenactError):
 def decide(noun: Noun, states: tuple[Any, ...], command: Command, *, version: int, at: int, epoch: int) -> Decision:
     """Show the command to every decider, then every event to every decider, in order, until nothing new is decided.
 
-    Each event is encoded and evolved before anyone decides upon it. Raises what a decider raises; nothing is changed then.
+    Each event is encoded and evolved before anyone decides upon it. Raises what a decider raises, with nothing changed.
     """
     deciders = noun.deciders
     waiting: deque[Event] = deque()

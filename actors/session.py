@@ -93,8 +93,9 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
         case TurnCompleted():
             return [_ended(state, state.running.job_id, message)] if state.running else []
         case ToolUnproved():
-            waits = JobWaiting(job_id=state.running.job_id, tool=message.tool, reason="outcome unknown") if state.running else None
-            return [waits] if waits and len(state.doubts) == 1 and not state.stopping else []
+            if state.running is None or state.stopping or len(state.doubts) > 1:
+                return []
+            return [JobWaiting(job_id=state.running.job_id, tool=message.tool, reason="outcome unknown")]
         case CancelJob():
             return _stop(state, message.job_id, message.reason)
         case ExpireJob():
@@ -167,9 +168,9 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
                 return replace(state, queue=(job,))
             return replace(state, queue=tuple(sorted((*state.queue, job), key=lambda queued: -queued.priority)))
         case JobStarted():
-            job = next((queued for queued in state.queue if queued.job_id == event.job_id), None)
-            job = job or Queued(event.job_id, 0, None, event.overrides)
-            return replace(state, running=job, queue=_without(state, event.job_id), stopping=None, doubts=())
+            known = next((queued for queued in state.queue if queued.job_id == event.job_id), None)
+            begun = known or Queued(event.job_id, 0, None, event.overrides)
+            return replace(state, running=begun, queue=_without(state, event.job_id), stopping=None, doubts=())
         case JobSucceeded() | JobFailed() | JobCancelled() | JobTimedOut():
             if state.running and state.running.job_id == event.job_id:
                 return replace(state, running=None, stopping=None, doubts=())
@@ -205,7 +206,9 @@ def owed(state: State) -> Sequence[Effect]:
         return ()
     jobs = (*state.queue, *((state.running,) if state.running and not state.stopping else ()))
     return [
-        WakeAt(id=f"deadline-{job.job_id}", job_id=job.job_id, at=job.deadline) for job in jobs if job.deadline is not None
+        WakeAt(id=f"deadline-{job.job_id}", job_id=job.job_id, at=job.deadline)
+        for job in jobs
+        if job.deadline is not None
     ]
 
 

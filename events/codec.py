@@ -123,4 +123,16 @@ def verify_chain(batches: Iterable[Stored]) -> int | None:
     return None
 
 
-__all__ = ["TYPES", "UPCASTERS", "Batch", "Context", "chain", "decode", "encode", "row", "row_digest", "unpack", "verify_chain"]
+__all__ = [
+    "TYPES",
+    "UPCASTERS",
+    "Batch",
+    "Context",
+    "chain",
+    "decode",
+    "encode",
+    "row",
+    "row_digest",
+    "unpack",
+    "verify_chain",
+]

@@ -143,3 +143,22 @@ Item = UserItem | AssistantItem | ResultItem
 def text_of(parts: tuple[Part, ...] | tuple[OutputPart, ...] | tuple[InputPart, ...]) -> str:
     """The text parts, joined without a separator."""
     return "".join(part.text for part in parts if isinstance(part, Text))
+
+
+def add_usage(one: Usage | None, other: Usage | None) -> Usage | None:
+    """Both together, unit by unit. None (not counted) adds nothing; two of them stay None."""
+    if one is None or other is None:
+        return one or other
+    extra = one.extra
+    if other.extra:
+        extra = dict(one.extra or {})
+        for unit, count in other.extra.items():
+            extra[unit] = extra.get(unit, 0) + count
+    return Usage(
+        input_tokens=one.input_tokens + other.input_tokens,
+        output_tokens=one.output_tokens + other.output_tokens,
+        cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
+        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
+        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
+        extra=extra,
+    )

@@ -72,7 +72,12 @@ class ModelFailure(Exception):
     """A call that gave no complete answer. `partial` is what had come by then, with its usage if known."""
 
     def __init__(
-        self, failure: Failure, *, partial: tuple[OutputPart, ...] = (), usage: Usage | None = None, request_id: str | None = None
+        self,
+        failure: Failure,
+        *,
+        partial: tuple[OutputPart, ...] = (),
+        usage: Usage | None = None,
+        request_id: str | None = None,
     ) -> None:
         super().__init__(f"{failure.code}: {failure.message}")
         self.failure = failure

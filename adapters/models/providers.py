@@ -74,6 +74,7 @@ class Models:
 
     def __init__(self, given: Mapping[str, Model] | None = None) -> None:
         self._adapters: dict[str, Any] = dict(given or {})
+        self._given = frozenset(self._adapters)
 
     def get(self, provider: str) -> Model:
         """The provider's adapter. Raises `BadInput` when there is no such provider."""
@@ -85,6 +86,13 @@ class Models:
             adapter = self._adapters[provider] = getattr(import_module(module, __package__), made_by)()
         model: Model = adapter
         return model
+
+    def parse(self, name: str) -> ModelName:
+        """As `model_for`; a provider whose adapter was given takes any name."""
+        provider, _, model = name.strip().partition(":")
+        if provider in self._given and model.strip():
+            return ModelName(provider, model.strip())
+        return model_for(name)
 
     async def aclose(self) -> None:
         """Close the connections of every adapter; each makes new ones when it is used again."""

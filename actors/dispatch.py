@@ -1,0 +1,169 @@
+"""Has done what is owed: takes effects off the mailboxes, has each performed once, brings the end back as a command.
+
+An effect enters the table before it is performed and leaves it when its end is committed, that is, when it is no longer
+owed. One begun under an older epoch is in doubt: its stream is asked to recover it, and says what follows. Runs on one
+event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from msgspec import Struct
+
+from ..events.agent import CallModel, CancelEffect, ProbeTool, RecoverEffect, RunTool, WakeAt
+from ..events.message import Command, Effect, Recorded
+from ..events.session import ExpireJob
+from .clock import Clock
+
+_log = logging.getLogger("reenact.dispatch")
+
+Work = CallModel | RunTool | ProbeTool
+"""Effects that reach outside."""
+
+
+class Origin(Struct, frozen=True):
+    """On whose behalf an effect is owed, and which event owed it: what its answer is caused by."""
+
+    scope: str
+    principal: str
+    cause: str | None
+    correlation: str | None
+    trace: str | None
+
+
+class Performer(Protocol):
+    """Does the work. Both give the command that tells the stream how it ended."""
+
+    async def perform(self, stream: str, effect: Work) -> Command:
+        """Do it once. When the task is cancelled: stop the work, and still give the command, with what there is."""
+        ...
+
+    def gone(self, effect: CancelEffect) -> Command:
+        """The command for an effect that is to be stopped, but nobody is at it: its runner died before."""
+        ...
+
+
+Tell = Callable[[str, Command, Origin | None], None]
+"""Puts a command into a stream's mailbox."""
+
+
+class _Flight:
+    """One effect under way. task: None when there is nothing to stop."""
+
+    __slots__ = ("task", "timer")
+
+    def __init__(self) -> None:
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class Dispatch:
+    """The table of effects under way, by stream and by (id, attempt)."""
+
+    def __init__(self, performer: Performer, tell: Tell, *, clock: Clock, epoch: int) -> None:
+        self._performer = performer
+        self._tell = tell
+        self._clock = clock
+        self._epoch = epoch
+        self._flights: dict[str, dict[tuple[str, int], _Flight]] = {}
+        self._closed = False
+        self._idle: asyncio.Event | None = None
+
+    @property
+    def under_way(self) -> int:
+        """How many effects are being performed or waited for."""
+        return sum(map(len, self._flights.values()))
+
+    def owed(self, stream: str, effects: Sequence[Effect], events: Sequence[Recorded]) -> None:
+        """Take over what a stream owes now: begin what is new, let go of what is settled, stop what must stop."""
+        if self._closed:
+            return
+        flights = self._flights.get(stream)
+        if not effects:
+            if flights:
+                del self._flights[stream]
+                for flight in flights.values():
+                    _stop(flight)
+            return
+        if flights is None:
+            flights = self._flights[stream] = {}
+        wanted = {_key(effect) for effect in effects}
+        wanted.update((effect.target, effect.attempt) for effect in effects if isinstance(effect, CancelEffect))
+        for key in [key for key in flights if key not in wanted]:
+            _stop(flights.pop(key))
+        for effect in effects:
+            key = _key(effect)
+            if key not in flights:
+                flights[key] = self._begin(stream, effect, flights, _origin(effect, events))
+
+    def _begin(
+        self, stream: str, effect: Effect, flights: dict[tuple[str, int], _Flight], origin: Origin | None
+    ) -> _Flight:
+        flight = _Flight()
+        if isinstance(effect, CallModel | RunTool) and effect.epoch < self._epoch:
+            self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin)
+        elif isinstance(effect, CallModel | RunTool | ProbeTool):
+            flight.task = asyncio.get_running_loop().create_task(self._perform(stream, effect, origin))
+        elif isinstance(effect, CancelEffect):
+            target = flights.get((effect.target, effect.attempt))
+            if target is not None and target.task is not None:
+                target.task.cancel()
+            else:
+                self._tell(stream, self._performer.gone(effect), origin)
+        elif isinstance(effect, WakeAt):
+            delay_s = max(0.0, (effect.at - self._clock.now()) / 1_000_000)
+            command = ExpireJob(job_id=effect.job_id)
+            flight.timer = asyncio.get_running_loop().call_later(delay_s, self._tell, stream, command, origin)
+        return flight
+
+    async def _perform(self, stream: str, effect: Work, origin: Origin | None) -> None:
+        try:
+            command = await self._performer.perform(stream, effect)
+        except asyncio.CancelledError:
+            raise
+        except BaseException:
+            _log.exception("%s of %s could not be performed", effect.id, stream)
+            raise
+        if not self._closed:
+            self._tell(stream, command, origin)
+
+    async def close(self) -> None:
+        """Stop everything under way and wait until it has stopped. Nothing is told any more: it stays owed."""
+        self._closed = True
+        tasks = []
+        for flights in self._flights.values():
+            for flight in flights.values():
+                if flight.task is not None and not flight.task.done():
+                    tasks.append(flight.task)
+                _stop(flight)
+        self._flights.clear()
+        if tasks:
+            await asyncio.wait(tasks, timeout=5.0)
+
+
+def _key(effect: Effect) -> tuple[str, int]:
+    return effect.id, getattr(effect, "attempt", 0)
+
+
+def _stop(flight: _Flight) -> None:
+    if flight.task is not None and not flight.task.done():
+        flight.task.cancel()
+    if flight.timer is not None:
+        flight.timer.cancel()
+
+
+def _origin(effect: Effect, events: Sequence[Recorded]) -> Origin | None:
+    """The event of this batch that owed the effect, else the batch's last."""
+    if not events:
+        return None
+    source = events[-1]
+    for recorded in events:
+        data = recorded.data
+        if getattr(data, "call", None) == effect.id or getattr(data, "tool", None) == effect.id:
+            source = recorded
+    head = source.head
+    return Origin(head.context.scope, head.context.principal, source.id, head.correlation, head.trace)

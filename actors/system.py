@@ -1,0 +1,247 @@
+"""The actor system: streams awake as actors, asked by name, put to sleep when there are too many. No clock, no library.
+
+A command goes to its stream's mailbox; the actor decides and hands the batch to group commit; the mailbox stands still
+until the log has answered. What was committed comes out through `publish`, in the order of the log, replies behind it.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ..events.errors import Closed, Conflict, KeyReused, ReenactError
+from ..events.log import Duplicate, Keyed, Log, Result, Transaction
+from ..events.message import Asked, Effect, Recorded
+from .cell import Cell, Prepared
+from .commit import GroupCommit
+from .threads import Lane, Pool
+
+RETRIES_MAX = 5
+"""How often a command is decided anew because its stream had moved on, before the asker is told."""
+
+AWAKE_MAX = 20_000
+"""Streams kept awake. Beyond it the least recently asked one that owes nothing is put to sleep."""
+
+_log = logging.getLogger("reenact.actors")
+
+
+class Reply(Struct, frozen=True):
+    """What became of a command. events: empty when it was already so. error: why it was refused, with nothing written.
+
+    duplicate: the earlier command with the same key; nothing was written now. states: of the stream's deciders.
+    """
+
+    states: tuple[Any, ...] = ()
+    events: Sequence[Recorded] = ()
+    error: Exception | None = None
+    duplicate: Keyed | None = None
+
+
+Told = Callable[[Reply], object]
+
+
+class Committed(Struct, frozen=True):
+    """One commit's worth of one command, for whoever publishes: its events, what is owed now, whom to tell."""
+
+    stream: str
+    events: Sequence[Recorded]
+    owed: tuple[Effect, ...]
+    reply: Reply
+    told: Told | None
+
+
+class Ask(Struct, frozen=True):
+    """A command for a stream. companions: commands for streams that do not exist yet, appended together with it."""
+
+    asked: Asked
+    told: Told | None = None
+    companions: tuple[tuple[str, Asked], ...] = ()
+    body: bytes = b""
+
+
+class Peek(Struct, frozen=True):
+    """Ask for the states as they are. owing: have what is owed published again, as after a start."""
+
+    told: Told | None
+    owing: bool = False
+
+
+class ActorSystem:
+    """Every stream is an actor. `publish` is called on a worker thread, with what one commit brought, in log order."""
+
+    def __init__(
+        self,
+        log: Log,
+        publish: Callable[[list[Any]], None],
+        *,
+        threads: int | None = None,
+        awake_max: int = AWAKE_MAX,
+    ) -> None:
+        self.log = log
+        self.commits = GroupCommit(log, publish)
+        self._publish = publish
+        self._awake: dict[str, _Actor] = {}
+        self._awake_max = awake_max
+        self._pool = Pool(threads=threads, on_idle=self.commits.flush, on_crash=_crashed)
+
+    def ask(
+        self,
+        stream: str,
+        asked: Asked,
+        told: Told | None = None,
+        *,
+        companions: Sequence[tuple[str, Asked]] = (),
+        body: bytes = b"",
+    ) -> None:
+        """Put a command into a stream's mailbox; `told` hears the reply through `publish`. Raises Closed after close.
+
+        body: digest of what the caller asked for, compared when a command comes with a key that was used before.
+        """
+        self._actor(stream).lane.tell(Ask(asked, told, tuple(companions), body))
+
+    def peek(self, stream: str, told: Told) -> None:
+        """Have the states of a stream told, after everything that was asked of it before."""
+        self._actor(stream).lane.tell(Peek(told))
+
+    def wake(self, stream: str) -> None:
+        """Load a stream and publish what it owes: how a start takes up what an earlier owner left."""
+        self._actor(stream).lane.tell(Peek(None, owing=True))
+
+    @property
+    def awake(self) -> int:
+        """How many streams are awake."""
+        return len(self._awake)
+
+    def _actor(self, stream: str) -> _Actor:
+        actor = self._awake.pop(stream, None)
+        if actor is None:
+            actor = _Actor(self, stream)
+            actor.lane = self._pool.spawn(stream, actor)
+            if len(self._awake) >= self._awake_max:
+                self._sleep()
+        self._awake[stream] = actor
+        return actor
+
+    def _sleep(self) -> None:
+        """Put the stream to sleep that was asked longest ago and is at rest. All busy: none."""
+        for stream, actor in self._awake.items():
+            if not actor.busy and not actor.lane.depth:
+                del self._awake[stream]
+                for message in self._pool.remove(stream):
+                    self._actor(stream).lane.tell(message)
+                return
+
+    def close(self) -> None:
+        """Stop the workers after what they are at. Queued commands hear `Closed`. Idempotent."""
+        leftover = self._pool.close()
+        self.commits.flush()
+        for stream, messages in leftover.items():
+            for message in messages:
+                if isinstance(message, Ask) and message.told is not None:
+                    told = Reply(error=Closed("The runtime was closed before this command's turn came."))
+                    self._publish([Committed(stream, (), (), told, message.told)])
+
+
+class _Actor:
+    """The behaviour of one stream's lane: one command at a time, parked while its batch is on the way to the log."""
+
+    __slots__ = ("busy", "cell", "lane", "loaded", "retries", "stream", "system")
+
+    lane: Lane
+
+    def __init__(self, system: ActorSystem, stream: str) -> None:
+        self.system = system
+        self.stream = stream
+        self.cell = Cell(stream)
+        self.loaded = False
+        self.busy = False
+        self.retries = 0
+
+    def receive(self, message: object, /) -> bool:
+        told = getattr(message, "told", None)
+        try:
+            if not self.loaded:
+                self.cell.load(self.system.log)
+                self.loaded = True
+                self.busy = bool(self.cell.owed)
+            if isinstance(message, Peek):
+                owed = self.cell.owed if message.owing else ()
+                self._say(Committed(self.stream, (), owed, Reply(self.cell.states), told))
+                return False
+            assert isinstance(message, Ask)
+            self.retries = 0
+            return self._submit(message)
+        except Exception as error:
+            return self._refuse(told, error)
+
+    def _submit(self, ask: Ask) -> bool:
+        prepared = self.cell.prepare(ask.asked, self.system.log)
+        if prepared is None:
+            self._say(Committed(self.stream, (), (), Reply(self.cell.states), ask.told))
+            return False
+        batches = [prepared.batch]
+        beside: list[tuple[Cell, Prepared]] = []
+        for stream, asked in ask.companions:
+            cell = Cell(stream)
+            born = cell.prepare(asked, self.system.log)
+            if born is not None:
+                beside.append((cell, born))
+                batches.append(born.batch)
+        keyed = None
+        if ask.asked.key is not None:
+            batch = prepared.batch
+            keyed = Keyed(ask.asked.scope, ask.asked.key, ask.body, self.stream, batch.last)
+        self.busy = True
+        self.system.commits.submit(
+            Transaction(tuple(batches), keyed), lambda result: self._done(ask, prepared, beside, result)
+        )
+        return True
+
+    def _done(self, ask: Ask, prepared: Prepared, beside: list[tuple[Cell, Prepared]], result: Result) -> Any:
+        """The log has answered, on the committing thread; the lane is parked, so nobody else is in here."""
+        try:
+            if isinstance(result, Conflict) and self.retries < RETRIES_MAX:
+                self.retries += 1
+                self.cell.catch_up(self.system.log)
+                if self._submit(ask):
+                    return None
+                self.lane.unpark()
+                return None
+            said = self._told(ask, prepared, beside, result)
+        except Exception as error:
+            self.loaded = False
+            said = Committed(self.stream, (), (), Reply(error=error), ask.told)
+        self.lane.unpark()
+        return said
+
+    def _told(self, ask: Ask, prepared: Prepared, beside: list[tuple[Cell, Prepared]], result: Result) -> Committed:
+        if isinstance(result, Duplicate):
+            self.busy = bool(self.cell.owed)
+            reply = Reply(self.cell.states, duplicate=result.keyed)
+            return Committed(self.stream, (), (), reply, ask.told)
+        if isinstance(result, ReenactError):
+            # Its state may be older than the log, or the log's end unknown: read again before deciding anything more.
+            self.loaded = isinstance(result, KeyReused)
+            return Committed(self.stream, (), (), Reply(error=result), ask.told)
+        events = self.cell.accept(prepared, result[0])
+        for (cell, born), stored in zip(beside, result[1:], strict=True):
+            events += cell.accept(born, stored)
+        self.busy = bool(prepared.owed)
+        return Committed(self.stream, events, prepared.owed, Reply(self.cell.states, events), ask.told)
+
+    def _refuse(self, told: Told | None, error: Exception) -> bool:
+        if not isinstance(error, ReenactError):
+            _log.exception("%s could not decide", self.stream)
+        self._say(Committed(self.stream, (), (), Reply(self.cell.states, error=error), told))
+        return False
+
+    def _say(self, committed: Committed) -> None:
+        if committed.told is not None or committed.owed:
+            self.system._publish([committed])
+
+
+def _crashed(key: str, error: BaseException) -> None:
+    _log.error("%s crashed: %s: %s", key, type(error).__name__, error, exc_info=error)

@@ -1,0 +1,84 @@
+"""An image as a program holds it: send to it, interrupt it, read what was said."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Generator
+from typing import TYPE_CHECKING, Any
+
+from .events.message import BusEvent
+from .events.model import ModelParams
+from .run import Result, Run
+
+if TYPE_CHECKING:
+    from .events.message import Recorded
+    from .events.notice import Message
+    from .runtime import Runtime
+
+
+class Image:
+    """A handle. id, session_id, container_id: opaque ids; `session_id` is the session that `send` goes to."""
+
+    def __init__(self, runtime: Runtime, image_id: str, session_id: str, container_id: str) -> None:
+        self._runtime = runtime
+        self.id = image_id
+        self.session_id = session_id
+        self.container_id = container_id
+
+    def send(
+        self,
+        content: object,
+        *,
+        model: str | None = None,
+        params: ModelParams | None = None,
+        priority: int = 0,
+        timeout_s: float | None = None,
+    ) -> Sending:
+        """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.
+
+        content: a text, or a list of parts. model, params: for this job only, recorded with it. priority: higher first
+        among what is queued. timeout_s: the job times out so long after it was accepted.
+        """
+        options = {"model": model, "params": params, "priority": priority, "timeout_s": timeout_s}
+        return Sending(self._runtime.send(self.id, content, session_id=self.session_id, **options))  # type: ignore[arg-type]
+
+    async def interrupt(self, reason: str = "user_interrupt") -> None:
+        """Stop the running turn; what was said by then is kept."""
+        await self._runtime.interrupt(self.id, session_id=self.session_id, reason=reason)
+
+    async def stop(self) -> None:
+        """Put the agent to sleep. The conversation stays, and the next message wakes another."""
+        await self._runtime.stop_image(self.id)
+
+    async def messages(self) -> list[Message]:
+        """What was said, oldest first."""
+        return await self._runtime.messages(self.session_id)
+
+    async def events(self) -> list[Recorded]:
+        """The session's stored events, oldest first."""
+        return await self._runtime.events(self.session_id)
+
+    def __repr__(self) -> str:
+        return f"Image({self.id!r}, session_id={self.session_id!r}, container_id={self.container_id!r})"
+
+
+class Sending:
+    """A message on its way: iterate it, await it, or `await sending.run()` for the `Run` behind it."""
+
+    def __init__(self, sent: Any) -> None:
+        self._run: asyncio.Future[Run] = asyncio.ensure_future(sent)
+
+    async def run(self) -> Run:
+        """The run. Raises what was wrong with the message."""
+        return await asyncio.shield(self._run)
+
+    def __await__(self) -> Generator[Any, None, Result]:
+        return self.result().__await__()
+
+    async def result(self, timeout_s: float | None = None) -> Result:
+        """How it ended: see `Run.result`."""
+        return await (await self.run()).result(timeout_s)
+
+    async def __aiter__(self) -> AsyncIterator[BusEvent]:
+        async for event in await self.run():
+            yield event

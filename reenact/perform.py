@@ -1,0 +1,309 @@
+"""What is owed to the world, done: models called, tools run, doubts put to the world. Each gives the command that ends it.
+
+It makes one attempt. Whether another follows is decided from the log, so every attempt is in it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from .actors.clock import Clock
+from .actors.dispatch import Work
+from .actors.image import State as ImageState
+from .adapters.tools.context import ToolContext
+from .adapters.tools.registry import Tools
+from .adapters.tools.runner import probe, run
+from .environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
+from .events.agent import (
+    AnswerModel,
+    CallModel,
+    CancelEffect,
+    FailModel,
+    ProbeTool,
+    ProveTool,
+    RunTool,
+    SettleTool,
+)
+from .events.assembler import Assembler
+from .events.content import Failure, OutputPart, ToolCall, Usage
+from .events.errors import ReenactError
+from .events.message import Command, Signal
+from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
+from .events.stream import ToolProgress
+from .events.tool import CallCheck
+
+if TYPE_CHECKING:
+    from .adapters.models.retry import Retries
+    from .live import LiveSession
+
+INTERRUPTED = "Stopped while it ran: the turn was interrupted."
+UNKNOWN = "Stopped while it ran: it is not known whether it took effect."
+
+Provide = Callable[[str, EnvironmentSpec], Credentials | Mapping[str, str | None] | None]
+"""Gives the credentials for a provider, per call; what it gives is never stored."""
+
+
+class Outside:
+    """The performer of a runtime: one environment an agent, one thread pool for tools that block."""
+
+    def __init__(
+        self,
+        *,
+        tools: Tools,
+        environment: EnvironmentFactory,
+        provide: Provide,
+        retries: Retries,
+        clock: Clock,
+        base_path: Path,
+        session: Callable[[str], Awaitable[LiveSession]],
+        image: Callable[[str], Awaitable[ImageState]],
+        emit: Callable[[LiveSession, Signal], None],
+        tool_threads: int = 32,
+    ) -> None:
+        self.tools = tools
+        self._environment = environment
+        self._provide = provide
+        self._retries = retries
+        self._clock = clock
+        self._base_path = base_path
+        self._session = session
+        self._image = image
+        self._emit = emit
+        self._environments: dict[str, tuple[str, Environment]] = {}
+        self._threads: ThreadPoolExecutor | None = None
+        self._tool_threads = tool_threads
+
+    # -- the port of dispatch --
+
+    async def perform(self, stream: str, effect: Work) -> Command:
+        """Do it once, and give the command that tells how it ended. Cancelled: stop, and tell that."""
+        if isinstance(effect, CallModel):
+            return await self._call_model(stream, effect)
+        if isinstance(effect, RunTool):
+            return await self._run_tool(stream, effect)
+        return await self._probe_tool(stream, effect)
+
+    def gone(self, effect: CancelEffect) -> Command:
+        """The end of an effect to be stopped whose runner died before it could tell."""
+        if not effect.tool:
+            return FailModel(call=effect.target, failure=_CANCELLED)
+        return _stopped(effect.target, repeatable=effect.effect in ("read", "idempotent"))
+
+    # -- models --
+
+    async def _call_model(self, stream: str, effect: CallModel) -> Command:
+        assembler = Assembler()
+        began = time.perf_counter()
+        try:
+            if effect.not_before:
+                await asyncio.sleep(max(0.0, (effect.not_before - self._clock.now()) / 1_000_000))
+                began = time.perf_counter()
+            session = await self._session(stream)
+            answer = await self._stream(session, effect, assembler)
+        except asyncio.CancelledError:
+            partial = assembler.parts(partial=True)
+            return FailModel(
+                call=effect.id,
+                failure=_CANCELLED,
+                partial=partial,
+                usage=assembler.usage,
+                duration_ms=_since(began),
+            )
+        except ModelFailure as error:
+            return self._failed(effect, error.failure, error.partial, error.usage, began)
+        except ReenactError as error:
+            return self._failed(effect, Failure(code=error.code, message=str(error)), (), None, began)
+        except Exception as error:
+            failure = Failure(code="internal", message=f"{type(error).__name__}: {error}")
+            return self._failed(effect, failure, assembler.parts(partial=True), None, began)
+        checks = tuple(self._check(part) for part in answer.parts if isinstance(part, ToolCall))
+        return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=_since(began))
+
+    async def _stream(self, session: LiveSession, effect: CallModel, assembler: Assembler) -> ModelAnswer:
+        image = await self._image(session.ids.image_id or "")
+        config = image.config
+        provider, _, name = effect.model.partition(":")
+        spec = EnvironmentSpec(
+            agent_id=session.ids.agent_id or "",
+            image_id=session.ids.image_id or "",
+            session_id=session.session_id,
+            container_id=session.ids.container_id or "",
+            model=effect.model,
+            system_prompt=config.system_prompt,
+            workspace=config.workspace,
+        )
+        environment = self._environment_of(spec)
+        tools = self.tools if config.tools is None else self.tools.only(config.tools)
+        request = ModelRequest(
+            model=name,
+            system=config.system_prompt,
+            items=session.context.render(effect.upto),
+            tools=tools.specs(),
+            params=effect.params,
+            credentials=_credentials(self._provide(provider, spec)),
+            session_id=session.session_id,
+            call=effect.id,
+            cache=session.context.cache,
+        )
+        perceive = environment.receptor.perceive
+        emit = self._emit
+        plain = environment.receptor is PLAIN
+        async for item in environment.effector.act(request):
+            if isinstance(item, ModelAnswer):
+                return item
+            assembler.feed(item)
+            if plain:
+                emit(session, item)
+            else:
+                for signal in perceive(item):
+                    emit(session, signal)
+        raise ModelFailure(
+            Failure(code="stream_cut", message="The model's answer ended without its end mark.", retryable=True),
+            partial=assembler.parts(partial=True),
+            usage=assembler.usage,
+        )
+
+    def _failed(
+        self,
+        effect: CallModel,
+        failure: Failure,
+        partial: tuple[OutputPart, ...],
+        usage: Usage | None,
+        began: float,
+    ) -> FailModel:
+        wait_s = self._retries.next_wait(effect.attempt, failure)
+        return FailModel(
+            call=effect.id,
+            failure=failure,
+            partial=partial,
+            usage=usage,
+            retry_in_ms=None if wait_s is None else round(wait_s * 1000),
+            duration_ms=_since(began),
+        )
+
+    def _check(self, call: ToolCall) -> CallCheck:
+        return self.tools.check(call.name, call.input, invalid=call.invalid)
+
+    def _environment_of(self, spec: EnvironmentSpec) -> Environment:
+        known = self._environments.get(spec.agent_id)
+        if known is not None and known[0] == spec.model:
+            return known[1]
+        environment = self._environment(spec)
+        self._environments[spec.agent_id] = (spec.model, environment)
+        return environment
+
+    # -- tools --
+
+    async def _run_tool(self, stream: str, effect: RunTool) -> Command:
+        tool = self.tools.get(effect.name)
+        if tool is None:
+            message = f"There is no tool named {effect.name!r} any more. Nothing was run."
+            return SettleTool(tool=effect.id, outcome="error", output=message, error_type="UnknownTool")
+        began = time.perf_counter()
+        try:
+            session = await self._session(stream)
+            context = await self._tool_context(session, effect)
+            ended = await run(tool, effect.input, context, executor=self._executor(), timeout_s=effect.timeout_s)
+        except asyncio.CancelledError:
+            stopped = _stopped(effect.id, repeatable=effect.effect in ("read", "idempotent"))
+            return SettleTool(
+                tool=stopped.tool,
+                outcome=stopped.outcome,
+                output=stopped.output,
+                error_type=stopped.error_type,
+                duration_ms=_since(began),
+            )
+        except Exception as error:
+            message = f"{type(error).__name__}: {error}"
+            return SettleTool(tool=effect.id, outcome="error", output=message, error_type=type(error).__name__)
+        return SettleTool(
+            tool=effect.id,
+            outcome="unknown" if ended.may_have_run else ended.outcome,
+            output=ended.output,
+            error_type=ended.error_type,
+            duration_ms=ended.duration_ms,
+            dropped_bytes=ended.dropped_bytes,
+        )
+
+    async def _probe_tool(self, stream: str, effect: ProbeTool) -> Command:
+        tool = self.tools.get(effect.name)
+        if tool is None:
+            return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
+        session = await self._session(stream)
+        context = await self._tool_context(session, effect)
+        try:
+            proof = await probe(tool, effect.input, context, executor=self._executor())
+        except Exception:
+            return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
+        return ProveTool(tool=effect.id.removeprefix("probe-"), happened=proof.happened, output=proof.output)
+
+    async def _tool_context(self, session: LiveSession, effect: RunTool | ProbeTool) -> ToolContext:
+        image = await self._image(session.ids.image_id or "")
+        workspace = self.workspace(image)
+        tool_id = effect.id
+
+        def progress(text: str) -> None:
+            self._emit(session, ToolProgress(tool_id=tool_id, text=text))
+
+        return ToolContext(
+            idempotency_key=effect.key,
+            session_id=session.session_id,
+            call_id=effect.call_id,
+            attempt=effect.attempt,
+            workspace=workspace,
+            on_progress=progress,
+        )
+
+    def workspace(self, image: ImageState) -> Path | None:
+        """The folder an image's tools work in: its own, or one named after it below the base path."""
+        if image.config.workspace is not None:
+            return Path(image.config.workspace)
+        return self._base_path / "workspaces" / (image.image_id or "none")
+
+    def _executor(self) -> ThreadPoolExecutor:
+        if self._threads is None:
+            self._threads = ThreadPoolExecutor(self._tool_threads, thread_name_prefix="reenact-tool")
+        return self._threads
+
+    # -- the end --
+
+    async def forget(self, agent_id: str) -> None:
+        """An agent is gone: let go of its environment."""
+        known = self._environments.pop(agent_id, None)
+        if known is not None:
+            await known[1].dispose()
+
+    async def close(self) -> None:
+        """Dispose every environment; threads of tools that still run are left to end by themselves."""
+        for _, environment in list(self._environments.values()):
+            await environment.dispose()
+        self._environments.clear()
+        if self._threads is not None:
+            self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+_CANCELLED = Failure(code="cancelled", message="Stopped: the turn was interrupted.")
+
+
+def _stopped(tool: str, *, repeatable: bool) -> SettleTool:
+    if repeatable:
+        return SettleTool(tool=tool, outcome="error", output=INTERRUPTED, error_type="Interrupted")
+    return SettleTool(tool=tool, outcome="unknown", output=UNKNOWN, error_type="Interrupted")
+
+
+def _credentials(given: Credentials | Mapping[str, str | None] | None) -> Credentials:
+    if given is None:
+        return Credentials()
+    if isinstance(given, Credentials):
+        return given
+    key = given.get("api_key", given.get("apiKey"))
+    return Credentials(api_key=key, base_url=given.get("base_url", given.get("baseUrl")))
+
+
+def _since(began: float) -> int:
+    return round((time.perf_counter() - began) * 1000)

@@ -1,0 +1,338 @@
+"""The seventeen requests of the bus, each with its response: what may be asked by name and with plain data.
+
+Every one is a few commands to actors. What fails is told in the response's `error`; what is already so succeeds.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+from msgspec import ValidationError
+
+from .actors.container import State as ContainerState
+from .actors.image import State as ImageState
+from .events.content import File, Image, InputPart, Text
+from .events.errors import BadInput, NotFound
+from .events.image import ImageConfig
+from .events.message import BusEvent
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+Asked = Mapping[str, Any]
+Answer = dict[str, Any]
+
+
+def register(runtime: Runtime) -> None:
+    """Make the runtime's bus answer all of them."""
+    for name, answer in _ANSWERS.items():
+        runtime.bus.on_command(f"{name}_request", _responder(runtime, answer))
+
+
+def _responder(
+    runtime: Runtime, answer: Callable[[Runtime, Asked], Awaitable[Answer]]
+) -> Callable[[Asked, BusEvent], Awaitable[Answer]]:
+    async def respond(data: Asked, request: BusEvent) -> Answer:
+        return await answer(runtime, data)
+
+    return respond
+
+
+# -- containers --
+
+
+async def _container_create(runtime: Runtime, data: Asked) -> Answer:
+    container_id = _text(data, "containerId", None) or runtime.new_id("container")
+    await runtime.create_container(container_id)
+    return {"containerId": container_id}
+
+
+async def _container_get(runtime: Runtime, data: Asked) -> Answer:
+    container_id = _text(data, "containerId")
+    state = await runtime.container_state(container_id)
+    return {"containerId": container_id, "exists": state.container_id is not None}
+
+
+async def _container_list(runtime: Runtime, data: Asked) -> Answer:
+    return {"containerIds": await runtime.container_ids()}
+
+
+# -- images --
+
+
+async def _image_create(runtime: Runtime, data: Asked) -> Answer:
+    container_id = _text(data, "containerId")
+    state = await runtime.create_image(container_id, config_of(data.get("config"), runtime.default_agent))
+    return {"record": await _record(runtime, state), "__subscriptions": [state.session_id]}
+
+
+async def _image_run(runtime: Runtime, data: Asked) -> Answer:
+    image_id = _text(data, "imageId")
+    agent_id, reused = await runtime.wake(image_id)
+    return {"imageId": image_id, "agentId": agent_id, "reused": reused}
+
+
+async def _image_stop(runtime: Runtime, data: Asked) -> Answer:
+    image_id = _text(data, "imageId")
+    await runtime.stop_image(image_id)
+    return {"imageId": image_id}
+
+
+async def _image_update(runtime: Runtime, data: Asked) -> Answer:
+    image_id = _text(data, "imageId")
+    state = await runtime.image_state(image_id)
+    config = config_of(data.get("updates"), state.config)
+    return {"record": await _record(runtime, await runtime.update_image(image_id, config))}
+
+
+async def _image_list(runtime: Runtime, data: Asked) -> Answer:
+    container_id = _text(data, "containerId", None)
+    states = await runtime.images(container_id)
+    records = [await _record(runtime, state) for state in states]
+    return {"records": records, "__subscriptions": [state.session_id for state in states]}
+
+
+async def _image_get(runtime: Runtime, data: Asked) -> Answer:
+    state = await runtime.find_image(_text(data, "imageId"))
+    if state is None:
+        return {"record": None, "__subscriptions": []}
+    return {"record": await _record(runtime, state), "__subscriptions": [state.session_id]}
+
+
+async def _image_delete(runtime: Runtime, data: Asked) -> Answer:
+    image_id = _text(data, "imageId")
+    await runtime.delete_image(image_id)
+    return {"imageId": image_id}
+
+
+async def _image_messages(runtime: Runtime, data: Asked) -> Answer:
+    image_id = _text(data, "imageId")
+    state = await runtime.image_state(image_id)
+    messages = await runtime.messages(state.session_id)
+    return {"imageId": image_id, "messages": [msgspec.to_builtins(message) for message in messages]}
+
+
+# -- agents --
+
+
+async def _message_send(runtime: Runtime, data: Asked) -> Answer:
+    content = content_of(data.get("content"))
+    image_id, agent_id = _text(data, "imageId", None), _text(data, "agentId", None)
+    if image_id is None:
+        if agent_id is None:
+            raise BadInput("Either imageId or agentId must be provided")
+        image_id = await _image_of(runtime, agent_id)
+    run = await runtime.send(image_id, content)
+    await run.accepted()
+    return {"imageId": image_id, "agentId": await runtime.agent_of(image_id), "jobId": run.job_id}
+
+
+async def _agent_interrupt(runtime: Runtime, data: Asked) -> Answer:
+    image_id, agent_id = _text(data, "imageId", None), _text(data, "agentId", None)
+    if image_id is None:
+        if agent_id is None:
+            raise BadInput("Either imageId or agentId must be provided")
+        image_id = (await runtime.find_agent(agent_id) or {}).get("imageId")
+        if image_id is None:
+            # There is nobody to interrupt, so nothing runs any more: what was asked for is so.
+            return {"agentId": agent_id}
+    awake = await runtime.interrupt(image_id)
+    return {"imageId": image_id, **({"agentId": awake} if awake is not None else {})}
+
+
+async def _agent_get(runtime: Runtime, data: Asked) -> Answer:
+    agent_id = _text(data, "agentId")
+    found = await runtime.find_agent(agent_id)
+    if found is None:
+        return {"agentId": agent_id, "exists": False}
+    return {**found, "exists": True}
+
+
+async def _agent_list(runtime: Runtime, data: Asked) -> Answer:
+    return {"agents": await runtime.agents(_text(data, "containerId"))}
+
+
+async def _agent_destroy(runtime: Runtime, data: Asked) -> Answer:
+    agent_id = _text(data, "agentId")
+    found = await runtime.find_agent(agent_id)
+    if found is not None:
+        await runtime.stop_image(found["imageId"], reason="destroyed")
+    return {"agentId": agent_id, "success": found is not None}
+
+
+async def _agent_destroy_all(runtime: Runtime, data: Asked) -> Answer:
+    container_id = _text(data, "containerId")
+    for agent in await runtime.agents(container_id):
+        await runtime.stop_image(agent["imageId"], reason="destroyed")
+    return {"containerId": container_id}
+
+
+_ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
+    "container_create": _container_create,
+    "container_get": _container_get,
+    "container_list": _container_list,
+    "image_create": _image_create,
+    "image_run": _image_run,
+    "image_stop": _image_stop,
+    "image_update": _image_update,
+    "image_list": _image_list,
+    "image_get": _image_get,
+    "image_delete": _image_delete,
+    "image_messages": _image_messages,
+    "message_send": _message_send,
+    "agent_interrupt": _agent_interrupt,
+    "agent_get": _agent_get,
+    "agent_list": _agent_list,
+    "agent_destroy": _agent_destroy,
+    "agent_destroy_all": _agent_destroy_all,
+}
+
+NAMES = tuple(f"{name}_request" for name in _ANSWERS)
+
+
+async def _image_of(runtime: Runtime, agent_id: str) -> str:
+    found = await runtime.find_agent(agent_id)
+    if found is None:
+        raise NotFound(f"Agent not found: {agent_id}")
+    return str(found["imageId"])
+
+
+async def _record(runtime: Runtime, state: ImageState) -> Answer:
+    """An image as the bus shows it: ids, definition, whether an agent is awake, and which."""
+    agent_id = await runtime.agent_of(state.image_id or "")
+    config = msgspec.to_builtins(state.config)
+    record = {
+        "imageId": state.image_id,
+        "containerId": state.container_id,
+        "sessionId": state.session_id,
+        "createdAt": state.created_at,
+        "updatedAt": state.updated_at,
+        "version": state.version,
+        **config,
+        "online": agent_id is not None,
+    }
+    return record | ({"agentId": agent_id} if agent_id is not None else {})
+
+
+_REQUIRED = "required"
+
+
+def _text(data: Asked, name: str, default: str | None = _REQUIRED) -> Any:
+    value = data.get(name)
+    if value is None:
+        if default is _REQUIRED:
+            raise BadInput(f"{name} is missing.")
+        return default
+    if not isinstance(value, str) or not value.strip() or len(value) > 256 or not value.isprintable():
+        raise BadInput(f"{name} must be a text of 1 to 256 printable characters, not {_shown(value)}.")
+    return value
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
+CONTENT_MAX = 16 * 1024 * 1024
+"""Most bytes of one input."""
+
+
+def content_of(content: object) -> tuple[InputPart, ...]:
+    """A message as parts: from a text, or from a list of parts (`type` text, image or file).
+
+    Raises BadInput for anything else, for an empty message, for one of more than CONTENT_MAX bytes, and for texts that
+    are no Unicode (lone surrogates) or hold U+0000.
+    """
+    if isinstance(content, str):
+        content = [{"type": "text", "text": content}]
+    if isinstance(content, Text | Image | File):
+        content = [content]
+    if not isinstance(content, list | tuple):
+        raise BadInput(f"content must be a text or a list of parts, not {_shown(content)}.")
+    try:
+        plain = [msgspec.to_builtins(part) if isinstance(part, msgspec.Struct) else part for part in content]
+        parts = msgspec.convert(plain, tuple[InputPart, ...])
+        size = len(msgspec.json.encode(parts))
+    except (ValidationError, TypeError, UnicodeEncodeError, ValueError) as error:
+        raise BadInput(f"content cannot be read: {error}.") from None
+    if size > CONTENT_MAX:
+        raise BadInput(f"content has {size:,} bytes; at most {CONTENT_MAX:,} can be sent.")
+    if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
+        raise BadInput("content is empty.")
+    for part in parts:
+        if isinstance(part, Text) and "\0" in part.text:
+            raise BadInput("content holds the character U+0000, which no model takes.")
+    return parts
+
+
+_CONFIG_NAMES = {"instructions": "systemPrompt", "system_prompt": "systemPrompt", "max_steps": "maxSteps"}
+_PARAM_NAMES = {
+    "maxTokens": "maxTokens",
+    "max_tokens": "maxTokens",
+    "temperature": "temperature",
+    "thinking": "thinking",
+    "stopSequences": "stopSequences",
+    "stop_sequences": "stopSequences",
+    "toolChoice": "toolChoice",
+    "tool_choice": "toolChoice",
+}
+
+
+def config_of(changes: object, base: ImageConfig) -> ImageConfig:
+    """A definition with these fields changed; the settings of a model may stand beside the others or in `params`.
+
+    Raises BadInput for an unknown field or a value that does not fit.
+    """
+    if changes is None:
+        return base
+    if isinstance(changes, ImageConfig):
+        return changes
+    if not isinstance(changes, Mapping):
+        raise BadInput(f"config must be an object, not {_shown(changes)}.")
+    known = {field.encode_name for field in msgspec.structs.fields(ImageConfig)} | {"mcpServers"}
+    fields: dict[str, Any] = msgspec.to_builtins(base)
+    params: dict[str, Any] = dict(fields["params"])
+    for name, value in changes.items():
+        if name in _PARAM_NAMES:
+            params[_PARAM_NAMES[name]] = value
+        elif name == "params":
+            if not isinstance(value, Mapping):
+                raise BadInput(f"params must be an object, not {_shown(value)}.")
+            params.update({_PARAM_NAMES.get(key, key): each for key, each in value.items()})
+        else:
+            name = _CONFIG_NAMES.get(name, name)
+            if name not in known:
+                raise BadInput(f"An image has no field {name!r}. It has: {', '.join(sorted(known))}.")
+            if name == "mcpServers":
+                if value:
+                    raise BadInput("MCP servers are not available in this release; give tools in Python instead.")
+                continue
+            fields[name] = value
+    fields["params"] = params
+    try:
+        config = msgspec.convert(fields, ImageConfig)
+    except ValidationError as error:
+        raise BadInput(f"The definition does not fit: {error}.") from None
+    check_params(config)
+    return config
+
+
+def check_params(config: ImageConfig) -> None:
+    """Raises BadInput for settings no model can take."""
+    params = config.params
+    unknown = set(msgspec.to_builtins(params)) - {field.encode_name for field in msgspec.structs.fields(type(params))}
+    if unknown:
+        raise BadInput(f"Unknown settings: {', '.join(sorted(unknown))}.")
+    if params.max_tokens is not None and params.max_tokens < 1:
+        raise BadInput(f"maxTokens must be at least 1, not {params.max_tokens}.")
+    if params.temperature is not None and not 0.0 <= params.temperature <= 2.0:
+        raise BadInput(f"temperature must be from 0 to 2, not {params.temperature}.")
+    if params.thinking is not None and params.thinking not in ("off", "low", "medium", "high"):
+        raise BadInput(f"thinking must be off, low, medium or high, not {params.thinking!r}.")
+    if config.max_steps < 1:
+        raise BadInput(f"maxSteps must be at least 1, not {config.max_steps}.")
+
+
+__all__ = ["NAMES", "ContainerState", "check_params", "config_of", "content_of", "register"]
