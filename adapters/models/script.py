@@ -41,8 +41,8 @@ _PIECE = re.compile(r"\S+\s*|\s+")
 
 
 class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A call of a tool. id: made from the step's number when left out. written: JSON text instead of `input`, as a model
-    might write it, which may be none."""
+    """A call of a tool. id: made from the step's number when left out. written: instead of `input`, the text that a
+    model might write, JSON or not."""
 
     name: str
     input: dict[str, Any] = {}
@@ -108,6 +108,12 @@ class Seen(Struct):
     said: str = ""
     results: tuple[ToolResult, ...] = ()
     last: Item | None = None
+
+    def precedes(self, items: Sequence[Item]) -> bool:
+        """Whether what was seen is how these items begin."""
+        if self.items == 0:
+            return True
+        return len(items) >= self.items and (items[self.items - 1] is self.last or items[self.items - 1] == self.last)
 
     def follow(self, items: Sequence[Item]) -> None:
         for index in range(self.items, len(items)):

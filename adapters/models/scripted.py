@@ -99,7 +99,7 @@ class Scripted:
 def _seen(request: ModelRequest) -> Seen:
     cache, items = request.cache, request.items
     seen = cache.get(_CACHE) if cache is not None else None
-    if not isinstance(seen, Seen) or len(items) < seen.items or (seen.items and items[seen.items - 1] != seen.last):
+    if not isinstance(seen, Seen) or not seen.precedes(items):
         seen = Seen()
         if cache is not None:
             cache[_CACHE] = seen
