@@ -1,4 +1,4 @@
-"""Replay is re-driving: every batch is decided again from the command it came from, and compared with what the log holds.
+"""Replay is re-driving: every batch is decided again from its command, and compared with what the log holds.
 
 Nothing reaches outside: no model, no tool, no socket, no clock. What a decision read from elsewhere is in the batch.
 """
@@ -34,7 +34,7 @@ class Difference(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Replay(Struct, frozen=True, kw_only=True, rename="camel"):
-    """The verdict. events, batches: re-driven; erased: events of them whose text is gone. network_calls: always 0 here."""
+    """The verdict. events, batches: re-driven; erased: those whose text is gone. network_calls: always 0 here."""
 
     identical: bool
     events: int
@@ -58,7 +58,7 @@ class Replay(Struct, frozen=True, kw_only=True, rename="camel"):
 def replay(
     stream: str, stored: Iterable[Stored], *, step: Callable[[list[Recorded], tuple[Any, ...]], object] | None = None
 ) -> Replay:
-    """Re-drive one stream from its start. `step` hears each batch and the states after it, before the next is decided."""
+    """Re-drive one stream from its start. `step` hears each batch and the states after it, one by one."""
     noun = noun_of(stream)
     states, version, events, batches, erased = noun.initial, 0, 0, 0, 0
     chain = b""

@@ -179,7 +179,7 @@ class ModelAnswered(Event, frozen=True, kw_only=True):
 
 
 class ModelFailed(Event, frozen=True, kw_only=True):
-    """An attempt gave no complete answer. partial: what had come; part of the conversation only when no retry follows."""
+    """An attempt gave no complete answer. partial: what had come; it counts only when no retry follows."""
 
     type: ClassVar[str] = "model_failed"
     category: ClassVar[str] = "error"
@@ -193,7 +193,7 @@ class ModelFailed(Event, frozen=True, kw_only=True):
 
 
 class ToolRequested(Event, frozen=True, kw_only=True):
-    """The model asked for a call. tool: `t1`, `t2`, ... in the session. part: index of the call in the answer `call`."""
+    """The model asked for a call. tool: `t1`, `t2`, ... in the session. part: its index in the answer `call`."""
 
     type: ClassVar[str] = "tool_requested"
     tool: str

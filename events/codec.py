@@ -1,7 +1,7 @@
-"""Bytes and messages: the table of event types, encoding, decoding of every past shape, and the chain over what is stored.
+"""Bytes and messages: the table of event types, encoding, decoding of every past shape, the chain over what is stored.
 
-An event's bytes are a msgpack map of its fields by wire name. Old shapes are lifted by upcasters, one step of the schema
-version at a time; what this release does not know is kept as `Unknown`, byte for byte.
+An event's bytes are a msgpack map of its fields by wire name. Old shapes are lifted by upcasters, one schema version
+at a time; what this release does not know is kept as `Unknown`, byte for byte.
 """
 
 from __future__ import annotations

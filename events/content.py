@@ -131,7 +131,7 @@ class AssistantItem(Struct, frozen=True, kw_only=True, tag="assistant"):
 
 
 class ResultItem(Struct, frozen=True, kw_only=True, tag="result"):
-    """An item of the context: the results that close all calls of the assistant item before it, in the order of the calls."""
+    """An item of the context: the results that close all calls of the assistant item before it, in their order."""
 
     version: int
     results: tuple[ToolResult, ...]

@@ -38,7 +38,7 @@ class Event(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Effect(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Something owed to the world. `id` comes from the state, so a replay names it alike and the world can spot a repeat."""
+    """Something owed to the world. `id` comes from the state, so the world can spot a repeat."""
 
     type: ClassVar[str]
     id: str
@@ -279,7 +279,7 @@ def live(signal: Signal, *, at: int, context: Context, position: int | None = No
 
 
 def as_json(event: BusEvent) -> dict[str, Any]:
-    """One event as plain JSON values, as `--json` prints it: type, data, timestamp, ids, and `position` where stored."""
+    """One event as plain JSON values, as `--json` prints it: type, data, timestamp, ids, `position` where stored."""
     context = event.context
     out: dict[str, Any] = {"type": event.type, "data": msgspec.to_builtins(event.data), "timestamp": event.timestamp}
     for name, value in (

@@ -1,4 +1,4 @@
-"""The words of a session: what was said and done, in order; its lane, and the life of every job. Stream `session-<id>`."""
+"""The words of a session: what was said and done, in order; its lane and its jobs. Stream `session-<id>`."""
 
 from __future__ import annotations
 
@@ -54,9 +54,11 @@ class CreateSession(Command, frozen=True, kw_only=True):
 
 
 class Send(Command, frozen=True, kw_only=True):
-    """Accept an input as a job; it runs when the lane is free. waking: wakes the agent where it sleeps, and brings a changed
-    definition to one awake; None when it is awake and nothing changed. priority: higher first among the queued, then first come first served.
-    timeout_ms: the job times out so long after it was accepted.
+    """Accept an input as a job; it runs when the lane is free.
+
+    waking: wakes the agent where it sleeps, and brings a changed definition to one awake; None when it is awake and
+    nothing changed. priority: higher first among the queued, then first come first served. timeout_ms: the job times
+    out so long after it was accepted.
     """
 
     type: ClassVar[str] = "send"

@@ -85,7 +85,7 @@ class MessageDelta(Signal, frozen=True, kw_only=True):
 
 
 class MessageStop(Signal, frozen=True, kw_only=True):
-    """stop_reason: end_turn, tool_use, max_tokens, stop_sequence, refusal, pause_turn, context_exceeded, interrupted."""
+    """stop_reason: end_turn, tool_use, max_tokens, stop_sequence, refusal, pause_turn, context_exceeded."""
 
     type: ClassVar[str] = "message_stop"
     stop_reason: str

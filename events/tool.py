@@ -7,7 +7,7 @@ from typing import Any, Literal
 from msgspec import Struct
 
 EffectClass = Literal["read", "idempotent", "probeable", "unsafe"]
-"""What may be done with a call in doubt: repeat it; repeat it with the same key; ask the world; leave it to a person."""
+"""What may be done with a call in doubt: repeat it, repeat it with the same key, ask the world, ask a person."""
 
 Approval = Literal["never", "ask"]
 

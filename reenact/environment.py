@@ -1,4 +1,4 @@
-"""The environment of an agent: the effector carries what the bus owes to the model, the receptor what the model says back.
+"""The environment of an agent: the effector carries what is owed to the model, the receptor what the model says back.
 
 `environment_factory` may replace it agent by agent; the default reaches the model that the image names.
 """
@@ -42,10 +42,12 @@ class Receptor(Protocol):
 class Environment(Protocol):
     """One agent's outside. `dispose` is awaited when the agent is gone or the runtime closes."""
 
-    name: str
-    effector: Effector
-    receptor: Receptor
-
+    @property
+    def name(self) -> str: ...
+    @property
+    def effector(self) -> Effector: ...
+    @property
+    def receptor(self) -> Receptor: ...
     async def dispose(self) -> None: ...
 
 

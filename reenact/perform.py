@@ -1,4 +1,4 @@
-"""What is owed to the world, done: models called, tools run, doubts put to the world. Each gives the command that ends it.
+"""What is owed to the world, done: models called, tools run, doubts put to the world. Each ends in a command.
 
 It makes one attempt. Whether another follows is decided from the log, so every attempt is in it.
 """

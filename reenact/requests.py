@@ -300,7 +300,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
         elif name == "params":
             if not isinstance(value, Mapping):
                 raise BadInput(f"params must be an object, not {_shown(value)}.")
-            params.update({_PARAM_NAMES.get(key, key): each for key, each in value.items()})
+            params.update({_PARAM_NAMES.get(str(key), str(key)): each for key, each in value.items()})
         else:
             name = _CONFIG_NAMES.get(name, name)
             if name not in known:

@@ -1,4 +1,4 @@
-"""A run: one job as its sender sees it. Iterate it for the events, await it for the result; both, in any order, any number."""
+"""A run: one job as its sender sees it. Iterate it for the events, await it for the result; both, in any order."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from .events.session import (
 )
 
 UNREAD_MAX = 10_000
-"""Signals kept for a reader that is slow. Beyond it the oldest are dropped, and it is told how many; events never are."""
+"""Signals kept for a reader that is slow. Beyond it the oldest are dropped, and it is told; events never are."""
 
 _STATUS: dict[type, str] = {
     JobSucceeded: "succeeded",
@@ -39,7 +39,7 @@ _STATUS: dict[type, str] = {
 class Result(Struct, frozen=True, kw_only=True):
     """How a job ended, or what it waits for.
 
-    status: succeeded, failed, cancelled, timed_out or waiting (a person must settle a call in doubt, see `waiting_for`).
+    status: succeeded, failed, cancelled, timed_out or waiting (a person must settle the call `waiting_for`).
     text: the answer's text; of an interrupted turn what was said by then. stop_reason: of the last answer.
     usage: summed over all model calls of the job. steps: how many there were.
     """
@@ -81,7 +81,7 @@ class Run:
         return self.result().__await__()
 
     async def result(self, timeout_s: float | None = None) -> Result:
-        """How it ended. Raises what refused the input, and TimeoutError when `timeout_s` is over: the job goes on then."""
+        """How it ended. Raises what refused the input, and TimeoutError after `timeout_s`: the job goes on then."""
         await self.accepted()
         return await asyncio.wait_for(asyncio.shield(self._result), timeout_s)
 
@@ -98,8 +98,8 @@ class Run:
     async def events(self) -> AsyncIterator[BusEvent]:
         """The job's events and signals from its first to its last; one that joins late gets the stored ones first."""
         unread = Unread(limit=UNREAD_MAX, on_full="drop_oldest", keep=_stored, now=self._now)
-        for event in self._past:
-            unread.push(event)
+        for past in self._past:
+            unread.push(past)
         if self._over:
             unread.close()
         self._readers.append(unread)

@@ -11,6 +11,7 @@ import hashlib
 import logging
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -68,7 +69,7 @@ from .requests import config_of, content_of, register
 from .run import Run
 
 LIVE_MAX = 5_000
-"""Sessions whose context is kept in memory. Beyond it the one heard of longest ago is read from the log again when needed."""
+"""Sessions whose context is kept in memory. Beyond it the oldest is read from the log again when needed."""
 
 _log = logging.getLogger("reenact")
 
@@ -354,7 +355,7 @@ class Runtime:
         return await self.image_state(image_id)
 
     async def delete_image(self, image_id: str) -> None:
-        """Stop its agent, close its sessions, then delete it. One that does not exist is fine. The log keeps the past."""
+        """Stop its agent, close its sessions, then delete it. One that does not exist is fine."""
         state = await self.find_image(image_id)
         if state is None:
             return
@@ -676,10 +677,8 @@ class Runtime:
                 self._dispatch.owed(committed.stream, committed.owed, committed.events)
         for committed in group:
             if committed.told is not None:
-                try:
+                with suppress(asyncio.InvalidStateError):  # whoever asked has gone
                     committed.told(committed.reply)
-                except asyncio.InvalidStateError:
-                    pass  # whoever asked has gone
 
     def _tell_events(self, events: Iterable[Recorded]) -> None:
         batch: list[BusEvent] = []

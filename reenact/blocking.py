@@ -1,0 +1,204 @@
+"""The blocking twin: the same runtime for programs and notebooks without an event loop of their own.
+
+It runs the loop in a thread of its own. Handlers given to `on` run there: keep them short.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable, Coroutine, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from . import runtime as _async
+from .actors.replay import Replay
+from .events.errors import Closed
+from .events.message import BusEvent, Live, Recorded
+from .events.notice import Message
+from .events.subscription import Subscription
+from .image import Image as AsyncImage
+from .run import Result
+from .run import Run as AsyncRun
+
+T = TypeVar("T")
+
+_END = object()
+
+
+class Runtime:
+    """As `reenact.Runtime`, each call waiting for its end.
+
+    with Runtime("sqlite:///agents.db", tools=[refund]) as runtime:
+        bot = runtime.image("support", model="anthropic:claude-sonnet-5-5")
+        for event in bot.send("Refund order 42"):
+            print(event)
+    """
+
+    def __init__(self, *args: Any, **options: Any) -> None:
+        self._args = args
+        self._options = options
+        self._runtime: _async.Runtime | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._thread: threading.Thread | None = None
+
+    def __enter__(self) -> Self:
+        return self.open()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def open(self) -> Self:
+        """Start the loop's thread and open the runtime on it. Raises what `reenact.Runtime.open` raises."""
+        if self._thread is None:
+            loop = self._loop = asyncio.new_event_loop()
+            self._thread = threading.Thread(target=loop.run_forever, name="reenact-loop", daemon=True)
+            self._thread.start()
+            try:
+                self._runtime = self._do(self._opened())
+            except BaseException:
+                self._stop()
+                raise
+        return self
+
+    async def _opened(self) -> _async.Runtime:
+        return await _async.Runtime(*self._args, **self._options).open()
+
+    def close(self) -> None:
+        """Close the runtime and end the thread. Idempotent."""
+        if self._runtime is not None:
+            runtime, self._runtime = self._runtime, None
+            try:
+                self._do(runtime.close())
+            finally:
+                self._stop()
+
+    def _stop(self) -> None:
+        assert self._loop is not None and self._thread is not None
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+        self._thread = None
+
+    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+        if self._loop is None or self._thread is None:
+            work.close()
+            raise Closed("The runtime is not open: use `with Runtime(...)`, or call `open()`.")
+        return asyncio.run_coroutine_threadsafe(work, self._loop).result()
+
+    @property
+    def asynchronous(self) -> _async.Runtime:
+        """The runtime behind it, for use on its own loop. Raises Closed before `open`."""
+        if self._runtime is None:
+            raise Closed("The runtime is not open: use `with Runtime(...)`, or call `open()`.")
+        return self._runtime
+
+    def image(self, name: str | None = None, **fields: Any) -> Image:
+        """The image of this name: see `reenact.Runtime.image`."""
+        return Image(self, self._do(self.asynchronous.image(name, **fields)))
+
+    def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> Live:
+        """Ask by name: see `reenact.Runtime.request`."""
+        return self._do(self.asynchronous.request(kind, data, timeout_s=timeout_s))
+
+    def on(self, kinds: Any, handler: Callable[[Any], object], **options: Any) -> Subscription:
+        """Subscribe; `handler` runs in the loop's thread."""
+        return self.asynchronous.on(kinds, handler, **options)
+
+    def on_any(self, handler: Callable[[Any], object], **options: Any) -> Subscription:
+        """Subscribe to everything; `handler` runs in the loop's thread."""
+        return self.asynchronous.on_any(handler, **options)
+
+    def once(self, kinds: Any, handler: Callable[[Any], object], **options: Any) -> Subscription:
+        """Subscribe to the next one; `handler` runs in the loop's thread."""
+        return self.asynchronous.once(kinds, handler, **options)
+
+    def messages(self, session_id: str) -> list[Message]:
+        """What was said in a session, oldest first."""
+        return self._do(self.asynchronous.messages(session_id))
+
+    def events(self, session_id: str, *, after: int = 0) -> list[Recorded]:
+        """The stored events of a session above a version."""
+        return self._do(self.asynchronous.events(session_id, after=after))
+
+    def replay(self, session_id: str) -> Replay:
+        """Decide a session again from the log: see `reenact.Runtime.replay`."""
+        return self._do(self.asynchronous.replay(session_id))
+
+    def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
+        """Say what became of a call in doubt: see `reenact.Runtime.resolve`."""
+        self._do(self.asynchronous.resolve(session_id, tool, outcome, output))
+
+
+class Image:
+    """As `reenact.Image`, each call waiting for its end."""
+
+    def __init__(self, runtime: Runtime, image: AsyncImage) -> None:
+        self._runtime = runtime
+        self._image = image
+        self.id = image.id
+        self.session_id = image.session_id
+        self.container_id = image.container_id
+
+    def send(self, content: object, **options: Any) -> Run:
+        """Send a message: iterate the run for its events, or ask it for its `result()`. Raises what refuses it."""
+        return Run(self._runtime, self._runtime._do(self._sent(content, options)))
+
+    async def _sent(self, content: object, options: dict[str, Any]) -> AsyncRun:
+        run = await self._image.send(content, **options).run()
+        await run.accepted()
+        return run
+
+    def interrupt(self, reason: str = "user_interrupt") -> None:
+        """Stop the running turn; what was said by then is kept."""
+        self._runtime._do(self._image.interrupt(reason))
+
+    def stop(self) -> None:
+        """Put the agent to sleep."""
+        self._runtime._do(self._image.stop())
+
+    def messages(self) -> list[Message]:
+        """What was said, oldest first."""
+        return self._runtime._do(self._image.messages())
+
+    def events(self) -> list[Recorded]:
+        """The session's stored events, oldest first."""
+        return self._runtime._do(self._image.events())
+
+
+class Run:
+    """As `reenact.Run`: iterate it, or wait for its result; the job goes on either way."""
+
+    def __init__(self, runtime: Runtime, run: AsyncRun) -> None:
+        self._runtime = runtime
+        self._run = run
+        self.job_id = run.job_id
+        self.session_id = run.session_id
+
+    def result(self, timeout_s: float | None = None) -> Result:
+        """How it ended. Raises TimeoutError when `timeout_s` is over: the job goes on then."""
+        return self._runtime._do(self._run.result(timeout_s))
+
+    def __iter__(self) -> Iterator[BusEvent]:
+        seen: queue.Queue[Any] = queue.Queue()
+        assert self._runtime._loop is not None
+        watching = asyncio.run_coroutine_threadsafe(self._watch(seen), self._runtime._loop)
+        try:
+            while (event := seen.get()) is not _END:
+                if isinstance(event, BaseException):
+                    raise event
+                yield event
+        finally:
+            watching.cancel()
+
+    async def _watch(self, seen: queue.Queue[Any]) -> None:
+        try:
+            async for event in self._run:
+                seen.put(event)
+        except Exception as error:
+            seen.put(error)
+        finally:
+            seen.put(_END)
