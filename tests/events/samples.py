@@ -1,0 +1,135 @@
+"""One sample of every stored event, every field set. The golden bytes are made of these."""
+
+from reenact.events import agent, container, image, session
+from reenact.events.content import Failure, File, Image, Native, Text, Thinking, ToolCall, Usage
+from reenact.events.message import Event
+from reenact.events.model import ModelParams
+from reenact.events.tool import ToolSpec
+
+PARAMS = ModelParams(max_tokens=1000, temperature=0.5, thinking="low", stop_sequences=("END",), tool_choice="auto")
+USAGE = Usage(
+    input_tokens=30,
+    output_tokens=20,
+    cache_read_tokens=10,
+    cache_write_tokens=5,
+    reasoning_tokens=7,
+    extra={"web_search_requests": 1},
+)
+FAILURE = Failure(code="rate_limit", message="Slow down.", retryable=True, retry_after_s=1.5, status=429)
+DEFINITION = session.Definition(
+    image_version=2, model="anthropic:claude-sonnet-5-5", params=PARAMS, max_steps=9, tools="sha256:00"
+)
+OVERRIDES = session.Overrides(model="scripted:echo", params=PARAMS)
+SPEC = ToolSpec(
+    name="refund",
+    description="Refund an order.",
+    parameters={"type": "object", "properties": {"order": {"type": "string"}}},
+    effect="idempotent",
+    approval="ask",
+    timeout_s=30.0,
+    version="sha256:11",
+    source="shop.py",
+)
+INPUT = (
+    Text(text="Grüße, 世界", extra={"a": 1}),
+    Image(media_type="image/png", data="aGk=", url="https://example.com/a.png"),
+    File(media_type="text/plain", name="a.txt", data="aGk=", url="https://example.com/a.txt", file_id="file_1"),
+)
+OUTPUT = (
+    Thinking(thinking="hm", provider="anthropic", signature="sig", extra={"b": [1, 2.5, None, True]}),
+    Text(text="Well.", extra=None),
+    ToolCall(id="call_1", name="refund", input={"order": "42", "deep": {"n": [1, "x"]}}, invalid="{", extra={"c": 1}),
+    Native(provider="anthropic", block={"type": "server_tool_use"}, text="searched"),
+)
+
+SAMPLES: tuple[Event, ...] = (
+    container.ContainerCreated(container_id="acme", created_at=1_700_000_000_000),
+    container.ImageAdded(image_id="img_1"),
+    container.ImageRemoved(image_id="img_1"),
+    container.ToolRegistered(tool=SPEC),
+    image.ImageCreated(
+        image_id="img_1",
+        container_id="acme",
+        session_id="sess_1",
+        created_at=1_700_000_000_000,
+        config=image.ImageConfig(
+            name="support",
+            description="Answers customers.",
+            system_prompt="Be kind.",
+            model="scripted:echo",
+            tools=("refund",),
+            params=PARAMS,
+            max_steps=9,
+            workspace="/tmp/x",
+            metadata={"team": "a"},
+        ),
+        alias="support",
+    ),
+    image.ImageUpdated(version=2, updated_at=1_700_000_000_001, config=image.ImageConfig()),
+    image.SessionAttached(session_id="sess_2"),
+    image.ImageDeleted(image_id="img_1"),
+    session.SessionCreated(
+        session_id="sess_1", image_id="img_1", container_id="acme", created_at=1_700_000_000_000, alias="monday"
+    ),
+    session.SessionClosed(reason="image_deleted"),
+    session.JobQueued(job_id="job_1", content=INPUT, overrides=OVERRIDES, priority=3, timeout_ms=5000),
+    session.JobStarted(job_id="job_1", overrides=OVERRIDES),
+    session.JobWaiting(job_id="job_1", tool="t1", reason="outcome unknown"),
+    session.JobResumed(job_id="job_1"),
+    session.JobSucceeded(job_id="job_1"),
+    session.JobFailed(job_id="job_1", failure=FAILURE),
+    session.JobCancelled(job_id="job_1", reason="user_cancel"),
+    session.JobTimedOut(job_id="job_1"),
+    session.JobStopping(job_id="job_1", reason="user_interrupt"),
+    agent.AgentRegistered(container_id="acme", agent_id="agent_1", image_id="img_1", registered_at=1_700_000_000_000),
+    agent.AgentConfigured(definition=DEFINITION),
+    agent.AgentUnregistered(container_id="acme", agent_id="agent_1", reason="stopped"),
+    agent.TurnStarted(turn=1, job_id="job_1"),
+    agent.TurnCompleted(turn=1, reason="error", stop_reason="end_turn", failure=FAILURE, steps=2),
+    agent.ModelCalled(
+        call="m1",
+        attempt=2,
+        upto=8,
+        image_version=2,
+        model="scripted:echo",
+        context="sha256:22",
+        params=PARAMS,
+        wait_ms=500,
+    ),
+    agent.ModelAnswered(
+        call="m1",
+        parts=OUTPUT,
+        stop_reason="tool_use",
+        usage=USAGE,
+        model="claude-sonnet-5-5",
+        response_id="msg_1",
+        stop_sequence="END",
+        duration_ms=120,
+    ),
+    agent.ModelFailed(
+        call="m1", attempt=1, failure=FAILURE, partial=OUTPUT[:2], usage=USAGE, retry_in_ms=500, duration_ms=12
+    ),
+    agent.ToolRequested(
+        tool="t1",
+        call="m1",
+        part=2,
+        name="refund",
+        effect="idempotent",
+        timeout_s=30.0,
+        version="sha256:11",
+        problem="x",
+    ),
+    agent.ToolAuthorised(tool="t1", decision="allow", rule="default"),
+    agent.ToolStarted(tool="t1", attempt=1, arguments="sha256:33"),
+    agent.ToolDoubted(tool="t1", attempt=1),
+    agent.ToolUnproved(tool="t1"),
+    agent.ToolSettled(
+        tool="t1",
+        outcome="ok",
+        output=(Text(text="done"), Image(media_type="image/png", data="aGk=")),
+        error_type="ValueError",
+        duration_ms=5,
+        dropped_bytes=1,
+        proof="probe",
+    ),
+)
