@@ -117,20 +117,24 @@ class Assembler:
         """What there is, in order; changes nothing, so asking again gives the same.
 
         Whole (the provider said that this is the end): what is still open counts as complete; a call whose input is no
-        JSON object has `invalid` set. Partial (interrupted, cut off): text is kept as far as it came unless it is all
-        white space; thinking is kept, without a signature and without a provider that would take it back; a call that
-        was not finished is dropped. An empty block is dropped either way.
+        JSON object has `invalid` set. Partial (interrupted, cut off): text is kept as far as it came, unless all that
+        came is white space; thinking is kept, with neither a signature nor a provider that would take it back; a call
+        that was not finished is dropped. An empty block is dropped either way.
         """
         out = []
         for block in self._blocks:
-            if block.part is None and block.kind == "tool" and partial:
+            open_ = block.part is None
+            if partial and open_ and block.kind == "tool":
                 continue
             part = block.part or block.build()
-            if isinstance(part, Text) and part.extra is None and not (part.text.strip() if partial else part.text):
-                continue
-            if isinstance(part, Thinking) and not (part.thinking or part.signature or part.extra):
+            if isinstance(part, Text) and part.extra is None:
+                if not (part.text.strip() if partial and open_ else part.text):
+                    continue
+            elif isinstance(part, Thinking) and not (part.thinking or part.signature or part.extra):
                 continue
             out.append(part)
+        if partial and all(isinstance(part, Text) and part.extra is None and part.text.isspace() for part in out):
+            return ()
         return tuple(out)
 
     def _open(self, kind: Literal["text", "thinking", "tool", "native"]) -> _Block:

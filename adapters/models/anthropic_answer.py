@@ -73,10 +73,7 @@ class Reader:
                 return _NOTHING
             head = data[:LONGEST_SHOWN_CHARS].decode("utf-8", "replace")
             raise self.failed(failure("stream_error", f"an event of the stream is not JSON: {head}")) from None
-        signals = self._signals(event) if isinstance(event, dict) else _NOTHING
-        for signal in signals:
-            self._assembler.feed(signal)
-        return signals
+        return self._fed(event) if isinstance(event, dict) else _NOTHING
 
     def whole(self, text: bytes, *, status: int, kind: str) -> list[Signal]:
         """The signals of an answer that came in one piece of JSON; `kind` is its content type.
@@ -101,10 +98,7 @@ class Reader:
             events.append({"type": "content_block_stop", "index": index})
         events.append({"type": "message_delta", "delta": message})
         events.append({"type": "message_stop"})
-        signals = [signal for event in events for signal in self._signals(event)]
-        for signal in signals:
-            self._assembler.feed(signal)
-        return signals
+        return [signal for event in events for signal in self._fed(event)]
 
     def answer(self) -> ModelAnswer:
         """What was told, as one answer; raises `ModelFailure` (stream_cut) when the provider never said it was all."""
@@ -129,6 +123,12 @@ class Reader:
             usage=_usage(self._raw),
             request_id=request_id or self.request_id,
         )
+
+    def _fed(self, event: dict[str, Any]) -> Sequence[Signal]:
+        signals = self._signals(event)
+        for signal in signals:
+            self._assembler.feed(signal)
+        return signals
 
     def _signals(self, event: dict[str, Any]) -> Sequence[Signal]:
         match event.get("type"):

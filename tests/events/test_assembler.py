@@ -133,8 +133,11 @@ def test_an_interrupt_keeps_the_text_so_far_and_drops_an_unfinished_call() -> No
 
 
 def test_an_interrupt_drops_white_space_and_keeps_unsigned_thinking_for_readers_only() -> None:
-    cut = [*text(" \n"), stream.ThinkingStart(), stream.ThinkingDelta(text="perhaps")]
+    cut = [stream.TextDelta(text=" \n"), stream.ThinkingStart(), stream.ThinkingDelta(text="perhaps")]
     assert parts(*cut, partial=True) == (Thinking(thinking="perhaps", provider=""),)
+    assert parts(*text(" "), *text("\n"), partial=True) == ()
+    # What was told before stays as it was told.
+    assert parts(*text("a"), *text("\n"), *text("b"), partial=True) == (Text(text="a"), Text(text="\n"), Text(text="b"))
 
 
 def test_asking_again_gives_the_same_and_changes_nothing() -> None:
