@@ -193,6 +193,7 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
             response_id=answer.response_id,
             stop_sequence=answer.stop_sequence,
             duration_ms=message.duration_ms,
+            cost=message.cost,
         )
     ]
     calls = [(index, part) for index, part in enumerate(answer.parts) if isinstance(part, ToolCall)]
@@ -266,6 +267,7 @@ def _fail(state: State, message: FailModel) -> Sequence[Event]:
         usage=message.usage,
         retry_in_ms=retry_in_ms,
         duration_ms=message.duration_ms,
+        cost=message.cost,
     )
     return [failed]
 
@@ -632,6 +634,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 usage=first.usage,
                 retry_in_ms=first.retry_in_ms,
                 duration_ms=first.duration_ms,
+                cost=first.cost,
             )
         case "settle_tool", ToolSettled():
             return SettleTool(
@@ -693,6 +696,7 @@ def _recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel
         ),
         checks=checks,
         duration_ms=first.duration_ms,
+        cost=first.cost,
     )
 
 

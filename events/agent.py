@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .content import Failure, File, Image, OutputPart, Text, Usage
+from .content import Cost, Failure, File, Image, OutputPart, Text, Usage
 from .message import Command, Effect, Event
 from .model import ModelAnswer, ModelParams
 from .session import Definition, Waking
@@ -44,6 +44,7 @@ class AnswerModel(Command, frozen=True, kw_only=True):
     answer: ModelAnswer
     checks: tuple[CallCheck, ...] = ()
     duration_ms: int = 0
+    cost: Cost | None = None
 
 
 class FailModel(Command, frozen=True, kw_only=True):
@@ -56,6 +57,7 @@ class FailModel(Command, frozen=True, kw_only=True):
     usage: Usage | None = None
     retry_in_ms: int | None = None
     duration_ms: int = 0
+    cost: Cost | None = None
 
 
 class SettleTool(Command, frozen=True, kw_only=True):
@@ -166,6 +168,8 @@ class ModelCalled(Event, frozen=True, kw_only=True):
 
 
 class ModelAnswered(Event, frozen=True, kw_only=True):
+    """cost: None where the provider counted no tokens."""
+
     type: ClassVar[str] = "model_answered"
     category: ClassVar[str] = "message"
     call: str
@@ -176,6 +180,7 @@ class ModelAnswered(Event, frozen=True, kw_only=True):
     response_id: str | None = None
     stop_sequence: str | None = None
     duration_ms: int = 0
+    cost: Cost | None = None
 
 
 class ModelFailed(Event, frozen=True, kw_only=True):
@@ -190,6 +195,7 @@ class ModelFailed(Event, frozen=True, kw_only=True):
     usage: Usage | None = None
     retry_in_ms: int | None = None
     duration_ms: int = 0
+    cost: Cost | None = None
 
 
 class ToolRequested(Event, frozen=True, kw_only=True):

@@ -102,6 +102,17 @@ class Usage(Struct, frozen=True, kw_only=True, rename="camel"):
     extra: dict[str, int] | None = None
 
 
+class Cost(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a model call cost, as worked out when it ended; a replay reads it and never works it out again.
+
+    amount: US dollars as an exact decimal. None: no price is known ("unpriced"), which is not the same as "0".
+    table: the price table that was asked, and its version.
+    """
+
+    amount: str | None
+    table: str
+
+
 class Failure(Struct, frozen=True, kw_only=True, rename="camel"):
     """Why something did not work, for a person and for a program.
 

@@ -1,7 +1,7 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
 from reenact.events import agent, container, image, session
-from reenact.events.content import Failure, File, Image, Native, Text, Thinking, ToolCall, Usage
+from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Usage
 from reenact.events.message import Event
 from reenact.events.model import ModelParams
 from reenact.events.tool import ToolSpec
@@ -15,6 +15,7 @@ USAGE = Usage(
     reasoning_tokens=7,
     extra={"web_search_requests": 1},
 )
+COST = Cost(amount="0.001234", table="prices 1.2.3")
 FAILURE = Failure(code="rate_limit", message="Slow down.", retryable=True, retry_after_s=1.5, status=429)
 DEFINITION = session.Definition(
     image_version=2, model="anthropic:claude-sonnet-5-5", params=PARAMS, max_steps=9, tools="sha256:00"
@@ -105,9 +106,17 @@ SAMPLES: tuple[Event, ...] = (
         response_id="msg_1",
         stop_sequence="END",
         duration_ms=120,
+        cost=COST,
     ),
     agent.ModelFailed(
-        call="m1", attempt=1, failure=FAILURE, partial=OUTPUT[:2], usage=USAGE, retry_in_ms=500, duration_ms=12
+        call="m1",
+        attempt=1,
+        failure=FAILURE,
+        partial=OUTPUT[:2],
+        usage=USAGE,
+        retry_in_ms=500,
+        duration_ms=12,
+        cost=COST,
     ),
     agent.ToolRequested(
         tool="t1",
