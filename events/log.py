@@ -27,7 +27,7 @@ class Row(Struct, frozen=True, gc=False):
 
 
 class Batch(Struct, frozen=True):
-    """The events of one command in one stream. `version` is the stream's version before it; its first event is version + 1."""
+    """The events of one command in one stream. version: the stream's before it; its first event has version + 1."""
 
     stream: str
     version: int
@@ -59,7 +59,7 @@ class Keyed(Struct, frozen=True):
 
 
 class Transaction(Struct, frozen=True):
-    """Batches of different streams that are appended together or not at all, with the key of their command if it has one."""
+    """Batches of different streams, appended together or not at all, with the key of their command if it has one."""
 
     batches: tuple[Batch, ...]
     keyed: Keyed | None = None

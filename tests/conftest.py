@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+pytest.register_assert_rewrite("tests.contracts")  # A clause that fails shows what it saw.
+
 LONG = bool(os.environ.get("REENACT_LONG"))
 
 # A key of whoever runs the tests must never be spent, nor change what a test sees.

@@ -58,14 +58,14 @@ def _read_header(path: str, size: int) -> None:
             header = file.read(_HEADER_BYTES)
     except OSError as error:
         raise NoAccess(f"{path}: {error.strerror}. Give this user the right, or give another path.") from error
+    if _size(path + "-journal") > 0:
+        return  # Its creation was cut short, and SQLite will undo it: what the file says now does not count.
     if not header.startswith(_MAGIC):
         if _MAGIC.startswith(header[: len(_MAGIC)]):
             raise Corrupt(f"{path} is cut off after {size} bytes. Restore it from a backup.")
         raise NotALog(f"{path} is not a SQLite database, so not a reenact log. Give another path.")
     if size < _HEADER_BYTES:
         raise Corrupt(f"{path} is cut off after {size} bytes. Restore it from a backup.")
-    if _size(path + "-journal") > 0:
-        return  # Its creation was cut short and SQLite will undo it: what the header says now does not count.
     application, format_ = int.from_bytes(header[68:72], "big"), int.from_bytes(header[60:64], "big")
     if application != APPLICATION:
         raise NotALog(f"{path} is a SQLite database of another program, not a reenact log. Give another path.")

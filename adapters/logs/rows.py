@@ -109,7 +109,11 @@ def batches(rows: Iterable[EventRow], names: Names) -> Iterator[Stored]:
         parts.append(Row(name, schema, data, None if key is None else names.key(key)))
         left -= 1
         if left == 0:
-            yield Stored(start, under, Batch(names.stream(lane), base, _head(fields, under, names), tuple(parts)))
+            try:
+                shared = _head(fields, under, names)
+            except (TypeError, ValueError, LookupError, AttributeError) as error:
+                raise Corrupt(f"The head of the batch at position {start} cannot be read: {error}.") from error
+            yield Stored(start, under, Batch(names.stream(lane), base, shared, tuple(parts)))
     if left > 0:
         raise Corrupt(f"The batch at position {start} lacks its last {left} events.")
 

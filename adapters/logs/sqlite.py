@@ -227,8 +227,8 @@ class SqliteLog:
 
     def _remember(self, lanes: dict[str, Lane]) -> None:
         self._lanes.update(lanes)
-        if len(self._lanes) > LANES_MAX:
-            for stream in list(islice(self._lanes, LANES_MAX // 2)):
+        if len(self._lanes) > LANES_MAX:  # The oldest half goes; it is one query each to have them back.
+            for stream in list(islice(self._lanes, len(self._lanes) - LANES_MAX // 2)):
                 del self._lanes[stream]
 
     def _forget(self) -> None:
@@ -265,7 +265,10 @@ class SqliteLog:
         return StoreFailed(f"{self.path}: {error}. Nothing was written, and nothing will be until reopen() is called.")
 
     def _checkpoint(self) -> None:
-        """Move the write-ahead log into the file, as far as readers let it. What was committed is safe either way."""
+        """Move the write-ahead log into the file, as far as readers and the room on the disk let it.
+
+        What was committed is safe where it is; but where syncing fails, no more is added to it.
+        """
         self._unmoved = 0
         try:
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
@@ -277,15 +280,14 @@ class SqliteLog:
         """After an error at a commit: close, let SQLite recover the file, and go on under the next epoch.
 
         Its own commit settles the fate of the one that failed: what is in the log now stays, what is not never comes.
-        Raises what opening raises; the log then takes no writes still.
+        Raises what opening raises; then the log still takes no writes.
         """
         with self._lock:
             if self._closed:
                 raise Closed(f"The log {self.path} is closed.")
-            self._failure = "it was not reopened whole."
+            self._failure = "it could not be reopened."
             self._datastore.close()
             self._open()
-            self._failure = None
 
     def settled(self, transaction: Transaction) -> Result | None:
         """What became of a transaction whose outcome was unknown, asked after `reopen()`.
@@ -346,9 +348,9 @@ class SqliteLog:
         db.execute("COMMIT")
         # What was recovered from a crash is written anew into the file and synced there: a page whose sync failed once
         # is reported clean from then on, on the disk or not.
-        db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+        self._failure = None
+        self._checkpoint()
         (self._data_version,) = db.execute("PRAGMA data_version").fetchone()
-        self._unmoved = 0
 
     def close(self) -> None:
         """Release the file and the ownership. Idempotent."""

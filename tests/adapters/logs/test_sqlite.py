@@ -1,0 +1,522 @@
+"""`SqliteLog`: the contract of a log, and what only a file can do: fail, fill up, be another's."""
+
+import os
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+from hypothesis.stateful import run_state_machine_as_test
+
+from reenact.adapters.logs import sqlite
+from reenact.adapters.logs.owner import lock_path
+from reenact.adapters.logs.reader import SqliteReader
+from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.events.errors import (
+    BadInput,
+    Busy,
+    Closed,
+    Conflict,
+    Corrupt,
+    DiskFull,
+    Fenced,
+    Owned,
+    StoreError,
+    StoreFailed,
+    UnknownOutcome,
+)
+from reenact.events.log import Duplicate, Keyed, Log, Transaction
+from reenact.events.message import Head
+from tests.contracts import log_contract as contract
+from tests.contracts.log_contract import batch, one, stored
+
+
+class SqliteWorld:
+    def __init__(self, path: Path, kind: type[SqliteLog] = SqliteLog) -> None:
+        self.path = path
+        self._kind = kind
+        self._owners: list[SqliteLog] = []
+
+    def own(self) -> Log:
+        # Whoever deletes the lock file of a running owner has two of them. Then the epoch is what is left.
+        Path(lock_path(str(self.path))).unlink(missing_ok=True)
+        self._owners.append(self._kind(self.path))
+        return self._owners[-1]
+
+    def close(self) -> None:
+        for owner in self._owners:
+            owner.close()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "log.db"
+
+
+@pytest.fixture
+def log(path: Path) -> Iterator[SqliteLog]:
+    log = SqliteLog(path)
+    yield log
+    log.close()
+
+
+# -- the contract
+
+
+@pytest.mark.parametrize("clause", contract.CLAUSES, ids=lambda clause: clause.__name__)
+def test_the_sqlite_log_keeps(clause: Callable[[contract.World], None], path: Path) -> None:
+    world = SqliteWorld(path)
+    clause(world)
+    world.close()
+
+
+def test_in_any_history_it_is_what_the_memory_log_is() -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        count = iter(range(10**9))
+        machine = contract.machine(lambda: SqliteWorld(Path(folder, f"{next(count)}.db")))
+        run_state_machine_as_test(machine, settings=settings(max_examples=max(settings().max_examples // 4, 25)))
+
+
+class NoFence(SqliteLog):
+    """Reads the file anew when another has written to it, and never asks whether that was a new owner."""
+
+    def _fence(self) -> None:
+        self._forget()
+
+
+class NoVersions(SqliteLog):
+    """Trusts the expected version, and leaves it to the unique index."""
+
+    def _lane(self, stream: str) -> sqlite.Lane:
+        number, _, owing = super()._lane(stream)
+        return number, _Any(), owing  # type: ignore[return-value]
+
+
+class _Any(int):
+    def __eq__(self, other: object) -> bool:
+        return True
+
+    def __ne__(self, other: object) -> bool:
+        return False
+
+    __hash__ = int.__hash__
+
+
+class Uncommitted(SqliteLog):
+    """Reports what it has not committed."""
+
+    def commit(self, transactions: object) -> list[object]:  # type: ignore[override]
+        results = super().commit(transactions)  # type: ignore[arg-type]
+        self._db.execute("DELETE FROM events WHERE position = ?", (self._position,))
+        return list(results)
+
+
+@pytest.mark.parametrize("broken", [NoFence, NoVersions, Uncommitted], ids=lambda kind: kind.__name__)
+def test_the_contract_catches_a_broken_build(broken: type[SqliteLog], tmp_path: Path) -> None:
+    caught = []
+    for clause in contract.CLAUSES:
+        world = SqliteWorld(tmp_path / f"{clause.__name__}.db", broken)
+        try:
+            clause(world)
+        except (AssertionError, StoreError):
+            caught.append(clause.__name__)
+        finally:
+            world.close()
+    assert caught
+
+
+# -- errors at a commit
+
+
+class Faulty(sqlite3.Connection):
+    """A connection whose next statement of a kind fails once: before SQLite hears of it, or after carrying it out."""
+
+    last: "Faulty"
+    fault: tuple[str, int, bool] | None = None
+
+    def __init__(self, *args: object, **options: object) -> None:
+        super().__init__(*args, **options)  # type: ignore[arg-type]
+        Faulty.last = self
+
+    def execute(self, sql: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
+        if self.fault is None or not sql.startswith(self.fault[0]):
+            return super().execute(sql, *values)  # type: ignore[arg-type]
+        (_, code, carried_out), self.fault = self.fault, None
+        if carried_out:
+            super().execute(sql, *values)  # type: ignore[arg-type]
+        error = sqlite3.OperationalError("disk I/O error")
+        error.sqlite_errorcode = code
+        raise error
+
+
+@pytest.mark.parametrize("carried_out", [False, True], ids=["lost", "carried out"])
+def test_an_error_at_commit_is_unknown_until_the_log_is_reopened(path: Path, carried_out: bool) -> None:
+    log = SqliteLog(path, connection=Faulty)
+    log.commit([one("a", 0)])
+    doubtful, other = one("a", 1, b"2", b"3"), one("b", 0)
+    Faulty.last.fault = ("COMMIT", sqlite3.SQLITE_IOERR_FSYNC, carried_out)
+    with pytest.raises(UnknownOutcome, match=r"log\.db.*reopen\(\), then settled\(\)"):
+        log.commit([doubtful])
+    for _ in range(2):
+        with pytest.raises(StoreFailed, match=r"reopen\(\)"):
+            log.commit([other])
+    before = log.epoch
+    log.reopen()
+    assert log.epoch > before
+    fate = log.settled(doubtful)
+    if carried_out:
+        assert fate == log.read("a", after=1)
+        assert isinstance(log.commit([doubtful])[0], Conflict)
+    else:
+        assert fate is None
+        assert stored(log.commit([doubtful])[0])
+    assert log.head("a") == 3
+    assert stored(log.commit([other])[0])
+    log.close()
+
+
+@pytest.mark.parametrize("statement", ["BEGIN", "PRAGMA data_version"])
+def test_an_io_error_before_the_commit_wrote_nothing_and_stops_the_log(path: Path, statement: str) -> None:
+    log = SqliteLog(path, connection=Faulty)
+    Faulty.last.fault = (statement, sqlite3.SQLITE_IOERR_READ, False)
+    with pytest.raises(StoreFailed, match="Nothing was written"):
+        log.commit([one("a", 0)])
+    with pytest.raises(StoreFailed):
+        log.commit([one("a", 0)])
+    log.reopen()
+    assert log.position == 0
+    assert stored(log.commit([one("a", 0)])[0])[0].position == 1
+    log.close()
+
+
+def test_an_error_at_a_checkpoint_stops_the_log_after_what_was_committed(path: Path) -> None:
+    log = SqliteLog(path, connection=Faulty)
+    Faulty.last.fault = ("PRAGMA wal_checkpoint", sqlite3.SQLITE_IOERR_FSYNC, False)
+    version = 0
+    while Faulty.last.fault is not None:
+        version = stored(log.commit([one("a", version, b"x" * 50_000)])[0])[0].batch.last
+    with pytest.raises(StoreFailed, match="a checkpoint failed"):
+        log.commit([one("a", version)])
+    assert log.head("a") == version
+    log.reopen()
+    assert stored(log.commit([one("a", version)])[0])
+    log.close()
+
+
+def test_settled_tells_three_fates(path: Path) -> None:
+    log = SqliteLog(path)
+    both = Transaction((batch("a", 0, b"1"), batch("b", 0, b"1", b"2")))
+    assert log.settled(both) is None
+    (written,) = log.commit([both])
+    assert log.settled(both) == written
+    assert log.settled(Transaction((batch("a", 0, b"1", id="f" * 32),))) is not None
+    assert isinstance(log.settled(Transaction((batch("a", 0, b"1", id="f" * 32),))), Conflict)
+    assert log.settled(one("a", 1)) is None
+    keyed = Keyed("s", "k", b"d", "a", 0)
+    nothing = Transaction((), keyed)
+    assert log.settled(nothing) is None
+    log.commit([nothing])
+    assert log.settled(nothing) == Duplicate(keyed)
+    log.close()
+
+
+def test_settled_says_so_when_half_of_a_transaction_is_there(path: Path) -> None:
+    # The fault is made by hand: no crash of ours has ever left one.
+    log = SqliteLog(path)
+    log.commit([Transaction((batch("a", 0, b"1"),))])
+    with pytest.raises(Corrupt, match="a part of the transaction"):
+        log.settled(Transaction((batch("a", 0, b"1"), batch("b", 0, b"1"))))
+    log.close()
+
+
+# -- a full disk
+
+
+def test_a_full_disk_writes_nothing_and_is_over_when_there_is_room(path: Path) -> None:
+    log = SqliteLog(path, connection=Faulty)
+    log.commit([one("a", 0)])
+    (pages,) = Faulty.last.execute("PRAGMA page_count").fetchone()
+    Faulty.last.execute(f"PRAGMA max_page_count = {pages + 2}")
+    for _ in range(3):
+        with pytest.raises(DiskFull, match=r"log\.db.*Nothing was written.*Free some space"):
+            log.commit([one("b", 0), one("a", 1, b"x" * 50_000), one("c", 0, owes=("1",))])
+    assert (log.head("a"), log.head("b"), log.position) == (1, 0, 1)
+    assert log.read_all() == SqliteReader(path).read_all()
+    Faulty.last.execute("PRAGMA max_page_count = 1000000")
+    results = log.commit([one("b", 0), one("a", 1, b"x" * 50_000), one("c", 0, owes=("1",))])
+    assert [s.position for result in results for s in stored(result)] == [2, 3, 4]
+    assert log.streams() == ["a", "b", "c"]
+    log.close()
+
+
+FULL_DISK = """
+import sys
+from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.adapters.logs.reader import SqliteReader
+from reenact.events.errors import DiskFull, UnknownOutcome
+from tests.contracts.log_contract import one, stored
+import os
+path, ballast = sys.argv[1] + "/log.db", sys.argv[1] + "/ballast"
+with open(ballast, "wb") as file:
+    file.write(bytes(200_000))
+log, version, full = SqliteLog(path), 0, 0
+while full < 3:
+    try:
+        version = stored(log.commit([one("a", version, b"x" * 20_000)])[0])[0].batch.last
+    except DiskFull:
+        full += 1
+assert version > 5
+assert SqliteReader(path).head("a") == version, "what was accepted can be read on the full disk"
+os.unlink(ballast)
+for _ in range(2):
+    version = stored(log.commit([one("a", version, b"x" * 20_000)])[0])[0].batch.last
+log.close()
+again = SqliteLog(path)
+assert again.head("a") == version and len(again.read("a")) == version
+print("fine", version)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="mounting a small disk takes root on Linux")
+def test_on_a_disk_that_is_really_full_nothing_accepted_is_lost(tmp_path: Path) -> None:
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True)
+    if mounted.returncode:
+        pytest.skip(f"cannot mount here: {mounted.stderr.decode()}")
+    try:
+        assert _python(FULL_DISK, str(folder)).startswith("fine")
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+FILE_SIZE_LIMIT = """
+import resource, sys
+from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.events.errors import StoreFailed, UnknownOutcome, DiskFull
+from tests.contracts.log_contract import one, stored
+log = SqliteLog(sys.argv[1])
+version = stored(log.commit([one("a", 0)])[0])[0].batch.last
+soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
+while True:
+    doubtful = one("a", version, b"x" * 20_000)
+    try:
+        version = stored(log.commit([doubtful])[0])[0].batch.last
+    except UnknownOutcome:
+        break
+try:
+    log.commit([one("b", 0)])
+except StoreFailed:
+    pass
+else:
+    raise AssertionError("it went on")
+resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+log.reopen()
+fate = log.settled(doubtful)
+assert (fate is None) == (log.head("a") == version)
+if fate is None:
+    assert stored(log.commit([doubtful])[0])
+assert log.head("a") == version + 1 == len(log.read("a"))
+print("fine", fate is None)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no limit of file sizes")
+def test_a_write_that_the_system_refuses_is_unknown_and_then_settled(path: Path) -> None:
+    assert _python(FILE_SIZE_LIMIT, str(path)).startswith("fine")
+
+
+def _python(program: str, *arguments: str) -> str:
+    done = subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])},
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+# -- others at the file
+
+
+def test_a_lock_held_by_another_program_is_waited_for_and_then_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reenact.adapters.logs.recorder.BUSY_TIMEOUT_S", 0.05)
+    log = SqliteLog(path)
+    shell = sqlite3.connect(path, isolation_level=None)
+    shell.execute("BEGIN IMMEDIATE")
+    with pytest.raises(Busy, match="another program"):
+        log.commit([one("a", 0)])
+    shell.execute("ROLLBACK")
+    assert stored(log.commit([one("a", 0)])[0])
+    log.close()
+
+
+def test_what_another_program_wrote_is_noticed(log: SqliteLog, path: Path) -> None:
+    # Nobody should; but who deletes a row by hand must not get a history with a hole in it, nor a position twice.
+    log.commit([one("a", 0), one("a", 1), one("b", 0)])
+    shell = sqlite3.connect(path, isolation_level=None)
+    shell.execute("DELETE FROM events WHERE position >= 2")
+    assert isinstance(log.commit([one("a", 2)])[0], Conflict)
+    assert stored(log.commit([one("a", 1, b"new")])[0])[0].position == 4
+    log.close()
+    again = SqliteLog(path)
+    assert stored(again.commit([one("b", 0)])[0])[0].position == 5
+    again.close()
+
+
+def test_a_second_owner_is_told_who_has_it(log: SqliteLog, path: Path) -> None:
+    with pytest.raises(Owned, match=rf"This process \({os.getpid()}\) owns .*log\.db"):
+        SqliteLog(path)
+    assert stored(log.commit([one("a", 0)])[0])
+    log.close()
+    SqliteLog(path).close()
+
+
+def test_a_zombie_is_fenced_for_ever_and_may_still_read(path: Path) -> None:
+    world = SqliteWorld(path)
+    first, second = world.own(), world.own()
+    for _ in range(3):
+        with pytest.raises(Fenced, match=f"epoch {second.epoch}"):
+            first.commit([one("a", 0)])
+    second.commit([one("a", 0)])
+    assert first.head("a") == 1 and first.read("a") == second.read("a")
+    world.close()
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_fork_of_the_owner_writes_nothing(log: SqliteLog) -> None:
+    log.commit([one("a", 0)])
+    child = os.fork()
+    if child == 0:
+        wrong = 1
+        try:
+            log.commit([one("a", 1)])
+        except Owned:
+            try:
+                log.read("a")
+            except Closed:
+                log.close()
+                wrong = 0
+        finally:
+            os._exit(wrong)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    assert stored(log.commit([one("a", 1)])[0])
+
+
+# -- what the file is like
+
+
+def test_the_file_is_private_durable_and_leaves_nothing_behind(path: Path) -> None:
+    log = SqliteLog(path, writer="me", connection=Faulty)
+    log.commit([one("a", 0)])
+    if sys.platform != "win32":
+        assert {oct(p.stat().st_mode & 0o777) for p in path.parent.iterdir()} == {"0o600"}
+    pragmas = ("journal_mode", "synchronous", "mmap_size", "trusted_schema", "cell_size_check", "checkpoint_fullfsync")
+    assert [Faulty.last.execute(f"PRAGMA {name}").fetchone()[0] for name in pragmas] == ["wal", 2, 0, 0, 1, 1]
+    log.close()
+    assert sorted(p.name for p in path.parent.iterdir()) == ["log.db", "log.db.lock"]
+    shell = sqlite3.connect(path)
+    assert shell.execute("SELECT position, stream, version, type, epoch, size FROM log").fetchall() == [
+        (1, "a", 1, "type_0", 1, 4)
+    ]
+    assert shell.execute("SELECT epoch, writer FROM owners").fetchall() == [(1, "me")]
+
+
+def test_the_write_ahead_log_stays_small(path: Path) -> None:
+    log, version, largest = SqliteLog(path), 0, 0
+    for _ in range(60):
+        version = stored(log.commit([one("a", version, *[b"x" * 1000] * 100)])[0])[0].batch.last
+        largest = max(largest, Path(f"{path}-wal").stat().st_size)
+    assert largest < 4 * 1024 * 1024
+    log.close()
+
+
+def test_eventsourcing_reads_the_log(log: SqliteLog) -> None:
+    log.commit([one("a", 0, b"1", b"2"), one("b", 0, b"3"), one("a", 2, b"4")])
+    recorder = log.recorder
+    assert [(e.originator_version, e.topic, e.state) for e in recorder.select_events("a", gt=1)] == [
+        (2, "type_1", b"2"),
+        (3, "type_0", b"4"),
+    ]
+    assert [e.state for e in recorder.select_events("a", lte=2, desc=True, limit=1)] == [b"2"]
+    notices = recorder.select_notifications(2, 10, topics=["type_0"])
+    assert [(n.id, n.originator_id, n.originator_version, n.state) for n in notices] == [
+        (3, "b", 1, b"3"),
+        (4, "a", 3, b"4"),
+    ]
+    assert [n.id for n in recorder.select_notifications(1, 10, stop=3, inclusive_of_start=False)] == [2, 3]
+    assert recorder.max_notification_id() == 4
+    with pytest.raises(Exception, match=r"SqliteLog\.commit"):
+        recorder.insert_events([])
+
+
+# -- limits
+
+
+def test_what_has_no_bytes_is_refused_alone(log: SqliteLog) -> None:
+    bad = "\ud800"
+    head = batch("s", 0, b"").head
+    wrong = [
+        Transaction((contract.Batch("s", 0, head, (contract.Row(bad, 1, b""),)),)),
+        Transaction((contract.Batch("s", 0, head, (contract.Row("t", 2**70, b""),)),)),
+        Transaction((contract.Batch("s", 0, Head(id="1", at=2**70, asked="a"), (contract.Row("t", 1, b""),)),)),
+        Transaction((contract.Batch("s", 0, Head(id=bad, at=1, asked="a"), (contract.Row("t", 1, b""),)),)),
+        one(bad, 0),
+        one("s", 0, keyed=Keyed("scope", bad, b"", "s", 0)),
+        Transaction((batch("s", 0, b"", context=contract.Context(principal=bad)),)),
+    ]
+    results = log.commit([one("a", 0), *wrong, one("a", 1)])
+    assert [isinstance(result, BadInput) for result in results] == [False, *[True] * len(wrong), False]
+    assert log.streams() == ["a"] and log.position == 2
+
+
+def test_an_event_above_the_limit_is_refused_alone(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sqlite, "ROW_BYTES_MAX", 1000)
+    results = log.commit([one("a", 0, b"x" * 1000), one("b", 0, b"x" * 1001)])
+    assert stored(results[0]) and isinstance(results[1], BadInput)
+
+
+def test_more_streams_than_are_remembered_cost_only_a_query(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in ("sqlite.LANES_MAX", "names.NAMES_MAX"):
+        monkeypatch.setattr(f"reenact.adapters.logs.{module}", 10)
+    log = SqliteLog(path)
+    for version in range(3):
+        log.commit([one(f"s{n}", version, owes=("1",) if n % 2 else ()) for n in range(35)])
+    assert [log.head(f"s{n}") for n in range(35)] == [3] * 35
+    assert log.read_all() == SqliteReader(path).read_all() and len(log.read_all()) == 105
+    assert len(log._lanes) <= 10
+    assert log.streams(owing=True) == [f"s{n}" for n in range(35) if n % 2]
+    log.close()
+
+
+def test_readers_and_the_writer_go_on_beside_each_other_in_one_process(log: SqliteLog) -> None:
+    failures: list[BaseException] = []
+    done = threading.Event()
+
+    def reads() -> None:
+        try:
+            while not done.is_set():
+                page = log.read_all(limit=10_000)
+                assert [s.position for s in page] == list(range(1, 2 * len(page) + 1, 2))
+                assert len(log.read("a")) >= len(page)
+        except BaseException as error:
+            failures.append(error)
+
+    readers = [threading.Thread(target=reads) for _ in range(5)]
+    for reader in readers:
+        reader.start()
+    for version in range(100):
+        log.commit([one("a", 2 * version, b"1", b"2")])
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert not failures
