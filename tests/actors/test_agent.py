@@ -1,0 +1,291 @@
+"""An agent's turn: calls of models and tools, and what follows when their runner died."""
+
+import pytest
+
+from reenact.events.agent import (
+    AgentConfigured,
+    CallModel,
+    Interrupt,
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ProveTool,
+    RecoverEffect,
+    ResolveTool,
+    RunTool,
+    ToolAuthorised,
+    ToolDoubted,
+    ToolRequested,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+    TurnCompleted,
+)
+from reenact.events.errors import BadInput, NotFound
+from reenact.events.model import ModelParams
+from reenact.events.session import JobFailed, JobResumed, JobSucceeded, JobWaiting, Overrides
+from reenact.events.tool import CallCheck
+from tests.actors.words import CREATE, DEFINITION, asks, fails, says, send, settles, waking
+from tests.given import Given, given
+
+AWAKE = (CREATE, send())
+
+
+def test_a_text_ends_the_turn() -> None:
+    given(*AWAKE).when(says("m1")).then(ModelAnswered, TurnCompleted, JobSucceeded).owes()
+
+
+def test_a_tool_is_requested_authorised_and_started_in_the_append_of_the_answer() -> None:
+    stream = given(*AWAKE).when(asks("m1", "read"))
+    stream.then(ModelAnswered, ToolRequested, ToolAuthorised, ToolStarted).owes("t1")
+    [run] = stream.owed
+    assert isinstance(run, RunTool)
+    assert (run.key, run.attempt, run.input, run.effect) == ("sess_1:t1", 1, {"n": 0}, "read")
+
+
+def test_the_model_is_called_again_when_every_call_is_settled_and_not_before() -> None:
+    stream = given(*AWAKE, asks("m1", "read", "unsafe")).owes("t1", "t2")
+    stream.when(settles("t2")).then(ToolSettled).owes("t1")
+    stream.when(settles("t1")).then(ToolSettled, ModelCalled).owes("m2")
+
+
+def test_a_bad_call_is_answered_with_its_problem_and_never_started() -> None:
+    stream = given(*AWAKE).when(asks("m1", CallCheck(name="nope", problem="There is no tool named nope.")))
+    stream.then(ModelAnswered, ToolRequested, ToolSettled, ModelCalled).owes("m2")
+    assert stream.events[2].outcome == "error" and stream.events[2].output == "There is no tool named nope."
+
+
+def test_a_bad_call_beside_a_good_one_does_not_hold_it_up_nor_hurry_the_model() -> None:
+    stream = given(*AWAKE).when(asks("m1", CallCheck(name="nope", problem="no"), "read"))
+    stream.then(ModelAnswered, ToolRequested, ToolSettled, ToolRequested, ToolAuthorised, ToolStarted).owes("t2")
+
+
+def test_calls_with_one_id_are_two_calls() -> None:
+    answer = asks("m1", "read", "read")
+    twice = [part.__class__(id="same", name="read", input={}) for part in answer.answer.parts]
+    same = answer.__class__(
+        call="m1", answer=answer.answer.__class__(parts=tuple(twice), stop_reason="tool_use"), checks=answer.checks
+    )
+    given(*AWAKE, same).owes("t1", "t2")
+
+
+def test_an_answer_that_comes_twice_counts_once() -> None:
+    given(*AWAKE, says("m1")).when(says("m1")).then_nothing()
+
+
+def test_a_tool_that_ends_twice_ends_once() -> None:
+    given(*AWAKE, asks("m1", "read"), settles("t1")).when(settles("t1", "error")).then_nothing()
+
+
+def test_what_the_model_sees_is_named_by_version_and_by_digest() -> None:
+    stream = given(*AWAKE)
+    first = stream.owed[0]
+    assert isinstance(first, CallModel) and first.upto == 5  # created, queued, registered, configured, started
+    called = stream.when(asks("m1", "read")).when(settles("t1")).events[1]
+    assert isinstance(called, ModelCalled) and called.upto == 12
+    assert called.context.startswith("sha256:") and len(called.context) == 39
+
+
+def test_equal_pasts_have_equal_context_digests_and_other_words_have_others() -> None:
+    def context(text: str) -> str:
+        return given(CREATE).when(send(text=text)).events[-1].context
+
+    assert context("a") == context("a") != context("b")
+
+
+def test_a_job_may_override_the_model_and_its_settings_and_that_is_recorded() -> None:
+    overrides = Overrides(model="scripted:hello", params=ModelParams(temperature=0.5))
+    stream = given(CREATE).when(send(overrides=overrides))
+    called, effect = stream.events[-1], stream.owed[0]
+    assert called.model == effect.model == "scripted:hello"
+    assert called.params == effect.params == ModelParams(temperature=0.5)
+    stream.when(says("m1")).when(send("job_2"))
+    assert stream.events[-1].model == DEFINITION.model and stream.events[-1].params is None
+
+
+def test_a_changed_definition_is_recorded_once_and_used_from_the_next_call() -> None:
+    changed = DEFINITION.__class__(image_version=2, model="scripted:hello", tools="sha256:0")
+    stream = given(*AWAKE, says("m1")).when(send("job_2", waking=waking("x", changed)))
+    assert stream.events[1] == AgentConfigured(definition=changed)
+    assert stream.events[-1].model == "scripted:hello" and stream.events[-1].image_version == 2
+    stream.when(says("m2")).when(send("job_3", waking=waking("y", changed)))
+    assert not any(isinstance(event, AgentConfigured) for event in stream.events)
+
+
+# -- ends of an answer --
+
+
+@pytest.mark.parametrize("stop_reason", ["end_turn", "stop_sequence", "max_tokens", "refusal", "something_new"])
+def test_an_answer_without_calls_completes_the_turn_and_says_why_it_stopped(stop_reason: str) -> None:
+    completed = given(*AWAKE).when(says("m1", stop_reason=stop_reason)).events[1]
+    assert isinstance(completed, TurnCompleted)
+    assert (completed.reason, completed.stop_reason) == ("completed", stop_reason)
+
+
+def test_a_paused_turn_goes_on() -> None:
+    given(*AWAKE).when(says("m1", stop_reason="pause_turn")).then(ModelAnswered, ModelCalled).owes("m2")
+
+
+def test_a_conversation_too_long_to_read_fails_the_job_by_name() -> None:
+    stream = given(*AWAKE).when(says("m1", stop_reason="context_exceeded"))
+    assert isinstance(stream.events[-1], JobFailed) and stream.events[-1].failure.code == "context_exceeded"
+
+
+def test_calls_of_a_refusal_are_not_run() -> None:
+    stream = given(*AWAKE).when(asks("m1", "unsafe", stop_reason="refusal"))
+    stream.then(ModelAnswered, ToolRequested, ToolSettled, TurnCompleted, JobSucceeded).owes()
+    assert stream.events[2].outcome == "skipped"
+
+
+def test_a_turn_is_ended_at_its_limit_of_model_calls_and_the_last_calls_are_not_run() -> None:
+    stream = given(*AWAKE, asks("m1", "read"), settles("t1"), asks("m2", "read"), settles("t2"))
+    stream.when(asks("m3", "read")).then(ModelAnswered, ToolRequested, ToolSettled, TurnCompleted, JobFailed).owes()
+    assert stream.events[-1].failure.code == "max_steps"
+
+
+# -- failures --
+
+
+def test_a_failure_with_a_wait_is_tried_again_after_it() -> None:
+    stream = given(*AWAKE).when(fails("m1", retry_in_ms=500)).then(ModelFailed, ModelCalled).owes("m1")
+    [effect] = stream.owed
+    assert isinstance(effect, CallModel) and effect.attempt == 2
+    assert effect.not_before == stream.at + 500_000 and effect.upto == 5
+
+
+def test_a_failure_without_one_ends_the_job() -> None:
+    stream = given(*AWAKE).when(fails("m1", "auth")).then(ModelFailed, TurnCompleted, JobFailed).owes()
+    assert stream.events[-1].failure.code == "auth"
+
+
+def test_an_interrupt_while_waiting_to_try_again_ends_the_turn() -> None:
+    stream = given(*AWAKE, fails("m1", retry_in_ms=500), Interrupt()).owes("stop-m1")
+    stream.when(fails("m1", "cancelled", retry_in_ms=9)).then(
+        ModelFailed, TurnCompleted, stream_end := stream.events[-1]
+    )
+    assert stream_end.type == "job_cancelled"
+
+
+# -- the morning after a crash --
+
+
+def started(effect: str) -> Given:
+    return given(*AWAKE, asks("m1", effect)).after_a_crash()
+
+
+def test_what_is_owed_is_the_same_after_a_crash() -> None:
+    stream = given(*AWAKE, asks("m1", "read", "unsafe"))
+    before = stream.owed
+    assert stream.after_a_crash().owed == before
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent"])
+def test_a_repeatable_call_in_doubt_runs_again_with_the_same_key(effect: str) -> None:
+    stream = started(effect).when(RecoverEffect(effect="t1", attempt=1)).then(ToolStarted)
+    [run] = stream.owed
+    assert isinstance(run, RunTool) and (run.key, run.attempt, run.epoch) == ("sess_1:t1", 2, 2)
+
+
+def test_an_unsafe_call_in_doubt_is_never_started_again_by_itself_and_waits_for_a_person() -> None:
+    stream = started("unsafe").when(RecoverEffect(effect="t1", attempt=1))
+    stream.then(ToolDoubted, ToolUnproved, JobWaiting).owes()
+    stream.when(RecoverEffect(effect="t1", attempt=1)).then_nothing()
+
+
+def test_a_probeable_call_in_doubt_is_put_to_the_world() -> None:
+    started("probeable").when(RecoverEffect(effect="t1", attempt=1)).then(ToolDoubted).owes("probe-t1")
+
+
+def test_a_call_that_the_world_proves_is_settled_with_the_proof() -> None:
+    stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(ProveTool(tool="t1", happened=True, output="booked")).then(
+        ToolSettled(tool="t1", outcome="ok", output="booked", proof="probe"), ModelCalled
+    )
+
+
+def test_a_call_that_the_world_denies_is_run() -> None:
+    stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(ProveTool(tool="t1", happened=False)).then(ToolStarted).owes("t1")
+
+
+def test_a_call_that_the_world_cannot_tell_of_waits_for_a_person() -> None:
+    stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(ProveTool(tool="t1", happened=None)).then(ToolUnproved, JobWaiting).owes()
+
+
+def test_a_model_call_in_doubt_is_made_again_as_another_attempt() -> None:
+    stream = given(*AWAKE).after_a_crash().when(RecoverEffect(effect="m1", attempt=1)).then(ModelCalled)
+    [effect] = stream.owed
+    assert isinstance(effect, CallModel) and (effect.attempt, effect.epoch, effect.upto) == (2, 2, 5)
+    stream.when(RecoverEffect(effect="m1", attempt=1)).then_nothing()
+
+
+def test_a_crash_in_the_middle_of_an_interrupt_still_owes_the_stop() -> None:
+    given(*AWAKE, asks("m1", "unsafe"), Interrupt()).after_a_crash().owes("stop-t1")
+
+
+def test_a_run_cut_off_while_its_runner_lives_is_not_probed_too_early_but_asked_of_a_person() -> None:
+    for effect in ("unsafe", "probeable"):
+        stream = given(*AWAKE, asks("m1", effect)).when(settles("t1", "unknown", "timed out"))
+        stream.then(ToolDoubted, ToolUnproved, JobWaiting).owes()
+
+
+# -- what a person says --
+
+
+def doubted() -> Given:
+    return started("unsafe").when(RecoverEffect(effect="t1", attempt=1))
+
+
+@pytest.mark.parametrize("outcome", ["ok", "error"])
+def test_a_person_settles_a_call_in_doubt_and_the_job_goes_on(outcome: str) -> None:
+    doubted().when(ResolveTool(tool="t1", outcome=outcome, output="I looked.")).then(
+        ToolSettled(tool="t1", outcome=outcome, output="I looked.", proof="person"), JobResumed, ModelCalled
+    )
+
+
+def test_a_person_may_have_it_tried_again() -> None:
+    doubted().when(ResolveTool(tool="t1", outcome="retry")).then(ToolStarted, JobResumed).owes("t1")
+
+
+def test_a_person_is_told_when_there_is_nothing_to_settle() -> None:
+    doubted().when(ResolveTool(tool="t1", outcome="perhaps")).then_refused(BadInput, "not as 'perhaps'")
+    doubted().when(ResolveTool(tool="t7", outcome="ok")).then_refused(NotFound, "t7")
+    given(*AWAKE, asks("m1", "read")).when(ResolveTool(tool="t1", outcome="ok")).then_refused(BadInput, "started")
+    done = given(*AWAKE, asks("m1", "read"), settles("t1"))
+    done.when(ResolveTool(tool="t1", outcome="ok")).then_nothing()
+
+
+def test_two_doubts_make_the_job_wait_once_and_resume_when_both_are_settled() -> None:
+    stream = given(*AWAKE, asks("m1", "unsafe", "unsafe")).after_a_crash()
+    stream.when(RecoverEffect(effect="t1", attempt=1)).then(ToolDoubted, ToolUnproved, JobWaiting)
+    stream.when(RecoverEffect(effect="t2", attempt=1)).then(ToolDoubted, ToolUnproved)
+    stream.when(ResolveTool(tool="t2", outcome="ok")).then(ToolSettled)
+    stream.when(ResolveTool(tool="t1", outcome="ok")).then(ToolSettled, JobResumed, ModelCalled)
+
+
+def test_interrupting_a_job_that_waits_for_a_person_ends_it_with_the_doubt_recorded() -> None:
+    stream = doubted().when(Interrupt())
+    assert [event.type for event in stream.events] == [
+        "job_stopping",
+        "tool_settled",
+        "turn_completed",
+        "job_cancelled",
+    ]
+    assert stream.events[1].outcome == "unknown"
+
+
+# -- interrupts of tools --
+
+
+def test_an_interrupt_stops_running_tools_and_each_is_settled_by_what_is_known_of_it() -> None:
+    stream = given(*AWAKE, asks("m1", "read", "unsafe"), Interrupt()).owes("stop-t1", "stop-t2")
+    stream.when(settles("t1", "error", "interrupted")).then(ToolSettled).owes("stop-t2")
+    stream.when(settles("t2", "unknown", "interrupted"))
+    assert [event.type for event in stream.events] == ["tool_settled", "turn_completed", "job_cancelled"]
+
+
+def test_calls_of_an_answer_that_comes_after_the_interrupt_are_not_run() -> None:
+    stream = given(*AWAKE, Interrupt()).when(asks("m1", "unsafe"))
+    stream.then(ModelAnswered, ToolRequested, ToolSettled, TurnCompleted, stream.events[-1].__class__).owes()
+    assert stream.events[2].outcome == "skipped"

@@ -1,0 +1,101 @@
+"""given(events).when(command).then(events): all the vocabulary a decider's test needs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+import pytest
+
+from reenact.actors import decider
+from reenact.actors.conversation import CONVERSATION
+from reenact.actors.decider import Noun
+from reenact.events import codec
+from reenact.events.message import Command, Effect, Event, Stamp
+
+
+class Given:
+    """A stream with a past. `epoch` counts owners: `after_a_crash` brings the next one."""
+
+    def __init__(self, noun: Noun, past: Sequence[Event | Command] = ()) -> None:
+        self.noun = noun
+        self.states: tuple[Any, ...] = noun.initial
+        self.version = 0
+        self.epoch = 1
+        self.at = 1_000_000
+        self.events: tuple[Event, ...] = ()
+        self.error: Exception | None = None
+        for each in past:
+            if isinstance(each, Command):
+                self.when(each)
+                assert self.error is None, self.error
+            else:
+                self._evolve(each)
+
+    def _evolve(self, event: Event) -> None:
+        self.version += 1
+        stamp = Stamp(self.version, self.at, self.epoch, codec.row_digest(codec.row(event)))
+        self.states = decider.evolve(self.noun, self.states, event, stamp)
+
+    def when(self, command: Command) -> Self:
+        """Ask. What follows is in `events`, or why it was refused in `error`; deciding again must give the same."""
+        self.events, self.error = (), None
+        ask = {"version": self.version, "at": self.at, "epoch": self.epoch}
+        try:
+            decision = decider.decide(self.noun, self.states, command, **ask)
+        except Exception as error:
+            self.error = error
+            return self
+        if decision.events:
+            recalled = decider.recall(self.noun, command.type, decision.events)
+            assert recalled is not None, f"nobody recalls {command.type} from {decision.events}"
+            again = decider.decide(self.noun, self.states, recalled, **ask)
+            assert again.rows == decision.rows, "what is recalled must be decided alike"
+        self.states = decision.states
+        self.version += len(decision.events)
+        self.events = decision.events
+        return self
+
+    def after_a_crash(self) -> Self:
+        """The owner is gone; the next one has read the stream."""
+        self.epoch += 1
+        return self
+
+    def then(self, *events: Event | type[Event]) -> Self:
+        """Exactly these events, whole or by type."""
+        assert self.error is None, self.error
+        shown = [event if isinstance(want, Event) else type(event) for event, want in _pair(self.events, events)]
+        assert shown == list(events)
+        return self
+
+    def then_nothing(self) -> Self:
+        """It was already so."""
+        return self.then()
+
+    def then_refused(self, error: type[Exception], words: str = "") -> Self:
+        """Refused by this error, with these words in it, and nothing changed."""
+        assert isinstance(self.error, error), self.error or self.events
+        assert words in str(self.error)
+        return self
+
+    @property
+    def owed(self) -> tuple[Effect, ...]:
+        return decider.owed(self.noun, self.states)
+
+    def owes(self, *effects: str) -> Self:
+        """Exactly these effects are owed, by id."""
+        assert [effect.id for effect in self.owed] == list(effects)
+        return self
+
+
+def _pair(got: Sequence[Event], wanted: Sequence[Any]) -> list[tuple[Event, Any]]:
+    wanted = list(wanted) + [Event] * (len(got) - len(wanted))
+    return list(zip(got, wanted, strict=False))
+
+
+def given(*past: Event | Command, noun: Noun = CONVERSATION) -> Given:
+    """A conversation, or the stream of another noun, in which this has happened."""
+    return Given(noun, past)
+
+
+__all__ = ["Given", "given", "pytest"]
