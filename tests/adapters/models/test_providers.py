@@ -1,0 +1,69 @@
+"""Model strings, where keys are found, and one adapter a provider."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from reenact.adapters.models import PROVIDERS, ModelName, Models, credentials_for, model_for
+from reenact.adapters.models.scripted import Scripted
+from reenact.events.errors import BadInput
+from reenact.events.model import Credentials
+
+
+def test_a_model_string_is_taken_apart_at_the_first_colon() -> None:
+    assert model_for("anthropic:claude-sonnet-5-5") == ModelName("anthropic", "claude-sonnet-5-5")
+    assert model_for(" openai-chat:qwen3:8b ") == ModelName("openai-chat", "qwen3:8b")
+    assert model_for("scripted:hello") == ModelName("scripted", "hello")
+
+
+@pytest.mark.parametrize("name", ["", "claude", ":claude", "anthropic:", "anthropic: ", "nobody:x", "Anthropic:x"])
+def test_a_bad_model_string_is_refused_with_the_providers_there_are(name: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        model_for(name)
+    assert all(provider in str(refused.value) for provider in PROVIDERS)
+    assert repr(name) in str(refused.value)
+
+
+def test_a_script_is_read_before_anything_is_started(tmp_path: Path) -> None:
+    path = tmp_path / "s.json"
+    path.write_text(json.dumps([{"text": "a"}]))
+    assert model_for(f"scripted:{path}").model == str(path)
+    path.write_text("[{}]")
+    with pytest.raises(BadInput, match="step 1"):
+        model_for(f"scripted:{path}")
+    with pytest.raises(BadInput, match="built in"):
+        model_for("scripted:nope")
+
+
+def test_keys_come_from_the_variables_of_the_provider() -> None:
+    environ = {
+        "ANTHROPIC_API_KEY": " k1 ",
+        "ANTHROPIC_BASE_URL": "http://here",
+        "OPENAI_API_KEY": " ",
+        "GOOGLE_API_KEY": "k3",
+    }
+    assert credentials_for("anthropic", environ) == Credentials(api_key="k1", base_url="http://here")
+    assert credentials_for("openai", environ) == credentials_for("openai-chat", {}) == Credentials()
+    assert credentials_for("google", environ) == Credentials(api_key="k3")
+    assert credentials_for("scripted", environ) == credentials_for("nobody", environ) == Credentials()
+
+
+def test_every_provider_has_one_adapter_that_is_made_once_and_streams() -> None:
+    models = Models()
+    for provider in PROVIDERS:
+        assert models.get(provider) is models.get(provider)
+        assert callable(models.get(provider).stream)
+    asyncio.run(models.aclose())
+    with pytest.raises(BadInput, match="nobody"):
+        models.get("nobody")
+
+
+def test_an_adapter_that_is_given_takes_the_place_of_ours() -> None:
+    mine = Scripted([{"text": "mine"}])
+    models = Models({"anthropic": mine, "house": mine})
+    assert models.get("anthropic") is models.get("house") is mine
+    asyncio.run(models.aclose())
