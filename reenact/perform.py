@@ -18,6 +18,7 @@ from .actors.image import State as ImageState
 from .adapters.tools.context import ToolContext
 from .adapters.tools.registry import Tools
 from .adapters.tools.runner import probe, run
+from .bill import Bill
 from .environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
 from .events.agent import (
     AnswerModel,
@@ -98,33 +99,38 @@ class Outside:
 
     async def _call_model(self, stream: str, effect: CallModel) -> Command:
         assembler = Assembler()
+        bill = Bill(effect.model, self._clock)
         began = time.perf_counter()
         try:
             if effect.not_before:
                 await asyncio.sleep(max(0.0, (effect.not_before - self._clock.now()) / 1_000_000))
                 began = time.perf_counter()
             session = await self._session(stream)
-            answer = await self._stream(session, effect, assembler)
+            answer = await self._stream(session, effect, assembler, bill)
         except asyncio.CancelledError:
             partial = assembler.parts(partial=True)
+            usage, took_ms = assembler.usage, _since(began)
             return FailModel(
                 call=effect.id,
                 failure=_CANCELLED,
                 partial=partial,
-                usage=assembler.usage,
-                duration_ms=_since(began),
+                usage=usage,
+                duration_ms=took_ms,
+                cost=None if usage is None else await bill.settle(usage),
             )
         except ModelFailure as error:
-            return self._failed(effect, error.failure, error.partial, error.usage, began)
+            return await self._failed(effect, error.failure, error.partial, error.usage, began, bill)
         except ReenactError as error:
-            return self._failed(effect, Failure(code=error.code, message=str(error)), (), None, began)
+            return await self._failed(effect, Failure(code=error.code, message=str(error)), (), None, began, bill)
         except Exception as error:
             failure = Failure(code="internal", message=f"{type(error).__name__}: {error}")
-            return self._failed(effect, failure, assembler.parts(partial=True), None, began)
+            return await self._failed(effect, failure, assembler.parts(partial=True), None, began, bill)
         checks = tuple(self._check(part) for part in answer.parts if isinstance(part, ToolCall))
-        return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=_since(began))
+        took_ms = _since(began)
+        cost = await bill.settle(answer.usage, answer.model)
+        return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=took_ms, cost=cost)
 
-    async def _stream(self, session: LiveSession, effect: CallModel, assembler: Assembler) -> ModelAnswer:
+    async def _stream(self, session: LiveSession, effect: CallModel, assembler: Assembler, bill: Bill) -> ModelAnswer:
         image = await self._image(session.ids.image_id or "")
         config = image.config
         provider, _, name = effect.model.partition(":")
@@ -150,10 +156,12 @@ class Outside:
             call=effect.id,
             cache=session.context.cache,
         )
+        bill.base_url = request.credentials.base_url
         perceive = environment.receptor.perceive
         emit = self._emit
         plain = environment.receptor is PLAIN
         async for item in environment.effector.act(request):
+            bill.begin()
             if isinstance(item, ModelAnswer):
                 return item
             assembler.feed(item)
@@ -168,14 +176,16 @@ class Outside:
             usage=assembler.usage,
         )
 
-    def _failed(
+    async def _failed(
         self,
         effect: CallModel,
         failure: Failure,
         partial: tuple[OutputPart, ...],
         usage: Usage | None,
         began: float,
+        bill: Bill,
     ) -> FailModel:
+        took_ms = _since(began)
         wait_s = self._retries.next_wait(effect.attempt, failure)
         return FailModel(
             call=effect.id,
@@ -183,7 +193,8 @@ class Outside:
             partial=partial,
             usage=usage,
             retry_in_ms=None if wait_s is None else round(wait_s * 1000),
-            duration_ms=_since(began),
+            duration_ms=took_ms,
+            cost=None if usage is None else await bill.settle(usage),
         )
 
     def _check(self, call: ToolCall) -> CallCheck:

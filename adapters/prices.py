@@ -1,0 +1,190 @@
+"""What a model call costs, by the price table that ships with genai-prices. Home of genai_prices.
+
+The table is on this machine and loads once, at the first call of a model that costs money (a quarter of a second);
+`load_soon` has it load beside that call. The scripted model never loads it. Nothing here is asked again on a replay.
+"""
+
+from __future__ import annotations
+
+import threading
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from typing import TYPE_CHECKING, NamedTuple
+
+from ..events.content import Cost, Usage
+
+if TYPE_CHECKING:
+    from genai_prices.data_snapshot import DataSnapshot
+    from genai_prices.types import ModelPrice
+
+SCRIPTED = Cost(amount="0", table="scripted")
+"""The price of every scripted call, by definition."""
+
+NO_TABLE = "none"
+"""The table's name where genai-prices could not be loaded."""
+
+_SELLERS = {"anthropic": "anthropic", "openai": "openai", "openai-chat": "openai", "google": "google"}
+"""Provider as in a model string -> as in the table. Others are looked up under their own name."""
+
+_UNITS = {
+    "cache_write_1h_tokens": "cache_write_1h_tokens",
+    "input_audio_tokens": "input_audio_tokens",
+    "output_audio_tokens": "output_audio_tokens",
+    "web_search_requests": "web_searches",
+}
+"""`Usage.extra` -> a unit of the table."""
+
+_FREE = frozenset(("web_fetch_requests", "sources"))
+"""Units that are counted and cost nothing apart."""
+
+_COMPACTION = {
+    "compaction_input_tokens": ("input_tokens",),
+    "compaction_output_tokens": ("output_tokens",),
+    "compaction_cache_read_input_tokens": ("input_tokens", "cache_read_tokens"),
+    "compaction_cache_creation_input_tokens": ("input_tokens", "cache_write_tokens"),
+}
+"""Tokens of a compaction that the provider made within the call: billed beside the call's own, at the same price."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+def price(
+    usage: Usage | None,
+    model: str,
+    provider: str,
+    at: int,
+    *,
+    base_url: str | None = None,
+    asked: str | None = None,
+) -> Cost:
+    """What a call costs in US dollars. Loads the table if need be; never raises.
+
+    model: as the provider named what answered; asked: as it was asked for, tried where the first is not in the table.
+    provider: as in a model string. at: microseconds UTC, for prices change. base_url: where the call went: the seller
+    at an address that the table knows goes before `provider`; at any other, `provider`'s list price is taken.
+
+    The amount is None ("unpriced") where no price is known: of the provider, the model, or a unit that it counted;
+    where it counted nothing; where its counts contradict each other. `scripted` costs nothing. Discounts (batch,
+    priority, agreements) are not known here.
+    """
+    if provider == "scripted":
+        return SCRIPTED
+    table = _load()
+    if table is None:
+        return Cost(amount=None, table=NO_TABLE)
+    units = None if usage is None else _units(usage)
+    if units is not None:
+        seller = _seller(table.prices, provider, base_url)
+        for name in dict.fromkeys((model, asked)):
+            if name and seller is not None:
+                amount = _amount(table.prices, units, name, seller, at)
+                if amount is not None:
+                    return Cost(amount=plain(amount), table=table.name)
+    return Cost(amount=None, table=table.name)
+
+
+def plain(amount: Decimal) -> str:
+    """An amount of money as text: exact, without an exponent, without zeros at its end."""
+    text = f"{amount:f}"
+    if "." in text:
+        text = text.rstrip("0").rstrip(".")
+    return "0" if text in ("-0", "") else text
+
+
+# -- the table --
+
+
+class _Table(NamedTuple):
+    name: str
+    prices: DataSnapshot
+
+
+_lock = threading.Lock()
+_table: _Table | None = None
+_loaded = False
+_loading: threading.Thread | None = None
+
+
+def loaded() -> bool:
+    """Whether `price` answers at once."""
+    return _loaded
+
+
+def load() -> None:
+    """Load the table, or wait until it is loaded. Never raises: without a table every call is unpriced."""
+    _load()
+
+
+def load_soon() -> None:
+    """Have the table loaded in a thread of its own; returns at once. Again, or loaded already: nothing happens."""
+    global _loading
+    if not _loaded and _loading is None:
+        _loading = threading.Thread(target=_load, name="reenact-prices")
+        _loading.start()
+
+
+def _load() -> _Table | None:
+    global _table, _loaded
+    if not _loaded:
+        with _lock:
+            if not _loaded:
+                try:
+                    import genai_prices
+                    from genai_prices.data_snapshot import get_snapshot
+
+                    _table = _Table(f"genai-prices {genai_prices.__version__}", get_snapshot())
+                except Exception:  # a broken installation must not cost anyone an answer
+                    _table = None
+                _loaded = True
+    return _table
+
+
+def _seller(table: DataSnapshot, provider: str, base_url: str | None) -> str | None:
+    """The table's name of who is paid, None for one that it does not know."""
+    if base_url:
+        try:
+            return table.find_provider(None, None, base_url).id
+        except LookupError:
+            pass
+    name = _SELLERS.get(provider, provider)
+    try:
+        found = table.find_provider(None, name, None).id
+    except LookupError:
+        return None
+    return found if found == name else None  # it also finds by a part of the name: not good enough for money
+
+
+def _amount(table: DataSnapshot, units: dict[str, int], model: str, seller: str, at: int) -> Decimal | None:
+    from genai_prices.types import Usage as Units
+
+    try:
+        found = table.calc(Units(**units), model, seller, None, _EPOCH + timedelta(microseconds=at))
+    except (LookupError, ValueError, OverflowError):
+        return None
+    return found.total_price if _covers(found.model_price, units) or model.endswith(":free") else None
+
+
+def _covers(prices: ModelPrice, units: dict[str, int]) -> bool:
+    """Whether all that was counted has a price. Kinds of tokens without one of their own are sold as plain tokens."""
+    needed = {"input_tokens": "input_mtok", "output_tokens": "output_mtok", "web_searches": "web_searches_kcount"}
+    return all(getattr(prices, needed[unit]) is not None for unit, count in units.items() if count and unit in needed)
+
+
+def _units(usage: Usage) -> dict[str, int] | None:
+    """What was counted, in the table's units; None where something was that it has no unit for."""
+    units = {
+        "input_tokens": usage.input_tokens,
+        "output_tokens": usage.output_tokens,
+        "cache_read_tokens": usage.cache_read_tokens,
+        "cache_write_tokens": usage.cache_write_tokens,
+        "output_reasoning_tokens": usage.reasoning_tokens,
+    }
+    for name, count in (usage.extra or {}).items():
+        if name in _UNITS:
+            units[_UNITS[name]] = count
+        elif name in _COMPACTION:
+            for unit in _COMPACTION[name]:
+                units[unit] += count
+        elif count and name not in _FREE:
+            return None
+    return {unit: count for unit, count in units.items() if count}

@@ -1,0 +1,189 @@
+"""What calls cost: the price table against 120 counted calls, and what has no price."""
+
+import json
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reenact.adapters import prices
+from reenact.events.content import Cost, Usage
+
+JUNE_2026 = 1_781_000_000_000_000
+DECEMBER_2026 = 1_796_000_000_000_000
+USAGE = Usage(input_tokens=1000, output_tokens=100)
+SEARCH = Decimal("0.01")  # a web search; the expected prices are those of the tokens alone
+
+
+def usage_of(counted: dict[str, int]) -> Usage:
+    extra = {
+        ours: counted[theirs]
+        for theirs, ours in (("web_searches", "web_search_requests"), ("input_audio_tokens", "input_audio_tokens"))
+        if theirs in counted
+    }
+    return Usage(
+        input_tokens=counted.get("input_tokens", 0),
+        output_tokens=counted.get("output_tokens", 0),
+        cache_read_tokens=counted.get("cache_read_tokens", 0),
+        cache_write_tokens=counted.get("cache_write_tokens", 0),
+        reasoning_tokens=counted.get("output_reasoning_tokens", 0),
+        extra=extra or None,
+    )
+
+
+def expected(material: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (material / "prices" / "expected_prices.jsonl").read_text().splitlines()]
+
+
+def disagreements(material: Path, at: int) -> list[tuple[str, Decimal]]:
+    """The model of every call that costs otherwise than expected, and by how much."""
+    found = []
+    for row in expected(material):
+        counted = row["usage_normalised"]
+        cost = prices.price(usage_of(counted), row["model"], row["provider"], at)
+        assert cost.amount is not None, row
+        searches = counted.get("web_searches", 0) * SEARCH
+        off = Decimal(cost.amount) - Decimal(row["input_price_usd"]) - Decimal(row["output_price_usd"]) - searches
+        if off:
+            found.append((row["model"], off))
+    return found
+
+
+def test_the_expected_prices_of_120_calls_are_met_at_the_time_of_their_table(material: Path) -> None:
+    assert len(expected(material)) == 120
+    assert disagreements(material, JUNE_2026) == []
+
+
+def test_a_price_that_was_changed_since_is_the_only_one_that_differs_later(material: Path) -> None:
+    assert {model for model, _ in disagreements(material, DECEMBER_2026)} == {"gpt-5.6-sol"}
+    assert len(disagreements(material, DECEMBER_2026)) == 5
+
+
+@pytest.mark.parametrize(
+    ("usage", "amount"),
+    [
+        (Usage(input_tokens=1_000_000, output_tokens=1_000_000), "18"),
+        (Usage(input_tokens=1_000_000, cache_read_tokens=1_000_000), "0.3"),
+        (Usage(input_tokens=1_000_000, cache_write_tokens=1_000_000), "3.75"),
+        (Usage(output_tokens=1_000_000, reasoning_tokens=400_000), "15"),
+        (
+            Usage(input_tokens=1_000_000, cache_write_tokens=1_000_000, extra={"cache_write_1h_tokens": 1_000_000}),
+            "6",
+        ),
+        (Usage(extra={"web_search_requests": 3, "web_fetch_requests": 2}), "0.03"),
+        (Usage(input_tokens=1, extra={"compaction_input_tokens": 999_999}), "3"),
+        (Usage(input_tokens=3, output_tokens=7), "0.000114"),
+        (Usage(), "0"),
+    ],
+)
+def test_every_kind_of_token_has_its_price(usage: Usage, amount: str) -> None:
+    cost = prices.price(usage, "claude-sonnet-4-6", "anthropic", JUNE_2026)
+    assert cost == Cost(amount=amount, table=cost.table)
+    assert cost.table.startswith("genai-prices ")
+
+
+def test_a_price_is_that_of_its_day() -> None:
+    day = [prices.price(USAGE, "gpt-5.6-sol", "openai", at).amount for at in (JUNE_2026, DECEMBER_2026)]
+    assert day == ["0.008", "0.006"]
+
+
+@pytest.mark.parametrize(
+    ("usage", "model", "provider"),
+    [
+        (USAGE, "claude-of-2041", "openai"),
+        (USAGE, "gpt-4o", "a-provider-of-my-own"),
+        (USAGE, "gpt-4o", "not-openai-but-close"),
+        (USAGE, "", "anthropic"),
+        (None, "gpt-4o", "openai"),
+        (Usage(input_tokens=10, cache_read_tokens=11), "gpt-4o", "openai"),
+        (Usage(input_tokens=10, extra={"moon_rocks": 1}), "gpt-4o", "openai"),
+        (Usage(input_tokens=-1), "gpt-4o", "openai"),
+    ],
+    ids=["model", "provider", "part of a name", "no model", "not counted", "contradiction", "unit", "negative"],
+)
+def test_what_has_no_price_is_unpriced_and_not_free(usage: Usage | None, model: str, provider: str) -> None:
+    cost = prices.price(usage, model, provider, JUNE_2026)
+    assert cost.amount is None
+    assert cost.table.startswith("genai-prices ")
+
+
+def test_the_name_that_was_asked_for_is_tried_where_the_one_that_answered_is_not_known() -> None:
+    known = prices.price(USAGE, "gpt-4o", "openai", JUNE_2026)
+    assert prices.price(USAGE, "our-deployment-7", "openai", JUNE_2026, asked="gpt-4o") == known
+
+
+def test_who_is_paid_follows_from_the_address() -> None:
+    def at(base_url: str | None) -> str | None:
+        return prices.price(USAGE, "deepseek-chat", "openai-chat", JUNE_2026, base_url=base_url).amount
+
+    assert at("https://api.deepseek.com/v1") is not None
+    assert at(None) is None
+    assert at("http://127.0.0.1:8000") is None
+    proxied = prices.price(USAGE, "gpt-4o", "openai-chat", JUNE_2026, base_url="http://127.0.0.1:8000")
+    assert proxied == prices.price(USAGE, "gpt-4o", "openai", JUNE_2026)
+
+
+def test_the_scripted_model_costs_nothing_and_loads_nothing() -> None:
+    code = (
+        "import sys; from reenact.adapters import prices\n"
+        "print(prices.price(None, 'hello', 'scripted', 0), 'genai_prices' in sys.modules, prices.loaded())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "Cost(amount='0', table='scripted') False False\n"
+
+
+def test_a_table_that_cannot_be_loaded_costs_no_answer() -> None:
+    code = (
+        "import sys; sys.modules['genai_prices'] = None\n"
+        "from reenact.adapters import prices; from reenact.events.content import Usage\n"
+        "prices.load_soon(); prices.load()\n"
+        "print(prices.price(Usage(input_tokens=1), 'gpt-4o', 'openai', 0), prices.loaded())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "Cost(amount=None, table='none') True\n"
+
+
+def test_loading_soon_loads_once_and_beside() -> None:
+    code = (
+        "import threading; from reenact.adapters import prices\n"
+        "for _ in range(3): prices.load_soon()\n"
+        "print(sum(t.name == 'reenact-prices' for t in threading.enumerate()))\n"
+        "prices.load(); print(prices.loaded())"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert ran.stdout == "1\nTrue\n"
+
+
+counts = st.integers(0, 10**9)
+
+
+@given(counts, counts, counts, counts, st.sampled_from(["gpt-4o", "gpt-5-mini", "o3-mini", "gpt-5.6-sol"]))
+def test_money_is_exact_and_written_plainly(read: int, wrote: int, cached: int, thought: int, model: str) -> None:
+    usage = Usage(
+        input_tokens=read + cached, cache_read_tokens=cached, output_tokens=wrote + thought, reasoning_tokens=thought
+    )
+    cost = prices.price(usage, model, "openai", JUNE_2026)
+    assert cost.amount is not None
+    assert prices.plain(Decimal(cost.amount)) == cost.amount
+    assert Decimal(cost.amount) * 10**15 % 1 == 0, "a millionth of a price in thousandths of a cent, and no rest"
+
+
+@pytest.mark.parametrize(
+    ("amount", "text"),
+    [
+        ("0", "0"),
+        ("0.000", "0"),
+        ("-0.0", "0"),
+        ("1E+2", "100"),
+        ("1E-9", "0.000000001"),
+        ("10", "10"),
+        ("1.50", "1.5"),
+    ],
+)
+def test_an_amount_is_written_without_exponent_and_needless_zeros(amount: str, text: str) -> None:
+    assert prices.plain(Decimal(amount)) == text
