@@ -9,16 +9,42 @@ from typing import TYPE_CHECKING
 
 __version__ = "0.1.0"
 
-__all__ = ["Runtime", "__version__", "tool"]
+__all__ = [
+    "Environment",
+    "ImageConfig",
+    "ModelParams",
+    "ReenactError",
+    "Result",
+    "Runtime",
+    "Scripted",
+    "ToolContext",
+    "__version__",
+    "tool",
+]
 
 # Public name -> the module it lives in. Type checkers cannot follow the table and read the imports below it.
 _HOMES = {
+    "Environment": "reenact.environment",
+    "ImageConfig": "reenact.events.image",
+    "ModelParams": "reenact.events.model",
+    "ReenactError": "reenact.events.errors",
+    "Result": "reenact.run",
     "Runtime": "reenact.runtime",
+    "Scripted": "reenact.adapters.models.scripted",
+    "ToolContext": "reenact.adapters.tools.context",
     "tool": "reenact.adapters.tools.tool",
 }
 
 if TYPE_CHECKING:
+    from .adapters.models.scripted import Scripted as Scripted
+    from .adapters.tools.context import ToolContext as ToolContext
     from .adapters.tools.tool import tool as tool
+    from .environment import Environment as Environment
+    from .events.errors import ReenactError as ReenactError
+    from .events.image import ImageConfig as ImageConfig
+    from .events.model import ModelParams as ModelParams
+    from .run import Result as Result
+    from .runtime import Runtime as Runtime
 else:
 
     def __getattr__(name: str) -> object:

@@ -7,26 +7,18 @@ whoever asked, then the world that owes something. Opening a runtime takes up wh
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import logging
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-import msgspec
 from msgspec.structs import replace
 
-from .actors.cell import noun_of
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.container import State as ContainerState
-from .actors.dispatch import Dispatch, Origin
 from .actors.image import State as ImageState
 from .actors.replay import Replay, replay
-from .actors.system import ActorSystem, Committed, Reply
-from .adapters.logs import open_log
 from .adapters.models import Models, Retries, credentials_for
 from .adapters.tools.registry import Tools
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
@@ -34,7 +26,7 @@ from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, Resolve
 from .events.bus import SystemBus
 from .events.container import AddImage, CreateContainer, RegisterTools, RemoveImage
 from .events.content import InputPart
-from .events.errors import BadInput, Closed, NotFound
+from .events.errors import Closed, NotFound
 from .events.image import (
     AttachSession,
     CreateImage,
@@ -47,7 +39,7 @@ from .events.image import (
     UpdateImage,
 )
 from .events.log import Log
-from .events.message import Asked, BusEvent, Command, Live, Recorded, Signal, live
+from .events.message import Live, Recorded
 from .events.model import Credentials, ModelParams
 from .events.notice import Message
 from .events.queue import LiveView
@@ -58,20 +50,14 @@ from .events.session import (
     Definition,
     Overrides,
     Send,
-    SessionCreated,
     Waking,
 )
 from .events.subscription import Subscription
 from .image import Image
-from .live import LiveSession
+from .kernel import Kernel
 from .perform import Outside, Provide
 from .requests import config_of, content_of, register
 from .run import Run
-
-LIVE_MAX = 5_000
-"""Sessions whose context is kept in memory. Beyond it the oldest is read from the log again when needed."""
-
-_log = logging.getLogger("reenact")
 
 
 def from_environment(provider: str, spec: EnvironmentSpec) -> Credentials:
@@ -111,7 +97,6 @@ class Runtime:
         threads: int | None = None,
         recover: bool = True,
     ) -> None:
-        self._persistence = persistence
         self.tools = tools if isinstance(tools, Tools) else Tools(tools)
         self.default_agent = config_of(default_agent, ImageConfig())
         self.base_path = Path(base_path) if base_path is not None else Path(".reenact")
@@ -124,16 +109,21 @@ class Runtime:
         self._environment_factory = environment_factory or self._default_environment
         self._provide = credentials or from_environment
         self._retries = retries or Retries()
-        self._threads = threads
         self._recover = recover
-        self._open = False
-        self._log: Log | None = None
+        self._kernel = Kernel(
+            persistence,
+            bus=self.bus,
+            clock=self.clock,
+            scope=scope,
+            principal=principal,
+            hear=self._hear,
+            threads=threads,
+        )
+        self.ask = self._kernel.ask
+        self._peek = self._kernel.peek
         self._images: dict[str, ImageState] = {}
         self._agents: dict[str, dict[str, str]] = {}
         self._known_tools: set[tuple[str, str]] = set()
-        self._live: dict[str, LiveSession] = {}
-        self._loading: dict[str, asyncio.Task[LiveSession]] = {}
-        self._runs: dict[str, list[Run]] = {}
         register(self)
 
     # -- life --
@@ -148,58 +138,35 @@ class Runtime:
 
     async def open(self) -> Self:
         """Open the log as its owner and take up what is owed in it. Raises `Owned` when another process owns it."""
-        if self._open:
-            return self
-        self._loop = asyncio.get_running_loop()
-        given = self._persistence
-        self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
-        self._system = ActorSystem(self._log, self._publish, threads=self._threads)
-        self._outside = Outside(
-            tools=self.tools,
-            environment=self._environment_factory,
-            provide=self._provide,
-            retries=self._retries,
-            clock=self.clock,
-            base_path=self.base_path,
-            session=self._session,
-            image=self.image_state,
-            emit=self._signal,
-        )
-        self._dispatch = Dispatch(self._outside, self._tell, clock=self.clock, epoch=self._log.epoch)
-        self._open = True
-        if self._recover:
-            for stream in await asyncio.to_thread(self._log.streams, "session-", owing=True):
-                self._system.wake(stream)
+        if not self._kernel.opened:
+            self._outside = Outside(
+                tools=self.tools,
+                environment=self._environment_factory,
+                provide=self._provide,
+                retries=self._retries,
+                clock=self.clock,
+                base_path=self.base_path,
+                session=self._kernel.session,
+                image=self.image_state,
+                emit=self._kernel.signal,
+            )
+            await self._kernel.open(self._outside, recover=self._recover)
         return self
 
     async def close(self) -> None:
         """Stop what runs, without a word in the log: it stays owed, and the next owner takes it up. Idempotent."""
-        if not self._open:
-            self.bus.dispose()
-            return
-        self._open = False
-        await self._dispatch.close()
-        await asyncio.to_thread(self._system.close)
-        await asyncio.sleep(0)
-        for runs in list(self._runs.values()):
-            for run in list(runs):
-                run.fail(
-                    Closed("The runtime was closed before the job ended; it goes on when the log is opened again.")
-                )
-        await self._outside.close()
-        await self._models.aclose()
-        self.bus.dispose()
-        if self._log is not None and isinstance(self._persistence, str):
-            await asyncio.to_thread(self._log.close)
+        was_open = self._kernel.opened
+        await self._kernel.close()
+        if was_open:
+            await self._outside.close()
+            await self._models.aclose()
 
     dispose = close
 
     @property
     def log(self) -> Log:
         """The log it owns. Raises Closed before `open`."""
-        if self._log is None:
-            raise Closed("The runtime is not open: use `async with Runtime(...)`, or await `open()`.")
-        return self._log
+        return self._kernel.log
 
     # -- the bus --
 
@@ -430,12 +397,10 @@ class Runtime:
         timeout_s: float | None = None,
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
-        self._alive()
         if model is not None:
             self._models.parse(model)
         job_id = self.new_id("job")
-        run = Run(job_id, session_id, self.clock.now, self._ended)
-        self._runs.setdefault(session_id, []).append(run)
+        run = Run(job_id, session_id, self.clock.now, self._kernel.let_go)
         overrides = Overrides(model=model, params=params) if model is not None or params is not None else None
         command = Send(
             job_id=job_id,
@@ -445,7 +410,7 @@ class Runtime:
             priority=priority,
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
         )
-        self._system.ask(f"session-{session_id}", self._asked(command), run.answer)
+        self._kernel.submit(session_id, command, run)
         return run
 
     def _waking(self, state: ImageState) -> Waking:
@@ -463,14 +428,6 @@ class Runtime:
                 tools=self._tools_of(config).digest,
             ),
         )
-
-    def _ended(self, run: Run) -> None:
-        runs = self._runs.get(run.session_id)
-        if runs is not None:
-            if run in runs:
-                runs.remove(run)
-            if not runs:
-                del self._runs[run.session_id]
 
     async def messages(self, session_id: str) -> list[Message]:
         """The conversation of a session as messages, oldest first. Raises NotFound for an unknown session."""
@@ -575,129 +532,10 @@ class Runtime:
             raise NotFound(f"Session not found: {session_id}")
         return await asyncio.to_thread(replay, stream, stored)
 
-    # -- asking actors --
+    # -- what is kept at hand --
 
-    async def ask(
-        self,
-        stream: str,
-        command: Command,
-        *,
-        companions: Iterable[tuple[str, Command]] = (),
-        key: str | None = None,
-        correlation: str | None = None,
-    ) -> Reply:
-        """Put a command to an actor and wait until its events are stored and told. Raises what refused it.
-
-        key: an idempotency key, unique in the scope; the same command with it again is not done twice. companions:
-        commands for new streams, appended together with this one.
-        """
-        self._alive()
-        noun_of(stream)
-        answer: asyncio.Future[Reply] = self._loop.create_future()
-        asked = self._asked(command, key=key, correlation=correlation)
-        beside = tuple(
-            (name, self._asked(each, correlation=asked.correlation or asked.id)) for name, each in companions
-        )
-        self._system.ask(
-            stream, asked, answer.set_result, companions=beside, body=hashlib.sha256(command.type.encode()).digest()
-        )
-        reply = await answer
-        if reply.error is not None:
-            raise reply.error
-        return reply
-
-    async def _peek(self, stream: str) -> tuple[Any, ...]:
-        self._alive()
-        answer: asyncio.Future[Reply] = self._loop.create_future()
-        self._system.peek(stream, answer.set_result)
-        reply = await answer
-        if reply.error is not None:
-            raise reply.error
-        return reply.states
-
-    def _asked(self, command: Command, *, key: str | None = None, correlation: str | None = None) -> Asked:
-        return Asked(
-            id=self.clock.new_id(),
-            at=self.clock.now(),
-            command=command,
-            scope=self.scope,
-            principal=self.principal,
-            correlation=correlation,
-            key=key,
-        )
-
-    def _tell(self, stream: str, command: Command, origin: Origin | None) -> None:
-        """A command of the runtime's own: the end of an effect, on behalf of whoever caused it."""
-        if not self._open:
-            return
-        asked = self._asked(command)
-        if origin is not None:
-            asked = replace(
-                asked,
-                scope=origin.scope,
-                principal=origin.principal,
-                cause=origin.cause,
-                correlation=origin.correlation,
-                trace=origin.trace,
-            )
-        self._system.ask(stream, asked, lambda reply: self._answered(stream, command, reply))
-
-    def _answered(self, stream: str, command: Command, reply: Reply) -> None:
-        if reply.error is not None:
-            _log.error("%s refused %s: %s", stream, command.type, reply.error)
-            self._system_error(stream, command, reply.error)
-
-    def _system_error(self, stream: str, command: Command, error: Exception) -> None:
-        data = {"message": str(error), "severity": "error", "details": {"stream": stream, "command": command.type}}
-        self.bus.emit(
-            Live("system_error", data, at=self.clock.now(), source="command", category="error", intent="notification")
-        )
-
-    def _alive(self) -> None:
-        if not self._open:
-            raise Closed("The runtime is not open: use `async with Runtime(...)`, or await `open()`.")
-
-    def _now_ms(self) -> int:
-        return self.clock.now() // 1000
-
-    # -- telling --
-
-    def _publish(self, group: list[Any]) -> None:
-        """On a worker thread: what one commit brought, in log order. Everybody hears of it on the loop."""
-        try:
-            self._loop.call_soon_threadsafe(self._told, group)
-        except RuntimeError:
-            _log.debug("the loop is closed; %d batches were stored and not told", len(group))
-
-    def _told(self, group: list[Committed]) -> None:
-        for committed in group:
-            if committed.events:
-                self._tell_events(committed.events)
-            if committed.events or committed.owed:
-                self._dispatch.owed(committed.stream, committed.owed, committed.events)
-        for committed in group:
-            if committed.told is not None:
-                with suppress(asyncio.InvalidStateError):  # whoever asked has gone
-                    committed.told(committed.reply)
-
-    def _tell_events(self, events: Iterable[Recorded]) -> None:
-        batch: list[BusEvent] = []
-        for recorded in events:
-            batch.append(recorded)
-            if recorded.stream.startswith("session-"):
-                session = self._live_of(recorded)
-                batch.extend(session.apply(recorded))
-            self._note(recorded)
-        self.bus.emit_batch(batch)
-        for event in batch:
-            if event.position is not None and isinstance(event, Recorded):
-                runs = self._runs.get(event.session_id or "")
-                if runs:
-                    for run in tuple(runs):
-                        run.see(event)
-
-    def _note(self, recorded: Recorded) -> None:
-        """Keep at hand what the runtime looks up by id."""
+    def _hear(self, recorded: Recorded) -> None:
+        """Keep at hand what is looked up by id."""
         data = recorded.data
         if isinstance(data, AgentRegistered):
             self._agents[data.agent_id] = {
@@ -707,7 +545,7 @@ class Runtime:
             }
         elif isinstance(data, AgentUnregistered):
             self._agents.pop(data.agent_id, None)
-            self._later(self._outside.forget(data.agent_id))
+            self._kernel.later(self._outside.forget(data.agent_id))
         elif isinstance(data, ImageCreated | ImageUpdated | SessionAttached):
             image_id = recorded.stream.removeprefix("image-")
             before = self._images.get(image_id)
@@ -718,54 +556,8 @@ class Runtime:
         elif isinstance(data, ImageDeleted):
             self._images.pop(data.image_id, None)
 
-    def _later(self, work: Awaitable[object]) -> None:
-        task = asyncio.ensure_future(work)
-        task.add_done_callback(_report)
-
-    def _live_of(self, recorded: Recorded) -> LiveSession:
-        session = self._live.get(recorded.stream)
-        if session is None:
-            session_id = recorded.stream.removeprefix("session-")
-            session = LiveSession(session_id, whole=isinstance(recorded.data, SessionCreated))
-            self._keep(recorded.stream, session)
-        return session
-
-    def _keep(self, stream: str, session: LiveSession) -> None:
-        while len(self._live) >= LIVE_MAX:
-            del self._live[next(iter(self._live))]
-        self._live[stream] = session
-
-    async def _session(self, stream: str) -> LiveSession:
-        """A session with all its past: at hand, or read from the log."""
-        session = self._live.get(stream)
-        if session is None:
-            session = LiveSession(stream.removeprefix("session-"), whole=False)
-            self._keep(stream, session)
-        if not session.whole:
-            task = self._loading.get(stream)
-            if task is None:
-                task = self._loading[stream] = asyncio.ensure_future(self._load(stream, session))
-            await asyncio.shield(task)
-        return session
-
-    async def _load(self, stream: str, session: LiveSession) -> LiveSession:
-        try:
-            session.load(await asyncio.to_thread(self.log.read, stream))
-            return session
-        finally:
-            del self._loading[stream]
-
-    def _signal(self, session: LiveSession, signal: Signal) -> None:
-        """Something seen live: to the bus, and to whoever runs a job there."""
-        now = self.clock.now()
-        event = live(signal, at=now, context=session.ids)
-        self.bus.emit(event)
-        for notice in session.signal(signal, now):
-            self.bus.emit(notice)
-        runs = self._runs.get(session.session_id)
-        if runs:
-            for run in runs:
-                run.see(event)
+    def _now_ms(self) -> int:
+        return self.clock.now() // 1000
 
     def _default_environment(self, spec: EnvironmentSpec) -> Environment:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
@@ -778,9 +570,4 @@ def _name_key(container_id: str, name: str) -> str:
     return f"image:{container_id}/{name}"
 
 
-def _report(task: asyncio.Future[object]) -> None:
-    if not task.cancelled() and task.exception() is not None:
-        _log.error("in the background: %s", task.exception())
-
-
-__all__ = ["BadInput", "Image", "Runtime", "from_environment", "msgspec"]
+__all__ = ["Runtime", "from_environment"]

@@ -1,0 +1,295 @@
+"""The kernel: one flow from a command to everybody who hears of it.
+
+asked --> actor decides --> log (committed) --> bus --> whoever asked --> what is owed, done --> the end, asked again
+
+Actors decide and commit on worker threads; everything is told on the event loop, in the order of the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Iterable
+from contextlib import suppress
+from typing import Any
+
+from msgspec.structs import replace
+
+from .actors.cell import noun_of
+from .actors.clock import Clock
+from .actors.dispatch import Dispatch, Origin, Performer
+from .actors.system import ActorSystem, Committed, Reply, Told
+from .adapters.logs import open_log
+from .events.bus import SystemBus
+from .events.errors import Closed
+from .events.log import Log
+from .events.message import Asked, BusEvent, Command, Live, Recorded, Signal, live
+from .events.session import SessionCreated
+from .live import LiveSession
+from .run import Run
+
+LIVE_MAX = 5_000
+"""Sessions whose context is kept in memory. Beyond it the oldest is read from the log again when needed."""
+
+_NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `open()`."
+_CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
+
+_log = logging.getLogger("reenact")
+
+
+class Kernel:
+    """The log, the actors, the bus and the dispatch of one runtime, wired.
+
+    hear(recorded): told of every event after the bus was, before whoever asked.
+    """
+
+    def __init__(
+        self,
+        persistence: str | Log,
+        *,
+        bus: SystemBus,
+        clock: Clock,
+        scope: str,
+        principal: str,
+        hear: Callable[[Recorded], None],
+        threads: int | None = None,
+    ) -> None:
+        self._persistence = persistence
+        self.bus = bus
+        self.clock = clock
+        self.scope = scope
+        self.principal = principal
+        self._hear = hear
+        self._threads = threads
+        self.opened = False
+        self._log: Log | None = None
+        self._live: dict[str, LiveSession] = {}
+        self._loading: dict[str, asyncio.Task[LiveSession]] = {}
+        self._runs: dict[str, list[Run]] = {}
+        self._later: set[asyncio.Future[object]] = set()
+
+    # -- life --
+
+    async def open(self, performer: Performer, *, recover: bool = True) -> None:
+        """Own the log, and take up what is owed in it unless `recover` is False. Raises `Owned` and its like."""
+        self._loop = asyncio.get_running_loop()
+        given = self._persistence
+        self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
+        self.system = ActorSystem(self._log, self._publish, threads=self._threads)
+        self.dispatch = Dispatch(performer, self._tell, clock=self.clock, epoch=self._log.epoch)
+        self.opened = True
+        if recover:
+            for stream in await asyncio.to_thread(self._log.streams, "session-", owing=True):
+                self.system.wake(stream)
+
+    async def close(self) -> None:
+        """Stop what is under way without a word in the log, tell those who wait, and give the log up."""
+        if not self.opened:
+            self.bus.dispose()
+            return
+        self.opened = False
+        await self.dispatch.close()
+        await asyncio.to_thread(self.system.close)
+        await asyncio.sleep(0)  # what was published while closing is told first
+        for runs in list(self._runs.values()):
+            for run in list(runs):
+                run.fail(Closed(_CLOSED))
+        self.bus.dispose()
+        if self._log is not None and isinstance(self._persistence, str):
+            await asyncio.to_thread(self._log.close)
+
+    @property
+    def log(self) -> Log:
+        """The log it owns. Raises Closed before `open`."""
+        if self._log is None:
+            raise Closed(_NOT_OPEN)
+        return self._log
+
+    def _alive(self) -> None:
+        if not self.opened:
+            raise Closed(_NOT_OPEN)
+
+    # -- asking --
+
+    async def ask(
+        self,
+        stream: str,
+        command: Command,
+        *,
+        companions: Iterable[tuple[str, Command]] = (),
+        key: str | None = None,
+        body: bytes = b"",
+        correlation: str | None = None,
+    ) -> Reply:
+        """Put a command to an actor and wait until its events are stored and told. Raises what refused it.
+
+        key: an idempotency key, unique in the scope; body: digest of what it stands for. companions: commands for new
+        streams, appended together with this one.
+        """
+        self._alive()
+        noun_of(stream)
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+        asked = self.asked(command, key=key, correlation=correlation)
+        cause = asked.correlation or asked.id
+        beside = tuple((name, self.asked(each, correlation=cause)) for name, each in companions)
+        self.system.ask(stream, asked, answer.set_result, companions=beside, body=body)
+        return await _reply(answer)
+
+    async def peek(self, stream: str) -> tuple[Any, ...]:
+        """The states of a stream's deciders, after everything that was asked of it before."""
+        self._alive()
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+        self.system.peek(stream, answer.set_result)
+        return (await _reply(answer)).states
+
+    def submit(self, session_id: str, command: Command, run: Run) -> None:
+        """Put a run's command into its session's mailbox; the run hears everything from here on."""
+        self._alive()
+        self._runs.setdefault(session_id, []).append(run)
+        self.system.ask(f"session-{session_id}", self.asked(command), run.answer)
+
+    def let_go(self, run: Run) -> None:
+        """A run is over."""
+        runs = self._runs.get(run.session_id, [])
+        if run in runs:
+            runs.remove(run)
+        if not runs:
+            self._runs.pop(run.session_id, None)
+
+    def asked(self, command: Command, *, key: str | None = None, correlation: str | None = None) -> Asked:
+        """A command in its envelope, from this runtime's principal, now."""
+        return Asked(
+            id=self.clock.new_id(),
+            at=self.clock.now(),
+            command=command,
+            scope=self.scope,
+            principal=self.principal,
+            correlation=correlation,
+            key=key,
+        )
+
+    def _tell(self, stream: str, command: Command, origin: Origin | None) -> None:
+        """The end of an effect, on behalf of whoever caused it."""
+        if not self.opened:
+            return
+        asked = self.asked(command)
+        if origin is not None:
+            asked = replace(
+                asked,
+                scope=origin.scope,
+                principal=origin.principal,
+                cause=origin.cause,
+                correlation=origin.correlation,
+                trace=origin.trace,
+            )
+        self.system.ask(stream, asked, self._teller(stream, command))
+
+    def _teller(self, stream: str, command: Command) -> Told:
+        def told(reply: Reply) -> None:
+            if reply.error is None:
+                return
+            _log.error("%s refused %s: %s", stream, command.type, reply.error)
+            details = {"stream": stream, "command": command.type}
+            data = {"message": str(reply.error), "severity": "error", "details": details}
+            self.bus.emit(Live("system_error", data, at=self.clock.now(), source="command", category="error"))
+
+        return told
+
+    # -- telling --
+
+    def _publish(self, group: list[Any]) -> None:
+        """On a worker thread: what one commit brought, in log order. Everybody hears of it on the loop."""
+        try:
+            self._loop.call_soon_threadsafe(self._told, group)
+        except RuntimeError:
+            _log.debug("the loop is closed; %d batches were stored and not told", len(group))
+
+    def _told(self, group: list[Committed]) -> None:
+        for committed in group:
+            if committed.events:
+                self._tell_events(committed.events)
+            if committed.events or committed.owed:
+                self.dispatch.owed(committed.stream, committed.owed, committed.events)
+        for committed in group:
+            if committed.told is not None:
+                with suppress(asyncio.InvalidStateError):  # whoever asked has gone
+                    committed.told(committed.reply)
+
+    def _tell_events(self, events: Iterable[Recorded]) -> None:
+        batch: list[BusEvent] = []
+        for recorded in events:
+            batch.append(recorded)
+            if recorded.stream.startswith("session-"):
+                batch.extend(self._session_of(recorded).apply(recorded))
+        self.bus.emit_batch(batch)
+        for recorded in events:
+            self._hear(recorded)
+            runs = self._runs.get(recorded.session_id or "")
+            if runs:
+                for run in tuple(runs):
+                    run.see(recorded)
+
+    def signal(self, session: LiveSession, signal: Signal) -> None:
+        """Something seen live: to the bus with the notices it leads to, and to whoever runs a job there."""
+        now = self.clock.now()
+        event = live(signal, at=now, context=session.ids)
+        self.bus.emit(event)
+        for notice in session.signal(signal, now):
+            self.bus.emit(notice)
+        runs = self._runs.get(session.session_id)
+        if runs:
+            for run in runs:
+                run.see(event)
+
+    def later(self, work: Awaitable[object]) -> None:
+        """Have something done that nobody waits for. What it raises is logged."""
+        task = asyncio.ensure_future(work)
+        self._later.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Future[object]) -> None:
+        self._later.discard(task)
+        if not task.cancelled() and task.exception() is not None:
+            _log.error("in the background: %s", task.exception())
+
+    # -- sessions awake --
+
+    async def session(self, stream: str) -> LiveSession:
+        """A session with all its past: at hand, or read from the log."""
+        session = self._live.get(stream)
+        if session is None:
+            session = LiveSession(stream.removeprefix("session-"), whole=False)
+            self._keep(stream, session)
+        if not session.whole:
+            task = self._loading.get(stream)
+            if task is None:
+                task = self._loading[stream] = asyncio.ensure_future(self._load(stream, session))
+            await asyncio.shield(task)
+        return session
+
+    async def _load(self, stream: str, session: LiveSession) -> LiveSession:
+        try:
+            session.load(await asyncio.to_thread(self.log.read, stream))
+            return session
+        finally:
+            del self._loading[stream]
+
+    def _session_of(self, recorded: Recorded) -> LiveSession:
+        session = self._live.get(recorded.stream)
+        if session is None:
+            session_id = recorded.stream.removeprefix("session-")
+            session = LiveSession(session_id, whole=isinstance(recorded.data, SessionCreated))
+            self._keep(recorded.stream, session)
+        return session
+
+    def _keep(self, stream: str, session: LiveSession) -> None:
+        while len(self._live) >= LIVE_MAX:
+            del self._live[next(iter(self._live))]
+        self._live[stream] = session
+
+
+async def _reply(answer: asyncio.Future[Reply]) -> Reply:
+    reply = await answer
+    if reply.error is not None:
+        raise reply.error
+    return reply
