@@ -33,6 +33,9 @@ MOST_CLIENTS = 64
 
 DONE = object()
 
+# With a comment, or a field: data, event, id, retry.
+_EVENTS_BEGIN = b":deir"
+
 # Local servers ask for no key, but the SDK insists on sending one.
 _NO_KEY = "none"
 
@@ -90,8 +93,8 @@ class Reply:
         first = b""
         while piece := await self._piece():
             if not first:
-                first = piece.lstrip()[:1]
-                if first in (b"{", b"[", b"<"):
+                first = piece.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
+                if first and first not in _EVENTS_BEGIN:
                     self.whole = await self._body(piece)
                     return
             for name, data in reader.feed(piece):
