@@ -186,6 +186,13 @@ def test_events_that_are_repeated_lost_or_unknown_do_not_double_or_break_the_tex
     assert answered(streamed(b"\n\n".join(lost) + b"\n\n")).parts == (Text(text="Grüß Gott 👋 日本"),)
 
 
+def test_a_call_whose_beginning_is_repeated_is_one_call() -> None:
+    body = anthropic("tools").split(b"\n\n")
+    assert b"toolu_a" in body[4]
+    body.insert(4, body[4])
+    assert answered(streamed(b"\n\n".join(body))) == answered(streamed(anthropic("tools")))
+
+
 def test_a_call_whose_beginning_is_lost_fails_instead_of_being_guessed() -> None:
     body = anthropic("tools").split(b"\n\n")
     del body[4]

@@ -13,6 +13,9 @@ from typing import Any
 import pytest
 
 from reenact.adapters.models.anthropic import Anthropic
+from reenact.adapters.models.anthropic_request import body
+from reenact.events.content import AssistantItem, Item, Native, ResultItem, Text, ToolCall, ToolResult, UserItem
+from reenact.events.model import ModelRequest
 from tests.adapters.models.recordings import (
     Outcome,
     ask,
@@ -311,12 +314,56 @@ def test_blocks_only_the_provider_understands_come_back_as_they_were_sent(replay
         async for each, outcome in play(
             replay, [e for e in exchanges(replay) if not is_stream(e[2]) and e[2]["status"] == 200]
         ):
-            body = json.loads(each[2]["response_body"])
+            message = json.loads(each[2]["response_body"])
             ours = {"text", "thinking", "redacted_thinking", "tool_use"}
-            sent = [block for block in body["content"] or [] if block["type"] not in ours]
+            sent = [block for block in message["content"] or [] if block["type"] not in ours]
             assert outcome.answer is not None
-            got = [part.block for part in outcome.answer.parts if type(part).__name__ == "Native"]
+            got = [part.block for part in outcome.answer.parts if isinstance(part, Native)]
             wrong += [] if got == sent else [f"{each[0]}[{each[1]}]: {got} is not {sent}"]
         return wrong
 
     assert asyncio.run(run()) == []
+
+
+def test_thinking_and_calls_go_back_as_the_recorded_client_sent_them(replay: Any) -> None:
+    # The next request of a recording shows what its own client made of the answer: for thinking, with its signature,
+    # and for calls there is only one right way.
+    ours = ("thinking", "redacted_thinking", "tool_use")
+    seen: set[str] = set()
+
+    async def run() -> list[str]:
+        wrong = []
+        async for (recording, index, exchange, _), outcome in play(replay, exchanges(replay)):
+            following = replay.recordings[recording]["exchanges"][index + 1 : index + 2]
+            sent = carried(exchange, following[0]) if following else None
+            if outcome.answer is None or not isinstance(sent, list):
+                continue
+            parts = outcome.answer.parts
+            items: list[Item] = [UserItem(version=1, parts=(Text(text="?"),)), AssistantItem(version=2, parts=parts)]
+            asked = [part for part in parts if isinstance(part, ToolCall)]
+            if asked:
+                results = tuple(ToolResult(id=call.id, name=call.name, output="r") for call in asked)
+                items.append(ResultItem(version=3, results=results))
+            rendered = json.loads(body(ModelRequest(model="claude-sonnet-4-5", system="", items=items)))
+            got = [block for block in rendered["messages"][1]["content"] if block["type"] in ours]
+            # A call by the model itself needs not say that it is one.
+            said = ({k: v for k, v in block.items() if v != {"type": "direct"}} for block in sent)
+            kept = [{k: v for k, v in block.items() if k != "cache_control"} for block in said]
+            want = [block for block in kept if block["type"] in ours]
+            seen.update(block["type"] for block in want)
+            wrong += [] if got == want else [f"{recording}[{index}]: {got} is not {want}"]
+        return wrong
+
+    assert asyncio.run(run()) == []
+    assert {"thinking", "tool_use"} <= seen
+
+
+def carried(exchange: dict[str, Any], following: dict[str, Any]) -> Any:
+    """What the next request of a recording made of this exchange's answer, None when it is not its continuation."""
+    first, second = exchange.get("request"), following.get("request")
+    if not isinstance(first, dict) or not isinstance(second, dict):
+        return None
+    at = len(first["messages"])
+    if len(second["messages"]) <= at or second["messages"][at]["role"] != "assistant":
+        return None
+    return second["messages"][at]["content"]
