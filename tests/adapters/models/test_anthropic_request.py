@@ -152,7 +152,7 @@ def test_blocks_only_the_provider_understands_go_back_verbatim_and_others_stay()
 
 
 def test_a_paused_turn_goes_on_in_the_same_message() -> None:
-    paused = [user("a"), says("I look.", native(SEARCH))]
+    paused: list[Item] = [user("a"), says("I look.", native(SEARCH))]
     assert messages(*paused)[-1] == ("assistant", [text("I look."), SEARCH])
     assert messages(*paused, says(native(FOUND), "There."), user("b"))[1] == (
         "assistant",
