@@ -331,7 +331,7 @@ def _recover(state: State, message: RecoverEffect) -> Sequence[Event]:
     if state.call is not None and state.call.id == message.effect:
         return [_again(state)] if state.call.attempt == message.attempt and state.stopping is None else ()
     tool = _tool(state, message.effect)
-    if tool is None or tool.status != "started" or tool.attempt != message.attempt:
+    if tool is None or tool.status != "started" or tool.attempt != message.attempt or state.stopping is not None:
         return ()
     if tool.effect in ("read", "idempotent"):
         return [_run(tool)]

@@ -47,7 +47,7 @@ class LiveSession:
 
     def signal(self, signal: Signal, at: int) -> tuple[Live, ...]:
         """The notices drawn from a signal."""
-        return self.notices.on_signal(signal)
+        return self.notices.on_signal(signal, at)
 
     def load(self, stored: Sequence[Stored]) -> None:
         """Fold the session as it was read from the log, then what was published while it was being read."""

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from .actors.system import Reply
 from .events.agent import ModelAnswered, ModelFailed, TurnStarted
-from .events.content import Failure, Usage, text_of
+from .events.content import Failure, Usage, add_usage, text_of
 from .events.errors import ReenactError
 from .events.message import BusEvent, Recorded
 from .events.queue import Unread
@@ -206,18 +206,3 @@ class Run:
 
 def _stored(event: BusEvent) -> bool:
     return event.position is not None
-
-
-def add_usage(one: Usage, other: Usage) -> Usage:
-    """The sum, unit by unit."""
-    extra = dict(one.extra or {})
-    for name, count in (other.extra or {}).items():
-        extra[name] = extra.get(name, 0) + count
-    return Usage(
-        input_tokens=one.input_tokens + other.input_tokens,
-        output_tokens=one.output_tokens + other.output_tokens,
-        cache_read_tokens=one.cache_read_tokens + other.cache_read_tokens,
-        cache_write_tokens=one.cache_write_tokens + other.cache_write_tokens,
-        reasoning_tokens=one.reasoning_tokens + other.reasoning_tokens,
-        extra=extra or None,
-    )
