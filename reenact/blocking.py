@@ -89,6 +89,10 @@ class Runtime:
             raise Closed("The runtime is not open: use `with Runtime(...)`, or call `open()`.")
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of `asynchronous` on the runtime's loop, and give its result. For what has no twin here."""
+        return self._do(work)
+
     @property
     def asynchronous(self) -> _async.Runtime:
         """The runtime behind it, for use on its own loop. Raises Closed before `open`."""

@@ -239,7 +239,13 @@ class Runtime:
     async def open_image(self, image_id: str, session_id: str | None = None) -> Image:
         """A handle of an image that exists, on its current session or on another of its sessions."""
         state = await self.image_state(image_id)
+        with suppress(NotFound):  # without its tools it can still be read
+            await self._register_tools(state.container_id, state.config)
         return Image(self, image_id, session_id or state.session_id, state.container_id)
+
+    async def image_named(self, name: str, *, container: str = "default") -> ImageState | None:
+        """The state of the image of this name in a container, None when there is none."""
+        return await self._image_named(container, name)
 
     async def _image_named(self, container_id: str, name: str) -> ImageState | None:
         keyed = await asyncio.to_thread(self.log.keyed, self.scope, _name_key(container_id, name))
@@ -314,10 +320,11 @@ class Runtime:
     async def update_image(self, image_id: str, config: ImageConfig) -> ImageState:
         """Give an image another definition; an awake agent takes it over with the next message."""
         state = await self.image_state(image_id)
+        if config != state.config:
+            self._check(config)
+        await self._register_tools(state.container_id, config)
         if config == state.config:
             return state
-        self._check(config)
-        await self._register_tools(state.container_id, config)
         await self.ask(f"image-{image_id}", UpdateImage(config=config, updated_at=self._now_ms()))
         return await self.image_state(image_id)
 
@@ -331,7 +338,11 @@ class Runtime:
         await self.ask(f"image-{image_id}", DeleteImage())
 
     async def new_session(self, image_id: str, *, alias: str | None = None) -> str:
-        """A new session of an image, which becomes its current one. Returns the session's id."""
+        """A new session of an image, which becomes its current one. Returns the session's id.
+
+        alias: a name that no other session in the scope may have. Taken already: by a session of this image, that
+        session is returned; by one of another image, Conflict is raised.
+        """
         state = await self.image_state(image_id)
         session_id = self.new_id("sess")
         create = CreateSession(
@@ -341,7 +352,13 @@ class Runtime:
             created_at=self._now_ms(),
             alias=alias,
         )
-        await self.ask(f"session-{session_id}", create)
+        key = None if alias is None else f"session:{alias}"
+        reply = await self.ask(f"session-{session_id}", create, key=key)
+        if reply.duplicate is not None:
+            stream = reply.duplicate.stream
+            session_id = stream.removeprefix("session-")
+            if (await self._peek(stream))[0].image_id != image_id:
+                raise Conflict(f"Session {alias!r} ({session_id}) belongs to another image.")
         await self.ask(f"image-{image_id}", AttachSession(session_id=session_id))
         return session_id
 
