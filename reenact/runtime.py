@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -26,7 +27,7 @@ from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, Resolve
 from .events.bus import SystemBus
 from .events.container import AddImage, CreateContainer, RegisterTools, RemoveImage
 from .events.content import InputPart
-from .events.errors import Closed, NotFound
+from .events.errors import Closed, Conflict, NotFound
 from .events.image import (
     AttachSession,
     CreateImage,
@@ -489,6 +490,19 @@ class Runtime:
         reply = await self.ask(stream, WakeAgent(waking=self._waking(state)))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
         return reply.states[1].agent_id, reused
+
+    async def resume(self, session_id: str) -> None:
+        """Take up what one session owes, as `open` does for all of them unless it was told not to.
+
+        An agent that sleeps while inputs wait is woken. Nothing owed: nothing happens. Raises NotFound.
+        """
+        stream = f"session-{session_id}"
+        state = (await self._peek(stream))[0]
+        if state.session_id is None:
+            raise NotFound(f"Session not found: {session_id}")
+        if state.queue and not state.awake:
+            await self.wake(state.image_id, session_id)
+        self._kernel.system.wake(stream)
 
     async def stop_image(self, image_id: str, *, reason: str = "stopped") -> None:
         """Put an image's agent to sleep, interrupting what it does; the conversation stays."""
