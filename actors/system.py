@@ -128,10 +128,8 @@ class ActorSystem:
     def _sleep(self) -> None:
         """Put the stream to sleep that was asked longest ago and is at rest. All busy: none."""
         for stream, actor in self._awake.items():
-            if not actor.busy and not actor.lane.depth:
+            if not actor.busy and self._pool.retire(stream):
                 del self._awake[stream]
-                for message in self._pool.remove(stream):
-                    self._actor(stream).lane.tell(message)
                 return
 
     def close(self) -> None:

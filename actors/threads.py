@@ -117,6 +117,15 @@ class Pool:
             lane = self._lanes.pop(key, None)
         return [] if lane is None else lane._close()
 
+    def retire(self, key: str) -> bool:
+        """Remove a lane if it is at rest: nothing queued, nothing in hand, not parked. True when it did."""
+        with self._guard:
+            lane = self._lanes.get(key)
+            if lane is None or not lane._rest():
+                return False
+            del self._lanes[key]
+        return True
+
     def __len__(self) -> int:
         return len(self._lanes)
 
@@ -337,6 +346,15 @@ class Lane(pykka.Actor):
             self._park = False
             self._state = _READY
         self._pool._submit(self)
+
+    def _rest(self) -> bool:
+        """Close it, but only if it is idle; whoever tells it something meanwhile hears `Closed`."""
+        with self._lock:
+            if self._state != _IDLE:
+                return False
+            self._state = _CLOSED
+            self._queue = None
+        return True
 
     def _close(self) -> list[object]:
         with self._lock:

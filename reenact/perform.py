@@ -160,16 +160,20 @@ class Outside:
         perceive = environment.receptor.perceive
         emit = self._emit
         plain = environment.receptor is PLAIN
+        answer: ModelAnswer | None = None
         async for item in environment.effector.act(request):
             bill.begin()
             if isinstance(item, ModelAnswer):
-                return item
+                answer = item  # what still comes is the end of the connection, which may then be used again
+                continue
             assembler.feed(item)
             if plain:
                 emit(session, item)
             else:
                 for signal in perceive(item):
                     emit(session, signal)
+        if answer is not None:
+            return answer
         raise ModelFailure(
             Failure(code="stream_cut", message="The model's answer ended without its end mark.", retryable=True),
             partial=assembler.parts(partial=True),

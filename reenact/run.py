@@ -166,7 +166,7 @@ class Run:
 
     def _count(self, usage: Usage | None) -> None:
         if usage is not None:
-            self._usage = add_usage(self._usage, usage)
+            self._usage = add_usage(self._usage, usage) or self._usage
 
     def _end(self, data: Any, status: str) -> None:
         if self._waiting:
