@@ -1,8 +1,7 @@
 """The OpenAI adapters against a server on this machine, through the real SDK: what is asked, and how it breaks.
 
-Shown to fail: leaving the SDK its own retries turns `test_a_refusal_is_asked_once` red; not closing the answer when the
-task is cancelled lets `test_a_cancelled_call_hangs_up` time out; a client per call turns
-`test_calls_share_a_connection` red.
+Shown to fail: leaving the SDK its own retries turns `test_a_refusal_is_asked_once` red; a time limit taken for a broken
+connection `test_an_answer_that_never_ends_is_stopped`; a pool of connections per call `test_calls_share_a_connection`.
 """
 
 from __future__ import annotations
@@ -461,6 +460,22 @@ def test_a_cancelled_call_hangs_up(protocol: str) -> None:
             task.cancel()
             with pytest.raises(asyncio.CancelledError):
                 await task
+            await asyncio.wait_for(served.left.wait(), 5)
+
+    asyncio.run(run())
+
+
+@both
+def test_a_call_that_nobody_listens_to_any_more_hangs_up(protocol: str) -> None:
+    pieces = [event + b"\n\n" for event in hello(protocol, "Hello").split(b"\n\n")][:4]
+
+    async def run() -> None:
+        async with serve(Answer(pieces=pieces, then="silence")) as served:
+            listening = ADAPTERS[protocol]().stream(plain_request(served.url + "/v1"))
+            heard = 0
+            while heard < {"chat": 4, "responses": 2}[protocol]:
+                heard += isinstance(await anext(listening), TextDelta)
+            await listening.aclose()
             await asyncio.wait_for(served.left.wait(), 5)
 
     asyncio.run(run())

@@ -50,9 +50,9 @@ def test_separators_that_are_no_line_ends_stay_in_the_text() -> None:
     cuts=st.lists(st.integers(0, 400), max_size=40),
 )
 def test_however_the_bytes_are_cut_the_events_are_the_same(data: list[bytes], ends: bytes, cuts: list[int]) -> None:
-    body = b"".join(b": ping" + ends * 2 + b"data: " + each + ends * 2 for each in data)
+    body = b"".join(b": ping" + ends * 2 + b"event: e" + ends + b"data: " + each + ends * 2 for each in data)
     places = sorted({0, len(body), *(cut for cut in cuts if cut < len(body))})
     reader = EventReader()
     events = [event for start, end in pairwise(places) for event in reader.feed(body[start:end])]
     last = reader.rest()
-    assert events + ([last] if last else []) == [("", each) for each in data]
+    assert events + ([last] if last else []) == [("e", each) for each in data]
