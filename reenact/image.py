@@ -33,13 +33,15 @@ class Image:
         params: ModelParams | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
+        key: str | None = None,
     ) -> Sending:
         """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.
 
         content: a text, or a list of parts. model, params: for this job only, recorded with it. priority: higher first
-        among what is queued. timeout_s: the job times out so long after it was accepted.
+        among what is queued. timeout_s: the job times out so long after it was accepted. key: an idempotency key: the
+        same message with it again, now or after a restart, is the same job; another message with it is refused.
         """
-        options = {"model": model, "params": params, "priority": priority, "timeout_s": timeout_s}
+        options = {"model": model, "params": params, "priority": priority, "timeout_s": timeout_s, "key": key}
         return Sending(self._runtime.send(self.id, content, session_id=self.session_id, **options))  # type: ignore[arg-type]
 
     async def interrupt(self, reason: str = "user_interrupt") -> None:

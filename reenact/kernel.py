@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from msgspec.structs import replace
@@ -20,11 +21,13 @@ from .actors.clock import Clock
 from .actors.dispatch import Dispatch, Origin, Performer
 from .actors.system import ActorSystem, Committed, Reply, Told
 from .adapters.logs import open_log
+from .events import codec
 from .events.bus import SystemBus
 from .events.errors import Closed
 from .events.log import Log
 from .events.message import Asked, BusEvent, Command, Live, Recorded, Signal, live
-from .events.session import SessionCreated
+from .events.payload import Payload
+from .events.session import JobQueued, SessionCreated
 from .live import LiveSession
 from .run import Run
 
@@ -142,11 +145,34 @@ class Kernel:
         self.system.peek(stream, answer.set_result)
         return (await _reply(answer)).states
 
-    def submit(self, session_id: str, command: Command, run: Run) -> None:
-        """Put a run's command into its session's mailbox; the run hears everything from here on."""
+    def submit(self, session_id: str, command: Command, run: Run, *, key: str | None = None, body: bytes = b"") -> None:
+        """Put a run's command into its session's mailbox; the run hears everything from here on.
+
+        A key that was used before with the same body: the run becomes that of the earlier command.
+        """
         self._alive()
         self._runs.setdefault(session_id, []).append(run)
-        self.system.ask(f"session-{session_id}", self.asked(command), run.answer)
+        told = run.answer if key is None else partial(self._answer, run)
+        self.system.ask(f"session-{session_id}", self.asked(command, key=key), told, body=body)
+
+    def _answer(self, run: Run, reply: Reply) -> None:
+        if reply.duplicate is None:
+            run.answer(reply)
+        else:
+            self.later(self._rejoin(run, reply, reply.duplicate.version))
+
+    async def _rejoin(self, run: Run, reply: Reply, version: int) -> None:
+        """Let a run take the place of the one that was first with its key: its past is read, then it hears on."""
+        stream, past = f"session-{run.session_id}", list[Recorded]()
+        session = await self.session(stream)
+        while not past or past[-1].version < session.version:
+            after = past[-1].version if past else 0
+            for stored in await asyncio.to_thread(self.log.read, stream, after=after):
+                past += codec.unpack(stored)
+        batch = next(each.head.id for each in past if each.version == version)
+        queued = next(each.data for each in past if each.head.id == batch and isinstance(each.data, JobQueued))
+        run.become(queued.job_id, past)
+        run.answer(reply)
 
     def let_go(self, run: Run) -> None:
         """A run is over."""
@@ -190,7 +216,7 @@ class Kernel:
                 return
             _log.error("%s refused %s: %s", stream, command.type, reply.error)
             details = {"stream": stream, "command": command.type}
-            data = {"message": str(reply.error), "severity": "error", "details": details}
+            data = Payload({"message": str(reply.error), "severity": "error", "details": details})
             self.bus.emit(Live("system_error", data, at=self.clock.now(), source="command", category="error"))
 
         return told

@@ -124,7 +124,7 @@ async def _message_send(runtime: Runtime, data: Asked) -> Answer:
         if agent_id is None:
             raise BadInput("Either imageId or agentId must be provided")
         image_id = await _image_of(runtime, agent_id)
-    run = await runtime.send(image_id, content)
+    run = await runtime.send(image_id, content, key=_text(data, "idempotencyKey", None))
     await run.accepted()
     return {"imageId": image_id, "agentId": await runtime.agent_of(image_id), "jobId": run.job_id}
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator
+from collections.abc import AsyncIterator, Callable, Generator, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -128,6 +128,12 @@ class Run:
                 self._result.set_exception(reply.error)
                 self._result.exception()  # who awaits it gets it from `accepted`
             self._close()
+
+    def become(self, job_id: str, past: Sequence[Recorded]) -> None:
+        """Take the place of the run of a job that was accepted before, given all events of its session."""
+        self.job_id = job_id
+        for recorded in past:
+            self._see(recorded)
 
     def see(self, event: BusEvent) -> None:
         """An event or a signal of its session, in order."""

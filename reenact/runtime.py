@@ -10,10 +10,12 @@ import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
+from itertools import count
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import msgspec
 from msgspec.structs import replace
 
 from .actors.clock import Clock, Ids, SystemClock
@@ -23,9 +25,10 @@ from .actors.replay import Replay, replay
 from .adapters.models import Models, Retries, credentials_for
 from .adapters.tools.registry import Tools
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
+from .events import codec
 from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
 from .events.bus import SystemBus
-from .events.container import AddImage, CreateContainer, RegisterTools, RemoveImage
+from .events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
 from .events.content import InputPart
 from .events.errors import Closed, Conflict, NotFound
 from .events.image import (
@@ -39,8 +42,8 @@ from .events.image import (
     SessionAttached,
     UpdateImage,
 )
-from .events.log import Log
-from .events.message import Live, Recorded
+from .events.log import Keyed, Log
+from .events.message import Live, Recorded, digest
 from .events.model import Credentials, ModelParams
 from .events.notice import Message
 from .events.queue import LiveView
@@ -229,7 +232,7 @@ class Runtime:
         changes = {_CAMEL.get(key, key): value for key, value in changes.items()}
         if "tools" in changes:
             changes["tools"] = [getattr(tool, "name", tool) for tool in changes["tools"]]
-        known = await self._image_named(container, name) if name is not None else None
+        known = await self.image_named(name, container=container) if name is not None else None
         if known is None:
             base = self.default_agent if name is None else replace(self.default_agent, name=name)
             state = await self.create_image(container, config_of(changes, base), alias=name)
@@ -246,17 +249,27 @@ class Runtime:
 
     async def image_named(self, name: str, *, container: str = "default") -> ImageState | None:
         """The state of the image of this name in a container, None when there is none."""
-        return await self._image_named(container, name)
+        return (await self._named(container, name))[0]
 
-    async def _image_named(self, container_id: str, name: str) -> ImageState | None:
-        keyed = await asyncio.to_thread(self.log.keyed, self.scope, _name_key(container_id, name))
-        if keyed is None:
-            return None
-        for stored in await asyncio.to_thread(self.log.read, keyed.stream, after=keyed.version - 1, limit=1):
-            image_id = stored.batch.head.correlation or ""
-            state = await self.find_image(f"img_{image_id}")
-            return state
-        return None
+    async def _named(self, container_id: str, name: str) -> tuple[ImageState | None, str]:
+        """The image that has a name, and the key under which it has it, or would have it."""
+        for number in count(1):
+            key = f"image:{container_id}/{name}" + (f"#{number}" if number > 1 else "")
+            keyed = await asyncio.to_thread(self.log.keyed, self.scope, key)
+            if keyed is None:
+                return None, key
+            for recorded in await self._batch_of(keyed):
+                if isinstance(recorded.data, ImageAdded):
+                    state = await self.find_image(recorded.data.image_id)
+                    if state is not None:
+                        return state, key
+            # That one was deleted: its name is free, its key is not.
+        raise AssertionError("count ends")
+
+    async def _batch_of(self, keyed: Keyed) -> list[Recorded]:
+        """The events of the command that a key stands for."""
+        stored = await asyncio.to_thread(self.log.read, keyed.stream, after=keyed.version - 1, limit=1)
+        return [recorded for batch in stored for recorded in codec.unpack(batch)]
 
     async def create_image(self, container_id: str, config: ImageConfig, *, alias: str | None = None) -> ImageState:
         """A new image with its first session, in one append; the container is made if there is none.
@@ -265,8 +278,12 @@ class Runtime:
         """
         self._check(config)
         await self._register_tools(container_id, config)
-        number, now = self.clock.new_id(), self._now_ms()
-        image_id, session_id = f"img_{number}", self.new_id("sess")
+        now, key = self._now_ms(), None
+        if alias is not None:
+            known, key = await self._named(container_id, alias)
+            if known is not None:
+                return known
+        image_id, session_id = self.new_id("img"), self.new_id("sess")
         create = CreateImage(
             image_id=image_id,
             container_id=container_id,
@@ -282,13 +299,10 @@ class Runtime:
             f"container-{container_id}",
             AddImage(container_id=container_id, image_id=image_id, created_at=now),
             companions=((f"image-{image_id}", create), (f"session-{session_id}", session)),
-            key=None if alias is None else _name_key(container_id, alias),
-            correlation=number,
+            key=key,
         )
         if reply.duplicate is not None and alias is not None:
-            known = await self._image_named(container_id, alias)
-            if known is not None:
-                return known
+            return await self.create_image(container_id, config, alias=alias)
         return await self.image_state(image_id)
 
     async def find_image(self, image_id: str) -> ImageState | None:
@@ -390,6 +404,7 @@ class Runtime:
         params: ModelParams | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
+        key: str | None = None,
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self.image_state(image_id)
@@ -401,6 +416,7 @@ class Runtime:
             params=params,
             priority=priority,
             timeout_s=timeout_s,
+            key=key,
         )
 
     def submit(
@@ -413,6 +429,7 @@ class Runtime:
         params: ModelParams | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
+        key: str | None = None,
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
         if model is not None:
@@ -428,7 +445,8 @@ class Runtime:
             priority=priority,
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
         )
-        self._kernel.submit(session_id, command, run)
+        body = b"" if key is None else digest(msgspec.msgpack.encode((content, overrides, priority, timeout_s)))
+        self._kernel.submit(session_id, command, run, key=key, body=body)
         return run
 
     def _waking(self, state: ImageState) -> Waking:
@@ -458,8 +476,6 @@ class Runtime:
 
     async def events(self, session_id: str, *, after: int = 0) -> list[Recorded]:
         """The stored events of a session above a version. Raises NotFound for an unknown session."""
-        from .events import codec
-
         stored = await asyncio.to_thread(self.log.read, f"session-{session_id}", after=after)
         if not stored and not after:
             raise NotFound(f"Session not found: {session_id}")
@@ -467,8 +483,6 @@ class Runtime:
 
     async def follow(self, *, after: int = 0) -> AsyncIterator[Recorded]:
         """Every stored event above a position, without a gap, then on as they come. Ends when the runtime closes."""
-        from .events import codec
-
         while not self.bus.disposed:
             page = await asyncio.to_thread(self.log.read_all, after=after)
             for stored in page:
@@ -595,10 +609,6 @@ class Runtime:
 
 
 _CAMEL = {"max_steps": "maxSteps", "instructions": "systemPrompt", "system_prompt": "systemPrompt"}
-
-
-def _name_key(container_id: str, name: str) -> str:
-    return f"image:{container_id}/{name}"
 
 
 __all__ = ["Runtime", "from_environment"]
