@@ -152,7 +152,7 @@ class Run:
         elif kind in _STATUS:
             if data.job_id != self.job_id:  # type: ignore[attr-defined]
                 return
-        elif not self._running:
+        elif not self._running and recorded.head.job != self.job_id:
             return
         self._past.append(recorded)
         self._over = False
