@@ -14,7 +14,7 @@ import weakref
 import msgspec
 from msgspec import Struct
 
-from ...events.errors import NoAccess, Owned
+from ...events.errors import NoAccess, Owned, StoreError
 
 if sys.platform == "win32":
     import msvcrt
@@ -61,13 +61,18 @@ class Ownership:
             os.close(self._fd)
             raise
         _held.add(self)
-        self.announce(None)
+        with contextlib.suppress(StoreError):
+            self.announce(None)  # The lock counts, not what is said of it: a log is owned on a full disk too.
 
     def announce(self, socket: str | None) -> None:
-        """Say in the lock file that this process owns the log and where it takes commands."""
+        """Say in the lock file that this process owns the log and where it takes commands. Raises `StoreError`."""
         says = msgspec.json.encode(Owner(self.pid, socket))
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, says, 0) if hasattr(os, "pwrite") else os.write(self._fd, says)
+        try:
+            os.ftruncate(self._fd, 0)
+            os.lseek(self._fd, 0, os.SEEK_SET)
+            os.write(self._fd, says)
+        except OSError as error:
+            raise StoreError(f"{lock_path(self.path)}: {error.strerror}. Other processes cannot find it.") from error
 
     def release(self) -> None:
         """Give the lock up. Idempotent. In a fork of the process that took it: forget it, which leaves it held."""

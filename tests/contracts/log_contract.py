@@ -6,7 +6,6 @@ broken log can be shown to be caught.
 
 from __future__ import annotations
 
-import hashlib
 import random
 from collections.abc import Callable
 from typing import Protocol
@@ -15,19 +14,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
 from reenact.events.errors import BadInput, Closed, Conflict, Fenced, KeyReused, ReenactError
-from reenact.events.log import (
-    Batch,
-    Duplicate,
-    Keyed,
-    Log,
-    MemoryLog,
-    MemoryStore,
-    Result,
-    Row,
-    Stored,
-    Transaction,
-)
+from reenact.events.log import Batch, Duplicate, Keyed, Log, MemoryLog, MemoryStore, Row, Stored, Transaction
 from reenact.events.message import Context, Head
+
+from .batches import batch, one, stored
 
 
 class World(Protocol):
@@ -50,45 +40,6 @@ class MemoryWorld:
 
     def close(self) -> None:
         pass
-
-
-def batch(
-    stream: str,
-    version: int,
-    *datas: bytes,
-    id: str | None = None,
-    owes: tuple[str, ...] = (),
-    context: Context | None = None,
-    key: str | None = None,
-) -> Batch:
-    """A batch with a head that is full: every field set, and the same for the same arguments."""
-    rows = tuple(Row(f"type_{n % 3}", 1 + n % 2, data, key) for n, data in enumerate(datas))
-    id = id or hashlib.sha256(f"{stream} {version} {datas!r}".encode(errors="replace")).hexdigest()[:32]
-    head = Head(
-        id=id,
-        at=1_700_000_000_000_000 + version,
-        asked="session_send",
-        cause=f"{id}-1",
-        correlation=id,
-        trace=f"00-{id}-00f067aa0ba902b7-01",
-        job=f"job_{id}",
-        context=context or Context(container_id="acme", session_id=stream),
-        owes=owes,
-        chain=hashlib.sha256(id.encode()).digest(),
-        writer="somebody",
-    )
-    return Batch(stream, version, head, rows)
-
-
-def one(
-    stream: str, version: int, *datas: bytes, keyed: Keyed | None = None, owes: tuple[str, ...] = ()
-) -> Transaction:
-    return Transaction((batch(stream, version, *(datas or (b"data",)), owes=owes),), keyed)
-
-
-def stored(result: Result) -> list[Stored]:
-    assert not isinstance(result, (ReenactError, Duplicate)), f"it was not stored: {result!r}"
-    return list(result)
 
 
 def raises(kind: type[Exception], action: Callable[[], object]) -> None:
@@ -130,7 +81,7 @@ def every_head_is_read_back_alike(world: World) -> None:
         f"[{digits}]",
     )
     log = world.own()
-    written = []
+    written: list[Stored] = []
     for n, text in enumerate(ids):
         for head in (
             Head(id=text, at=n, asked=text, correlation=text, writer=text),

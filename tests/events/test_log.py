@@ -6,6 +6,7 @@ import pytest
 from hypothesis import Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
+from reenact.events.errors import Conflict
 from reenact.events.log import Batch, Keyed, MemoryLog, Result, Stored, Transaction
 from tests.contracts import log_contract as contract
 
@@ -67,7 +68,7 @@ class AllOrNone(MemoryLog):
         for transaction in transactions:
             for batch in transaction.batches:
                 if batch.version != self.head(batch.stream):
-                    return [contract.Conflict()] * len(transactions)
+                    return [Conflict()] * len(transactions)
         return super().commit(transactions)
 
 

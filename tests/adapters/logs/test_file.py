@@ -25,7 +25,7 @@ from reenact.events.errors import (
     StoreError,
 )
 from reenact.events.log import MemoryLog
-from tests.contracts.log_contract import one
+from tests.contracts.batches import one
 
 
 def _log(path: Path) -> None:
@@ -151,7 +151,7 @@ def test_pages_that_were_scribbled_over_are_corrupt_and_not_another_history(tmp_
     _scribbled(path)
     for open_ in (SqliteLog, SqliteReader):
         with pytest.raises(StoreError) as raised:
-            open_(path).read_all()  # type: ignore[attr-defined]
+            open_(path).read_all()
         assert isinstance(raised.value, (Corrupt, NotALog)) and str(path) in str(raised.value)
 
 
@@ -277,7 +277,7 @@ def _as_nobody(folder: Path, action: Callable[[], object]) -> type | None:
     for above in folder.parents:
         if above != Path("/tmp") and str(above).startswith("/tmp"):
             above.chmod(above.stat().st_mode | 0o011)
-    kinds = [None, NoAccess, NotALog, NotFound, Corrupt, StoreError]
+    kinds: list[type[ReenactError] | None] = [None, NoAccess, NotALog, NotFound, Corrupt, StoreError]
     child = os.fork()
     if child == 0:
         outcome = 99

@@ -15,7 +15,7 @@ from hypothesis.stateful import run_state_machine_as_test
 
 from reenact.adapters.logs import sqlite
 from reenact.adapters.logs.owner import lock_path
-from reenact.adapters.logs.reader import SqliteReader
+from reenact.adapters.logs.reader import Lane, SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import (
     BadInput,
@@ -30,10 +30,10 @@ from reenact.events.errors import (
     StoreFailed,
     UnknownOutcome,
 )
-from reenact.events.log import Duplicate, Keyed, Log, Transaction
-from reenact.events.message import Head
+from reenact.events.log import Batch, Duplicate, Keyed, Log, Row, Transaction
+from reenact.events.message import Context, Head
 from tests.contracts import log_contract as contract
-from tests.contracts.log_contract import batch, one, stored
+from tests.contracts.batches import batch, one, stored
 
 
 class SqliteWorld:
@@ -92,9 +92,9 @@ class NoFence(SqliteLog):
 class NoVersions(SqliteLog):
     """Trusts the expected version, and leaves it to the unique index."""
 
-    def _lane(self, stream: str) -> sqlite.Lane:
+    def _lane(self, stream: str) -> Lane:
         number, _, owing = super()._lane(stream)
-        return number, _Any(), owing  # type: ignore[return-value]
+        return number, _Any(), owing
 
 
 class _Any(int):
@@ -257,9 +257,9 @@ def test_a_full_disk_writes_nothing_and_is_over_when_there_is_room(path: Path) -
 FULL_DISK = """
 import sys
 from reenact.adapters.logs.sqlite import SqliteLog
-from reenact.adapters.logs.reader import SqliteReader
+from reenact.adapters.logs.reader import Lane, SqliteReader
 from reenact.events.errors import DiskFull, UnknownOutcome
-from tests.contracts.log_contract import one, stored
+from tests.contracts.batches import one, stored
 import os
 path, ballast = sys.argv[1] + "/log.db", sys.argv[1] + "/ballast"
 with open(ballast, "wb") as file:
@@ -299,7 +299,7 @@ FILE_SIZE_LIMIT = """
 import resource, sys
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import StoreFailed, UnknownOutcome, DiskFull
-from tests.contracts.log_contract import one, stored
+from tests.contracts.batches import one, stored
 log = SqliteLog(sys.argv[1])
 version = stored(log.commit([one("a", 0)])[0])[0].batch.last
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -466,13 +466,13 @@ def test_what_has_no_bytes_is_refused_alone(log: SqliteLog) -> None:
     bad = "\ud800"
     head = batch("s", 0, b"").head
     wrong = [
-        Transaction((contract.Batch("s", 0, head, (contract.Row(bad, 1, b""),)),)),
-        Transaction((contract.Batch("s", 0, head, (contract.Row("t", 2**70, b""),)),)),
-        Transaction((contract.Batch("s", 0, Head(id="1", at=2**70, asked="a"), (contract.Row("t", 1, b""),)),)),
-        Transaction((contract.Batch("s", 0, Head(id=bad, at=1, asked="a"), (contract.Row("t", 1, b""),)),)),
+        Transaction((Batch("s", 0, head, (Row(bad, 1, b""),)),)),
+        Transaction((Batch("s", 0, head, (Row("t", 2**70, b""),)),)),
+        Transaction((Batch("s", 0, Head(id="1", at=2**70, asked="a"), (Row("t", 1, b""),)),)),
+        Transaction((Batch("s", 0, Head(id=bad, at=1, asked="a"), (Row("t", 1, b""),)),)),
         one(bad, 0),
         one("s", 0, keyed=Keyed("scope", bad, b"", "s", 0)),
-        Transaction((batch("s", 0, b"", context=contract.Context(principal=bad)),)),
+        Transaction((batch("s", 0, b"", context=Context(principal=bad)),)),
     ]
     results = log.commit([one("a", 0), *wrong, one("a", 1)])
     assert [isinstance(result, BadInput) for result in results] == [False, *[True] * len(wrong), False]
