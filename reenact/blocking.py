@@ -78,6 +78,7 @@ class Runtime:
 
     def _stop(self) -> None:
         assert self._loop is not None and self._thread is not None
+        asyncio.run_coroutine_threadsafe(self._loop.shutdown_default_executor(), self._loop).result()
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()

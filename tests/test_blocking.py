@@ -1,0 +1,79 @@
+"""The blocking twin does what the runtime does, for programs without a loop; also inside one, as in a notebook."""
+
+import asyncio
+import threading
+
+import pytest
+
+from reenact import tool
+from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
+from reenact.blocking import Runtime
+from reenact.events.errors import BadInput, Closed, NotFound
+
+
+@tool(effect="read")
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return f"{city}: 21 degrees"
+
+
+def opened() -> Runtime:
+    steps = [{"tool_calls": [{"name": "weather", "input": {"city": "Paris"}}]}, {"text": "It is 21 degrees."}]
+    models = Models({"scripted": Scripted(steps, repeat=True)})
+    return Runtime("memory://", tools=[weather], models=models, default_agent={"model": "scripted:any"})
+
+
+def test_a_program_without_a_loop_sends_reads_and_replays() -> None:
+    with opened() as runtime:
+        said: list[str] = []
+        runtime.on("text_delta", lambda event: said.append(event.data.text))
+        bot = runtime.image("support", container="acme")
+        types = [event.type for event in bot.send("Weather?")]
+        assert types[0] == "job_queued" and types[-1] == "job_succeeded"
+        assert "".join(said) == "It is 21 degrees."
+        run = bot.send("Again?")
+        assert run.result().text == "It is 21 degrees." and run.result(1.0).status == "succeeded"
+        assert [message.role for message in bot.messages()] == ["user", "assistant", "tool", "assistant"] * 2
+        assert runtime.replay(bot.session_id).identical
+        assert runtime.messages(bot.session_id) == bot.messages()
+        assert bot.events()[-1].type == "job_succeeded"
+        response = runtime.request("image_get_request", {"imageId": bot.id})
+        assert response.data.record.name == "support"
+
+
+def test_it_works_where_a_loop_runs_already() -> None:
+    async def cell_of_a_notebook() -> str:
+        with opened() as runtime:
+            return runtime.image("support").send("Weather?").result().text
+
+    assert asyncio.run(cell_of_a_notebook()) == "It is 21 degrees."
+
+
+def test_errors_come_to_the_caller() -> None:
+    with opened() as runtime:
+        bot = runtime.image("support")
+        with pytest.raises(BadInput, match="empty"):
+            bot.send("")
+        with pytest.raises(NotFound):
+            runtime.messages("sess_no")
+
+
+def test_it_must_be_open_and_leaves_no_thread_behind() -> None:
+    runtime = opened()
+    with pytest.raises(Closed, match="with Runtime"):
+        runtime.image("support")
+    before = threading.active_count()
+    runtime.open()
+    runtime.close()
+    runtime.close()
+    assert threading.active_count() == before
+    with pytest.raises(Closed):
+        runtime.request("container_list_request")
+
+
+def test_a_log_that_cannot_be_opened_says_so_and_leaves_no_thread_behind() -> None:
+    before = threading.active_count()
+    with pytest.raises(BadInput, match="PostgreSQL"):
+        Runtime("postgresql://somewhere/db").open()
+    assert threading.active_count() == before
