@@ -65,7 +65,7 @@ def _assistant() -> st.SearchStrategy[tuple[Any, ...]]:
                 ),
             ),
         ),
-        max_size=5,
+        max_size=4,
     ).map(tuple)
 
 
@@ -73,7 +73,7 @@ def _assistant() -> st.SearchStrategy[tuple[Any, ...]]:
 def contexts(draw: st.DrawFn) -> list[Item]:
     """Items of several turns; every answer with calls is followed by their results, in order."""
     items: list[Item] = []
-    for _ in range(draw(st.integers(0, 5))):
+    for _ in range(draw(st.integers(0, 3))):
         text = Text(text=draw(TEXTS))
         items.append(UserItem(version=len(items) + 1, parts=draw(st.sampled_from([(text,), (text, text), ()]))))
         for _ in range(draw(st.integers(0, 2))):
