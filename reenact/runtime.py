@@ -7,13 +7,14 @@ whoever asked, then the world that owes something. Opening a runtime takes up wh
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 from msgspec.structs import replace
@@ -30,7 +31,7 @@ from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, Resolve
 from .events.bus import SystemBus
 from .events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
 from .events.content import InputPart
-from .events.errors import Closed, Conflict, NotFound
+from .events.errors import Closed, Conflict, NotFound, StoreError
 from .events.image import (
     AttachSession,
     CreateImage,
@@ -62,6 +63,9 @@ from .kernel import Kernel
 from .perform import Outside, Provide
 from .requests import config_of, content_of, register
 from .run import Run
+
+if TYPE_CHECKING:
+    from .adapters.hosts.local import LocalServer
 
 
 def from_environment(provider: str, spec: EnvironmentSpec) -> Credentials:
@@ -128,6 +132,7 @@ class Runtime:
         self._images: dict[str, ImageState] = {}
         self._agents: dict[str, dict[str, str]] = {}
         self._known_tools: set[tuple[str, str]] = set()
+        self._server: LocalServer | None = None
         register(self)
 
     # -- life --
@@ -155,11 +160,24 @@ class Runtime:
                 emit=self._kernel.signal,
             )
             await self._kernel.open(self._outside, recover=self._recover)
+            await self._listen()
         return self
+
+    async def _listen(self) -> None:
+        """Answer other processes; where this cannot be, go on without."""
+        from .owner import answer
+
+        try:
+            self._server = await answer(self, self.log)
+        except StoreError as error:
+            logging.getLogger("reenact").warning("other processes cannot send commands: %s", error)
 
     async def close(self) -> None:
         """Stop what runs, without a word in the log: it stays owed, and the next owner takes it up. Idempotent."""
         was_open = self._kernel.opened
+        if self._server is not None:
+            server, self._server = self._server, None
+            await server.close()
         await self._kernel.close()
         if was_open:
             await self._outside.close()

@@ -1,0 +1,62 @@
+"""Asking whoever owns a log: another process over its local socket; where nobody does, this process meanwhile.
+
+One process at a time owns a log file and takes commands. `answer` is what an owner does with what comes in; `request`
+is how anybody asks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from .adapters.hosts.local import LocalServer, call, serve, socket_path
+from .adapters.logs import path_of
+from .adapters.logs.owner import owner_of
+from .events.errors import BadInput, Owned
+from .events.log import Log
+from .requests import NAMES
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+
+async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
+    """Let other processes of this user put the bus's requests to this owner. None for a log that is no file."""
+    path, announce = getattr(log, "path", None), getattr(log, "announce", None)
+    if path is None or announce is None:
+        return None
+
+    async def ask(kind: str, data: Any) -> Any:
+        if kind not in NAMES:
+            raise BadInput(f"The owner of a log answers {', '.join(NAMES)}; not {kind!r}.")
+        if data is not None and not isinstance(data, Mapping):
+            raise BadInput("The data of a request is an object.")
+        return msgspec.to_builtins((await runtime.request(kind, data)).data)
+
+    server = await serve(socket_path(path), ask)
+    announce(server.path)
+    return server
+
+
+async def request(
+    url: str, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0, **options: Any
+) -> dict[str, Any]:
+    """Put one of the bus's requests to the owner of the log at `url`, and give the response's data, `error` included.
+
+    Where another process owns it, that one answers, with its tools and models. Where none does, this process becomes
+    the owner for the time of the request, without taking up what is owed. options: of `Runtime`, for that case.
+    Raises RequestTimeout, and what opening a log or reaching its owner raises.
+    """
+    from .runtime import Runtime
+
+    try:
+        async with Runtime(url, recover=False, **options) as runtime:
+            return dict(msgspec.to_builtins((await runtime.request(kind, data, timeout_s=timeout_s)).data))
+    except Owned:
+        path = path_of(url)
+        owner = owner_of(path) if path is not None else None
+        if owner is None or owner.socket is None:
+            raise
+    return dict(await call(owner.socket, kind, data, timeout_s=timeout_s))
