@@ -1,0 +1,445 @@
+"""What an event of the log means to an audit: what was done to what, and how it stands. A pure fold over a log.
+
+The ten events of an agent audit have their own names (`tool.invoked`, `model.selected`, `cost.tracked`, ...), every
+other event keeps the name it is stored under. What tools were given is shown redacted, what they gave back never: its
+size and digest stand for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from ..events.agent import (
+    AgentConfigured,
+    AgentRegistered,
+    AgentUnregistered,
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ToolAuthorised,
+    ToolDoubted,
+    ToolOutput,
+    ToolRequested,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+    TurnCompleted,
+    TurnStarted,
+)
+from ..events.container import ContainerCreated, ImageAdded, ImageRemoved, ToolRegistered
+from ..events.content import Cost, Failure, Usage
+from ..events.image import ImageCreated, ImageDeleted, ImageUpdated, SessionAttached
+from ..events.message import Erased, Event, Recorded, Unknown, digest, show_digest
+from ..events.session import (
+    JobCancelled,
+    JobFailed,
+    JobQueued,
+    JobResumed,
+    JobStarted,
+    JobStopping,
+    JobSucceeded,
+    JobTimedOut,
+    JobWaiting,
+    SessionClosed,
+    SessionCreated,
+)
+from .redaction import redacted
+from .scribe import Scribe
+
+Status = Literal["success", "failure", "pending"]
+
+
+class AuditError(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What went wrong. code: a stable word, see `events.errors`."""
+
+    code: str
+    message: str
+    details: dict[str, Any] | None = None
+
+
+class Note(Struct, kw_only=True):
+    """What the audit says of one event, beside its envelope. name: the one it is stored under.
+
+    status: `pending` until the operation that the event belongs to is over; each operation (a job, a turn, a model call
+    with its retries, a tool call) has exactly one event with its final status. duration: milliseconds.
+    """
+
+    type: str
+    status: Status = "success"
+    resource_type: str
+    resource_id: str | None
+    name: str = ""
+    job_id: str | None = None
+    duration: int | None = None
+    context: dict[str, Any]
+    error: AuditError | None = None
+    tags: tuple[str, ...] = ()
+
+
+class Trail:
+    """The whole log's. `apply` takes every event, in order, each once, and never raises."""
+
+    __slots__ = ("_sessions", "_workspaces")
+
+    def __init__(self) -> None:
+        self._sessions: dict[str, _Session] = {}
+        self._workspaces: dict[str, str | None] = {}  # of images
+
+    def apply(self, recorded: Recorded) -> Note:
+        stream, event = recorded.stream, recorded.data
+        if stream.startswith("session-"):
+            session = self._sessions.get(stream)
+            if session is None:
+                session = self._sessions[stream] = _Session(recorded)
+            session.take(recorded)
+            write = _WRITE.get(type(event), _Session.other)
+            note = write(session, event, recorded)
+            if isinstance(event, SessionCreated):
+                note.context["workspace"] = self._workspaces.get(event.image_id)
+            note.job_id = getattr(event, "job_id", None) or session.job or recorded.head.job
+            session.last = recorded.timestamp
+        else:
+            if isinstance(event, ImageCreated | ImageUpdated):
+                self._workspaces[stream.removeprefix("image-")] = event.config.workspace
+            note = _around(event, stream)
+            note.job_id = recorded.head.job
+        note.name = event.name if isinstance(event, Erased | Unknown) else event.type
+        note.tags = (event.category, *note.tags)
+        return note
+
+
+class _Session:
+    """What has to be remembered of one session to understand its next event."""
+
+    __slots__ = ("began", "id", "job", "last", "messages", "provider", "scribe", "tools", "turn_began")
+
+    def __init__(self, first: Recorded) -> None:
+        self.id = first.session_id or first.stream.removeprefix("session-")
+        self.began = self.last = self.turn_began = first.timestamp
+        self.messages = 0
+        self.job: str | None = None
+        self.provider = ""
+        self.tools: dict[str, str] = {}  # of the running turn, by what the session calls them
+        self.scribe = Scribe()
+
+    def take(self, recorded: Recorded) -> None:
+        event = recorded.data
+        if isinstance(event, JobStarted | TurnStarted):
+            self.job = event.job_id
+        if self.scribe.apply(recorded) is not None:
+            self.messages += 1
+
+    def other(self, event: Event, recorded: Recorded) -> Note:
+        return _lost(event, "session", self.id)
+
+    # -- the session and its jobs --
+
+    def on_created(self, event: SessionCreated, recorded: Recorded) -> Note:
+        context = {
+            "session_id": self.id,
+            "agent_id": event.image_id,
+            "user": recorded.context.principal,
+            "timestamp": event.created_at,
+        }
+        return Note(type="session.created", resource_type="session", resource_id=self.id, context=context)
+
+    def on_closed(self, event: SessionClosed, recorded: Recorded) -> Note:
+        context = {"session_id": self.id, "reason": event.reason, "deleted_by": recorded.context.principal}
+        return Note(type="session.deleted", resource_type="session", resource_id=self.id, context=context)
+
+    def on_queued(self, event: JobQueued, recorded: Recorded) -> Note:
+        context = {"priority": event.priority, "timeout_ms": event.timeout_ms, "parts": len(event.content)}
+        return _job(event, "pending", context)
+
+    def on_started(self, event: JobStarted, recorded: Recorded) -> Note:
+        return _job(event, "pending", {})
+
+    def on_waiting(self, event: JobWaiting, recorded: Recorded) -> Note:
+        return _job(event, "pending", {"tool": event.tool, "reason": event.reason})
+
+    def on_resumed(self, event: JobResumed, recorded: Recorded) -> Note:
+        return _job(event, "pending", {})
+
+    def on_stopping(self, event: JobStopping, recorded: Recorded) -> Note:
+        return _job(event, "pending", {"reason": event.reason})
+
+    def on_succeeded(self, event: JobSucceeded, recorded: Recorded) -> Note:
+        return _job(event, "success", {})
+
+    def on_job_failed(self, event: JobFailed, recorded: Recorded) -> Note:
+        return _job(event, "failure", {}, _error(event.failure))
+
+    def on_cancelled(self, event: JobCancelled, recorded: Recorded) -> Note:
+        error = AuditError(code="cancelled", message=event.reason)
+        return _job(event, "failure", {"reason": event.reason}, error)
+
+    def on_timed_out(self, event: JobTimedOut, recorded: Recorded) -> Note:
+        return _job(event, "failure", {}, AuditError(code="timeout", message="The job's time was up."))
+
+    # -- the agent and its turns --
+
+    def on_registered(self, event: AgentRegistered, recorded: Recorded) -> Note:
+        if not self.messages:
+            context = {"agent_id": event.agent_id, "image_id": event.image_id, "container_id": event.container_id}
+            return Note(type=event.type, resource_type="agent", resource_id=event.agent_id, context=context)
+        restored: dict[str, Any] = {
+            "session_id": self.id,
+            "agent_id": event.agent_id,
+            "message_count": self.messages,
+            "age": recorded.timestamp - self.began,
+            "restored_from_timestamp": self.last,
+        }
+        return Note(type="session.restored", resource_type="session", resource_id=self.id, context=restored)
+
+    def on_configured(self, event: AgentConfigured, recorded: Recorded) -> Note:
+        wants = event.definition
+        context: dict[str, Any] = {
+            "model": wants.model,
+            "image_version": wants.image_version,
+            "max_steps": wants.max_steps,
+            "tools": wants.tools,
+        }
+        return Note(type=event.type, resource_type="agent", resource_id=recorded.context.agent_id, context=context)
+
+    def on_unregistered(self, event: AgentUnregistered, recorded: Recorded) -> Note:
+        context = {"agent_id": event.agent_id, "reason": event.reason}
+        return Note(type=event.type, resource_type="agent", resource_id=event.agent_id, context=context)
+
+    def on_turn(self, event: TurnStarted, recorded: Recorded) -> Note:
+        self.turn_began = recorded.timestamp
+        self.tools.clear()
+        return self._note(event, "turn", f"turn-{event.turn}", "pending", {"turn": event.turn})
+
+    def on_completed(self, event: TurnCompleted, recorded: Recorded) -> Note:
+        context = {
+            "turn": event.turn,
+            "reason": event.reason,
+            "stop_reason": event.stop_reason,
+            "steps": event.steps,
+        }
+        status: Status = "success" if event.reason == "completed" else "failure"
+        note = self._note(event, "turn", f"turn-{event.turn}", status, context)
+        note.duration = max(0, recorded.timestamp - self.turn_began)
+        if event.failure is not None:
+            note.error = _error(event.failure)
+        elif status == "failure":
+            note.error = AuditError(code=event.reason, message=f"The turn ended as {event.reason}.")
+        return note
+
+    # -- models --
+
+    def on_called(self, event: ModelCalled, recorded: Recorded) -> Note:
+        self.provider, _, name = event.model.partition(":")
+        again = event.attempt > 1
+        context = {
+            "model": name,
+            "provider": self.provider,
+            "reason": "retry" if again else "primary",
+            "attempt": event.attempt,
+            "call": event.call,
+        }
+        note = self._note(event, "model_call", event.call, "pending", context)
+        note.type = "model.selected"
+        note.tags = (f"provider:{self.provider}", "retry") if again else (f"provider:{self.provider}",)
+        return note
+
+    def on_answered(self, event: ModelAnswered, recorded: Recorded) -> Note:
+        context = self._bill(event.usage, event.cost)
+        context["model"], context["stop_reason"] = event.model, event.stop_reason
+        note = self._note(event, "model_call", event.call, "success", context)
+        note.type, note.duration, note.tags = "cost.tracked", event.duration_ms, (f"provider:{self.provider}",)
+        return note
+
+    def on_failed(self, event: ModelFailed, recorded: Recorded) -> Note:
+        status: Status = "failure" if event.retry_in_ms is None else "pending"
+        context: dict[str, Any] = {} if event.usage is None else self._bill(event.usage, event.cost)
+        context["attempt"], context["retry_in_ms"] = event.attempt, event.retry_in_ms
+        note = self._note(event, "model_call", event.call, status, context)
+        if event.usage is not None:
+            note.type = "cost.tracked"
+        note.duration, note.error, note.tags = event.duration_ms, _error(event.failure), (f"provider:{self.provider}",)
+        return note
+
+    def _bill(self, usage: Usage | None, cost: Cost | None) -> dict[str, Any]:
+        return {
+            "session_id": self.id,
+            "provider": self.provider,
+            "tokens": usage
+            and {
+                "input": usage.input_tokens,
+                "output": usage.output_tokens,
+                "cache_read": usage.cache_read_tokens,
+                "cache_write": usage.cache_write_tokens,
+                "reasoning": usage.reasoning_tokens,
+            },
+            "cost": cost and cost.amount,
+            "price_table": cost and cost.table,
+        }
+
+    # -- tools --
+
+    def on_requested(self, event: ToolRequested, recorded: Recorded) -> Note:
+        self.tools[event.tool] = event.name
+        asked = self.scribe.open[event.tool].call
+        given = None if asked.id == event.tool else asked.input  # a call that cannot be read has a stand-in
+        context: dict[str, Any] = {
+            "tool_id": event.name,
+            "params": None if given is None else redacted(given),
+            "paramsHash": None if given is None else _digest(given),
+            "userId": recorded.context.principal,
+            "effect": event.effect,
+        }
+        if event.problem is not None:
+            context["problem"] = event.problem
+        note = self._note(event, "tool_call", event.tool, "pending", context)
+        note.type, note.tags = "tool.invoked", (f"tool:{event.name}", event.effect)
+        return note
+
+    def on_authorised(self, event: ToolAuthorised, recorded: Recorded) -> Note:
+        context = {
+            "approval_id": f"{self.id}:{event.tool}",
+            "tool_id": self.tools.get(event.tool),
+            "decision": _DECISIONS.get(event.decision, event.decision),
+            "approver": event.rule or "policy",
+        }
+        status: Status = "success" if event.decision == "allow" else "failure"
+        note = self._tool(event, status, context)
+        note.type, note.resource_type = "tool.approved", "approval"
+        return note
+
+    def on_run(self, event: ToolStarted, recorded: Recorded) -> Note:
+        context = {"tool_id": self.tools.get(event.tool), "attempt": event.attempt, "paramsHash": event.arguments}
+        return self._tool(event, "pending", context)
+
+    def on_doubted(self, event: ToolDoubted | ToolUnproved, recorded: Recorded) -> Note:
+        return self._tool(event, "pending", {"tool_id": self.tools.get(event.tool)})
+
+    def on_settled(self, event: ToolSettled, recorded: Recorded) -> Note:
+        size, hashed = _measure(event.output)
+        context = {
+            "tool_id": self.tools.get(event.tool),
+            "status": event.outcome,
+            "duration": event.duration_ms,
+            "result_size": size,
+            "outputHash": hashed,
+            "dropped_bytes": event.dropped_bytes,
+            "proof": event.proof,
+        }
+        note = self._tool(event, "success" if event.outcome == "ok" else "failure", context)
+        note.type, note.duration = "tool.executed", event.duration_ms
+        if event.outcome != "ok":
+            note.error = AuditError(
+                code=event.error_type or event.outcome, message=f"The call ended as {event.outcome}."
+            )
+        return note
+
+    def _tool(self, event: Any, status: Status, context: dict[str, Any]) -> Note:
+        note = self._note(event, "tool_call", event.tool, status, context)
+        if context["tool_id"]:
+            note.tags = (f"tool:{context['tool_id']}",)
+        return note
+
+    def _note(self, event: Event, kind: str, id: str, status: Status, context: dict[str, Any]) -> Note:
+        return Note(type=event.type, status=status, resource_type=kind, resource_id=f"{self.id}:{id}", context=context)
+
+
+_DECISIONS = {"allow": "approved", "deny": "denied"}
+
+_WRITE: dict[type[Event], Callable[[_Session, Any, Recorded], Note]] = {
+    SessionCreated: _Session.on_created,
+    SessionClosed: _Session.on_closed,
+    JobQueued: _Session.on_queued,
+    JobStarted: _Session.on_started,
+    JobWaiting: _Session.on_waiting,
+    JobResumed: _Session.on_resumed,
+    JobStopping: _Session.on_stopping,
+    JobSucceeded: _Session.on_succeeded,
+    JobFailed: _Session.on_job_failed,
+    JobCancelled: _Session.on_cancelled,
+    JobTimedOut: _Session.on_timed_out,
+    AgentRegistered: _Session.on_registered,
+    AgentConfigured: _Session.on_configured,
+    AgentUnregistered: _Session.on_unregistered,
+    TurnStarted: _Session.on_turn,
+    TurnCompleted: _Session.on_completed,
+    ModelCalled: _Session.on_called,
+    ModelAnswered: _Session.on_answered,
+    ModelFailed: _Session.on_failed,
+    ToolRequested: _Session.on_requested,
+    ToolAuthorised: _Session.on_authorised,
+    ToolStarted: _Session.on_run,
+    ToolDoubted: _Session.on_doubted,
+    ToolUnproved: _Session.on_doubted,
+    ToolSettled: _Session.on_settled,
+}
+
+
+def _around(event: Event, stream: str) -> Note:
+    """Events of containers and images: each is an operation of its own."""
+    kind, _, id = stream.partition("-")
+    match event:
+        case ToolRegistered(tool=tool):
+            context: dict[str, Any] = {
+                "tool_id": tool.name,
+                "params_schema": tool.parameters,
+                "source": tool.source,
+                "effect": tool.effect,
+                "approval": tool.approval,
+                "version": tool.version,
+            }
+            return Note(
+                type="tool.registered",
+                resource_type="tool",
+                resource_id=tool.name,
+                context=context,
+                tags=(f"tool:{tool.name}", tool.effect),
+            )
+        case ImageAdded() | ImageRemoved():
+            context = {"image_id": event.image_id}
+        case ImageCreated(config=config):
+            context = {"name": config.name, "model": config.model, "session_id": event.session_id}
+        case ImageUpdated(config=config):
+            context = {"name": config.name, "model": config.model, "version": event.version}
+        case SessionAttached():
+            context = {"session_id": event.session_id}
+        case ContainerCreated() | ImageDeleted():
+            context = {}
+        case _:
+            return _lost(event, kind, id)
+    return Note(type=event.type, resource_type=kind, resource_id=id, context=context)
+
+
+def _lost(event: Event, kind: str, id: str) -> Note:
+    """An event that was erased, or written by a newer release: that it happened is known."""
+    match event:
+        case Erased(name=name, key=key):
+            return Note(type=name, resource_type=kind, resource_id=id, context={"key": key}, tags=("erased",))
+        case Unknown(name=name, version=version):
+            return Note(type=name, resource_type=kind, resource_id=id, context={"schema": version}, tags=("unknown",))
+    return Note(type=event.type, resource_type=kind, resource_id=id, context={})
+
+
+def _job(event: Any, status: Status, context: dict[str, Any], error: AuditError | None = None) -> Note:
+    return Note(
+        type=event.type, status=status, resource_type="job", resource_id=event.job_id, context=context, error=error
+    )
+
+
+def _error(failure: Failure) -> AuditError:
+    details = None if failure.status is None else {"status": failure.status}
+    return AuditError(code=failure.code, message=failure.message, details=details)
+
+
+def _digest(value: Any) -> str:
+    """As `ToolStarted.arguments`: over the JSON with sorted keys."""
+    return show_digest(digest(msgspec.json.encode(value, order="deterministic")))
+
+
+def _measure(output: ToolOutput) -> tuple[int, str]:
+    """Bytes and digest of what a tool gave back."""
+    stored = output.encode() if isinstance(output, str) else msgspec.json.encode(output)
+    return len(stored), show_digest(digest(stored))
