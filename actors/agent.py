@@ -16,7 +16,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -56,14 +55,16 @@ from ..events.model import ModelAnswer, ModelParams
 from ..events.session import (
     CloseSession,
     Definition,
+    JobCancelled,
     JobQueued,
     JobStarted,
     JobStopping,
+    JobTimedOut,
     Overrides,
     Send,
     SessionCreated,
 )
-from ..events.tool import CallCheck, EffectClass
+from ..events.tool import CallCheck, EffectClass, arguments_digest
 from .decider import Decider
 from .session import waking_of
 
@@ -136,6 +137,8 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
 
 
 def _wake(state: State, message: Send | WakeAgent) -> Sequence[Event]:
+    if isinstance(message, Send) and (message.job_id == state.job_id or _is_queued(state, message.job_id)):
+        return ()
     waking = message.waking
     if state.agent_id is None:
         if waking is None:
@@ -150,6 +153,10 @@ def _wake(state: State, message: Send | WakeAgent) -> Sequence[Event]:
     if waking is not None and waking.definition != state.definition:
         return [AgentConfigured(definition=waking.definition)]
     return ()
+
+
+def _is_queued(state: State, job_id: str) -> bool:
+    return any(job_id == queued for queued, _ in state.queued)
 
 
 def _start_turn(state: State, message: JobStarted) -> Sequence[Event]:
@@ -183,6 +190,9 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
     if state.call is None or state.call.id != message.call:
         return ()
     answer = message.answer
+    calls = [(index, part) for index, part in enumerate(answer.parts) if isinstance(part, ToolCall)]
+    if len(calls) != len(message.checks):
+        raise BadInput(f"The answer asks for {len(calls)} calls and comes with {len(message.checks)} checks.")
     events: list[Event] = [
         ModelAnswered(
             call=message.call,
@@ -196,7 +206,6 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
             cost=message.cost,
         )
     ]
-    calls = [(index, part) for index, part in enumerate(answer.parts) if isinstance(part, ToolCall)]
     no_run = state.stopping is not None or answer.stop_reason in NO_RUN or _spent(state)
     for number, ((index, part), check) in enumerate(zip(calls, message.checks, strict=True), start=state.tools + 1):
         tool = f"t{number}"
@@ -256,7 +265,7 @@ def _completed(state: State, reason: str, failure: Failure | None = None) -> Tur
 
 def _fail(state: State, message: FailModel) -> Sequence[Event]:
     call = state.call
-    if call is None or call.id != message.call:
+    if call is None or call.id != message.call or message.attempt not in (0, call.attempt):
         return ()
     retry_in_ms = None if state.stopping is not None else message.retry_in_ms
     failed = ModelFailed(
@@ -357,8 +366,7 @@ def _prove(state: State, message: ProveTool) -> Sequence[Event]:
 def _resolve(state: State, message: ResolveTool) -> Sequence[Event]:
     tool = _tool(state, message.tool)
     if tool is None:
-        number = message.tool[1:]
-        if number.isdigit() and 0 < int(number) <= state.tools:
+        if _was(state, message.tool):
             return ()
         raise NotFound(f"There is no call {message.tool} in this session.")
     if tool.status != "unproved":
@@ -368,6 +376,13 @@ def _resolve(state: State, message: ResolveTool) -> Sequence[Event]:
     if message.outcome not in ("ok", "error"):
         raise BadInput(f"A call is settled as ok, error or retry, not as {message.outcome!r}.")
     return [ToolSettled(tool=tool.id, outcome=message.outcome, output=message.output, proof="person")]
+
+
+def _was(state: State, tool: str) -> bool:
+    """Whether a call of this name was ever asked for."""
+    number = tool[1:]
+    is_number = number.isascii() and number.isdigit() and len(number) < 20
+    return is_number and tool == f"t{int(number)}" and 0 < int(number) <= state.tools
 
 
 def _tool(state: State, tool: str) -> Tool | None:
@@ -417,6 +432,11 @@ def _on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 
 def _on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
     return replace(state, version=stamp.version, queued=(*state.queued, (event.job_id, stamp.digest)))
+
+
+def _on_gone(state: State, event: JobCancelled | JobTimedOut, stamp: Stamp) -> State:
+    queued = tuple(each for each in state.queued if each[0] != event.job_id)
+    return replace(state, version=stamp.version, queued=queued)
 
 
 def _on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
@@ -540,6 +560,8 @@ _EVOLVE: dict[type, Any] = {
     JobQueued: _on_queued,
     JobStarted: _on_job,
     JobStopping: _on_stopping,
+    JobCancelled: _on_gone,
+    JobTimedOut: _on_gone,
     AgentRegistered: _on_registered,
     AgentConfigured: _on_configured,
     AgentUnregistered: _on_unregistered,
@@ -629,6 +651,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
         case "fail_model", ModelFailed():
             return FailModel(
                 call=first.call,
+                attempt=first.attempt,
                 failure=first.failure,
                 partial=first.partial,
                 usage=first.usage,
@@ -698,11 +721,6 @@ def _recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel
         duration_ms=first.duration_ms,
         cost=first.cost,
     )
-
-
-def arguments_digest(arguments: dict[str, Any]) -> str:
-    """The digest of a call's arguments: over their JSON with sorted keys."""
-    return show_digest(digest(msgspec.json.encode(arguments, order="deterministic")))
 
 
 AGENT = Decider("agent", State(), decide, evolve, owed, recall)

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import msgspec
 from msgspec import Struct
+
+from .message import digest, show_digest
 
 EffectClass = Literal["read", "idempotent", "probeable", "unsafe"]
 """What may be done with a call in doubt: repeat it, repeat it with the same key, ask the world, ask a person."""
@@ -42,3 +45,8 @@ class CallCheck(Struct, frozen=True, kw_only=True, rename="camel"):
     version: str = ""
     arguments: str = ""
     problem: str | None = None
+
+
+def arguments_digest(arguments: object) -> str:
+    """Digest over a call's arguments, plain JSON values, whatever the order of their keys."""
+    return show_digest(digest(msgspec.json.encode(arguments, order="deterministic")))

@@ -1,4 +1,4 @@
-"""The arguments a model sends: from text to plain JSON values, and from those to what a function takes.
+"""The arguments a model sends, as plain JSON values, checked into what a function takes.
 
 Everything a model emits is untrusted. What is wrong comes back as a value, `BadArguments`, with words for the model.
 
@@ -11,7 +11,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from msgspec import UNSET, Struct
@@ -35,40 +35,6 @@ class BadArguments(Struct, frozen=True, kw_only=True):
     message: str
     reason: str
     path: str = "$"
-
-
-def parse_arguments(text: str | bytes, *, max_bytes: int = MAX_ARGUMENTS_BYTES) -> dict[str, Any] | BadArguments:
-    """Read arguments that came as JSON text. Empty text means no arguments: `{}`.
-
-    Refuses what is no JSON object in UTF-8, a key that occurs twice, NaN and Infinity, U+0000 and lone surrogates,
-    integers beyond 64 bits, nesting deeper than 64 levels, and more than `max_bytes`.
-    """
-    if len(text) > max_bytes:
-        return unreadable(f"they are larger than {max_bytes} bytes")
-    if isinstance(text, bytes):
-        try:
-            text = text.decode()
-        except UnicodeDecodeError as error:
-            return unreadable(f"not UTF-8 at byte {error.start}")
-    if not text.strip():
-        return {}
-    try:
-        # The standard library's parser, since msgspec's keeps the last of two equal keys without a word: what a person
-        # read in an approval and what runs could then differ.
-        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
-    except json.JSONDecodeError as error:
-        return unreadable(f"not valid JSON, line {error.lineno} column {error.colno}: {error.msg}")
-    except RecursionError:
-        return unreadable(f"nested deeper than {MAX_DEPTH} levels")
-    except _Refused as error:
-        return unreadable(str(error))
-    except ValueError:
-        return unreadable("a number has too many digits")
-    if not isinstance(value, dict):
-        return unreadable(f"expected an object, got {_kind(value)}")
-    if found := flaw(value):
-        return unreadable(found[1], path="$" + found[0])
-    return value
 
 
 def check_arguments(
@@ -166,25 +132,6 @@ def _whole(value: Any) -> Any:
     if isinstance(value, list | tuple):
         return [_whole(item) for item in value]
     return value
-
-
-class _Refused(Exception):
-    """Raised through the JSON parser."""
-
-
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        seen: set[str] = set()
-        for key, _ in pairs:
-            if key in seen:
-                raise _Refused(f"the key {_quoted(key)} occurs twice")
-            seen.add(key)
-    return found
-
-
-def _constant(name: str) -> NoReturn:
-    raise _Refused(f"{name} is no JSON number")
 
 
 def _bad(name: str, parameters: Parameters, path: str, reason: str) -> BadArguments:

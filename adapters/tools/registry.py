@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ...events.message import digest, show_digest
-from ...events.tool import CallCheck, ToolSpec
+from ...events.tool import CallCheck, ToolSpec, arguments_digest
 from .arguments import BadArguments, unreadable
 from .errors import DuplicateTool, ToolDefinitionError, ToolFileError, UnknownTool
 from .tool import Tool
@@ -123,11 +123,6 @@ class Tools(Mapping[str, AnyTool]):
 def digest_of(specs: Iterable[ToolSpec]) -> str:
     """Digest over the names and versions of a set of tools, in whatever order they come."""
     return show_digest(digest(msgspec.json.encode(sorted((spec.name, spec.version) for spec in specs))))
-
-
-def arguments_digest(arguments: object) -> str:
-    """Digest over plain JSON arguments, whatever the order of their keys."""
-    return show_digest(digest(msgspec.json.encode(arguments, order="sorted")))
 
 
 def load_file(path: str | os.PathLike[str]) -> Tools:

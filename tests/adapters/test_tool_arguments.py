@@ -7,7 +7,6 @@ import datetime
 import decimal
 import enum
 import inspect
-import json
 import math
 from types import GenericAlias
 from typing import Annotated, Any, Literal, NotRequired, Optional, TypedDict
@@ -18,7 +17,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from msgspec import Meta
 
-from reenact.adapters.tools.arguments import BadArguments, parse_arguments
+from reenact.adapters.tools.arguments import BadArguments
 from reenact.adapters.tools.tool import Tool, tool
 
 
@@ -229,60 +228,6 @@ def test_the_size_of_arguments_is_the_tools_own_choice() -> None:
     assert reason(act.validate({"a": "é" * 7})) == "$: they are larger than 20 bytes"
 
 
-# -- arguments as text --
-
-
-def test_text_is_parsed_into_plain_values() -> None:
-    assert parse_arguments('{"a": [1, 2.5, "é", null, true]}') == {"a": [1, 2.5, "é", None, True]}
-    assert parse_arguments(b'{"a": "\xc3\xa9"}') == {"a": "é"}
-    assert parse_arguments("") == parse_arguments(b"") == parse_arguments(" \n") == {}
-    assert parse_arguments('{"a": "\\ud83d\\ude00"}') == {"a": "😀"}
-
-
-@pytest.mark.parametrize(
-    ("text", "says"),
-    [
-        ("{", "$: not valid JSON, line 1 column 2"),
-        ('{"a": 1} {}', "not valid JSON"),
-        ('{"a": 1', "not valid JSON"),
-        ('{"a": "\x01"}', "not valid JSON"),
-        ("{'a': 1}", "not valid JSON"),
-        ("[1]", "expected an object, got array"),
-        ("null", "expected an object, got null"),
-        ('"text"', "expected an object, got string"),
-        ('{"a": 1, "b": {"c": 1, "c": 2}}', 'the key "c" occurs twice'),
-        ('{"\\ud800": 1, "\\ud800": 2}', "occurs twice"),
-        ('{"a": NaN}', "NaN is no JSON number"),
-        ('{"a": -Infinity}', "-Infinity is no JSON number"),
-        ('{"a": 1e400}', "$.a: inf is no JSON number"),
-        ('{"a": [99999999999999999999]}', "$.a[0]: an integer beyond 64 bits"),
-        ('{"a": ' + "9" * 5000 + "}", "a number has too many digits"),
-        ('{"a": "\\ud800"}', "$.a: the lone surrogate U+D800"),
-        ('{"a": "\\u0000"}', "$.a: U+0000"),
-        ('{"a": ' + "[" * 64 + "]" * 64 + "}", "nested deeper than 64 levels"),
-        ("[" * 100_000, "nested deeper than 64 levels"),
-        (b'{"a": "\xff"}', "not UTF-8 at byte 7"),
-        ('{"a": "' + "x" * 10_000_000 + '"}', "they are larger than 1048576 bytes"),
-        ("\ufeff{}", "not valid JSON"),
-    ],
-)
-def test_text_that_is_no_object_of_plain_values_says_why(text: str | bytes, says: str) -> None:
-    parsed = parse_arguments(text)
-    assert says in reason(parsed)
-    assert isinstance(parsed, BadArguments)
-    assert parsed.message.startswith("The arguments cannot be read: ") and parsed.message.endswith("Nothing was run.")
-    parsed.message.encode()
-
-
-@given(st.binary(max_size=60) | st.text(alphabet='{}[]":,0123456789.eE+-\\ud8\0 antrufslNI', max_size=40))
-def test_no_text_whatever_gets_past_as_anything_but_an_object_or_a_reason(text: str | bytes) -> None:
-    parsed = parse_arguments(text)
-    if isinstance(parsed, dict):
-        assert msgspec.json.decode(msgspec.json.encode(parsed)) == parsed
-    else:
-        parsed.message.encode()
-
-
 # -- the law: the schema accepts exactly what the check accepts --
 
 PLAIN_TEXT = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=4)
@@ -470,10 +415,3 @@ def test_the_schema_accepts_exactly_what_the_check_accepts(call: tuple[Tool[...,
     if isinstance(checked, dict):
         assert checked.keys() == arguments.keys()
         assert made(**checked) == checked
-
-
-@given(st.dictionaries(st.sampled_from(["text", "number", "anything", "names", "zz"]), JUNK))
-def test_arguments_mean_the_same_as_values_and_as_text(arguments: dict[str, Any]) -> None:
-    parsed = parse_arguments(json.dumps(arguments))
-    assert parsed == arguments
-    assert everything.validate(parsed) == everything.validate(arguments)

@@ -11,9 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reenact.adapters.tools.errors import DuplicateTool, ToolDefinitionError, ToolFileError, UnknownTool
-from reenact.adapters.tools.registry import Tools, arguments_digest, digest_of, load_file
+from reenact.adapters.tools.registry import Tools, digest_of, load_file
 from reenact.adapters.tools.tool import tool
 from reenact.events.errors import NotFound, ReenactError, Refused
+from reenact.events.tool import arguments_digest
 
 
 @tool(effect="read")
