@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from ..events import codec
 from ..events.errors import NewerFormat
+from ..events.failpoint import failpoint
 from ..events.log import Batch, Log, Stored
 from ..events.message import Asked, Context, Effect, Event, Head, Recorded, Stamp, Unknown
 from . import decider
@@ -87,6 +88,7 @@ class Cell:
         """Decide the command. None when there is nothing to do. Raises `Refused` and what else a decider raises."""
         if self._unknown is not None:
             raise NewerFormat(f"{self.stream} holds events of type {self._unknown!r}, which a newer release wrote.")
+        failpoint("cell.decide")
         decision = decider.decide(
             self.noun, self.states, asked.command, version=self.version, at=asked.at, epoch=log.epoch
         )
@@ -107,6 +109,7 @@ class Cell:
             writer=log.writer,
         )
         head = replace(head, chain=codec.chain(self.chain, head, decision.digests))
+        failpoint("cell.decided")
         return Prepared(Batch(self.stream, self.version, head, decision.rows), decision, owed)
 
     def _ids(self, states: tuple[Any, ...], asked: Asked) -> Context:
@@ -122,6 +125,7 @@ class Cell:
         self.states = decision.states
         self.version = batch.last
         self.chain = batch.head.chain
+        failpoint("cell.accepted")
         return envelop(decision, stored)
 
     @property

@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from ..events.errors import ReenactError, StoreError, UnknownOutcome
+from ..events.failpoint import failpoint
 from ..events.log import Log, Result, Transaction
 
 GROUP_MAX = 512
@@ -57,7 +58,9 @@ class GroupCommit:
             results = [self.failure] * len(group)
         else:
             try:
+                failpoint("group.commit")
                 results = list(self.log.commit([transaction for transaction, _ in group]))
+                failpoint("group.committed")
             except UnknownOutcome as error:
                 self.failure = error
                 results = [error] * len(group)
@@ -69,4 +72,5 @@ class GroupCommit:
         told = [said for (_, done), result in zip(group, results, strict=True) if (said := done(result)) is not None]
         if told:
             self._publish(told)
+            failpoint("group.published")
         return True

@@ -15,6 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from ..events.agent import CallModel, CancelEffect, ProbeTool, RecoverEffect, RunTool, WakeAt
+from ..events.failpoint import failpoint
 from ..events.message import Command, Effect, Recorded
 from ..events.session import ExpireJob
 from .clock import Clock
@@ -105,6 +106,7 @@ class Dispatch:
     ) -> _Flight:
         flight = _Flight()
         if isinstance(effect, CallModel | RunTool) and effect.epoch < self._epoch:
+            failpoint("effect.recover")
             self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin)
         elif isinstance(effect, CallModel | RunTool | ProbeTool):
             flight.task = asyncio.get_running_loop().create_task(self._perform(stream, effect, origin))
@@ -122,7 +124,9 @@ class Dispatch:
 
     async def _perform(self, stream: str, effect: Work, origin: Origin | None) -> None:
         try:
+            failpoint("effect.begin")
             command = await self._performer.perform(stream, effect)
+            failpoint("effect.performed")
         except asyncio.CancelledError:
             raise
         except BaseException:
@@ -130,6 +134,7 @@ class Dispatch:
             raise
         if not self._closed:
             self._tell(stream, command, origin)
+            failpoint("effect.told")
 
     async def close(self) -> None:
         """Stop everything under way and wait until it has stopped. Nothing is told any more: it stays owed."""

@@ -24,6 +24,7 @@ from .adapters.logs import open_log
 from .events import codec
 from .events.bus import SystemBus
 from .events.errors import Closed
+from .events.failpoint import failpoint
 from .events.log import Log
 from .events.message import Asked, BusEvent, Command, Live, Recorded, Signal, live
 from .events.payload import Payload
@@ -91,8 +92,10 @@ class Kernel:
             self.bus.dispose()
             return
         self.opened = False
+        failpoint("close.begin")
         await self.dispatch.close()
         await asyncio.to_thread(self.system.close)
+        failpoint("close.stopped")
         await asyncio.sleep(0)  # what was published while closing is told first
         for runs in list(self._runs.values()):
             for run in list(runs):
@@ -231,15 +234,19 @@ class Kernel:
             _log.debug("the loop is closed; %d batches were stored and not told", len(group))
 
     def _told(self, group: list[Committed]) -> None:
+        failpoint("tell.begin")
         for committed in group:
             if committed.events:
                 self._tell_events(committed.events)
+                failpoint("tell.emitted")
             if committed.events or committed.owed:
                 self.dispatch.owed(committed.stream, committed.owed, committed.events)
+        failpoint("tell.owed")
         for committed in group:
             if committed.told is not None:
                 with suppress(asyncio.InvalidStateError):  # whoever asked has gone
                     committed.told(committed.reply)
+        failpoint("tell.replied")
 
     def _tell_events(self, events: Iterable[Recorded]) -> None:
         batch: list[BusEvent] = []
@@ -257,6 +264,7 @@ class Kernel:
 
     def signal(self, session: LiveSession, signal: Signal) -> None:
         """Something seen live: to the bus with the notices it leads to, and to whoever runs a job there."""
+        failpoint("signal")
         now = self.clock.now()
         event = live(signal, at=now, context=session.ids)
         self.bus.emit(event)

@@ -33,6 +33,7 @@ from .events.agent import (
 from .events.assembler import Assembler
 from .events.content import Failure, OutputPart, ToolCall, Usage
 from .events.errors import ReenactError
+from .events.failpoint import failpoint
 from .events.message import Command, Signal
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.stream import ToolProgress
@@ -92,7 +93,7 @@ class Outside:
     def gone(self, effect: CancelEffect) -> Command:
         """The end of an effect to be stopped whose runner died before it could tell."""
         if not effect.tool:
-            return FailModel(call=effect.target, failure=_CANCELLED)
+            return FailModel(call=effect.target, attempt=effect.attempt, failure=_CANCELLED)
         return _stopped(effect.target, repeatable=effect.effect in ("read", "idempotent"))
 
     # -- models --
@@ -112,6 +113,7 @@ class Outside:
             usage, took_ms = assembler.usage, _since(began)
             return FailModel(
                 call=effect.id,
+                attempt=effect.attempt,
                 failure=_CANCELLED,
                 partial=partial,
                 usage=usage,
@@ -161,6 +163,7 @@ class Outside:
         emit = self._emit
         plain = environment.receptor is PLAIN
         answer: ModelAnswer | None = None
+        failpoint("model.request")
         async for item in environment.effector.act(request):
             bill.begin()
             if isinstance(item, ModelAnswer):
@@ -173,6 +176,7 @@ class Outside:
                 for signal in perceive(item):
                     emit(session, signal)
         if answer is not None:
+            failpoint("model.answered")
             return answer
         raise ModelFailure(
             Failure(code="stream_cut", message="The model's answer ended without its end mark.", retryable=True),
@@ -189,10 +193,12 @@ class Outside:
         began: float,
         bill: Bill,
     ) -> FailModel:
+        failpoint("model.failed")
         took_ms = _since(began)
         wait_s = self._retries.next_wait(effect.attempt, failure)
         return FailModel(
             call=effect.id,
+            attempt=effect.attempt,
             failure=failure,
             partial=partial,
             usage=usage,
@@ -223,7 +229,9 @@ class Outside:
         try:
             session = await self._session(stream)
             context = await self._tool_context(session, effect)
+            failpoint("tool.start")
             ended = await run(tool, effect.input, context, executor=self._executor(), timeout_s=effect.timeout_s)
+            failpoint("tool.ended")
         except asyncio.CancelledError:
             stopped = _stopped(effect.id, repeatable=effect.effect in ("read", "idempotent"))
             return SettleTool(
@@ -252,7 +260,9 @@ class Outside:
         session = await self._session(stream)
         context = await self._tool_context(session, effect)
         try:
+            failpoint("probe.start")
             proof = await probe(tool, effect.input, context, executor=self._executor())
+            failpoint("probe.ended")
         except Exception:
             return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
         return ProveTool(tool=effect.id.removeprefix("probe-"), happened=proof.happened, output=proof.output)

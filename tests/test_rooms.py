@@ -46,6 +46,7 @@ HEAVY = ("anthropic", "openai", "duckdb", "pyarrow", "genai_prices", "rich", "cy
 MACHINERY = {
     "events/bus.py",  # routes, and waits for responses
     "events/delivery.py",  # how observers hear, each on its own
+    "events/failpoint.py",  # kills the process, when a test says so
     "events/log.py",  # the memory log has writers in several threads
     "events/queue.py",  # what a slow observer has not seen yet
     "events/request.py",  # who waits for which response, and how long

@@ -25,6 +25,7 @@ from msgspec import Struct
 
 from ...events import errors
 from ...events.errors import BadInput, Busy, NoOwner, ReenactError, RequestTimeout, StoreError, UnknownOutcome
+from ...events.failpoint import failpoint
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """The longest line, either way."""
@@ -145,7 +146,10 @@ class LocalServer:
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             return Response(error=_failure(BadInput(f"A message is a JSON object with id, type and data: {error}.")))
         try:
-            return Response(request.id, await self._handler(request.type, request.data))
+            failpoint("socket.request")
+            response = Response(request.id, await self._handler(request.type, request.data))
+            failpoint("socket.answer")
+            return response
         except Exception as error:
             if not isinstance(error, ReenactError):
                 _logger.exception("%s failed", request.type)

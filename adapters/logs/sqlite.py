@@ -27,6 +27,7 @@ from ...events.errors import (
     StoreFailed,
     UnknownOutcome,
 )
+from ...events.failpoint import failpoint
 from ...events.log import Batch, Duplicate, Keyed, Result, Row, Stored, Transaction
 from .file import examine
 from .names import Numbers
@@ -100,7 +101,9 @@ class SqliteLog:
         examine(self.path)  # Before the lock: no lock file is left beside what is no log.
         self._ownership = Ownership(self.path)
         try:
+            failpoint("open.locked")
             self._open()
+            failpoint("open.ready")
         except BaseException:
             self._ownership.release()
             raise
@@ -121,14 +124,19 @@ class SqliteLog:
                 raise StoreFailed(f"{self.path} takes no more writes: {self._failure} Call reopen().")
             db, group, committing = self._db, _Group(self._position), False
             try:
+                failpoint("commit.begin")
                 db.execute("BEGIN IMMEDIATE")
                 self._fence()
+                failpoint("commit.begun")
                 results = [self._append(transaction, group) for transaction in transactions]
                 db.executemany(INSERT, group.rows)
+                failpoint("commit.rows")
                 if group.owing or group.keyed:
                     self._record(group)
+                failpoint("commit.recorded")
                 committing = True
                 db.execute("COMMIT")
+                failpoint("commit.executed")
             except sqlite3.Error as error:
                 raise self._stop(error, committing) from error
             except BaseException:
@@ -271,7 +279,9 @@ class SqliteLog:
         """
         self._unmoved = 0
         try:
+            failpoint("checkpoint.begin")
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+            failpoint("checkpoint.end")
         except sqlite3.Error as error:
             if code_of(error) not in (sqlite3.SQLITE_FULL, *_WAITED_FOR):
                 self._failure = f"a checkpoint failed ({error})."
@@ -343,6 +353,7 @@ class SqliteLog:
         (mode,) = db.execute("PRAGMA journal_mode = WAL").fetchone()
         if mode != "wal":
             raise StoreError(f"{self.path}: SQLite cannot keep a write-ahead log there, only {mode}. Use a local disk.")
+        failpoint("open.epoch")
         db.execute("BEGIN IMMEDIATE")
         self.epoch = Numbers(db).new_epoch(self.writer, opened=time.time_ns() // 1000)
         db.execute("COMMIT")
@@ -358,6 +369,7 @@ class SqliteLog:
             return
         with self._lock:
             if not self._closed:
+                failpoint("log.close")
                 self._closed = True
                 self._datastore.close()
                 self._ownership.release()
