@@ -54,7 +54,11 @@ class Committed(Struct, frozen=True):
 
 
 class Ask(Struct, frozen=True):
-    """A command for a stream. companions: commands for streams that do not exist yet, appended together with it."""
+    """A command for a stream; `told` hears the reply through `publish`.
+
+    companions: commands for streams that do not exist yet, appended together with it. body: digest of what the caller
+    asked for, compared when a command comes with a key that was used before.
+    """
 
     asked: Asked
     told: Told | None = None
@@ -63,7 +67,10 @@ class Ask(Struct, frozen=True):
 
 
 class Peek(Struct, frozen=True):
-    """Ask for the states as they are. owing: have what is owed published again, as after a start."""
+    """Ask for the states as they are, after everything that was asked before.
+
+    owing: have what is owed published again: how a start takes up what an earlier owner left.
+    """
 
     told: Told | None
     owing: bool = False
@@ -79,36 +86,19 @@ class ActorSystem:
         *,
         threads: int | None = None,
         awake_max: int = AWAKE_MAX,
+        on_sleep: Callable[[str], object] | None = None,
     ) -> None:
         self.log = log
         self.commits = GroupCommit(log, publish)
         self._publish = publish
         self._awake: dict[str, _Actor] = {}
         self._awake_max = awake_max
+        self._on_sleep = on_sleep
         self._pool = Pool(threads=threads, on_idle=self.commits.flush, on_crash=_crashed)
 
-    def ask(
-        self,
-        stream: str,
-        asked: Asked,
-        told: Told | None = None,
-        *,
-        companions: Sequence[tuple[str, Asked]] = (),
-        body: bytes = b"",
-    ) -> None:
-        """Put a command into a stream's mailbox; `told` hears the reply through `publish`. Raises Closed after close.
-
-        body: digest of what the caller asked for, compared when a command comes with a key that was used before.
-        """
-        self._actor(stream).lane.tell(Ask(asked, told, tuple(companions), body))
-
-    def peek(self, stream: str, told: Told) -> None:
-        """Have the states of a stream told, after everything that was asked of it before."""
-        self._actor(stream).lane.tell(Peek(told))
-
-    def wake(self, stream: str) -> None:
-        """Load a stream and publish what it owes: how a start takes up what an earlier owner left."""
-        self._actor(stream).lane.tell(Peek(None, owing=True))
+    def put(self, stream: str, message: Ask | Peek) -> None:
+        """Put a message into a stream's mailbox, waking the stream. Raises Closed after close."""
+        self._actor(stream).lane.tell(message)
 
     @property
     def awake(self) -> int:
@@ -130,6 +120,8 @@ class ActorSystem:
         for stream, actor in self._awake.items():
             if not actor.busy and self._pool.retire(stream):
                 del self._awake[stream]
+                if self._on_sleep is not None:
+                    self._on_sleep(stream)
                 return
 
     def close(self) -> None:

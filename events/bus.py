@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from .delivery import Delivery
 from .errors import BadInput, Closed, NotFound
-from .message import Asked, BusEvent, Context, Live
+from .message import BusEvent, Context, Live
 from .queue import LIMIT, LiveView, OnFull, Unread
 from .request import PENDING_LIMIT, TIMEOUT_S, Requests, Responder, answer_to
 from .subscription import Filter, Handler, Subscription, Subscriptions, name_of
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from reactivex import Observable
     from reactivex.abc import DisposableBase, ObserverBase, SchedulerBase
 
-Target = Callable[[Asked], Any]
-"""Takes a command for one key: a mailbox."""
+Target = Callable[[Any], Any]
+"""Takes what is for one key, commands in their envelope: a mailbox."""
 
 _LAST = -(2**62)
 """Priority of the bus's own subscriptions: the asker goes on when all others have seen the response."""
@@ -338,7 +338,7 @@ class SystemBus:
             if target is None or self._targets.get(key) == target:
                 self._targets.pop(key, None)
 
-    def tell(self, key: str, asked: Asked) -> Any:
+    def tell(self, key: str, asked: Any) -> Any:
         """Hand a command to the target of `key`, now and in this thread; returns what the target returns.
 
         A key without a target is offered to `resolver`, under a lock, and what it gives is registered: so two commands

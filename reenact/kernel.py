@@ -19,7 +19,7 @@ from msgspec.structs import replace
 from .actors.cell import noun_of
 from .actors.clock import Clock
 from .actors.dispatch import Dispatch, Origin, Performer
-from .actors.system import ActorSystem, Committed, Reply, Told
+from .actors.system import ActorSystem, Ask, Committed, Peek, Reply, Told
 from .adapters.logs import open_log
 from .events import codec
 from .events.bus import SystemBus
@@ -79,12 +79,13 @@ class Kernel:
         self._loop = asyncio.get_running_loop()
         given = self._persistence
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
-        self.system = ActorSystem(self._log, self._publish, threads=self._threads)
+        self.system = ActorSystem(self._log, self._publish, threads=self._threads, on_sleep=self.bus.unregister)
+        self.bus.resolver = self._mailbox
         self.dispatch = Dispatch(performer, self._tell, clock=self.clock, epoch=self._log.epoch)
         self.opened = True
         if recover:
             for stream in await asyncio.to_thread(self._log.streams, "session-", owing=True):
-                self.system.wake(stream)
+                self.wake(stream)
 
     async def close(self) -> None:
         """Stop what is under way without a word in the log, tell those who wait, and give the log up."""
@@ -115,6 +116,15 @@ class Kernel:
         if not self.opened:
             raise Closed(_NOT_OPEN)
 
+    def wake(self, stream: str) -> None:
+        """Have what a stream owes taken up, if nobody is at it."""
+        self.bus.tell(stream, Peek(None, owing=True))
+
+    def _mailbox(self, stream: str) -> Callable[[Any], None]:
+        """Where the bus puts what is for a stream: made when it is first addressed, forgotten when it sleeps."""
+        noun_of(stream)
+        return partial(self.system.put, stream)
+
     # -- asking --
 
     async def ask(
@@ -133,19 +143,18 @@ class Kernel:
         streams, appended together with this one.
         """
         self._alive()
-        noun_of(stream)
         answer: asyncio.Future[Reply] = self._loop.create_future()
         asked = self.asked(command, key=key, correlation=correlation)
         cause = asked.correlation or asked.id
         beside = tuple((name, self.asked(each, correlation=cause)) for name, each in companions)
-        self.system.ask(stream, asked, answer.set_result, companions=beside, body=body)
+        self.bus.tell(stream, Ask(asked, answer.set_result, beside, body))
         return await _reply(answer)
 
     async def peek(self, stream: str) -> tuple[Any, ...]:
         """The states of a stream's deciders, after everything that was asked of it before."""
         self._alive()
         answer: asyncio.Future[Reply] = self._loop.create_future()
-        self.system.peek(stream, answer.set_result)
+        self.bus.tell(stream, Peek(answer.set_result))
         return (await _reply(answer)).states
 
     def submit(self, session_id: str, command: Command, run: Run, *, key: str | None = None, body: bytes = b"") -> None:
@@ -156,7 +165,7 @@ class Kernel:
         self._alive()
         self._runs.setdefault(session_id, []).append(run)
         told = run.answer if key is None else partial(self._answer, run)
-        self.system.ask(f"session-{session_id}", self.asked(command, key=key), told, body=body)
+        self.bus.tell(f"session-{session_id}", Ask(self.asked(command, key=key), told, body=body))
 
     def _answer(self, run: Run, reply: Reply) -> None:
         if reply.duplicate is None:
@@ -211,7 +220,7 @@ class Kernel:
                 correlation=origin.correlation,
                 trace=origin.trace,
             )
-        self.system.ask(stream, asked, self._teller(stream, command))
+        self.bus.tell(stream, Ask(asked, self._teller(stream, command)))
 
     def _teller(self, stream: str, command: Command) -> Told:
         def told(reply: Reply) -> None:

@@ -534,7 +534,7 @@ class Runtime:
             raise NotFound(f"Session not found: {session_id}")
         if state.queue and not state.awake:
             await self.wake(state.image_id, session_id)
-        self._kernel.system.wake(stream)
+        self._kernel.wake(stream)
 
     async def stop_image(self, image_id: str, *, reason: str = "stopped") -> None:
         """Put an image's agent to sleep, interrupting what it does; the conversation stays."""
