@@ -42,6 +42,7 @@ class Runtime:
         self._runtime: _async.Runtime | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
+        self._watching: set[asyncio.Task[None]] = set()
 
     def __enter__(self) -> Self:
         return self.open()
@@ -150,11 +151,12 @@ class Image:
 
     def send(self, content: object, **options: Any) -> Run:
         """Send a message: iterate the run for its events, or ask it for its `result()`. Raises what refuses it."""
-        return Run(self._runtime, self._runtime._do(self._sent(content, options)))
+        return self._runtime._do(self._sent(content, options))
 
-    async def _sent(self, content: object, options: dict[str, Any]) -> AsyncRun:
-        run = await self._image.send(content, **options).run()
-        await run.accepted()
+    async def _sent(self, content: object, options: dict[str, Any]) -> Run:
+        run = Run(self._runtime, await self._image.send(content, **options).run())
+        run._watch()  # from the first signal on, however late it is iterated
+        await run._run.accepted()
         return run
 
     def interrupt(self, reason: str = "user_interrupt") -> None:
@@ -180,6 +182,7 @@ class Run:
     def __init__(self, runtime: Runtime, run: AsyncRun) -> None:
         self._runtime = runtime
         self._run = run
+        self._seen: queue.SimpleQueue[Any] | None = None
         self.job_id = run.job_id
         self.session_id = run.session_id
 
@@ -188,18 +191,30 @@ class Run:
         return self._runtime._do(self._run.result(timeout_s))
 
     def __iter__(self) -> Iterator[BusEvent]:
-        seen: queue.Queue[Any] = queue.Queue()
-        assert self._runtime._loop is not None
-        watching = asyncio.run_coroutine_threadsafe(self._watch(seen), self._runtime._loop)
-        try:
-            while (event := seen.get()) is not _END:
-                if isinstance(event, BaseException):
-                    raise event
-                yield event
-        finally:
-            watching.cancel()
+        """Its events and signals from the first on; at a second time, of what is past only the stored ones."""
+        seen, self._seen = self._seen, None
+        if seen is None:
+            seen = self._runtime._do(self._watched())
+            self._seen = None
+        while (event := seen.get()) is not _END:
+            if isinstance(event, BaseException):
+                raise event
+            yield event
 
-    async def _watch(self, seen: queue.Queue[Any]) -> None:
+    async def _watched(self) -> queue.SimpleQueue[Any]:
+        return self._watch()
+
+    def _watch(self) -> queue.SimpleQueue[Any]:
+        """On the loop: begin to collect what it tells."""
+        seen: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._seen = seen
+        watching = self._runtime._watching
+        task = asyncio.ensure_future(self._collect(seen))
+        watching.add(task)
+        task.add_done_callback(watching.discard)
+        return seen
+
+    async def _collect(self, seen: queue.SimpleQueue[Any]) -> None:
         try:
             async for event in self._run:
                 seen.put(event)

@@ -1,0 +1,77 @@
+"""The options that several commands share, each with its help."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Literal
+
+from cyclopts import Group, Parameter, validators
+
+DATABASE = "sqlite:///reenact.db"
+DATABASE_VARIABLE = "REENACT_DATABASE_URL"
+
+STDIN = "\0stdin"
+"""What a lone `-` is replaced with before the options are read, for they would take it for one of theirs."""
+
+_MODEL = Group("Model", sort_key=2)
+_PLACE = Group("Where and how", sort_key=3)
+
+At_least_one = Annotated[int | None, Parameter(validator=validators.Number(gte=1))]
+
+
+@Parameter(name="*", group=_PLACE)
+@dataclass(frozen=True)
+class Common:
+    db: Annotated[
+        str,
+        Parameter(env_var=DATABASE_VARIABLE, help="The log: sqlite:///file.db, sqlite:////folder/file.db, memory://"),
+    ] = DATABASE
+    json: Annotated[
+        bool, Parameter(negative="", help="One JSON object a line on stdout; everything else goes to stderr.")
+    ] = False
+
+
+@Parameter(name="*", group=_MODEL)
+@dataclass(frozen=True)
+class Asking:
+    model: Annotated[
+        str | None,
+        Parameter(
+            name=["-m", "--model"],
+            help="provider:model, with provider anthropic, openai (Responses), openai-chat (Chat Completions and"
+            " compatible servers), google or scripted. Without it: the last model of the session, else the named"
+            " image's, else $REENACT_MODEL, else the first of ANTHROPIC_API_KEY, OPENAI_API_KEY, GOOGLE_API_KEY that"
+            " is set, else scripted:hello.",
+        ),
+    ] = None
+    provider: Annotated[
+        str | None, Parameter(name=["-p", "--provider"], help="-p openai -m gpt-5.5 is -m openai:gpt-5.5.")
+    ] = None
+    image: Annotated[
+        str | None,
+        Parameter(help="A name or an id. A new name makes an image, which keeps the model and the settings given."),
+    ] = None
+    session: Annotated[
+        str | None,
+        Parameter(
+            name=["-s", "--session"],
+            help="A name, an id, its beginning or its end, or `last`. A new name makes a session; without it the"
+            " session is new and has no name.",
+        ),
+    ] = None
+    tools: Annotated[
+        tuple[str, ...],
+        Parameter(
+            name=["-t", "--tools"],
+            negative="",
+            help="A file of Python with @tool functions. It is run. Again for more files.",
+        ),
+    ] = ()
+    system: Annotated[str | None, Parameter(help="Instructions. The image of the session keeps them.")] = None
+    max_tokens: Annotated[int | None, Parameter(help="Most tokens of an answer.")] = None
+    temperature: Annotated[float | None, Parameter(help="0 to 2.")] = None
+    thinking: Annotated[Literal["off", "low", "medium", "high"] | None, Parameter(help="How much to reason.")] = None
+
+    @property
+    def params(self) -> dict[str, object]:
+        return {"maxTokens": self.max_tokens, "temperature": self.temperature, "thinking": self.thinking}

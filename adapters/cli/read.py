@@ -1,0 +1,408 @@
+"""The commands that read: beside the owner of the log or without one, and never more than the log."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter, validators
+
+from ...events.errors import BadInput
+from ...events.message import BusEvent, as_json
+from .front import Front, Reading, Row
+from .options import Common
+from .output import Output, plain, short
+from .table import Column, count, moment, span, table
+from .words import about
+
+_COMMON = Common()
+_BAR_EVENTS_MIN = 5_000
+
+Session = Annotated[str, Parameter(help="A name, an id, its beginning or its end, or `last`.")]
+Only = Annotated[
+    str | None, Parameter(help="Only of this session: a name, an id, its beginning or its end, or `last`.")
+]
+Limit = Annotated[int | None, Parameter(validator=validators.Number(gte=1), help="At most so many.")]
+Groups = Literal["model", "day", "session", "image", "tool", "container", "scope", "job", "provider"]
+
+
+class Read:
+    """The commands, over what they are handed."""
+
+    def __init__(self, front: Front, output: Output) -> None:
+        self._front = front
+        self._output = output
+
+    # -- what there is --
+
+    def ps(
+        self,
+        *,
+        all: Annotated[bool, Parameter(name=["-a", "--all"], negative="", help="Also the jobs that are over.")] = False,
+        session: Only = None,
+        common: Common = _COMMON,
+    ) -> int:
+        """List the jobs: running, queued, waiting for a person; with --all also those that are over."""
+        with self._reading(common) as reading:
+            rows = reading.jobs(over=all, session=session)
+            columns = [
+                Column("JOB", lambda row: self._short(row["id"])),
+                Column("SESSION", lambda row: self._short(row["sessionId"])),
+                Column("IMAGE", "imageName"),
+                Column("STATE", "state"),
+                Column("QUEUED", lambda row: moment(row["queuedAt"])),
+                Column("TOOK", _took, right=True),
+                Column("CALLS", lambda row: count(row["attempts"]), right=True),
+                Column("TOOLS", lambda row: count(row["toolRuns"]), right=True),
+                Column("TOKENS", _tokens, right=True),
+                Column("TITLE", "title", wide=True),
+            ]
+            return self._show(columns, rows, none="no job runs or waits. --all shows those that are over.")
+
+    def images(self, *, common: Common = _COMMON) -> int:
+        """List the images: definitions of conversations, newest first."""
+        with self._reading(common) as reading:
+            columns = [
+                Column("IMAGE", lambda row: self._short(row["imageId"])),
+                Column("NAME", "name", wide=True),
+                Column("MODEL", "model", wide=True),
+                Column("CONTAINER", "containerId"),
+                Column("VERSION", "version", right=True),
+                Column("SESSIONS", "sessions", right=True),
+                Column("CREATED", lambda row: moment(row["createdAt"])),
+            ]
+            return self._show(columns, reading.images(), none="there is no image yet.")
+
+    def sessions(
+        self,
+        *,
+        all: Annotated[
+            bool, Parameter(name=["-a", "--all"], negative="", help="Also those nothing was said in.")
+        ] = False,
+        common: Common = _COMMON,
+    ) -> int:
+        """List the sessions, newest first."""
+        with self._reading(common) as reading:
+            columns = [
+                Column("SESSION", lambda row: self._short(row["sessionId"])),
+                Column("NAME", "name"),
+                Column("IMAGE", "imageName"),
+                Column("CREATED", lambda row: moment(row["createdAt"])),
+                Column("JOBS", "jobs", right=True),
+                Column("EVENTS", "events", right=True),
+                Column("STATE", "state"),
+                Column("LAST", "title", wide=True),
+            ]
+            return self._show(columns, reading.sessions(empty=all), none="there is no session yet.")
+
+    # -- one session --
+
+    def messages(self, session: Session, /, *, common: Common = _COMMON) -> int:
+        """Print a conversation as a person reads it."""
+        with self._reading(common) as reading:
+            session_id = reading.session(session)
+            if self._output.json:
+                self._output.rows(reading.messages(session_id))
+            else:
+                for line in reading.conversation(session_id):
+                    self._output.write(line + "\n")
+            return 0
+
+    def replay(self, session: Session, /, *, common: Common = _COMMON) -> int:
+        """Decide a session again from its log, without model, tool or network, and compare. Exit 1 where they part."""
+        with self._reading(common) as reading:
+            session_id = reading.session(session)
+            verdict = self._replayed(reading, session_id)
+            if self._output.json:
+                self._output.row(verdict)
+            else:
+                self._output.line(in_words(verdict))
+            return 0 if verdict["identical"] else 1
+
+    def export(
+        self,
+        session: Session,
+        /,
+        *,
+        output: Annotated[str | None, Parameter(name=["-o", "--output"], help="A file; without it stdout.")] = None,
+        common: Common = _COMMON,
+    ) -> int:
+        """Write a session as data: a header, then every stored event with its envelope, one JSON object a line."""
+        with self._reading(common) as reading:
+            lines = reading.export(reading.session(session))
+            if output is None or output == "-":
+                self._output.rows(lines)
+                return 0
+            written = _write(Path(output), lines)
+            self._output.note(f"{count(written - 1)} events in {output}")
+            return 0
+
+    # -- events --
+
+    def events(
+        self,
+        *,
+        session: Only = None,
+        type: Annotated[
+            tuple[str, ...],
+            Parameter(negative="", help="Only these types, with commas between them or again for more."),
+        ] = (),
+        after: Annotated[
+            int, Parameter(validator=validators.Number(gte=0), help="Only what comes after this position.")
+        ] = 0,
+        limit: Limit = None,
+        follow: Annotated[
+            bool, Parameter(name=["-f", "--follow"], negative="", help="Wait for more, until Ctrl-C.")
+        ] = False,
+        common: Common = _COMMON,
+    ) -> int:
+        """List the stored events, oldest first: position, time, session, type, what it is about."""
+        types = [name.strip() for each in type for name in each.split(",") if name.strip()]
+        with self._reading(common) as reading:
+            for event in reading.events(session=session, types=types, after=after, limit=limit, follow=follow):
+                if self._output.json:
+                    self._output.row(as_json(event))
+                else:
+                    self._output.write(self.event(event) + "\n")
+                if self._output.gone:
+                    break
+            return 0
+
+    def event(self, event: BusEvent) -> str:
+        """One event on one line, as wide as the terminal."""
+        at = datetime.fromtimestamp(event.timestamp / 1000)
+        session = self._short(event.session_id or "")
+        line = f"{event.position:>6}  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {session:8}  {event.type:<19} "
+        room = min(200, self._output.columns - 1)
+        return short_tail(line, about(event.data), room)
+
+    # -- money and audit --
+
+    def cost(
+        self,
+        *,
+        by: Annotated[Groups, Parameter(help="What to add up.")] = "model",
+        common: Common = _COMMON,
+    ) -> int:
+        """Show what was used and what it cost, as recorded. Calls without a known price are counted apart."""
+        with self._reading(common) as reading:
+            rows = reading.cost(by)
+            return self._show(cost_columns(by, self._short), rows, none="no model or tool was called yet.")
+
+    def audit(
+        self,
+        *,
+        type: Annotated[tuple[str, ...], Parameter(negative="", help="Of these types, with commas or again.")] = (),
+        session: Only = None,
+        user: Annotated[str | None, Parameter(help="On behalf of this user.")] = None,
+        status: Annotated[str | None, Parameter(help="success, failure or another status, as records show it.")] = None,
+        since: Annotated[str | None, Parameter(help="From then on: 2026-03-29T10:00, or 90m, 2h, 3d ago.")] = None,
+        until: Annotated[str | None, Parameter(help="Before then.")] = None,
+        correlation: Annotated[str | None, Parameter(help="All that one command led to.")] = None,
+        limit: Annotated[
+            int | None, Parameter(validator=validators.Number(gte=1), help="At most so many, the newest.")
+        ] = None,
+        common: Common = _COMMON,
+    ) -> int:
+        """List the audit's records, oldest first: who did what, when, and how it ended."""
+        types = tuple(name.strip() for each in type for name in each.split(",") if name.strip())
+        with self._reading(common) as reading:
+            rows = reading.audit(
+                session=session,
+                types=types or None,
+                user_id=user,
+                status=status,
+                start_time=_time(since),
+                end_time=_time(until),
+                correlation_id=correlation,
+                limit=limit,
+            )
+            columns = [
+                Column("TIME", lambda row: _local(row["timestamp"])),
+                Column("TYPE", "type"),
+                Column("EVENT", "event"),
+                Column("STATUS", "status"),
+                Column("USER", "userId"),
+                Column("SESSION", lambda row: self._short(row["sessionId"] or "")),
+                Column("TOOK", lambda row: span(row["duration"]), right=True),
+                Column("WHAT", _what, wide=True),
+            ]
+            return self._show(columns, rows, none="no record passes.")
+
+    def sql(
+        self, query: Annotated[str, Parameter(help="In DuckDB's SQL, reading only.")], /, *, common: Common = _COMMON
+    ) -> int:
+        """Ask the log in SQL. `reenact sql "SHOW TABLES"` says what there is."""
+        with self._reading(common) as reading:
+            names, rows = reading.sql(query)
+            if self._output.json:
+                self._output.rows(dict(zip(names, row, strict=True)) for row in rows)
+                return 0
+            columns = [Column(name, name, wide=True) for name in names]
+            table(self._output, columns, [dict(zip(names, row, strict=True)) for row in rows], none="no row.")
+            return 0
+
+    def doctor(self, *, common: Common = _COMMON) -> int:
+        """Say what this machine, this log and this terminal are like. Exit 1 where something is in the way."""
+        self._output.json = common.json
+        code = 0
+        for row in self._front.doctor(common.db):
+            if not row["ok"]:
+                code = 1
+            if self._output.json:
+                self._output.row(row)
+            else:
+                mark = "ok " if row["ok"] else "BAD"
+                self._output.line(f"{mark}  {row['check']:<14}{row['found']}")
+        return code
+
+    # -- in common --
+
+    @contextmanager
+    def _reading(self, common: Common) -> Iterator[Reading]:
+        self._output.json = common.json
+        with self._front.reading(common.db) as reading:
+            yield reading
+
+    def _show(self, columns: list[Column], rows: Iterable[Row], *, none: str) -> int:
+        found = list(rows)
+        if self._output.json:
+            self._output.rows(found)
+        else:
+            table(self._output, columns, found, none=none)
+        return 0
+
+    def _short(self, full: str | None) -> str:
+        return self._front.short(full) if full else ""
+
+    def _replayed(self, reading: Reading, session_id: str) -> Row:
+        size = reading.size(session_id)
+        if not self._output.tells or size < _BAR_EVENTS_MIN:
+            return reading.replay(session_id)
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        shown = (
+            TextColumn("replaying"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("events"),
+            TimeRemainingColumn(),
+        )
+        with Progress(*shown, console=self._output.console(), transient=True) as progress:
+            task = progress.add_task("", total=size)
+            return reading.replay(session_id, progress=lambda done: progress.update(task, completed=done))
+
+
+def in_words(verdict: Row) -> str:
+    """A replay's verdict as a sentence."""
+    if verdict["identical"]:
+        erased = f", {count(verdict['erased'])} items erased" if verdict.get("erased") else ""
+        calls = f"{verdict['network_calls']} network calls"
+        return f"identical: {count(verdict['events'])} events decided again, {calls}{erased}"
+    at = verdict["first_difference"]
+    return (
+        f"differs at position {at['position']} (version {at['version']}, {at['kind']}):"
+        f" recorded {at['recorded']}; decided now {at['decided']}"
+    )
+
+
+def cost_columns(by: str, name: object) -> list[Column]:
+    """The columns of `cost`. name: shortens ids."""
+    shorten = name if callable(name) else str
+    if by == "tool":
+        return [
+            Column("TOOL", "name", wide=True),
+            Column("CALLS", lambda row: count(row["calls"]), right=True),
+            Column("RUNS", lambda row: count(row["runs"]), right=True),
+            Column("TOOK", lambda row: span(row["durationMs"]), right=True),
+            Column("ENDED", lambda row: ", ".join(f"{how} {number}" for how, number in row["outcomes"].items())),
+        ]
+    first = {
+        "model": Column("MODEL", lambda row: f"{row['provider']}:{row['model']}", wide=True),
+        "day": Column("DAY", "day"),
+        "session": Column("SESSION", lambda row: shorten(row["sessionId"])),
+        "image": Column("IMAGE", lambda row: row.get("imageName") or shorten(row["imageId"])),
+        "job": Column("JOB", lambda row: shorten(row["jobId"])),
+        "container": Column("CONTAINER", "containerId"),
+    }
+    return [
+        first.get(by) or Column(by.upper(), by),
+        Column("CALLS", lambda row: count(row["calls"]), right=True),
+        Column("FAILED", lambda row: count(row["failed"]), right=True),
+        Column("IN", lambda row: count(row["inputTokens"]), right=True),
+        Column("CACHED", lambda row: count(row["cacheReadTokens"]), right=True),
+        Column("OUT", lambda row: count(row["outputTokens"]), right=True),
+        Column("USD", _usd, right=True),
+        Column("UNPRICED", lambda row: count(row["unpriced"]), right=True),
+    ]
+
+
+def short_tail(head: str, tail: str, room: int) -> str:
+    """The two on one line, the second cut to what room there is."""
+    return (plain(head) + short(tail, max(8, room - len(head)))).rstrip()
+
+
+def _usd(row: Row) -> str:
+    return "unpriced" if row["amount"] is None else str(row["amount"])
+
+
+def _took(row: Row) -> str:
+    if row["startedAt"] is None:
+        return ""
+    ended = row["endedAt"]
+    return span((ended if ended is not None else datetime.now().timestamp() * 1000) - row["startedAt"])
+
+
+def _tokens(row: Row) -> str:
+    usage = row["usage"]
+    return "" if usage is None else count(usage["inputTokens"] + usage["outputTokens"])
+
+
+def _local(timestamp: str) -> str:
+    return moment(round(datetime.fromisoformat(timestamp).timestamp() * 1000))
+
+
+def _what(row: Row) -> str:
+    if row["error"]:
+        return str(row["error"].get("message") or row["error"])
+    return " ".join(f"{name}={value}" for name, value in (row["context"] or {}).items() if value is not None)
+
+
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def _time(text: str | None) -> str | None:
+    """A time as the audit reads it; what has no offset is meant here, on this machine."""
+    if text is None:
+        return None
+    if text[-1:] in _UNITS and text[:-1].isdecimal() and text.isascii():
+        try:
+            return (datetime.now().astimezone() - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})).isoformat()
+        except OverflowError:
+            raise BadInput(f"{text!r} is too long ago.") from None
+    try:
+        return datetime.fromisoformat(text).astimezone().isoformat()
+    except (ValueError, OverflowError):
+        raise BadInput(f"{text!r} is no time. Write it as 2026-03-29T10:00, or 90m, 2h, 3d for so long ago.") from None
+
+
+def _write(path: Path, lines: Iterator[Row]) -> int:
+    """All of it or none: written beside the file, then put in its place."""
+    import msgspec
+
+    beside = path.with_name(path.name + ".part")
+    written = 0
+    try:
+        with open(beside, "wb") as file:
+            for line in lines:
+                file.write(msgspec.json.encode(line) + b"\n")
+                written += 1
+        os.replace(beside, path)
+    except OSError as error:
+        beside.unlink(missing_ok=True)
+        raise BadInput(f"{path}: {error.strerror or error}.") from error
+    return written

@@ -1,0 +1,229 @@
+"""A turn as a person at a terminal watches it: text as it comes, a line a tool, something that moves while it waits.
+
+Into a pipe goes only the answer, at the end; with `--json` every event and signal instead.
+"""
+
+from __future__ import annotations
+
+import time
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ...events.agent import (
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ToolDoubted,
+    ToolRequested,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+    TurnCompleted,
+)
+from ...events.content import Text, ToolCall, text_of
+from ...events.message import BusEvent, as_json
+from ...events.session import JobStopping
+from ...events.stream import TextDelta, ThinkingStart, ToolProgress
+from .output import Output, plain, short
+from .table import span
+
+if TYPE_CHECKING:
+    from rich.live import Live
+
+INPUT_CHARS = 44
+RESULT_CHARS = 60
+_FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
+_MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("✗", "red"), "unknown": ("?", "yellow")}
+_CUT = {
+    "max_tokens": "cut off: no tokens left",
+    "context_exceeded": "cut off: the conversation is too long",
+    "refusal": "the model refused",
+}
+
+
+class Screen:
+    """Shows one session. label: in front of its lines where several sessions share the terminal; then nothing is
+    written piece by piece. `said` is the text of the newest answer."""
+
+    def __init__(self, output: Output, *, label: str = "") -> None:
+        self._output = output
+        self._label = f"{label}  " if label else ""
+        self._streams = output.shows and not label
+        self._watched = output.tells or output.shows
+        self._spinner = _Spinner(output) if output.tells and not label else None
+        self._calls: dict[str, str] = {}
+        self._asked: dict[str, tuple[Any, ...]] = {}
+        self._open_line = False
+        self._heard = False
+        self.said = ""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def know(self, tool: str, name: str, given: dict[str, Any]) -> None:
+        """A call that was asked for before it began to watch."""
+        self._calls[tool] = called(name, given)
+
+    def close(self) -> None:
+        """Stop what moves, end the line that is open."""
+        self._wait(None)
+        self._end_line()
+
+    def feed(self, event: BusEvent) -> None:
+        """Show one event or signal, in the order in which they come."""
+        if self._output.json:
+            self._output.row(as_json(event))
+            return
+        match event.data:
+            case TextDelta(text=text):
+                self._heard = True
+                if self._streams:
+                    self._wait(None)
+                    self._output.write(plain(text))
+                    self._open_line = not text.endswith("\n")
+            case ThinkingStart():
+                self._wait("reasoning")
+            case ToolProgress(text=text):
+                self._wait(short(text, RESULT_CHARS))
+            case ModelCalled() as called:
+                self._heard = False
+                self._wait(
+                    f"waiting for {called.model}" + (f", attempt {called.attempt}" if called.attempt > 1 else "")
+                )
+            case ModelAnswered() as answer:
+                self._answered(answer)
+            case ModelFailed() as failed:
+                self._failed(failed)
+            case ToolRequested() as asked:
+                self._requested(asked)
+            case ToolStarted(tool=tool, attempt=attempt):
+                self._wait(self._calls.get(tool, tool) + (f", attempt {attempt}" if attempt > 1 else ""))
+            case ToolSettled() as settled:
+                self._settled(settled)
+            case ToolDoubted(tool=tool):
+                self._tell(f"  ? {self._calls.get(tool, tool)}: its runner died. Did it take effect?", "yellow")
+            case ToolUnproved(tool=tool):
+                self._tell(f"  ? {self._calls.get(tool, tool)}: nobody can say. It waits for a person.", "yellow")
+            case JobStopping(reason=reason):
+                self._wait(f"stopping: {reason}")
+            case TurnCompleted(reason="interrupted"):
+                self._tell("  interrupted", "yellow")
+
+    # -- what it shows --
+
+    def _answered(self, answer: ModelAnswered) -> None:
+        self._wait(None)
+        self.said = text_of(answer.parts)
+        self._asked[answer.call] = answer.parts
+        if self._streams and not self._heard and self.said:
+            self._output.write(plain(self.said))
+            self._open_line = not self.said.endswith("\n")
+        self._end_line()
+        if self._label and self.said and self._watched:
+            self._tell(self.said, "")
+        if answer.stop_reason in _CUT:
+            self._tell(f"  {_CUT[answer.stop_reason]}", "yellow")
+
+    def _failed(self, failed: ModelFailed) -> None:
+        self._end_line()
+        self.said = text_of(failed.partial)
+        if failed.failure.code == "cancelled":
+            return
+        if failed.retry_in_ms is not None:
+            what = f"{short(failed.failure.message, 100)}; again in {span(failed.retry_in_ms)}"
+            self._tell(f"  ✗ {what}", "yellow")
+            self._wait(f"waiting {span(failed.retry_in_ms)} before it tries again")
+
+    def _requested(self, asked: ToolRequested) -> None:
+        parts = self._asked.get(asked.call, ())
+        part = parts[asked.part] if asked.part < len(parts) else None
+        given = part.input if isinstance(part, ToolCall) else {}
+        self._calls[asked.tool] = called(asked.name, given)
+
+    def _settled(self, settled: ToolSettled) -> None:
+        mark, style = _MARKS.get(settled.outcome, ("-", "dim"))
+        output = settled.output
+        result = output if isinstance(output, str) else " ".join(_named(part) for part in output)
+        how = f" {settled.outcome}" if settled.outcome not in ("ok", "error") else ""
+        proof = {"probe": " (proved by its probe)", "person": " (settled by a person)"}.get(settled.proof or "", "")
+        took = "" if settled.proof else f"  {span(settled.duration_ms)}"
+        name = self._calls.pop(settled.tool, settled.tool)
+        room = RESULT_CHARS
+        if self._output.tells:
+            room = max(12, self._output.console().width - len(self._label + name + how + proof + took) - 8)
+        self._tell(f"  {mark} {name}{how}{proof} → {short(result, room)}{took}", style)
+
+    # -- how it shows it --
+
+    def _tell(self, text: str, style: str) -> None:
+        self._wait(None)
+        self._end_line()
+        if self._watched:
+            self._output.say(self._label + text, style=style)
+
+    def _wait(self, what: str | None) -> None:
+        if self._spinner is not None:
+            if what is not None:
+                self._end_line()
+            self._spinner.turn(what)
+
+    def _end_line(self) -> None:
+        if self._open_line:
+            self._open_line = False
+            self._output.write("\n")
+
+
+def called(name: str, given: dict[str, Any]) -> str:
+    """A call on one line: `refund(order="42", cents=1250)`."""
+    import msgspec
+
+    shown = ", ".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in given.items())
+    return f"{name}({short(shown, INPUT_CHARS)})"
+
+
+def _named(part: Any) -> str:
+    return part.text if isinstance(part, Text) else f"[{type(part).__name__.lower()}]"
+
+
+class _Spinner:
+    """A line that moves and counts the seconds, gone without a trace when there is something to say."""
+
+    def __init__(self, output: Output) -> None:
+        self._output = output
+        self._live: Live | None = None
+        self._what = ""
+        self._since = 0.0
+
+    def turn(self, what: str | None) -> None:
+        """Begin to turn, over something else from now on, or stop."""
+        if what is None:
+            if self._live is not None:
+                live, self._live = self._live, None
+                live.stop()
+            return
+        if what != self._what or self._live is None:
+            self._what, self._since = what, time.monotonic()
+        if self._live is None:
+            from rich.live import Live
+
+            self._live = Live(
+                self,
+                console=self._output.console(),
+                transient=True,
+                refresh_per_second=10,
+                redirect_stdout=False,
+                redirect_stderr=False,
+            )
+            self._live.start()
+
+    def __rich__(self) -> Any:
+        from rich.text import Text
+
+        elapsed_s = time.monotonic() - self._since
+        frame = _FRAMES[int(elapsed_s * 10) % len(_FRAMES)]
+        return Text(f"{frame} {self._what}  {elapsed_s:.0f} s", style="dim", no_wrap=True, overflow="ellipsis")

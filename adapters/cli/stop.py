@@ -1,0 +1,43 @@
+"""Ctrl-C: once to stop what runs and keep what was said, twice to quit."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any
+
+INTERRUPTED = 130
+"""The exit code of a command that Ctrl-C ended, as shells give it."""
+
+
+class Stop:
+    """asked: whether Ctrl-C was pressed."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+
+@contextmanager
+def stopping(stop_it: Callable[[], object], tell: Callable[[], object]) -> Iterator[Stop]:
+    """Within: the first Ctrl-C calls `tell` and `stop_it`, and what runs ends by itself; the second raises
+    KeyboardInterrupt."""
+    stop = Stop()
+
+    def interrupt(number: int, frame: Any) -> None:
+        if stop.asked:
+            raise KeyboardInterrupt
+        stop.asked = True
+        with suppress(RuntimeError):  # it may have come in the middle of a write to the same stream
+            tell()
+        stop_it()
+
+    if threading.current_thread() is not threading.main_thread():
+        yield stop
+        return
+    before = signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield stop
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -1,0 +1,85 @@
+"""One stored event on one line, for the eyes: what it is about, not all that it holds."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from ...events.agent import (
+    AgentConfigured,
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ToolRequested,
+    ToolSettled,
+    ToolStarted,
+    TurnCompleted,
+)
+from ...events.container import ToolRegistered
+from ...events.content import File, Image, Native, Text, Thinking, ToolCall
+from ...events.image import ImageCreated, ImageUpdated
+from ...events.session import JobFailed, JobQueued, SessionCreated
+from .screen import called
+from .table import span
+
+
+def about(data: Any) -> str:
+    """What an event says, in the fewest words."""
+    match data:
+        case JobQueued():
+            return f"{_parts(data.content)}"
+        case JobFailed(failure=failure):
+            return f"{failure.code}: {failure.message}"
+        case AgentConfigured(definition=definition):
+            return f"{definition.model}, version {definition.image_version}"
+        case ModelCalled():
+            attempt = f", attempt {data.attempt}" if data.attempt > 1 else ""
+            return f"{data.call} {data.model} sees versions 1 to {data.upto}{attempt}"
+        case ModelAnswered():
+            return f"{data.call} {data.stop_reason}: {_parts(data.parts)}"
+        case ModelFailed():
+            again = "" if data.retry_in_ms is None else f", again in {span(data.retry_in_ms)}"
+            return f"{data.call} {data.failure.code}: {data.failure.message}{again}"
+        case ToolRequested():
+            problem = f": {data.problem}" if data.problem else ""
+            return f"{data.tool} {data.name} ({data.effect}){problem}"
+        case ToolStarted():
+            return f"{data.tool} attempt {data.attempt}"
+        case ToolSettled():
+            proof = f" by {data.proof}" if data.proof else f" in {span(data.duration_ms)}"
+            output = data.output if isinstance(data.output, str) else _parts(data.output)
+            return f"{data.tool} {data.outcome}{proof}: {output}"
+        case TurnCompleted():
+            return f"{data.turn} {data.reason}, {data.steps} model calls"
+        case ImageCreated() | ImageUpdated():
+            return f"{data.config.name}, {data.config.model}"
+        case SessionCreated():
+            return f"{data.session_id}{f' “{data.alias}”' if data.alias else ''}"
+        case ToolRegistered(tool=tool):
+            return f"{tool.name} ({tool.effect})"
+    fields = msgspec.to_builtins(data)
+    return " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value not in (None, "", (), []))
+
+
+def _parts(parts: Any) -> str:
+    said = []
+    for part in parts:
+        match part:
+            case Text():
+                said.append(part.text)
+            case ToolCall():
+                said.append(called(part.name, part.input))
+            case Thinking():
+                said.append("[reasoning]")
+            case Image():
+                said.append("[image]")
+            case File():
+                said.append(f"[file {part.name or ''}]")
+            case Native():
+                said.append(part.text or f"[{part.provider}]")
+    return " ".join(said)
+
+
+def _value(value: Any) -> str:
+    return value if isinstance(value, str) else msgspec.json.encode(value).decode()

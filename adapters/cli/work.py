@@ -1,0 +1,295 @@
+"""The commands that own the log: run, chat, resume."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import Annotated, Any, TextIO
+
+from cyclopts import Parameter
+
+from ...events.errors import BadInput, ReenactError
+from ...events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
+from .front import Front, Row, Talk, Working
+from .options import STDIN, Asking, Common
+from .output import Output, short
+from .screen import Screen, called
+from .stop import INTERRUPTED, Stop, stopping
+from .table import count
+
+_PROMPT_BYTES_MAX = 64 * 1024 * 1024
+_ASKING, _COMMON = Asking(), Common()
+
+_OUTCOMES = ("ok", "error", "retry")
+_SAID = {
+    "ok": "A person says that this call took effect. Its output is not known.",
+    "error": "A person says that this call did not take effect.",
+}
+
+
+class Work:
+    """The commands, over what they are handed."""
+
+    def __init__(self, front: Front, output: Output, stdin: TextIO | None = None) -> None:
+        self._front = front
+        self._output = output
+        self._stdin = stdin or sys.stdin
+
+    def run(
+        self,
+        prompt: Annotated[str, Parameter(help="What to say; - reads it from stdin.")],
+        /,
+        *,
+        asking: Asking = _ASKING,
+        common: Common = _COMMON,
+    ) -> int:
+        """Send one message and print the answer.
+
+        On a terminal the answer is shown as it comes, with a line for every tool. Into a pipe goes the answer alone,
+        with --json every event and signal. Ctrl-C stops the turn and keeps what was said (exit 130); a second one
+        quits, and `reenact resume` goes on later.
+        """
+        self._output.json = common.json
+        text = self._prompt(prompt)
+        with self._front.working(common.db, tools=asking.tools) as working:
+            talk = self._open(working, asking)
+            return self._turn(working, talk, text)
+
+    def chat(self, *, asking: Asking = _ASKING, common: Common = _COMMON) -> int:
+        """Talk, a line at a time.
+
+        /exit or Ctrl-D leaves. Ctrl-C stops the answer and keeps what was said. Lines come from stdin where that is
+        no terminal; the exit code is then that of the last line that failed.
+        """
+        self._output.json = common.json
+        with self._front.working(common.db, tools=asking.tools) as working:
+            talk = self._open(working, asking)
+            person = self._stdin.isatty() and self._output.tells
+            if person:
+                name = f"“{talk.name}” " if talk.name else ""
+                self._output.say(
+                    f"session {name}{self._front.short(talk.session_id)} with {talk.model}. "
+                    "Ctrl-C stops an answer; /exit or Ctrl-D leaves.",
+                    style="dim",
+                )
+            failed = 0
+            for line in _typed(self._output) if person else _piped(self._stdin):
+                if line.strip() in ("/exit", "/quit"):
+                    break
+                if not line.strip():
+                    continue
+                try:
+                    code = self._turn(working, talk, line)
+                except ReenactError as error:
+                    self._output.error(str(error))
+                    code = 1
+                failed = code or failed
+            return 0 if person else failed
+
+    def resume(
+        self,
+        session: Annotated[
+            str | None, Parameter(help="A name, an id, its beginning or its end, or `last`. Without it: all.")
+        ] = None,
+        /,
+        *,
+        settle: Annotated[
+            tuple[str, ...],
+            Parameter(
+                negative="",
+                help="CALL=ok, CALL=error or CALL=retry: what became of a call in doubt. Again for more.",
+            ),
+        ] = (),
+        output: Annotated[str | None, Parameter(help="With --settle: what the model is told the call gave.")] = None,
+        tools: Annotated[
+            tuple[str, ...],
+            Parameter(
+                name=["-t", "--tools"],
+                negative="",
+                help="A file of Python with @tool functions. Without it, the file that a session was run with, as the"
+                " log names it, is run again: resume only a log whose tools you trust.",
+            ),
+        ] = (),
+        common: Common = _COMMON,
+    ) -> int:
+        """Go on with what a process left behind when it was killed or quit.
+
+        Takes up every job that is not over, shows what goes on, and ends when all have ended or wait for a person.
+        Exit 0 when all ended well or there was nothing to do, 1 when one failed or waits.
+        """
+        self._output.json = common.json
+        settled = _settlements(settle, output)
+        if settled and session is None:
+            raise BadInput("--settle needs the session whose call it settles.")
+        with self._front.working(common.db, tools=tools) as working:
+            only = None if session is None else [working.session(session)]
+            jobs = working.unfinished(only)
+            waiting = {job.session_id for job in jobs if job.state == "waiting"}
+            ids = list(dict.fromkeys(job.session_id for job in jobs if settled or job.session_id not in waiting))
+            if settled and only:
+                ids = only
+            for note in working.equip(ids):
+                self._output.note(note)
+            code = self._go_on(working, ids, settled, jobs)
+            for session_id in dict.fromkeys(job.session_id for job in working.unfinished(only)):
+                self._waits(working, session_id)
+                code = code or 1
+            if not jobs:
+                self._output.note("nothing is left to do.")
+            return code
+
+    def _go_on(self, working: Working, ids: list[str], settled: dict[str, tuple[str, str]], jobs: Any) -> int:
+        if not ids:
+            return 0
+        several = len(ids) > 1
+        screens = {}
+        for session_id in ids:
+            screens[session_id] = Screen(self._output, label=self._front.short(session_id) if several else "")
+            for call in working.calls(session_id):
+                screens[session_id].know(call["tool"], call["name"], call["input"])
+            title = next((job.title for job in jobs if job.session_id == session_id), "")
+            self._aside(f"session {self._front.short(session_id)} goes on: {short(title, 60)}")
+        code = 0
+        with stopping(lambda: working.interrupt(ids), self._interrupting) as stop:
+            try:
+                for event in working.take_up(ids, settled):
+                    screen = screens[event.session_id or ""]
+                    screen.feed(event)
+                    match event.data:
+                        case JobSucceeded():
+                            self._answer(screen.said)
+                        case JobFailed(failure=failure):
+                            screen.close()
+                            self._output.error(failure.message)
+                            code = 1
+                        case JobCancelled() | JobTimedOut():
+                            screen.close()
+                            self._output.error(
+                                f"a job of session {self._front.short(event.session_id or '')} was"
+                                f" {'cancelled' if isinstance(event.data, JobCancelled) else 'too late'}."
+                            )
+                            code = 1
+            finally:
+                for screen in screens.values():
+                    screen.close()
+        return INTERRUPTED if stop.asked else code
+
+    # -- one turn --
+
+    def _open(self, working: Working, asking: Asking) -> Talk:
+        talk = working.talk(
+            session=asking.session,
+            image=asking.image,
+            model=asking.model,
+            provider=asking.provider,
+            system=asking.system,
+            params=asking.params,
+        )
+        for note in talk.notes:
+            self._output.note(note)
+        left = [session_id for session_id in working.left() if session_id != talk.session_id]
+        if left:
+            what = f"session {self._front.short(left[0])} has" if len(left) == 1 else f"{len(left)} sessions have"
+            self._output.note(f"{what} work left from before: `reenact resume` goes on with it.")
+        return talk
+
+    def _turn(self, working: Working, talk: Talk, text: str) -> int:
+        turn = talk.send(text)
+        with stopping(talk.interrupt, self._interrupting) as stop, Screen(self._output) as screen:
+            for event in turn:
+                screen.feed(event)
+        result = turn.result()
+        self._answer(result.text)
+        if result.status == "waiting":
+            self._waits(working, talk.session_id)
+        return self._ended(result, stop)
+
+    def _answer(self, text: str) -> None:
+        """Into a pipe the answer goes whole, when it is known to be one."""
+        if text and not self._output.json and not self._output.shows:
+            self._output.write(text if text.endswith("\n") else text + "\n")
+
+    def _ended(self, result: Any, stop: Stop) -> int:
+        if result.status == "succeeded":
+            usage = result.usage
+            tokens = f", {count(usage.input_tokens)} tokens in and {count(usage.output_tokens)} out" if usage else ""
+            calls = "1 model call" if result.steps == 1 else f"{result.steps} model calls"
+            self._aside(f"{calls}{tokens}, session {self._front.short(result.session_id)}")
+            return 0
+        if result.status == "failed":
+            self._output.error(result.failure.message if result.failure else "the job failed.")
+        elif result.status == "timed_out":
+            self._output.error("the job's time was up.")
+        elif result.status == "cancelled" and not stop.asked:
+            self._output.error("the job was cancelled.")
+        return INTERRUPTED if stop.asked and result.status == "cancelled" else 1
+
+    def _waits(self, working: Working, session_id: str) -> None:
+        name = self._front.short(session_id)
+        doubts: list[Row] = [call for call in working.calls(session_id) if call["doubt"]]
+        for call in doubts:
+            what = called(call["name"], call["input"])
+            self._output.note(
+                f"session {name} waits for a person: {call['tool']}, {what}, may have taken effect or not."
+            )
+        if doubts:
+            tool = doubts[0]["tool"]
+            self._output.note(f"say so: reenact resume {name} --settle {tool}=ok|error|retry [--output TEXT]")
+
+    def _aside(self, text: str) -> None:
+        if self._output.tells and not self._output.json:
+            self._output.say(text, style="dim")
+
+    def _interrupting(self) -> None:
+        self._output.note("stopping; Ctrl-C again quits at once.")
+
+    def _prompt(self, prompt: str) -> str:
+        if prompt == STDIN:
+            try:
+                prompt = self._stdin.read(_PROMPT_BYTES_MAX)
+            except UnicodeDecodeError as error:
+                raise BadInput(f"stdin is not UTF-8: {error}.") from None
+        if not prompt.strip():
+            raise BadInput("the prompt is empty.")
+        return prompt
+
+
+def _settlements(given: tuple[str, ...], output: str | None) -> dict[str, tuple[str, str]]:
+    settled = {}
+    for each in given:
+        call, equals, outcome = each.partition("=")
+        if not equals or not call or outcome not in _OUTCOMES:
+            raise BadInput(f"--settle {each!r} is not of the form CALL=ok, CALL=error or CALL=retry.")
+        settled[call] = (outcome, output if output is not None else _SAID.get(outcome, ""))
+    if output is not None and not settled:
+        raise BadInput("--output goes with --settle.")
+    return settled
+
+
+def _typed(output: Output) -> Iterator[str]:
+    """Lines from a person, with a history and the keys of an editor where there are any."""
+    try:
+        import readline
+
+        readline.set_auto_history(True)
+    except ImportError:
+        pass
+    while True:
+        try:
+            line = input("› ")
+        except EOFError:
+            output.err.write("\n")
+            return
+        except KeyboardInterrupt:
+            output.err.write("\n")
+            output.note("/exit or Ctrl-D leaves.")
+            continue
+        yield line
+
+
+def _piped(stdin: TextIO) -> Iterator[str]:
+    try:
+        for line in stdin:
+            yield line.rstrip("\r\n")
+    except UnicodeDecodeError as error:
+        raise BadInput(f"stdin is not UTF-8: {error}.") from None

@@ -1,0 +1,46 @@
+"""What the terminal is handed: everything it can do, each part loaded when it is first done."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from . import __version__, lookup
+
+if TYPE_CHECKING:
+    from .reading import Reading
+    from .working import Working
+
+Row = dict[str, Any]
+
+
+class Commands:
+    """See `adapters.cli.front.Front`."""
+
+    release = __version__
+
+    def reading(self, url: str) -> Reading:
+        """The log at `url`, to read. It must be there."""
+        from .reading import Reading
+
+        return Reading(url)
+
+    def working(self, url: str, *, tools: Sequence[str]) -> Working:
+        """The log at `url`, to own from `with` on, made where there is none."""
+        from .working import Working
+
+        return Working(url, tools=tools)
+
+    def short(self, full: str) -> str:
+        """An id as people are shown it."""
+        return lookup.short(full)
+
+    def doctor(self, url: str) -> Iterable[Row]:
+        """What is found out about this machine, and the log at `url`."""
+        from .doctor import findings
+
+        return findings(url)
+
+    def demo(self, folder: str | None, run: Callable[..., int]) -> Iterator[Row]:
+        """The demo, step by step."""
+        return iter(())

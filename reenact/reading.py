@@ -1,0 +1,326 @@
+"""What can be read of a log without owning it: sessions, images, jobs, messages, events, replays, money, audit.
+
+Every answer is plain rows, keys in camel case, from the log as it stands now. Nothing is written.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from . import lookup
+from .adapters.logs import open_reader
+from .events import codec
+from .events.agent import ModelAnswered, ToolRequested, ToolSettled, ToolStarted, ToolUnproved
+from .events.content import ToolCall
+from .events.errors import BadInput
+from .events.image import ImageCreated, ImageDeleted, ImageUpdated
+from .events.log import Log, Stored
+from .events.message import Recorded
+from .projections.jobs import ACTIVE, Job, Jobs
+from .projections.projection import catch_up, catch_up_stream
+
+Row = dict[str, Any]
+
+PAGE = 1000
+"""Batches read at a time."""
+
+POLL_S = 0.1
+"""How often a follower looks for something new: another process tells nobody when it appends."""
+
+_BATCH_EVENTS_MAX = 1000
+
+
+class Reading:
+    """A log opened for reading. With a URL it opens the file beside its owner, and `with` closes it again."""
+
+    def __init__(self, log: str | Log) -> None:
+        self._own = isinstance(log, str)
+        self.log: Any = open_reader(log) if isinstance(log, str) else log
+        self._names: dict[str, str] | None = None
+        self._board: Jobs | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._own:
+            self.log.close()
+
+    # -- what there is --
+
+    def session(self, wanted: str) -> str:
+        """The id of a session: see `lookup.session_of`."""
+        return lookup.session_of(self.log, wanted)
+
+    def jobs(self, *, over: bool = False, session: str | None = None) -> list[Row]:
+        """The jobs, running first, then queued, then waiting, then, where `over`, those that ended, newest first."""
+        session_id = None if session is None else self.session(session)
+        found = [job for job in self.board().query(session_id=session_id) if over or job.state in ACTIVE]
+        found.sort(key=lambda job: _ORDER.get(job.state, len(_ORDER)))
+        return [self._job(job) for job in found]
+
+    def board(self) -> Jobs:
+        """Every job of the log."""
+        if self._board is None:
+            self._board = Jobs()
+            catch_up(self.log, self._board)
+        return self._board
+
+    def _job(self, job: Job) -> Row:
+        return {**msgspec.to_builtins(job), "imageName": self._image_names().get(job.image_id or "")}
+
+    def sessions(self, *, empty: bool = False) -> list[Row]:
+        """The sessions, newest first; those in which nothing was ever asked only where `empty`."""
+        jobs: dict[str, list[Job]] = {}
+        for job in self.board():
+            jobs.setdefault(job.session_id, []).append(job)  # newest first
+        rows = []
+        for session_id in reversed(lookup.session_ids(self.log)):
+            of_session = jobs.get(session_id, [])
+            if not of_session and not empty:
+                continue
+            created = lookup.session_created(self.log, session_id)
+            newest = of_session[0] if of_session else None
+            rows.append(
+                {
+                    "sessionId": session_id,
+                    "name": created.alias if created else None,
+                    "imageId": created.image_id if created else None,
+                    "imageName": self._image_names().get(created.image_id) if created else None,
+                    "containerId": created.container_id if created else None,
+                    "createdAt": created.created_at if created else None,
+                    "events": self.log.head(f"session-{session_id}"),
+                    "jobs": len(of_session),
+                    "state": newest.state if newest else None,
+                    "title": newest.title if newest else None,
+                }
+            )
+        return rows
+
+    def images(self) -> list[Row]:
+        """The images that were not deleted, newest first."""
+        sessions: dict[str, int] = {}
+        for session_id in lookup.session_ids(self.log):
+            created = lookup.session_created(self.log, session_id)
+            if created is not None:
+                sessions[created.image_id] = sessions.get(created.image_id, 0) + 1
+        rows = []
+        for stream in reversed(self.log.streams("image-")):
+            row: Row = {}
+            for recorded in self._of(stream):
+                match recorded.data:
+                    case ImageCreated() as made:
+                        row = {
+                            "imageId": made.image_id,
+                            "name": made.config.name,
+                            "containerId": made.container_id,
+                            "version": 1,
+                            "createdAt": made.created_at,
+                            "updatedAt": made.created_at,
+                            "config": msgspec.to_builtins(made.config),
+                        }
+                    case ImageUpdated() as changed:
+                        row |= {
+                            "name": changed.config.name,
+                            "version": changed.version,
+                            "updatedAt": changed.updated_at,
+                            "config": msgspec.to_builtins(changed.config),
+                        }
+                    case ImageDeleted():
+                        row = {}
+            if row:
+                row["model"] = row["config"]["model"]
+                row["sessions"] = sessions.get(row["imageId"], 0)
+                rows.append(row)
+        return rows
+
+    def _image_names(self) -> dict[str, str]:
+        if self._names is None:
+            self._names = {row["imageId"]: row["name"] for row in self.images()}
+        return self._names
+
+    # -- one session --
+
+    def messages(self, session_id: str) -> list[Row]:
+        """What was said, oldest first."""
+        from .projections.transcript import Transcript
+
+        transcript = Transcript()
+        catch_up_stream(self.log, f"session-{session_id}", transcript)
+        return [
+            {"type": message.type, **msgspec.to_builtins(message), "sessionId": session_id}
+            for message in transcript.messages
+        ]
+
+    def conversation(self, session_id: str) -> list[str]:
+        """The same as lines for a person, in the time of this machine."""
+        from datetime import datetime
+
+        from .projections.transcript import Transcript
+
+        transcript = Transcript()
+        catch_up_stream(self.log, f"session-{session_id}", transcript)
+        return transcript.reader_lines(zone=datetime.now().astimezone().tzinfo or _utc())
+
+    def calls(self, session_id: str) -> list[Row]:
+        """The calls of tools that are not over: tool, name, input, and doubt: only a person can settle it."""
+        answers: dict[str, tuple[Any, ...]] = {}
+        calls: dict[str, Row] = {}
+        for recorded in self._of(f"session-{session_id}"):
+            match recorded.data:
+                case ModelAnswered(call=call, parts=parts):
+                    answers = {call: parts}
+                case ToolRequested() as asked:
+                    parts = answers.get(asked.call, ())
+                    part = parts[asked.part] if asked.part < len(parts) else None
+                    given = part.input if isinstance(part, ToolCall) else {}
+                    calls[asked.tool] = {"tool": asked.tool, "name": asked.name, "input": given, "doubt": False}
+                case ToolUnproved(tool=tool) | ToolStarted(tool=tool):
+                    if tool in calls:
+                        calls[tool]["doubt"] = isinstance(recorded.data, ToolUnproved)
+                case ToolSettled(tool=tool):
+                    calls.pop(tool, None)
+        return list(calls.values())
+
+    def size(self, session_id: str) -> int:
+        """How many events a session has."""
+        head: int = self.log.head(f"session-{session_id}")
+        return head
+
+    def replay(self, session_id: str, *, progress: Callable[[int], object] | None = None) -> Row:
+        """Decide the session again and compare. progress: hears how many events have been re-driven."""
+        from .actors.replay import replay
+
+        stream = f"session-{session_id}"
+        step = None if progress is None else lambda recorded, _: progress(recorded[-1].version)
+        verdict = replay(stream, self._batches(stream), step=step)
+        row: Row = {
+            "identical": verdict.identical,
+            "events": verdict.events,
+            "network_calls": verdict.network_calls,
+            "session_id": session_id,
+        }
+        if verdict.erased:
+            row["erased"] = verdict.erased
+        if verdict.first_difference is not None:
+            row["first_difference"] = msgspec.to_builtins(verdict.first_difference)
+        return row
+
+    def export(self, session_id: str) -> Iterator[Row]:
+        """The session as lines of a file: see `export`."""
+        from . import __version__
+        from .export import lines_of
+
+        return lines_of(session_id, self._of(f"session-{session_id}"), release=__version__)
+
+    # -- money and audit --
+
+    def cost(self, by: str) -> list[Row]:
+        """What was used and what it cost, by day, model, session, image, tool or another group of the ledger.
+
+        Raises BadInput for a group that there is none of.
+        """
+        from .projections.ledger import Ledger
+
+        ledger = Ledger()
+        catch_up(self.log, ledger)
+        if by == "tool":
+            return [msgspec.to_builtins(line) for line in ledger.tools()]
+        lines = []
+        for spend in ledger.query(by):  # type: ignore[arg-type]
+            line = {name: value for name, value in msgspec.to_builtins(spend).items() if value is not None}
+            line["amount"] = spend.amount
+            if spend.image_id is not None:
+                line["imageName"] = self._image_names().get(spend.image_id)
+            lines.append(line)
+        return lines
+
+    def audit(self, *, session: str | None = None, **filters: Any) -> list[Row]:
+        """The audit's records that pass the filters of `projections.audit.AuditFilter`, oldest first."""
+        from .projections.audit import AuditFilter, AuditLog
+
+        session_id = None if session is None else self.session(session)
+        audit = AuditLog()
+        catch_up(self.log, audit)
+        return [msgspec.to_builtins(record) for record in audit.query(AuditFilter(session_id=session_id, **filters))]
+
+    def sql(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
+        """The columns and rows of a query over the log's tables."""
+        raise BadInput("SQL is not available yet.")
+
+    # -- events --
+
+    def events(
+        self,
+        *,
+        session: str | None = None,
+        types: Collection[str] = (),
+        after: int = 0,
+        limit: int | None = None,
+        follow: bool = False,
+    ) -> Iterator[Recorded]:
+        """The stored events behind position `after`, oldest first; `follow` waits for more and never ends.
+
+        Raises BadInput for a type that no event of this release has.
+        """
+        unknown = sorted(set(types) - set(codec.TYPES))
+        if unknown:
+            raise BadInput(f"There is no event type {unknown[0]!r}. There are: {', '.join(sorted(codec.TYPES))}.")
+        stream = None if session is None else f"session-{self.session(session)}"
+        left = -1 if limit is None else limit
+        for recorded in self._stored(stream, frozenset(types), after, follow):
+            if left == 0:
+                return
+            left -= 1
+            yield recorded
+            if left == 0:
+                return
+
+    def _stored(self, stream: str | None, types: frozenset[str], after: int, follow: bool) -> Iterator[Recorded]:
+        # A batch is found by its first event, and `after` may lie within one.
+        at = max(0, after - _BATCH_EVENTS_MAX) if stream is None else 0
+        while True:
+            page = self._page(stream, at)
+            for stored in page:
+                batch = stored.batch
+                at = batch.last if stream is not None else stored.position + len(batch.rows) - 1
+                if not types or any(row.type in types for row in batch.rows):
+                    for recorded in codec.unpack(stored):
+                        if recorded.position > after and (not types or recorded.type in types):
+                            yield recorded
+            if not page:
+                if not follow:
+                    return
+                time.sleep(POLL_S)
+
+    def _page(self, stream: str | None, at: int) -> list[Stored]:
+        page: list[Stored] = (
+            self.log.read_all(after=at, limit=PAGE) if stream is None else self.log.read(stream, after=at, limit=PAGE)
+        )
+        return page
+
+    def _batches(self, stream: str) -> Iterator[Stored]:
+        at = 0
+        while page := self._page(stream, at):
+            yield from page
+            at = page[-1].batch.last
+
+    def _of(self, stream: str) -> Iterable[Recorded]:
+        for stored in self._batches(stream):
+            yield from codec.unpack(stored)
+
+
+_ORDER = {"running": 0, "queued": 1, "waiting": 2}
+
+
+def _utc() -> Any:
+    from datetime import UTC
+
+    return UTC

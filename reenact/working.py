@@ -1,0 +1,328 @@
+"""A log opened to work in, for a program without a loop of its own: conversations opened by name, work taken up again.
+
+It takes up nothing by itself, so that a conversation in one session leaves alone what another one owes.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from typing import Any, Self
+
+import msgspec
+
+from . import lookup
+from .actors.image import State as ImageState
+from .blocking import Image, Run, Runtime
+from .choice import KEY_HINT, SCRIPT, model_named, usual_model
+from .events import codec
+from .events.agent import ModelCalled
+from .events.errors import BadInput, NotFound
+from .events.message import BusEvent, Recorded
+from .events.model import ModelParams
+from .projections.jobs import ACTIVE, Job, Jobs
+from .projections.projection import catch_up_stream
+from .reading import Reading
+from .toolbox import Needed, sources, tools_from
+
+IMAGE = "assistant"
+"""The image of conversations that name none."""
+
+_NAME_CHARS_MAX = 128
+_LIVE = ("stream", "connection")
+
+
+class Talk:
+    """One conversation. name: of the session, if it has one. notes: what its user should know before the first word."""
+
+    def __init__(
+        self,
+        working: Working,
+        image: Image,
+        *,
+        model: str,
+        params: ModelParams | None,
+        override: str | None,
+        name: str | None,
+        notes: Iterable[str],
+    ) -> None:
+        self._working = working
+        self._image = image
+        self._params = params
+        self._override = override
+        self._job: str | None = None
+        self.session_id = image.session_id
+        self.model = model
+        self.name = name
+        self.notes = tuple(notes)
+
+    def send(self, content: object) -> Run:
+        """Send a message. Iterate what comes back for the events, ask it for the `result()`."""
+        run = self._image.send(content, model=self._override, params=self._params)
+        self._job = run.job_id
+        return run
+
+    def interrupt(self) -> None:
+        """Stop what was sent last; what was said by then is kept."""
+        if self._job is not None:
+            runtime = self._working.runtime
+            cancelling = runtime.asynchronous.cancel(self.session_id, self._job, reason="user_interrupt")
+            runtime.wait(cancelling)
+
+
+class Working:
+    """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python.
+
+    Raises what opening a log raises, `Owned` among it, and what loading the tools raises, before the log is touched.
+    """
+
+    def __init__(self, url: str, *, tools: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> None:
+        self._environ = environ
+        self.runtime = Runtime(url, recover=False, tools=[tool for path in tools for tool in tools_from(path).values()])
+
+    def __enter__(self) -> Self:
+        self.runtime.open()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.runtime.close()
+
+    @property
+    def _log(self) -> Any:
+        return self.runtime.asynchronous.log
+
+    def left(self) -> list[str]:
+        """The ids of sessions with work that an earlier process left, oldest first."""
+        return [stream.removeprefix("session-") for stream in self._log.streams("session-", owing=True)]
+
+    def session(self, wanted: str) -> str:
+        """The id of a session: see `lookup.session_of`."""
+        return lookup.session_of(self._log, wanted)
+
+    def calls(self, session_id: str) -> list[dict[str, Any]]:
+        """The calls of tools that are not over: see `Reading.calls`."""
+        return Reading(self._log).calls(session_id)
+
+    # -- a conversation --
+
+    def talk(
+        self,
+        *,
+        session: str | None = None,
+        image: str | None = None,
+        model: str | None = None,
+        provider: str | None = None,
+        system: str | None = None,
+        params: Mapping[str, Any] | None = None,
+    ) -> Talk:
+        """Open a conversation.
+
+        session: an id, a part of one, `last`, or a name; a name that is not taken makes a new session. Without it the
+        session is new. image: a name, made where there is none, or an id; default `assistant`. model: of this
+        conversation; without it the session's last, a named image's own, or what the environment suggests. system:
+        instructions; a named image and the image of a session keep them, else an image is made for them.
+        """
+        wanted = model_named(model, provider)
+        given = {name: value for name, value in (params or {}).items() if value is not None}
+        found = None if session is None else lookup.session_to_open(self._log, session)
+        if found is not None:
+            return self._continue(found, image, wanted, system, given)
+        if session is not None:
+            _check_name(session)
+        return self._begin(session, image, wanted, system, given)
+
+    def _continue(
+        self, session_id: str, image: str | None, wanted: str | None, system: str | None, params: dict[str, Any]
+    ) -> Talk:
+        created = lookup.session_created(self._log, session_id)
+        if created is None:
+            raise NotFound(f"The beginning of session {session_id} cannot be read.")
+        state = self._image(created.image_id)
+        if image is not None and image not in (state.image_id, state.alias) and not _ends(state.image_id, image):
+            raise BadInput(
+                f"Session {lookup.short(session_id)} belongs to the image {state.config.name!r}, not to {image!r}."
+            )
+        notes = self._equip(session_id)
+        model = wanted or self._last_model(session_id) or state.config.model
+        if system is not None:
+            self._configure(state, {"systemPrompt": system})
+        return self._talk(state, session_id, model, params, created.alias, notes)
+
+    def _begin(
+        self, name: str | None, image: str | None, wanted: str | None, system: str | None, params: dict[str, Any]
+    ) -> Talk:
+        runtime, state, fresh = self.runtime.asynchronous, None, False
+        notes: list[str] = []
+        if image is not None or system is None:
+            state = self.runtime.wait(runtime.image_named(image or IMAGE))
+        if state is None and image is not None:
+            known = lookup.image_to_open(self._log, image)
+            state = None if known is None else self._image(known)
+        own = image is not None and state is not None
+        model = wanted or (state.config.model if own and state is not None else usual_model(self._environ))
+        if wanted is None and model == SCRIPT:
+            notes.append(KEY_HINT)
+        config: dict[str, Any] = {} if system is None else {"systemPrompt": system}
+        if state is None:
+            config |= {"model": model, "name": image or IMAGE, **(params if image is not None else {})}
+            shared = image is not None or system is None
+            made = self.runtime.wait(runtime.image(image or IMAGE if shared else None, config=config))
+            state, fresh = self._image(made.id), True
+        elif config:
+            state = self._configure(state, config)
+        if name is not None or not (fresh or self._unused(state.session_id)):
+            session_id = self.runtime.wait(runtime.new_session(state.image_id or "", alias=name))
+        else:
+            session_id = state.session_id
+        return self._talk(state, session_id, model, {} if fresh and image is not None else params, name, notes)
+
+    def _talk(
+        self,
+        state: ImageState,
+        session_id: str,
+        model: str,
+        params: dict[str, Any],
+        name: str | None,
+        notes: Iterable[str],
+    ) -> Talk:
+        runtime = self.runtime.asynchronous
+        handle = self.runtime.wait(runtime.open_image(state.image_id or "", session_id))
+        return Talk(
+            self,
+            Image(self.runtime, handle),
+            model=model,
+            params=msgspec.convert(params, ModelParams) if params else None,
+            override=None if model == state.config.model else model,
+            name=name,
+            notes=notes,
+        )
+
+    def _image(self, image_id: str) -> ImageState:
+        return self.runtime.wait(self.runtime.asynchronous.image_state(image_id))
+
+    def _configure(self, state: ImageState, changes: dict[str, Any]) -> ImageState:
+        from .requests import config_of
+
+        config = config_of(changes, state.config)
+        return self.runtime.wait(self.runtime.asynchronous.update_image(state.image_id or "", config))
+
+    def _unused(self, session_id: str) -> bool:
+        """Nothing but its creation is in it, and it has no name that somebody may come back to."""
+        created = lookup.session_created(self._log, session_id)
+        return created is not None and created.alias is None and self._log.head(f"session-{session_id}") == 1
+
+    def _last_model(self, session_id: str) -> str | None:
+        stream = f"session-{session_id}"
+        for stored in reversed(self._log.read(stream, after=max(0, self._log.head(stream) - 500))):
+            for recorded in reversed(codec.unpack(stored)):
+                if isinstance(recorded.data, ModelCalled):
+                    return recorded.data.model
+        return None
+
+    # -- tools --
+
+    def _equip(self, session_id: str) -> list[str]:
+        """Load the file that a session's tools came from, where those given will not do. Says what it did."""
+        needed, tools = Needed(self._log, session_id), self.runtime.asynchronous.tools
+        if not needed.missing(tools):
+            return []
+        notes = []
+        for path in sources(self._log, needed):
+            for tool in tools_from(path).values():
+                if tool.name not in tools:
+                    tools.add(tool)
+            notes.append(f"tools from {path}, as this session was run with")
+        if needed.missing(tools):
+            notes.append(f"the tools of this session are not here{self._lost(needed)}: give them with --tools")
+        return notes
+
+    def _lost(self, needed: Needed) -> str:
+        lost = ", ".join(name for name in needed.open if name not in self.runtime.asynchronous.tools)
+        return f" ({lost})" if lost else ""
+
+    # -- going on --
+
+    def unfinished(self, session_ids: Iterable[str] | None = None) -> list[Job]:
+        """The jobs that are not over, oldest first, of all sessions or of these."""
+        board = Jobs()
+        if session_ids is None:
+            board = Reading(self._log).board()
+        else:
+            for session_id in session_ids:
+                catch_up_stream(self._log, f"session-{session_id}", board)
+        return sorted(board.query(state=ACTIVE), key=lambda job: job.queued_at)
+
+    def equip(self, session_ids: Iterable[str]) -> list[str]:
+        """Load the tools that these sessions were run with, where those given will not do. Says what it did.
+
+        Raises NotFound, before anything is taken up, where tools are missing still.
+        """
+        notes: list[str] = []
+        for session_id in session_ids:
+            notes += [note for note in self._equip(session_id) if note not in notes]
+            needed = Needed(self._log, session_id)
+            if needed.missing(self.runtime.asynchronous.tools):
+                raise NotFound(
+                    f"Session {lookup.short(session_id)} works with tools that are not here{self._lost(needed)}."
+                    " Give the file they are in with --tools. Nothing was taken up."
+                )
+        return notes
+
+    def take_up(
+        self, session_ids: Iterable[str], settle: Mapping[str, tuple[str, str]] | None = None
+    ) -> Iterator[BusEvent]:
+        """Settle calls of the (one) session as a person says, take up what the sessions owe, and tell of everything
+        that happens until no job of theirs can go on by itself.
+
+        settle: call -> (`ok`, `error` or `retry`, what the model is told). Raises NotFound and BadInput for calls that
+        cannot be settled.
+        """
+        ids = list(dict.fromkeys(session_ids))
+        runtime = self.runtime.asynchronous
+        board = Jobs()
+        for session_id in ids:
+            catch_up_stream(self._log, f"session-{session_id}", board)
+        wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent]()
+
+        def hear(event: BusEvent) -> None:
+            if event.session_id in wanted and (isinstance(event, Recorded) or event.category in _LIVE):
+                seen.put(event)
+
+        subscription = runtime.on_any(hear)
+        try:
+            for call, (outcome, output) in (settle or {}).items():
+                self.runtime.wait(runtime.resolve(ids[0], call, outcome, output))
+            for session_id in ids:
+                self.runtime.wait(runtime.resume(session_id))
+            while not seen.empty() or _goes_on(board):
+                event = seen.get()
+                if isinstance(event, Recorded):
+                    board.apply(event)
+                yield event
+        finally:
+            subscription.unsubscribe()
+
+    def interrupt(self, session_ids: Iterable[str]) -> None:
+        """Stop the jobs of these sessions that run; what was said by then is kept."""
+        for job in self.unfinished(session_ids):
+            if job.state == "running":
+                self.runtime.wait(self.runtime.asynchronous.cancel(job.session_id, job.id, reason="user_interrupt"))
+
+
+def _goes_on(board: Jobs) -> bool:
+    """Whether a job runs, or waits for its turn behind nothing that waits for a person."""
+    waiting = {job.session_id for job in board.query(state="waiting")}
+    return any(job.session_id not in waiting for job in board.query(state=("running", "queued")))
+
+
+def _ends(full: str | None, part: str) -> bool:
+    return bool(full and part and full.endswith(part))
+
+
+def _check_name(name: str) -> None:
+    if not name.strip() or len(name) > _NAME_CHARS_MAX or not name.isprintable() or name != name.strip():
+        raise BadInput(f"A session's name is 1 to {_NAME_CHARS_MAX} printable characters, not {ascii(name)[:60]}.")
