@@ -20,7 +20,7 @@ from ..events.log import Row
 from ..events.message import Command, Context, Effect, Event, Stamp
 
 DECISIONS_MAX = 1000
-"""Most events of one command. A stream that decides more is going in circles."""
+"""Most events that may follow from those a command led to at once. A stream that decides more is going in circles."""
 
 
 class Decider(Struct, frozen=True):
@@ -71,6 +71,7 @@ def decide(noun: Noun, states: tuple[Any, ...], command: Command, *, version: in
     waiting: deque[Event] = deque()
     for index, decider in enumerate(deciders):
         waiting.extend(decider.decide(states[index], command))
+    most = len(waiting) + DECISIONS_MAX
     current = list(states)
     events: list[Event] = []
     rows: list[Row] = []
@@ -90,8 +91,8 @@ def decide(noun: Noun, states: tuple[Any, ...], command: Command, *, version: in
             more = decider.decide(current[index], event)
             if more:
                 waiting.extend(more)
-        if len(events) > DECISIONS_MAX:
-            raise Circling(f"{command.type} led to more than {DECISIONS_MAX} events.")
+        if len(events) > most:
+            raise Circling(f"{command.type} led to more than {most} events.")
     return Decision(tuple(events), tuple(rows), tuple(digests), tuple(current))
 
 

@@ -21,6 +21,7 @@ from ..events.agent import (
     ToolStarted,
     ToolUnproved,
     TurnCompleted,
+    WakeAgent,
     WakeAt,
 )
 from ..events.content import Failure
@@ -79,6 +80,8 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
     match message:
         case Send():
             _open(state)
+            if _lives(state, message.job_id):
+                return []
             return [
                 JobQueued(
                     job_id=message.job_id,
@@ -93,13 +96,16 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
         case TurnCompleted():
             return [_ended(state, state.running.job_id, message)] if state.running else []
         case ToolUnproved():
-            if state.running is None or state.stopping or len(state.doubts) > 1:
+            if state.running is None or state.stopping is not None or len(state.doubts) > 1:
                 return []
             return [JobWaiting(job_id=state.running.job_id, tool=message.tool, reason="outcome unknown")]
         case CancelJob():
             return _stop(state, message.job_id, message.reason)
         case ExpireJob():
-            return _stop(state, message.job_id, TIMEOUT)
+            return _stop(state, message.job_id, TIMEOUT, JobTimedOut(job_id=message.job_id))
+        case WakeAgent():
+            _open(state)
+            return []
         case Interrupt() | StopAgent():
             return _stop(state, state.running.job_id, message.reason) if state.running else []
         case CreateSession():
@@ -123,7 +129,7 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             stop = _stop(state, state.running.job_id, message.reason) if state.running else []
             return [SessionClosed(reason=message.reason), *gone, *stop]
         case ToolSettled() | ToolStarted():
-            if message.tool in state.doubts and len(state.doubts) == 1 and state.running and not state.stopping:
+            if message.tool in state.doubts and len(state.doubts) == 1 and state.running and state.stopping is None:
                 return [JobResumed(job_id=state.running.job_id)]
             return []
     return []
@@ -136,17 +142,23 @@ def _open(state: State) -> None:
         raise Closed(f"Session {state.session_id} is closed: its image was deleted.")
 
 
+def _lives(state: State, job_id: str) -> bool:
+    running = state.running is not None and state.running.job_id == job_id
+    return running or any(job.job_id == job_id for job in state.queue)
+
+
 def _next(state: State) -> Sequence[Event]:
     if state.running is None and state.queue and state.awake and not state.closed:
         return [JobStarted(job_id=state.queue[0].job_id, overrides=state.queue[0].overrides)]
     return []
 
 
-def _stop(state: State, job_id: str, reason: str) -> Sequence[Event]:
+def _stop(state: State, job_id: str, reason: str, unstarted: Event | None = None) -> Sequence[Event]:
+    """Ask the running job to end, or take a queued one out: as cancelled, or by the event `unstarted`."""
     if state.running and state.running.job_id == job_id:
-        return [] if state.stopping else [JobStopping(job_id=job_id, reason=reason)]
+        return [] if state.stopping is not None else [JobStopping(job_id=job_id, reason=reason)]
     if any(job.job_id == job_id for job in state.queue):
-        return [JobTimedOut(job_id=job_id) if reason == TIMEOUT else JobCancelled(job_id=job_id, reason=reason)]
+        return [unstarted or JobCancelled(job_id=job_id, reason=reason)]
     return []
 
 
@@ -154,7 +166,7 @@ def _ended(state: State, job_id: str, turn: TurnCompleted) -> Event:
     if turn.reason == "completed":
         return JobSucceeded(job_id=job_id)
     if turn.reason == "interrupted":
-        reason = state.stopping or "interrupted"
+        reason = "interrupted" if state.stopping is None else state.stopping
         return JobTimedOut(job_id=job_id) if reason == TIMEOUT else JobCancelled(job_id=job_id, reason=reason)
     return JobFailed(job_id=job_id, failure=turn.failure or Failure(code="error", message="The turn failed."))
 
@@ -204,7 +216,7 @@ def _without(state: State, job_id: str) -> tuple[Queued, ...]:
 def owed(state: State) -> Sequence[Effect]:
     if not state.queue and (state.running is None or state.running.deadline is None):
         return ()
-    jobs = (*state.queue, *((state.running,) if state.running and not state.stopping else ()))
+    jobs = (*state.queue, *((state.running,) if state.running and state.stopping is None else ()))
     return [
         WakeAt(id=f"deadline-{job.job_id}", job_id=job.job_id, at=job.deadline)
         for job in jobs

@@ -48,10 +48,14 @@ class AnswerModel(Command, frozen=True, kw_only=True):
 
 
 class FailModel(Command, frozen=True, kw_only=True):
-    """The model gave no complete answer. retry_in_ms: when to try again, None to give up."""
+    """The model gave no complete answer. retry_in_ms: when to try again, None to give up.
+
+    attempt: which one failed, so that a failure heard twice fails only one; 0 for the one that is owed.
+    """
 
     type: ClassVar[str] = "fail_model"
     call: str
+    attempt: int = 0
     failure: Failure
     partial: tuple[OutputPart, ...] = ()
     usage: Usage | None = None

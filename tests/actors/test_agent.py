@@ -153,6 +153,22 @@ def test_a_failure_with_a_wait_is_tried_again_after_it() -> None:
     assert effect.not_before == stream.at + 500_000 and effect.upto == 5
 
 
+def test_a_failure_that_is_heard_twice_fails_one_attempt() -> None:
+    stream = given(*AWAKE, fails("m1", retry_in_ms=500, attempt=1))
+    stream.when(fails("m1", retry_in_ms=500, attempt=1)).then_nothing()
+    stream.when(fails("m1", retry_in_ms=500, attempt=2)).then(ModelFailed, ModelCalled)
+
+
+def test_an_answer_with_more_calls_than_checks_is_refused_whole() -> None:
+    answer = asks("m1", "read", "read")
+    short = answer.__class__(call="m1", answer=answer.answer, checks=answer.checks[:1])
+    given(*AWAKE).when(short).then_refused(BadInput, "2 calls").owes("m1")
+
+
+def test_an_answer_with_very_many_calls_is_taken() -> None:
+    given(*AWAKE).when(asks("m1", *["read"] * 400)).owes(*(f"t{n}" for n in range(1, 401)))
+
+
 def test_a_failure_without_one_ends_the_job() -> None:
     stream = given(*AWAKE).when(fails("m1", "auth")).then(ModelFailed, TurnCompleted, JobFailed).owes()
     assert stream.events[-1].failure.code == "auth"

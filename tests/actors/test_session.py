@@ -30,7 +30,7 @@ from reenact.events.session import (
     SessionClosed,
     SessionCreated,
 )
-from tests.actors.words import CREATE, asks, fails, says, send, settles, waking
+from tests.actors.words import CREATE, DEFINITION, asks, fails, says, send, settles, waking
 from tests.given import given
 
 
@@ -64,6 +64,23 @@ def test_two_wakes_make_one_agent() -> None:
     assert stream.states[1].agent_id == "agent_of_job_1"
 
 
+def test_nobody_wakes_in_a_session_that_is_not_there_or_closed() -> None:
+    given().when(WakeAgent(waking=waking())).then_refused(NotFound)
+    given(CREATE, CloseSession()).when(WakeAgent(waking=waking())).then_refused(Closed)
+
+
+def test_a_message_that_comes_twice_is_one_job_as_long_as_it_lives() -> None:
+    stream = given(CREATE, send(), send("job_2"))
+    stream.when(send()).then_nothing().when(send("job_2")).then_nothing()
+    other = DEFINITION.__class__(image_version=2, model="scripted:hello")
+    stream.when(send("job_2", waking=waking("x", other))).then_nothing()
+
+
+def test_a_job_taken_out_of_the_queue_leaves_nothing_behind() -> None:
+    for gone in (CancelJob(job_id="job_2"), ExpireJob(job_id="job_2")):
+        assert given(CREATE, send(), send("job_2"), gone).states[1].queued == ()
+
+
 def test_a_second_message_waits_for_the_first() -> None:
     given(CREATE, send(), send("job_2")).when(says("m1")).then(
         ModelAnswered, TurnCompleted, JobSucceeded, JobStarted(job_id="job_2"), TurnStarted, ModelCalled
@@ -89,6 +106,24 @@ def test_a_queued_job_can_be_taken_out() -> None:
     given(CREATE, send(), send("job_2")).when(CancelJob(job_id="job_2")).then(
         JobCancelled(job_id="job_2", reason="user_cancel")
     ).when(says("m1")).then(ModelAnswered, TurnCompleted, JobSucceeded)
+
+
+def test_a_queued_job_is_cancelled_whatever_the_reason_is_called() -> None:
+    given(CREATE, send(), send("job_2")).when(CancelJob(job_id="job_2", reason="timeout")).then(
+        JobCancelled(job_id="job_2", reason="timeout")
+    )
+
+
+def test_a_stop_without_a_word_of_reason_is_a_stop() -> None:
+    stream = given(CREATE, send(timeout_ms=500)).when(CancelJob(job_id="job_1", reason="")).then(JobStopping)
+    stream.owes("stop-m1").when(CancelJob(job_id="job_1")).then_nothing()
+    stream.when(fails("m1", "cancelled")).then(ModelFailed, TurnCompleted, JobCancelled(job_id="job_1", reason=""))
+
+
+def test_a_session_with_a_long_queue_can_be_closed() -> None:
+    stream = given(CREATE, send(), *(send(f"queued_{n}") for n in range(1_100)))
+    closed = stream.when(CloseSession()).events
+    assert sum(isinstance(event, JobCancelled) for event in closed) == 1_100
 
 
 def test_cancelling_the_running_job_asks_it_to_stop_and_stops_the_call() -> None:

@@ -43,11 +43,12 @@ def asks(call: str, *tools: str | CallCheck, stop_reason: str = "tool_use") -> A
     return AnswerModel(call=call, answer=ModelAnswer(parts=parts, stop_reason=stop_reason), checks=checks)
 
 
-def fails(call: str, code: str = "overloaded", retry_in_ms: int | None = None, text: str = "") -> FailModel:
+def fails(
+    call: str, code: str = "overloaded", retry_in_ms: int | None = None, text: str = "", attempt: int = 0
+) -> FailModel:
     partial = (Text(text=text),) if text else ()
-    return FailModel(
-        call=call, failure=Failure(code=code, message="it failed"), partial=partial, retry_in_ms=retry_in_ms
-    )
+    failure = Failure(code=code, message="it failed")
+    return FailModel(call=call, attempt=attempt, failure=failure, partial=partial, retry_in_ms=retry_in_ms)
 
 
 def settles(tool: str, outcome: str = "ok", output: str = "done") -> SettleTool:
