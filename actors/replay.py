@@ -34,7 +34,7 @@ class Difference(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Replay(Struct, frozen=True, kw_only=True, rename="camel"):
-    """The verdict. events, batches: re-driven; erased: those whose text is gone. network_calls: always 0 here."""
+    """The verdict. events, batches: decided again; erased: those whose text is gone. network_calls: always 0 here."""
 
     identical: bool
     events: int
@@ -49,7 +49,7 @@ class Replay(Struct, frozen=True, kw_only=True, rename="camel"):
         """One line for a person."""
         if self.identical:
             gone = f", {self.erased} items erased" if self.erased else ""
-            return f"identical: {self.events} events re-driven, {self.network_calls} network calls{gone}"
+            return f"identical: {self.events} events decided again, {self.network_calls} network calls{gone}"
         at = self.first_difference
         assert at is not None
         return f"differs at version {at.version} ({at.kind}): recorded {at.recorded}, decided {at.decided}"
