@@ -20,7 +20,7 @@ def main() -> None:
     """The `reenact` command."""
     code = run(sys.argv[1:])
     # A tool that outlived its time limit, or the second Ctrl-C, has a thread, for which Python would wait.
-    if any(thread is not threading.main_thread() and not thread.daemon for thread in threading.enumerate()):
+    if threading.active_count() > 1:
         for stream in (sys.stdout, sys.stderr):
             stream.flush()
         os._exit(code)

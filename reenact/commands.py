@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from . import __version__, lookup
+from . import __version__
 
 if TYPE_CHECKING:
+    from .demo import Demo
     from .reading import Reading
     from .working import Working
 
@@ -33,7 +34,9 @@ class Commands:
 
     def short(self, full: str) -> str:
         """An id as people are shown it."""
-        return lookup.short(full)
+        from .lookup import short
+
+        return short(full)
 
     def doctor(self, url: str) -> Iterable[Row]:
         """What is found out about this machine, and the log at `url`."""
@@ -41,6 +44,8 @@ class Commands:
 
         return findings(url)
 
-    def demo(self, folder: str | None, run: Callable[..., int]) -> Iterator[Row]:
-        """The demo, step by step."""
-        return iter(())
+    def demo(self, *, keep: str | None, hear: Callable[[str], object] | None, delay_ms: int) -> Demo:
+        """The demo, in its folder and ready to begin."""
+        from .demo import Demo
+
+        return Demo(keep=keep, hear=hear, delay_ms=delay_ms)

@@ -27,9 +27,11 @@ _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _HELP = """AI agents as event-sourced actors: kill them anywhere, replay them to the byte."""
 
-_EPILOGUE = """The log is reenact.db in this folder unless --db or REENACT_DATABASE_URL says otherwise. Ids may be given
-by their beginning or their end. LOG_LEVEL (default info) says how much is told on stderr; NO_COLOR switches colours
-off. Exit codes: 0 fine, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
+_EPILOGUE = """The log is `reenact.db` in this folder unless `--db` or `REENACT_DATABASE_URL` says otherwise. Ids may be
+given by their beginning or their end. `LOG_LEVEL` (default info) says how much is told on stderr; `NO_COLOR` switches
+colours off.
+
+Exit codes: 0 fine, 1 the work failed, 2 wrong usage, 130 stopped by Ctrl-C."""
 
 
 def main(
@@ -89,10 +91,8 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
         name="reenact",
         help=_HELP,
         help_epilogue=_EPILOGUE,
-        help_format="plaintext",
         version=front.release,
-        console=output.console(output.out),
-        error_console=output.console(),
+        console=output.page(),
         result_action="return_value",
         suppress_keyboard_interrupt=False,
         # A word after the command may be a prompt; "--" ends the options for one that begins with a dash.

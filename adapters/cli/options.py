@@ -27,7 +27,10 @@ class Common:
         Parameter(env_var=DATABASE_VARIABLE, help="The log: sqlite:///file.db, sqlite:////folder/file.db, memory://"),
     ] = DATABASE
     json: Annotated[
-        bool, Parameter(negative="", help="One JSON object a line on stdout; everything else goes to stderr.")
+        bool,
+        Parameter(
+            negative="", show_default=False, help="One JSON object a line on stdout; everything else goes to stderr."
+        ),
     ] = False
 
 
@@ -64,6 +67,7 @@ class Asking:
         Parameter(
             name=["-t", "--tools"],
             negative="",
+            show_default=False,
             help="A file of Python with @tool functions. It is run. Again for more files.",
         ),
     ] = ()

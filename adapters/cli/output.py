@@ -16,6 +16,8 @@ import msgspec
 if TYPE_CHECKING:
     from rich.console import Console
 
+PAGE_COLUMNS = 100
+
 _CONTROL = dict.fromkeys((*range(32), *range(127, 160), *range(8234, 8239), *range(8294, 8298)), "�")
 _CONTROL |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): "", 0x2028: "\n", 0x2029: "\n"}
 
@@ -48,10 +50,8 @@ class Output:
         stream = stream or self.err
         console = self._consoles.get(id(stream))
         if console is None:
-            from rich.console import Console
-
             terminal = _is_terminal(stream)
-            console = Console(
+            console = _console_class()(
                 file=stream,
                 highlight=False,
                 markup=False,
@@ -62,6 +62,13 @@ class Output:
             )
             self._consoles[id(stream)] = console
         return console
+
+    def page(self) -> Console:
+        """A rich console on stdout for pages of help, never wider than is read well."""
+        from rich.console import Console
+
+        wide = self.console(self.out).width if self.shows else PAGE_COLUMNS
+        return Console(file=self.out, width=min(wide, PAGE_COLUMNS), force_terminal=self.shows, highlight=False)
 
     @property
     def columns(self) -> int:
@@ -90,7 +97,7 @@ class Output:
             self.out.write(text)
             self.out.flush()
         except BrokenPipeError:
-            self._leave()
+            self.leave()
 
     def say(self, text: str, *, style: str = "") -> None:
         """A line for the person at the terminal, on stderr: never a part of the result."""
@@ -109,11 +116,24 @@ class Output:
         """What went wrong, in one line on stderr."""
         self.say(f"reenact: {' '.join(text.split())}", style="red")
 
-    def _leave(self) -> None:
+    def leave(self) -> None:
+        """Whoever read stdout has gone."""
         self.gone = True
         with contextlib.suppress(OSError, ValueError):
             # What is buffered still would be flushed at the end, and fail loudly there.
             os.dup2(os.open(os.devnull, os.O_WRONLY), self.out.fileno())
+
+
+def _console_class() -> type[Console]:
+    from rich.console import Console
+
+    class Visible(Console):
+        """Never hides the cursor: a process that is killed could not bring it back."""
+
+        def show_cursor(self, show: bool = True) -> bool:
+            return False
+
+    return Visible
 
 
 def standard() -> Output:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
@@ -15,16 +16,21 @@ from ...events.errors import BadInput
 from ...events.message import BusEvent, as_json
 from .front import Front, Reading, Row
 from .options import Common
-from .output import Output, plain, short
+from .output import Output, short
 from .table import Column, count, moment, span, table
-from .words import about
+from .words import about, pairs
 
 _COMMON = Common()
 _BAR_EVENTS_MIN = 5_000
+_LINE_CHARS_MAX = 200
+_SAID_COLUMN = 21
 
 Session = Annotated[str, Parameter(help="A name, an id, its beginning or its end, or `last`.")]
 Only = Annotated[
-    str | None, Parameter(help="Only of this session: a name, an id, its beginning or its end, or `last`.")
+    str | None,
+    Parameter(
+        name=["-s", "--session"], help="Only of this session: a name, an id, its beginning or its end, or `last`."
+    ),
 ]
 Limit = Annotated[int | None, Parameter(validator=validators.Number(gte=1), help="At most so many.")]
 Groups = Literal["model", "day", "session", "image", "tool", "container", "scope", "job", "provider"]
@@ -42,7 +48,9 @@ class Read:
     def ps(
         self,
         *,
-        all: Annotated[bool, Parameter(name=["-a", "--all"], negative="", help="Also the jobs that are over.")] = False,
+        all: Annotated[
+            bool, Parameter(name=["-a", "--all"], negative="", show_default=False, help="Also the jobs that are over.")
+        ] = False,
         session: Only = None,
         common: Common = _COMMON,
     ) -> int:
@@ -52,13 +60,13 @@ class Read:
             columns = [
                 Column("JOB", lambda row: self._short(row["id"])),
                 Column("SESSION", lambda row: self._short(row["sessionId"])),
-                Column("IMAGE", "imageName"),
+                Column("IMAGE", "imageName", spare=True),
                 Column("STATE", "state"),
                 Column("QUEUED", lambda row: moment(row["queuedAt"])),
                 Column("TOOK", _took, right=True),
-                Column("CALLS", lambda row: count(row["attempts"]), right=True),
-                Column("TOOLS", lambda row: count(row["toolRuns"]), right=True),
-                Column("TOKENS", _tokens, right=True),
+                Column("CALLS", lambda row: count(row["attempts"]), right=True, spare=True),
+                Column("TOOLS", lambda row: count(row["toolRuns"]), right=True, spare=True),
+                Column("TOKENS", _tokens, right=True, spare=True),
                 Column("TITLE", "title", wide=True),
             ]
             return self._show(columns, rows, none="no job runs or waits. --all shows those that are over.")
@@ -70,8 +78,8 @@ class Read:
                 Column("IMAGE", lambda row: self._short(row["imageId"])),
                 Column("NAME", "name", wide=True),
                 Column("MODEL", "model", wide=True),
-                Column("CONTAINER", "containerId"),
-                Column("VERSION", "version", right=True),
+                Column("CONTAINER", "containerId", spare=True),
+                Column("VERSION", "version", right=True, spare=True),
                 Column("SESSIONS", "sessions", right=True),
                 Column("CREATED", lambda row: moment(row["createdAt"])),
             ]
@@ -81,7 +89,8 @@ class Read:
         self,
         *,
         all: Annotated[
-            bool, Parameter(name=["-a", "--all"], negative="", help="Also those nothing was said in.")
+            bool,
+            Parameter(name=["-a", "--all"], negative="", show_default=False, help="Also those nothing was said in."),
         ] = False,
         common: Common = _COMMON,
     ) -> int:
@@ -90,10 +99,10 @@ class Read:
             columns = [
                 Column("SESSION", lambda row: self._short(row["sessionId"])),
                 Column("NAME", "name"),
-                Column("IMAGE", "imageName"),
+                Column("IMAGE", "imageName", spare=True),
                 Column("CREATED", lambda row: moment(row["createdAt"])),
                 Column("JOBS", "jobs", right=True),
-                Column("EVENTS", "events", right=True),
+                Column("EVENTS", "events", right=True, spare=True),
                 Column("STATE", "state"),
                 Column("LAST", "title", wide=True),
             ]
@@ -108,8 +117,7 @@ class Read:
             if self._output.json:
                 self._output.rows(reading.messages(session_id))
             else:
-                for line in reading.conversation(session_id):
-                    self._output.write(line + "\n")
+                conversation(self._output, reading, session_id)
             return 0
 
     def replay(self, session: Session, /, *, common: Common = _COMMON) -> int:
@@ -149,14 +157,17 @@ class Read:
         session: Only = None,
         type: Annotated[
             tuple[str, ...],
-            Parameter(negative="", help="Only these types, with commas between them or again for more."),
+            Parameter(
+                negative="", show_default=False, help="Only these types, with commas between them or again for more."
+            ),
         ] = (),
         after: Annotated[
             int, Parameter(validator=validators.Number(gte=0), help="Only what comes after this position.")
         ] = 0,
         limit: Limit = None,
         follow: Annotated[
-            bool, Parameter(name=["-f", "--follow"], negative="", help="Wait for more, until Ctrl-C.")
+            bool,
+            Parameter(name=["-f", "--follow"], negative="", show_default=False, help="Wait for more, until Ctrl-C."),
         ] = False,
         common: Common = _COMMON,
     ) -> int:
@@ -167,18 +178,11 @@ class Read:
                 if self._output.json:
                     self._output.row(as_json(event))
                 else:
-                    self._output.write(self.event(event) + "\n")
+                    session = self._short(event.session_id)
+                    self._output.write(event_line(event, session=session, room=self._output.columns - 1) + "\n")
                 if self._output.gone:
                     break
             return 0
-
-    def event(self, event: BusEvent) -> str:
-        """One event on one line, as wide as the terminal."""
-        at = datetime.fromtimestamp(event.timestamp / 1000)
-        session = self._short(event.session_id or "")
-        line = f"{event.position:>6}  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {session:8}  {event.type:<19} "
-        room = min(200, self._output.columns - 1)
-        return short_tail(line, about(event.data), room)
 
     # -- money and audit --
 
@@ -196,7 +200,9 @@ class Read:
     def audit(
         self,
         *,
-        type: Annotated[tuple[str, ...], Parameter(negative="", help="Of these types, with commas or again.")] = (),
+        type: Annotated[
+            tuple[str, ...], Parameter(negative="", show_default=False, help="Of these types, with commas or again.")
+        ] = (),
         session: Only = None,
         user: Annotated[str | None, Parameter(help="On behalf of this user.")] = None,
         status: Annotated[str | None, Parameter(help="success, failure or another status, as records show it.")] = None,
@@ -224,11 +230,11 @@ class Read:
             columns = [
                 Column("TIME", lambda row: _local(row["timestamp"])),
                 Column("TYPE", "type"),
-                Column("EVENT", "event"),
+                Column("EVENT", "event", spare=True),
                 Column("STATUS", "status"),
-                Column("USER", "userId"),
+                Column("USER", "userId", spare=True),
                 Column("SESSION", lambda row: self._short(row["sessionId"] or "")),
-                Column("TOOK", lambda row: span(row["duration"]), right=True),
+                Column("TOOK", lambda row: span(row["duration"]), right=True, spare=True),
                 Column("WHAT", _what, wide=True),
             ]
             return self._show(columns, rows, none="no record passes.")
@@ -257,7 +263,9 @@ class Read:
                 self._output.row(row)
             else:
                 mark = "ok " if row["ok"] else "BAD"
-                self._output.line(f"{mark}  {row['check']:<14}{row['found']}")
+                line = f"{mark}  {row['check']:<12}{row['found']}"
+                wide = self._output.columns if self._output.shows else len(line) + 1
+                self._output.line("\n".join(textwrap.wrap(line, wide, subsequent_indent=" " * 17)))
         return code
 
     # -- in common --
@@ -316,9 +324,9 @@ def cost_columns(by: str, name: object) -> list[Column]:
     if by == "tool":
         return [
             Column("TOOL", "name", wide=True),
-            Column("CALLS", lambda row: count(row["calls"]), right=True),
+            Column("CALLS", lambda row: count(row["calls"]), right=True, spare=True),
             Column("RUNS", lambda row: count(row["runs"]), right=True),
-            Column("TOOK", lambda row: span(row["durationMs"]), right=True),
+            Column("TOOK", lambda row: span(row["durationMs"]), right=True, spare=True),
             Column("ENDED", lambda row: ", ".join(f"{how} {number}" for how, number in row["outcomes"].items())),
         ]
     first = {
@@ -327,23 +335,37 @@ def cost_columns(by: str, name: object) -> list[Column]:
         "session": Column("SESSION", lambda row: shorten(row["sessionId"])),
         "image": Column("IMAGE", lambda row: row.get("imageName") or shorten(row["imageId"])),
         "job": Column("JOB", lambda row: shorten(row["jobId"])),
-        "container": Column("CONTAINER", "containerId"),
+        "container": Column("CONTAINER", "containerId", spare=True),
     }
     return [
         first.get(by) or Column(by.upper(), by),
-        Column("CALLS", lambda row: count(row["calls"]), right=True),
-        Column("FAILED", lambda row: count(row["failed"]), right=True),
+        Column("CALLS", lambda row: count(row["calls"]), right=True, spare=True),
+        Column("FAILED", lambda row: count(row["failed"]), right=True, spare=True),
         Column("IN", lambda row: count(row["inputTokens"]), right=True),
-        Column("CACHED", lambda row: count(row["cacheReadTokens"]), right=True),
+        Column("CACHED", lambda row: count(row["cacheReadTokens"]), right=True, spare=True),
         Column("OUT", lambda row: count(row["outputTokens"]), right=True),
         Column("USD", _usd, right=True),
         Column("UNPRICED", lambda row: count(row["unpriced"]), right=True),
     ]
 
 
-def short_tail(head: str, tail: str, room: int) -> str:
-    """The two on one line, the second cut to what room there is."""
-    return (plain(head) + short(tail, max(8, room - len(head)))).rstrip()
+def conversation(output: Output, reading: Reading, session_id: str) -> None:
+    """What was said, for a person; on a terminal no word is broken at its edge."""
+    for line in reading.conversation(session_id):
+        if output.shows and len(line) > output.columns:
+            broken = textwrap.wrap(
+                line, output.columns, subsequent_indent=" " * _SAID_COLUMN, break_on_hyphens=False, drop_whitespace=True
+            )
+            line = "\n".join(broken)
+        output.write(line + "\n")
+
+
+def event_line(event: BusEvent, *, session: str | None, room: int) -> str:
+    """A stored event on one line, so wide: position, time, session (None: left out), type, what it says."""
+    at = datetime.fromtimestamp(event.timestamp / 1000)
+    where = "" if session is None else f"{session:8}  "
+    line = f"{event.position:>6}  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {where}{event.type:<18}"
+    return (line + "  " + short(about(event.data), max(8, min(_LINE_CHARS_MAX, room) - len(line) - 2))).rstrip()
 
 
 def _usd(row: Row) -> str:
@@ -369,7 +391,7 @@ def _local(timestamp: str) -> str:
 def _what(row: Row) -> str:
     if row["error"]:
         return str(row["error"].get("message") or row["error"])
-    return " ".join(f"{name}={value}" for name, value in (row["context"] or {}).items() if value is not None)
+    return pairs({name: value for name, value in (row["context"] or {}).items() if name != "session_id"})
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

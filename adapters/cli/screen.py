@@ -24,14 +24,15 @@ from ...events.content import Text, ToolCall, text_of
 from ...events.message import BusEvent, as_json
 from ...events.session import JobStopping
 from ...events.stream import TextDelta, ThinkingStart, ToolProgress
+from .flow import Flow
 from .output import Output, plain, short
 from .table import span
 
 if TYPE_CHECKING:
     from rich.live import Live
 
-INPUT_CHARS = 44
-RESULT_CHARS = 60
+_ROOM_MAX = 120
+_PROGRESS_CHARS = 60
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("✗", "red"), "unknown": ("?", "yellow")}
 _CUT = {
@@ -51,9 +52,9 @@ class Screen:
         self._streams = output.shows and not label
         self._watched = output.tells or output.shows
         self._spinner = _Spinner(output) if output.tells and not label else None
-        self._calls: dict[str, str] = {}
+        self._calls: dict[str, tuple[str, dict[str, Any]]] = {}
         self._asked: dict[str, tuple[Any, ...]] = {}
-        self._open_line = False
+        self._flow = Flow(output.write, lambda: output.columns)
         self._heard = False
         self.said = ""
 
@@ -67,12 +68,12 @@ class Screen:
 
     def know(self, tool: str, name: str, given: dict[str, Any]) -> None:
         """A call that was asked for before it began to watch."""
-        self._calls[tool] = called(name, given)
+        self._calls[tool] = (name, given)
 
     def close(self) -> None:
         """Stop what moves, end the line that is open."""
         self._wait(None)
-        self._end_line()
+        self._flow.end()
 
     def feed(self, event: BusEvent) -> None:
         """Show one event or signal, in the order in which they come."""
@@ -84,12 +85,11 @@ class Screen:
                 self._heard = True
                 if self._streams:
                     self._wait(None)
-                    self._output.write(plain(text))
-                    self._open_line = not text.endswith("\n")
+                    self._flow.feed(plain(text))
             case ThinkingStart():
                 self._wait("reasoning")
             case ToolProgress(text=text):
-                self._wait(short(text, RESULT_CHARS))
+                self._wait(short(text, _PROGRESS_CHARS))
             case ModelCalled() as called:
                 self._heard = False
                 self._wait(
@@ -102,13 +102,13 @@ class Screen:
             case ToolRequested() as asked:
                 self._requested(asked)
             case ToolStarted(tool=tool, attempt=attempt):
-                self._wait(self._calls.get(tool, tool) + (f", attempt {attempt}" if attempt > 1 else ""))
+                self._wait(self._call(tool, self._room // 2) + (f", attempt {attempt}" if attempt > 1 else ""))
             case ToolSettled() as settled:
                 self._settled(settled)
             case ToolDoubted(tool=tool):
-                self._tell(f"  ? {self._calls.get(tool, tool)}: its runner died. Did it take effect?", "yellow")
+                self._doubt(tool, "its runner died; did it take effect?")
             case ToolUnproved(tool=tool):
-                self._tell(f"  ? {self._calls.get(tool, tool)}: nobody can say. It waits for a person.", "yellow")
+                self._doubt(tool, "nobody can say. It waits for a person.")
             case JobStopping(reason=reason):
                 self._wait(f"stopping: {reason}")
             case TurnCompleted(reason="interrupted"):
@@ -121,16 +121,15 @@ class Screen:
         self.said = text_of(answer.parts)
         self._asked[answer.call] = answer.parts
         if self._streams and not self._heard and self.said:
-            self._output.write(plain(self.said))
-            self._open_line = not self.said.endswith("\n")
-        self._end_line()
+            self._flow.feed(plain(self.said))
+        self._flow.end()
         if self._label and self.said and self._watched:
             self._tell(self.said, "")
         if answer.stop_reason in _CUT:
             self._tell(f"  {_CUT[answer.stop_reason]}", "yellow")
 
     def _failed(self, failed: ModelFailed) -> None:
-        self._end_line()
+        self._flow.end()
         self.said = text_of(failed.partial)
         if failed.failure.code == "cancelled":
             return
@@ -143,47 +142,53 @@ class Screen:
         parts = self._asked.get(asked.call, ())
         part = parts[asked.part] if asked.part < len(parts) else None
         given = part.input if isinstance(part, ToolCall) else {}
-        self._calls[asked.tool] = called(asked.name, given)
+        self._calls[asked.tool] = (asked.name, given)
 
     def _settled(self, settled: ToolSettled) -> None:
         mark, style = _MARKS.get(settled.outcome, ("-", "dim"))
         output = settled.output
         result = output if isinstance(output, str) else " ".join(_named(part) for part in output)
         how = f" {settled.outcome}" if settled.outcome not in ("ok", "error") else ""
-        proof = {"probe": " (proved by its probe)", "person": " (settled by a person)"}.get(settled.proof or "", "")
+        how += {"probe": " (by its probe)", "person": " (by a person)"}.get(settled.proof or "", "")
         took = "" if settled.proof else f"  {span(settled.duration_ms)}"
-        name = self._calls.pop(settled.tool, settled.tool)
-        room = RESULT_CHARS
-        if self._output.tells:
-            room = max(12, self._output.console().width - len(self._label + name + how + proof + took) - 8)
-        self._tell(f"  {mark} {name}{how}{proof} → {short(result, room)}{took}", style)
+        room = self._room - len(how) - len(took) - 7
+        name = self._call(settled.tool, max(room // 2, room - len(result)))
+        self._calls.pop(settled.tool, None)
+        self._tell(f"  {mark} {name}{how} → {short(result, max(12, room - len(name)))}{took}", style)
+
+    def _doubt(self, tool: str, what: str) -> None:
+        self._tell(f"  ? {self._call(tool, self._room - len(what) - 6)}: {what}", "yellow")
 
     # -- how it shows it --
 
     def _tell(self, text: str, style: str) -> None:
         self._wait(None)
-        self._end_line()
+        self._flow.end()
         if self._watched:
             self._output.say(self._label + text, style=style)
 
     def _wait(self, what: str | None) -> None:
         if self._spinner is not None:
             if what is not None:
-                self._end_line()
+                self._flow.end()
             self._spinner.turn(what)
 
-    def _end_line(self) -> None:
-        if self._open_line:
-            self._open_line = False
-            self._output.write("\n")
+    def _call(self, tool: str, chars: int) -> str:
+        """A call in so many characters: its name, and as much of its input as there is room for."""
+        known = self._calls.get(tool)
+        return tool if known is None else called(*known, chars=chars)
+
+    @property
+    def _room(self) -> int:
+        return min(_ROOM_MAX, self._output.console().width if self._output.tells else _ROOM_MAX) - len(self._label)
 
 
-def called(name: str, given: dict[str, Any]) -> str:
-    """A call on one line: `refund(order="42", cents=1250)`."""
+def called(name: str, given: dict[str, Any], *, chars: int = 60) -> str:
+    """A call on one line, in about so many characters: `refund(order="42", cents=1250)`."""
     import msgspec
 
     shown = ", ".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in given.items())
-    return f"{name}({short(shown, INPUT_CHARS)})"
+    return f"{name}({short(shown, max(8, chars - len(name) - 2))})"
 
 
 def _named(part: Any) -> str:

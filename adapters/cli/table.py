@@ -26,15 +26,19 @@ STYLES = {
 """Words that stand out, wherever they fill a cell."""
 
 _CELL_CHARS_MAX = 400
+_WIDE_MIN = 18
+_GAP = 2
 
 
 class Column:
-    """One column. show: what a row has there. wide: gives way when there is no room. right: for numbers."""
+    """One column. show: what a row has there. right: for numbers. wide: is cut when room is short. spare: is left
+    out then."""
 
-    def __init__(self, title: str, show: Any, *, wide: bool = False, right: bool = False) -> None:
+    def __init__(self, title: str, show: Any, *, right: bool = False, wide: bool = False, spare: bool = False) -> None:
         self.title = title
         self.show = show if callable(show) else (lambda row: row.get(show))
         self.wide = wide
+        self.spare = spare
         self.right = right
 
 
@@ -57,26 +61,38 @@ def table(output: Output, columns: Sequence[Column], rows: Iterable[Row], *, non
 
 
 def _styled(output: Output, columns: Sequence[Column], cells: list[list[str]]) -> None:
+    from rich.cells import cell_len
     from rich.table import Table
     from rich.text import Text
 
-    made = Table(box=None, padding=(0, 2, 0, 0), header_style="bold", pad_edge=False)
-    for column in columns:
-        made.add_column(
-            column.title,
-            justify="right" if column.right else "left",
-            no_wrap=True,
-            overflow="ellipsis",
-            ratio=None,
-            min_width=None if column.wide else max(len(column.title), 1),
-        )
-    for row in cells:
-        made.add_row(*(Text(cell, style=STYLES.get(cell, "")) for cell in row))
     console = output.console(output.out)
+    widths = [max(cell_len(column.title), *(cell_len(row[at]) for row in cells)) for at, column in enumerate(columns)]
+    fitting = _fitting(columns, widths, console.width)
+    made = Table(box=None, padding=(0, _GAP, 0, 0), header_style="bold", pad_edge=False)
+    for at, width in fitting.items():
+        justify: Any = "right" if columns[at].right else "left"
+        made.add_column(columns[at].title, justify=justify, no_wrap=True, overflow="ellipsis", width=width)
+    for row in cells:
+        made.add_row(*(Text(row[at], style=STYLES.get(row[at], "")) for at in fitting))
     try:
         console.print(made)
     except BrokenPipeError:
-        output._leave()
+        output.leave()
+
+
+def _fitting(columns: Sequence[Column], widths: list[int], room: int) -> dict[int, int]:
+    """The columns that have room side by side, with their widths: spare ones go, the last first; wide ones shrink."""
+    least = [min(width, _WIDE_MIN) if columns[at].wide else width for at, width in enumerate(widths)]
+    shown = dict(enumerate(least))
+    for at in reversed(range(len(columns))):
+        if columns[at].spare and sum(shown.values()) + _GAP * len(shown) > room:
+            del shown[at]
+    left = room - sum(shown.values()) - _GAP * len(shown)
+    for at in [at for at in shown if columns[at].wide]:
+        more = max(0, min(left, widths[at] - least[at]))
+        shown[at] += more
+        left -= more
+    return shown
 
 
 def _cell(value: Any) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -55,11 +57,16 @@ def about(data: Any) -> str:
         case ImageCreated() | ImageUpdated():
             return f"{data.config.name}, {data.config.model}"
         case SessionCreated():
-            return f"{data.session_id}{f' “{data.alias}”' if data.alias else ''}"
+            return f"{_value(data.session_id)}{f' “{data.alias}”' if data.alias else ''}"
         case ToolRegistered(tool=tool):
             return f"{tool.name} ({tool.effect})"
     fields = msgspec.to_builtins(data)
-    return " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value not in (None, "", (), []))
+    return pairs({name: value for name, value in fields.items() if name not in _SAID_ELSEWHERE})
+
+
+def pairs(fields: Mapping[str, Any]) -> str:
+    """What is there of some fields, each with its name."""
+    return " ".join(f"{name}={_value(value)}" for name, value in fields.items() if value not in (None, "", (), [], {}))
 
 
 def _parts(parts: Any) -> str:
@@ -81,5 +88,14 @@ def _parts(parts: Any) -> str:
     return " ".join(said)
 
 
+_SAID_ELSEWHERE = ("containerId", "createdAt", "registeredAt", "updatedAt")
+
+_ID = re.compile(r"[a-z]+_[0-9a-f]{24}([0-9a-f]{8})")
+
+
 def _value(value: Any) -> str:
-    return value if isinstance(value, str) else msgspec.json.encode(value).decode()
+    """An id by its end, as everywhere."""
+    if isinstance(value, str):
+        found = _ID.fullmatch(value)
+        return found[1] if found else value
+    return msgspec.json.encode(value).decode()

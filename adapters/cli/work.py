@@ -97,6 +97,7 @@ class Work:
             tuple[str, ...],
             Parameter(
                 negative="",
+                show_default=False,
                 help="CALL=ok, CALL=error or CALL=retry: what became of a call in doubt. Again for more.",
             ),
         ] = (),
@@ -106,6 +107,7 @@ class Work:
             Parameter(
                 name=["-t", "--tools"],
                 negative="",
+                show_default=False,
                 help="A file of Python with @tool functions. Without it, the file that a session was run with, as the"
                 " log names it, is run again: resume only a log whose tools you trust.",
             ),
@@ -148,7 +150,7 @@ class Work:
             for call in working.calls(session_id):
                 screens[session_id].know(call["tool"], call["name"], call["input"])
             title = next((job.title for job in jobs if job.session_id == session_id), "")
-            self._aside(f"session {self._front.short(session_id)} goes on: {short(title, 60)}")
+            self._aside(f"session {self._front.short(session_id)} goes on: {short(title, 48)}")
         code = 0
         with stopping(lambda: working.interrupt(ids), self._interrupting) as stop:
             try:
