@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager
 from itertools import islice
 from typing import Any
 
-from ...events.errors import Closed, NotFound
+from ...events.errors import Closed, Corrupt, NotALog, NotFound
 from ...events.log import Keyed, Stored
 from .file import examine
 from .names import Names
@@ -24,6 +24,9 @@ from .rows import COLUMNS, EventRow, batches
 PAGE_ROWS = 2000
 PAGE_BYTES = 8 * 1024 * 1024
 """A page ends at either; a single row may be larger."""
+
+FLAWS_MAX = 100
+"""How many flaws of a file SQLite is asked to name."""
 
 _OF_STREAM = f"SELECT {COLUMNS} FROM events WHERE stream = ? AND version >= ? ORDER BY version"
 _OF_ALL = f"SELECT {COLUMNS} FROM events WHERE position >= ? ORDER BY position"
@@ -39,6 +42,12 @@ LANE = (
     " EXISTS (SELECT 1 FROM owing WHERE stream = number) FROM streams WHERE name = ?"
 )
 KEYED = "SELECT digest, stream, version FROM commands WHERE scope = ? AND key = ?"
+
+_COMMANDS = "SELECT scope, key, digest, stream, version FROM commands {above}ORDER BY scope, key LIMIT ?"
+_NEWEST_AND_GIVEN = (
+    "SELECT coalesce((SELECT max(position) FROM events), 0),"
+    " coalesce((SELECT seq FROM sqlite_sequence WHERE name = 'events'), 0)"
+)
 
 _Bounds = tuple[int, ...]
 
@@ -138,6 +147,30 @@ class SqliteReader:
         """What an idempotency key stands for, or None."""
         found = self._row(KEYED, scope, key)
         return None if found is None else Keyed(scope, key, *found)
+
+    def commands(self) -> Iterator[Keyed]:
+        """Every idempotency key and what it stands for, in order of scope and key."""
+        above, last = "", list[str]()
+        while True:
+            with self._cursor() as cursor:
+                page = cursor.execute(_COMMANDS.format(above=above), (*last, PAGE_ROWS)).fetchall()
+            for row in page:
+                yield Keyed(*row)
+            if len(page) < PAGE_ROWS:
+                return
+            above, last = "WHERE (scope, key) > (?, ?) ", page[-1][:2]
+
+    def flaws(self) -> list[str]:
+        """What SQLite finds wrong with the file, and whether its newest events were taken away. Reads all of it."""
+        try:
+            with self._cursor() as cursor:
+                found = [text for (text,) in cursor.execute(f"PRAGMA integrity_check({FLAWS_MAX})") if text != "ok"]
+                newest, given = cursor.execute(_NEWEST_AND_GIVEN).fetchone()
+        except (Corrupt, NotALog) as error:
+            return [str(error)]
+        if newest < given:
+            found.append(f"The newest event is {newest}, and position {given} was given before.")
+        return found
 
     def close(self) -> None:
         """Release the file. Idempotent."""

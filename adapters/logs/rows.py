@@ -105,6 +105,8 @@ def batches(rows: Iterable[EventRow], names: Names) -> Iterator[Stored]:
             position != start + part
         ):
             raise Corrupt(f"Event {position} does not go on where the batch at position {start} stopped.")
+        if type(data) is not bytes:
+            raise Corrupt(f"Event {position} is stored as something else than bytes.")
         name, schema = names.type(kind)
         parts.append(Row(name, schema, data, None if key is None else names.key(key)))
         left -= 1
@@ -131,19 +133,28 @@ def _fields(head: bytes, position: int) -> list[Any]:
 def _head(fields: list[Any], epoch: int, names: Names) -> Head:
     # Fields behind the twelfth are from a later release of the same format, and are ignored.
     _, id_, at, asked, cause, correlation, trace, job, context, owes, chain, writer = fields[:12]
-    id_ = _unpack(id_)
+    id_, cause, trace, job = _unpack(id_), _unpack(cause), _unpack(trace), _unpack(job)
+    correlation = id_ if correlation == 0 else _unpack(correlation)
+    owed = tuple([_unpack(each) for each in owes])
+    # One pass over what the types promise: damaged bytes may still be msgpack.
+    if (type(at), type(asked), type(context), type(owes), type(chain)) != (int, int, int, list, bytes):
+        raise ValueError("a number, a list or a digest is something else")
+    if None in (id_, *owed) or not {str, type(None)}.issuperset(
+        map(type, (id_, cause, correlation, trace, job, *owed))
+    ):
+        raise ValueError("an id is no text")
     return Head(
         id=id_,
         at=at,
         asked=names.type(asked)[0],
-        cause=_unpack(cause),
-        correlation=id_ if correlation == 0 else _unpack(correlation),
-        trace=_unpack(trace),
-        job=_unpack(job),
+        cause=cause,
+        correlation=correlation,
+        trace=trace,
+        job=job,
         context=names.context(context),
-        owes=tuple([_unpack(owed) for owed in owes]),
+        owes=owed,
         chain=chain,
-        writer=names.writer(epoch) if writer is None else writer,
+        writer=names.writer(epoch) if writer is None else str(writer),
     )
 
 

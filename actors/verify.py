@@ -1,0 +1,442 @@
+"""Whether a log keeps its word, as far as the log alone can show: read from end to end, re-driven, and counted.
+
+Reads only, reaches nothing outside, and goes on after what it finds. What it cannot see: whole batches cut off the end
+of a stream together with every trace of them, and a log whose chains were all made anew.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Protocol
+
+import msgspec
+from msgspec import Struct
+
+from ..events import codec
+from ..events.agent import (
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ToolRequested,
+    ToolSettled,
+    ToolStarted,
+    TurnCompleted,
+)
+from ..events.errors import Closed, ReenactError
+from ..events.log import Keyed, Stored
+from ..events.message import Recorded, Unknown
+from .cell import noun_of
+from .replay import Difference, replay
+
+INVARIANTS: Mapping[str, str] = {
+    "atomic": "every batch is there whole, its events side by side",
+    "order": "positions rise by one over the log, versions by one within a stream, and nothing is missing",
+    "writer": "epochs never fall, and one epoch has one writer",
+    "chain": "the digests of every stream hold from its first batch to its last",
+    "ids": "no two batches have the same id",
+    "replay": "every batch, decided again, is the batch that is stored",
+    "effects": "a call ends once at most, a tool starts before it ends, and none is repeated that may not be",
+    "owing": "the log lists as owing the streams whose last batch owes, and no other",
+    "keys": "every idempotency key stands for a batch that is there",
+    "file": "the file itself is sound",
+}
+"""What is checked, by the name it has in a `Violation`."""
+
+VIOLATIONS_MAX = 1000
+"""How many are listed; the rest are counted."""
+
+PAGE_BATCHES = 500
+
+
+class Violation(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One promise that the log does not keep. invariant: a name of `INVARIANTS`; the rest says where, if known."""
+
+    invariant: str
+    what: str
+    stream: str | None = None
+    version: int | None = None
+    position: int | None = None
+
+    def __str__(self) -> str:
+        where = self.stream or "log"
+        if self.version is not None:
+            where += f" version {self.version}"
+        elif self.position is not None:
+            where += f" position {self.position}"
+        return f"{self.invariant}: {where}: {self.what}"
+
+
+class Report(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What was read and what was found. sound: nothing was found.
+
+    redriven: batches that were decided again and came out alike. newer: streams that hold what a newer release wrote;
+    they are checked for everything but replay and effects. more: violations beyond those listed.
+    """
+
+    sound: bool
+    streams: int
+    batches: int
+    events: int
+    redriven: int
+    commands: int
+    owing: int
+    epochs: int
+    erased: int = 0
+    newer: tuple[str, ...] = ()
+    violations: tuple[Violation, ...] = ()
+    more: int = 0
+
+    @property
+    def summary(self) -> str:
+        """One line for a person."""
+        read = f"{self.events} events in {self.batches} batches of {self.streams} streams"
+        if not self.sound:
+            found = len(self.violations) + self.more
+            return f"{found} violation{'s' if found > 1 else ''} in {read}; the first: {self.violations[0]}"
+        said = f"sound: {read}, {self.redriven} batches re-driven"
+        if self.erased:
+            said += f", {self.erased} items erased"
+        return said + (f", {len(self.newer)} streams of a newer release" if self.newer else "")
+
+
+class Readable(Protocol):
+    """What it needs of a log: see `Log`."""
+
+    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Stored]: ...
+    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[Stored]: ...
+    def head(self, stream: str) -> int: ...
+    @property
+    def position(self) -> int: ...
+    def streams(self, prefix: str = "", *, owing: bool = False) -> list[str]: ...
+
+
+def verify(log: Readable, *, keys: Iterable[Keyed] = (), flaws: Iterable[str] = ()) -> Report:
+    """Read the log by position, then stream by stream, then its tables. It may grow meanwhile.
+
+    keys: every idempotency key of the log. flaws: what its store found by its own means. Raises only what reading
+    raises for other reasons than damage, as `Closed`.
+    """
+    checker = _Checker(log)
+    for flaw in flaws:
+        checker.found("file", flaw)
+    checker.whole()
+    owed_before = set(log.streams(owing=True))
+    owes = {stream: checker.stream(stream) for stream in log.streams()}
+    checker.owing(owes, owed_before, set(log.streams(owing=True)))
+    commands = 0
+    for keyed in keys:
+        commands += 1
+        checker.key(keyed)
+    return Report(
+        sound=not checker.violations,
+        streams=len(owes),
+        batches=checker.batches,
+        events=checker.events,
+        redriven=checker.redriven,
+        commands=commands,
+        owing=sum(owes.values()),
+        epochs=len(checker.writers),
+        erased=checker.erased,
+        newer=tuple(checker.newer),
+        violations=tuple(checker.violations),
+        more=checker.more,
+    )
+
+
+class _Checker:
+    def __init__(self, log: Readable) -> None:
+        self.log = log
+        self.upto = log.position
+        self.violations: list[Violation] = []
+        self.more = self.batches = self.events = self.redriven = self.erased = 0
+        self.writers: dict[int, str] = {}
+        self.newer: list[str] = []
+        self._ids: set[str] = set()
+        self._counts: dict[str, int] = {}
+
+    def found(
+        self,
+        invariant: str,
+        what: str,
+        *,
+        stream: str | None = None,
+        version: int | None = None,
+        position: int | None = None,
+    ) -> None:
+        if len(self.violations) >= VIOLATIONS_MAX:
+            self.more += 1
+            return
+        self.violations.append(
+            Violation(invariant=invariant, what=what, stream=stream, version=version, position=position)
+        )
+
+    # -- by position --
+
+    def whole(self) -> None:
+        """The log in order of position: no gap, no epoch that falls, one writer an epoch, no id twice."""
+        before, epoch = 0, 0
+        for stored in self._by_position():
+            batch, head = stored.batch, stored.batch.head
+            if stored.position > self.upto:
+                break
+            at = {"stream": batch.stream, "version": batch.version + 1, "position": stored.position}
+            if stored.position != before + 1:
+                self._found_at("order", f"position {stored.position} follows {before}", at)
+            if stored.epoch < epoch:
+                self._found_at("writer", f"epoch {stored.epoch} follows epoch {epoch}", at)
+            writer = self.writers.setdefault(stored.epoch, head.writer)
+            if writer != head.writer:
+                self._found_at("writer", f"{head.writer!r} wrote under epoch {stored.epoch} of {writer!r}", at)
+            if head.id in self._ids:
+                self._found_at("ids", f"a second batch has the id {head.id}", at)
+            self._ids.add(head.id)
+            before, epoch = stored.position + len(batch.rows) - 1, max(epoch, stored.epoch)
+            self.batches += 1
+            self.events += len(batch.rows)
+            self._counts[batch.stream] = self._counts.get(batch.stream, 0) + 1
+        if before < self.upto:
+            self.found("order", f"the last batch ends at {before}, the log at {self.upto}", position=self.upto)
+
+    def _found_at(self, invariant: str, what: str, at: dict[str, object]) -> None:
+        self.found(invariant, what, **at)  # type: ignore[arg-type]
+
+    def _by_position(self) -> Iterator[Stored]:
+        """Every batch that can be read. A damaged one is told of and passed over."""
+        after, limit, told = 0, PAGE_BATCHES, ""
+        while after < self.upto:
+            try:
+                page = self.log.read_all(after=after, limit=limit)
+            except Closed:
+                raise
+            except Exception as error:  # whatever damaged bytes lead to
+                if limit > 1:
+                    limit = 1  # As far as the damaged one, batch by batch.
+                    continue
+                if _say(error) != told:
+                    told = _say(error)
+                    self.found("atomic", told, position=after + 1)
+                after += 1
+                continue
+            if not page:
+                return
+            yield from page
+            after, limit = page[-1].position, PAGE_BATCHES
+
+    # -- by stream --
+
+    def stream(self, stream: str) -> bool:
+        """One stream from its start. Returns whether its last batch owes something."""
+        head = self.log.head(stream)
+        reading = _Reading(self, stream, head)
+        try:
+            noun_of(stream)
+        except KeyError:
+            self.newer.append(stream)
+            reading.exhaust()
+        else:
+            self._redrive(stream, reading)
+        if self._counts.get(stream, 0) != reading.in_time:
+            counts = f"{reading.in_time} batches in the stream, {self._counts.get(stream, 0)} in the log"
+            self.found("order", f"{counts}, of the same stream", stream=stream)
+        return reading.owes
+
+    def _redrive(self, stream: str, reading: _Reading) -> None:
+        try:
+            again = replay(stream, reading.batches())
+        except msgspec.MsgspecError as error:
+            self.found("replay", f"an event cannot be read: {error}", stream=stream, version=reading.version + 1)
+        except Exception as error:
+            what = f"re-driving raised {type(error).__name__}: {error}"
+            self.found("replay", what, stream=stream, version=reading.version + 1)
+        else:
+            self.redriven += again.batches
+            self.erased += again.erased
+            if again.first_difference is not None:
+                self._differs(again.first_difference)
+        reading.exhaust()
+
+    def _differs(self, at: Difference) -> None:
+        if at.kind == "unknown":
+            self.newer.append(at.stream)
+        elif at.kind != "chain":  # which is followed to the stream's end elsewhere
+            what = f"{at.kind}: recorded {at.recorded}, decided {at.decided}"
+            self.found("replay", what, stream=at.stream, version=at.version, position=at.position)
+
+    # -- the tables beside --
+
+    def owing(self, owes: dict[str, bool], before: set[str], after: set[str]) -> None:
+        """What is listed as owing, looked at before and after: a stream that moved meanwhile is in one of the two."""
+        for stream, owing in owes.items():
+            if owing and stream not in before and stream not in after:
+                self.found("owing", "its last batch owes, and it is not listed", stream=stream)
+            if not owing and stream in before and stream in after:
+                self.found("owing", "it is listed, and its last batch owes nothing", stream=stream)
+        for stream in before & after - owes.keys():
+            self.found("owing", "it is listed, and there is no such stream", stream=stream)
+
+    def key(self, keyed: Keyed) -> None:
+        """An idempotency key stands for the batch that ends at its version."""
+        try:
+            page = self.log.read(keyed.stream, after=keyed.version - 1, limit=1)
+        except Closed:
+            raise
+        except Exception:
+            return  # told of already
+        if not page or page[0].batch.last != keyed.version:
+            what = f"the key {keyed.key!r} of {keyed.scope!r} stands for a batch that is not there"
+            self.found("keys", what, stream=keyed.stream, version=keyed.version)
+
+
+class _Reading:
+    """One stream on its way through `replay`, looked at batch by batch as it goes by."""
+
+    def __init__(self, checker: _Checker, stream: str, head: int) -> None:
+        self._checker = checker
+        self._stream = stream
+        self._head = head
+        self._chain = b""
+        self._calls = _Calls()
+        self._strange = False
+        self._rest = self._read()
+        self.version = 0
+        self.in_time = 0
+        self.owes = False
+
+    def batches(self) -> Iterator[Stored]:
+        return self._rest
+
+    def exhaust(self) -> None:
+        """Look at what the re-driving did not ask for."""
+        for _ in self._rest:
+            pass
+
+    def _read(self) -> Iterator[Stored]:
+        checker, stream = self._checker, self._stream
+        while True:
+            try:
+                page = checker.log.read(stream, after=self.version, limit=PAGE_BATCHES)
+            except Closed:
+                raise
+            except Exception as error:
+                checker.found("atomic", _say(error), stream=stream, version=self.version + 1)
+                return
+            if not page:
+                break
+            for stored in page:
+                self._look(stored)
+                yield stored
+        if self.version < self._head or self._head == 0:
+            what = f"what follows version {self.version} cannot be found" if self._head else "it has no events"
+            checker.found("order", what, stream=stream, version=self.version + 1)
+
+    def _look(self, stored: Stored) -> None:
+        checker, batch = self._checker, stored.batch
+        at = {"stream": batch.stream, "version": batch.version + 1, "position": stored.position}
+        if batch.stream != self._stream or batch.version != self.version:
+            what = f"{batch.stream} version {batch.version + 1} follows {self._stream} version {self.version}"
+            checker._found_at("order", what, at)
+        chain = codec.chain(self._chain, batch.head, map(codec.row_digest, batch.rows))
+        if chain != batch.head.chain:
+            checker._found_at("chain", f"recorded {batch.head.chain.hex()[:32]}, found {chain.hex()[:32]}", at)
+        # From here on as recorded: one damaged batch is told of once.
+        self._chain = batch.head.chain
+        self.version = max(batch.last, self.version + 1)  # Rises whatever is read, so this ends.
+        self.owes = bool(batch.head.owes)
+        self.in_time += stored.position <= checker.upto
+        try:
+            events = codec.unpack(stored)
+        except Exception:
+            return  # the re-driving says so
+        for recorded in events:
+            self._strange = self._strange or isinstance(recorded.data, Unknown)
+            if self._strange:  # What this release cannot read may have opened or ended any call.
+                return
+            for what in self._calls.see(recorded):
+                checker.found(
+                    "effects", what, stream=recorded.stream, version=recorded.version, position=recorded.position
+                )
+
+
+def _say(error: Exception) -> str:
+    return str(error) if isinstance(error, ReenactError) else f"{type(error).__name__}: {error}"
+
+
+class _Tool:
+    __slots__ = ("arguments", "attempts", "request", "settled")
+
+    def __init__(self, request: ToolRequested) -> None:
+        self.request = request
+        self.attempts = 0
+        self.arguments = ""
+        self.settled = False
+
+
+# Which command may start a call again, by its class. Reads and idempotent calls may be started again by any.
+_AGAIN = {"unsafe": ("resolve_tool",), "probeable": ("resolve_tool", "prove_tool")}
+
+
+class _Calls:
+    """The calls of one session, told by its events alone: no decider has a say in what is right here."""
+
+    def __init__(self) -> None:
+        self._models: dict[str, int] = {}  # the attempt under way, 0 when the call is over
+        self._failed: set[tuple[str, int]] = set()
+        self._tools: dict[str, _Tool] = {}  # the open ones
+        self._last = 0
+
+    def see(self, recorded: Recorded) -> Iterator[str]:
+        """What is wrong with this event, after those before it."""
+        event = recorded.data
+        if isinstance(event, ModelCalled):
+            if self._models.get(event.call) == 0:
+                yield f"{event.call} is called again after its end"
+            self._models[event.call] = event.attempt
+        elif isinstance(event, ModelAnswered):
+            if not self._models.get(event.call):
+                yield f"{event.call} is answered, and was not under way"
+            self._models[event.call] = 0
+        elif isinstance(event, ModelFailed):
+            if self._models.get(event.call) != event.attempt or (event.call, event.attempt) in self._failed:
+                yield f"attempt {event.attempt} of {event.call} failed, and was not under way"
+            self._failed.add((event.call, event.attempt))
+            if event.retry_in_ms is None:
+                self._models[event.call] = 0
+        elif isinstance(event, ToolRequested):
+            if event.tool in self._tools or not self._is_new(event.tool):
+                yield f"{event.tool} is asked for twice"
+            self._tools[event.tool] = _Tool(event)
+        elif isinstance(event, ToolStarted):
+            yield from self._started(event, recorded.head.asked)
+        elif isinstance(event, ToolSettled):
+            yield from self._settled(event)
+        elif isinstance(event, TurnCompleted) and self._tools:
+            yield f"the turn ended, and {', '.join(self._tools)} did not"
+
+    def _is_new(self, tool: str) -> bool:
+        """Calls are numbered in the order in which they are asked for, so no closed one need be remembered."""
+        number = int(tool[1:]) if tool[1:].isdecimal() else 0
+        new, self._last = number > self._last, max(number, self._last)
+        return new
+
+    def _started(self, event: ToolStarted, asked: str) -> Iterator[str]:
+        tool = self._tools.get(event.tool)
+        if tool is None:
+            yield f"{event.tool} is started, and is not open"
+            return
+        if event.attempt != tool.attempts + 1:
+            yield f"attempt {event.attempt} of {event.tool} follows attempt {tool.attempts}"
+        effect = tool.request.effect
+        if tool.attempts and asked not in _AGAIN.get(effect, (asked,)):
+            yield f"{event.tool}, which is {effect}, is started again by {asked}"
+        if tool.attempts and event.arguments != tool.arguments:
+            yield f"{event.tool} is started again with other arguments"
+        tool.attempts, tool.arguments = event.attempt, event.arguments
+
+    def _settled(self, event: ToolSettled) -> Iterator[str]:
+        tool = self._tools.pop(event.tool, None)
+        if tool is None:
+            yield f"{event.tool} is settled, and is not open"
+        elif tool.attempts and event.outcome in ("skipped", "denied"):
+            yield f"{event.tool} was started, and is settled as {event.outcome}"
+        elif not tool.attempts and event.outcome not in ("skipped", "denied") and tool.request.problem is None:
+            yield f"{event.tool} is settled as {event.outcome}, and was never started"
