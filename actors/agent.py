@@ -75,7 +75,7 @@ NO_RUN = {"refusal", "context_exceeded"}
 """Stop reasons after which the calls of the answer are not run."""
 
 
-class Call(Struct, frozen=True):
+class Call(Struct, frozen=True, gc=False):
     """The model call that is owed. not_before: microseconds UTC."""
 
     id: str
@@ -85,7 +85,7 @@ class Call(Struct, frozen=True):
     not_before: int
 
 
-class Tool(Struct, frozen=True):
+class Tool(Struct, frozen=True, gc=False):
     """A call without an end yet. status: asked, requested, authorised, started, doubted, unproved."""
 
     id: str
@@ -99,7 +99,7 @@ class Tool(Struct, frozen=True):
     epoch: int = 0
 
 
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, gc=False):
     """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet.
 
     stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.

@@ -28,7 +28,7 @@ NOUNS = (CONVERSATION, IMAGE, CONTAINER)
 _NO_CONTEXT = Context()
 
 
-class Prepared(Struct, frozen=True):
+class Prepared(Struct, frozen=True, gc=False):
     """A batch on its way to the log, and what the stream becomes when it is there."""
 
     batch: Batch

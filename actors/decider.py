@@ -47,7 +47,7 @@ class Noun(Struct, frozen=True):
         return tuple(decider.initial for decider in self.deciders)
 
 
-class Decision(Struct, frozen=True):
+class Decision(Struct, frozen=True, gc=False):
     """What a command led to: events with their rows and digests, and the states after them."""
 
     events: tuple[Event, ...]

@@ -7,6 +7,7 @@ events: a turn that completed ends the job, a call that only a person can settle
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -53,7 +54,7 @@ TIMEOUT = "timeout"
 """The reason of a stop that came from the job's deadline."""
 
 
-class Queued(Struct, frozen=True):
+class Queued(Struct, frozen=True, gc=False):
     """A job that waits for the lane. deadline: microseconds UTC, None for no time limit."""
 
     job_id: str
@@ -62,7 +63,7 @@ class Queued(Struct, frozen=True):
     overrides: Overrides | None
 
 
-class State(Struct, frozen=True):
+class State(Struct, frozen=True, gc=False):
     """queue: in the order in which it will run. doubts: calls of the running job that only a person can settle."""
 
     session_id: str | None = None
@@ -77,62 +78,113 @@ class State(Struct, frozen=True):
 
 
 def decide(state: State, message: Command | Event) -> Sequence[Event]:
-    match message:
-        case Send():
-            _open(state)
-            if _lives(state, message.job_id):
-                return []
-            return [
-                JobQueued(
-                    job_id=message.job_id,
-                    content=message.content,
-                    overrides=message.overrides,
-                    priority=message.priority,
-                    timeout_ms=message.timeout_ms,
-                )
-            ]
-        case JobQueued() | AgentRegistered() | JobSucceeded() | JobFailed() | JobCancelled() | JobTimedOut():
-            return _next(state)
-        case TurnCompleted():
-            return [_ended(state, state.running.job_id, message)] if state.running else []
-        case ToolUnproved():
-            if state.running is None or state.stopping is not None or len(state.doubts) > 1:
-                return []
-            return [JobWaiting(job_id=state.running.job_id, tool=message.tool, reason="outcome unknown")]
-        case CancelJob():
-            return _stop(state, message.job_id, message.reason)
-        case ExpireJob():
-            return _stop(state, message.job_id, TIMEOUT, JobTimedOut(job_id=message.job_id))
-        case WakeAgent():
-            _open(state)
-            return []
-        case Interrupt() | StopAgent():
-            return _stop(state, state.running.job_id, message.reason) if state.running else []
-        case CreateSession():
-            if state.session_id is None:
-                return [
-                    SessionCreated(
-                        session_id=message.session_id,
-                        image_id=message.image_id,
-                        container_id=message.container_id,
-                        created_at=message.created_at,
-                        alias=message.alias,
-                    )
-                ]
-            if (state.session_id, state.image_id) != (message.session_id, message.image_id):
-                raise Conflict(f"Session {message.session_id} exists with another image.")
-            return []
-        case CloseSession():
-            if state.closed or state.session_id is None:
-                return []
-            gone = [JobCancelled(job_id=job.job_id, reason=message.reason) for job in state.queue]
-            stop = _stop(state, state.running.job_id, message.reason) if state.running else []
-            return [SessionClosed(reason=message.reason), *gone, *stop]
-        case ToolSettled() | ToolStarted():
-            if message.tool in state.doubts and len(state.doubts) == 1 and state.running and state.stopping is None:
-                return [JobResumed(job_id=state.running.job_id)]
-            return []
-    return []
+    choose = _DECIDE.get(type(message))
+    return choose(state, message) if choose is not None else ()
+
+
+def _send(state: State, message: Send) -> Sequence[Event]:
+    _open(state)
+    if _lives(state, message.job_id):
+        return ()
+    return [
+        JobQueued(
+            job_id=message.job_id,
+            content=message.content,
+            overrides=message.overrides,
+            priority=message.priority,
+            timeout_ms=message.timeout_ms,
+        )
+    ]
+
+
+def _free(state: State, message: Event) -> Sequence[Event]:
+    return _next(state)
+
+
+def _next(state: State) -> Sequence[Event]:
+    if state.running is None and state.queue and state.awake and not state.closed:
+        return [JobStarted(job_id=state.queue[0].job_id, overrides=state.queue[0].overrides)]
+    return ()
+
+
+def _turned(state: State, message: TurnCompleted) -> Sequence[Event]:
+    return [_ended(state, state.running.job_id, message)] if state.running else ()
+
+
+def _unproved(state: State, message: ToolUnproved) -> Sequence[Event]:
+    if state.running is None or state.stopping is not None or len(state.doubts) > 1:
+        return ()
+    return [JobWaiting(job_id=state.running.job_id, tool=message.tool, reason="outcome unknown")]
+
+
+def _proved(state: State, message: ToolSettled | ToolStarted) -> Sequence[Event]:
+    doubts = state.doubts
+    if doubts and message.tool in doubts and len(doubts) == 1 and state.running and state.stopping is None:
+        return [JobResumed(job_id=state.running.job_id)]
+    return ()
+
+
+def _cancel(state: State, message: CancelJob) -> Sequence[Event]:
+    return _stop(state, message.job_id, message.reason)
+
+
+def _expire(state: State, message: ExpireJob) -> Sequence[Event]:
+    return _stop(state, message.job_id, TIMEOUT, JobTimedOut(job_id=message.job_id))
+
+
+def _wake(state: State, message: WakeAgent) -> Sequence[Event]:
+    _open(state)
+    return ()
+
+
+def _interrupt(state: State, message: Interrupt | StopAgent) -> Sequence[Event]:
+    return _stop(state, state.running.job_id, message.reason) if state.running else ()
+
+
+def _create(state: State, message: CreateSession) -> Sequence[Event]:
+    if state.session_id is None:
+        return [
+            SessionCreated(
+                session_id=message.session_id,
+                image_id=message.image_id,
+                container_id=message.container_id,
+                created_at=message.created_at,
+                alias=message.alias,
+            )
+        ]
+    if (state.session_id, state.image_id) != (message.session_id, message.image_id):
+        raise Conflict(f"Session {message.session_id} exists with another image.")
+    return ()
+
+
+def _close(state: State, message: CloseSession) -> Sequence[Event]:
+    if state.closed or state.session_id is None:
+        return ()
+    gone = [JobCancelled(job_id=job.job_id, reason=message.reason) for job in state.queue]
+    stop = _stop(state, state.running.job_id, message.reason) if state.running else ()
+    return [SessionClosed(reason=message.reason), *gone, *stop]
+
+
+_DECIDE: dict[type, Any] = {
+    Send: _send,
+    JobQueued: _free,
+    AgentRegistered: _free,
+    JobSucceeded: _free,
+    JobFailed: _free,
+    JobCancelled: _free,
+    JobTimedOut: _free,
+    TurnCompleted: _turned,
+    ToolUnproved: _unproved,
+    ToolSettled: _proved,
+    ToolStarted: _proved,
+    CancelJob: _cancel,
+    ExpireJob: _expire,
+    WakeAgent: _wake,
+    Interrupt: _interrupt,
+    StopAgent: _interrupt,
+    CreateSession: _create,
+    CloseSession: _close,
+}
 
 
 def _open(state: State) -> None:
@@ -147,16 +199,10 @@ def _lives(state: State, job_id: str) -> bool:
     return running or any(job.job_id == job_id for job in state.queue)
 
 
-def _next(state: State) -> Sequence[Event]:
-    if state.running is None and state.queue and state.awake and not state.closed:
-        return [JobStarted(job_id=state.queue[0].job_id, overrides=state.queue[0].overrides)]
-    return []
-
-
 def _stop(state: State, job_id: str, reason: str, unstarted: Event | None = None) -> Sequence[Event]:
     """Ask the running job to end, or take a queued one out: as cancelled, or by the event `unstarted`."""
     if state.running and state.running.job_id == job_id:
-        return [] if state.stopping is not None else [JobStopping(job_id=job_id, reason=reason)]
+        return () if state.stopping is not None else [JobStopping(job_id=job_id, reason=reason)]
     if any(job.job_id == job_id for job in state.queue):
         return [unstarted or JobCancelled(job_id=job_id, reason=reason)]
     return []
@@ -172,41 +218,85 @@ def _ended(state: State, job_id: str, turn: TurnCompleted) -> Event:
 
 
 def evolve(state: State, event: Event, stamp: Stamp) -> State:
-    match event:
-        case JobQueued():
-            deadline = None if event.timeout_ms is None else stamp.at + event.timeout_ms * 1000
-            job = Queued(event.job_id, event.priority, deadline, event.overrides)
-            if not state.queue:
-                return replace(state, queue=(job,))
-            return replace(state, queue=tuple(sorted((*state.queue, job), key=lambda queued: -queued.priority)))
-        case JobStarted():
-            known = next((queued for queued in state.queue if queued.job_id == event.job_id), None)
-            begun = known or Queued(event.job_id, 0, None, event.overrides)
-            return replace(state, running=begun, queue=_without(state, event.job_id), stopping=None, doubts=())
-        case JobSucceeded() | JobFailed() | JobCancelled() | JobTimedOut():
-            if state.running and state.running.job_id == event.job_id:
-                return replace(state, running=None, stopping=None, doubts=())
-            return replace(state, queue=_without(state, event.job_id))
-        case JobStopping():
-            return replace(state, stopping=event.reason)
-        case ToolUnproved():
-            return replace(state, doubts=(*state.doubts, event.tool))
-        case JobResumed():
-            return replace(state, doubts=())
-        case ToolSettled() | ToolStarted():
-            # The last doubt is taken back by JobResumed, so that what decides it can still see which call it was.
-            if event.tool in state.doubts and len(state.doubts) > 1:
-                return replace(state, doubts=tuple(tool for tool in state.doubts if tool != event.tool))
-            return state
-        case AgentRegistered():
-            return replace(state, awake=True)
-        case AgentUnregistered():
-            return replace(state, awake=False)
-        case SessionCreated():
-            return replace(state, session_id=event.session_id, image_id=event.image_id, container_id=event.container_id)
-        case SessionClosed():
-            return replace(state, closed=True)
+    become = _EVOLVE.get(type(event))
+    if become is None:
+        return state
+    changed: State = become(state, event, stamp)
+    return changed
+
+
+def _on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
+    deadline = None if event.timeout_ms is None else stamp.at + event.timeout_ms * 1000
+    job = Queued(event.job_id, event.priority, deadline, event.overrides)
+    if not state.queue:
+        return replace(state, queue=(job,))
+    return replace(state, queue=tuple(sorted((*state.queue, job), key=lambda queued: -queued.priority)))
+
+
+def _on_started(state: State, event: JobStarted, stamp: Stamp) -> State:
+    known = next((queued for queued in state.queue if queued.job_id == event.job_id), None)
+    begun = known or Queued(event.job_id, 0, None, event.overrides)
+    return replace(state, running=begun, queue=_without(state, event.job_id), stopping=None, doubts=())
+
+
+def _on_ended(state: State, event: JobSucceeded | JobFailed | JobCancelled | JobTimedOut, stamp: Stamp) -> State:
+    if state.running and state.running.job_id == event.job_id:
+        return replace(state, running=None, stopping=None, doubts=())
+    return replace(state, queue=_without(state, event.job_id))
+
+
+def _on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:
+    return replace(state, stopping=event.reason)
+
+
+def _on_unproved(state: State, event: ToolUnproved, stamp: Stamp) -> State:
+    return replace(state, doubts=(*state.doubts, event.tool))
+
+
+def _on_resumed(state: State, event: JobResumed, stamp: Stamp) -> State:
+    return replace(state, doubts=())
+
+
+def _on_proved(state: State, event: ToolSettled | ToolStarted, stamp: Stamp) -> State:
+    # The last doubt is taken back by JobResumed, so that what decides it can still see which call it was.
+    if event.tool in state.doubts and len(state.doubts) > 1:
+        return replace(state, doubts=tuple(tool for tool in state.doubts if tool != event.tool))
     return state
+
+
+def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
+    return replace(state, awake=True)
+
+
+def _on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:
+    return replace(state, awake=False)
+
+
+def _on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
+    return replace(state, session_id=event.session_id, image_id=event.image_id, container_id=event.container_id)
+
+
+def _on_closed(state: State, event: SessionClosed, stamp: Stamp) -> State:
+    return replace(state, closed=True)
+
+
+_EVOLVE: dict[type, Any] = {
+    JobQueued: _on_queued,
+    JobStarted: _on_started,
+    JobSucceeded: _on_ended,
+    JobFailed: _on_ended,
+    JobCancelled: _on_ended,
+    JobTimedOut: _on_ended,
+    JobStopping: _on_stopping,
+    JobResumed: _on_resumed,
+    ToolUnproved: _on_unproved,
+    ToolSettled: _on_proved,
+    ToolStarted: _on_proved,
+    AgentRegistered: _on_registered,
+    AgentUnregistered: _on_unregistered,
+    SessionCreated: _on_created,
+    SessionClosed: _on_closed,
+}
 
 
 def _without(state: State, job_id: str) -> tuple[Queued, ...]:

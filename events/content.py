@@ -7,14 +7,14 @@ from typing import Any
 from msgspec import Struct
 
 
-class Text(Struct, frozen=True, kw_only=True, rename="camel", tag="text"):
+class Text(Struct, frozen=True, kw_only=True, rename="camel", tag="text", gc=False):
     """Plain text. `extra` is what the provider wants back with it verbatim (ids, annotations), or None."""
 
     text: str
     extra: dict[str, Any] | None = None
 
 
-class Thinking(Struct, frozen=True, kw_only=True, rename="camel", tag="thinking"):
+class Thinking(Struct, frozen=True, kw_only=True, rename="camel", tag="thinking", gc=False):
     """A model's reasoning. `signature` and `extra` prove it to the provider that wrote it; others never see the part.
 
     provider: who wrote it (`anthropic`, `openai`, ...). Redacted or encrypted reasoning has an empty `thinking`.
@@ -26,7 +26,7 @@ class Thinking(Struct, frozen=True, kw_only=True, rename="camel", tag="thinking"
     extra: dict[str, Any] | None = None
 
 
-class Image(Struct, frozen=True, kw_only=True, rename="camel", tag="image"):
+class Image(Struct, frozen=True, kw_only=True, rename="camel", tag="image", gc=False):
     """A picture, either `data` (base64) with its `media_type`, or a `url`."""
 
     media_type: str | None = None
@@ -34,7 +34,7 @@ class Image(Struct, frozen=True, kw_only=True, rename="camel", tag="image"):
     url: str | None = None
 
 
-class File(Struct, frozen=True, kw_only=True, rename="camel", tag="file"):
+class File(Struct, frozen=True, kw_only=True, rename="camel", tag="file", gc=False):
     """A document: `data` (base64) with its `media_type`, a `url`, or the provider's `file_id`."""
 
     media_type: str | None = None
@@ -44,7 +44,7 @@ class File(Struct, frozen=True, kw_only=True, rename="camel", tag="file"):
     file_id: str | None = None
 
 
-class ToolCall(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-call"):
+class ToolCall(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-call", gc=False):
     """A call the model asks for. `id` is the provider's own, unique only by its courtesy.
 
     input: a JSON object. invalid: the head of the text that was no JSON object, None when `input` is what was sent.
@@ -57,7 +57,7 @@ class ToolCall(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-call
     extra: dict[str, Any] | None = None
 
 
-class ToolResult(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-result"):
+class ToolResult(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-result", gc=False):
     """The one answer to a call: text, or parts where the tool returned pictures or files."""
 
     id: str
@@ -66,7 +66,7 @@ class ToolResult(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-re
     is_error: bool = False
 
 
-class Native(Struct, frozen=True, kw_only=True, rename="camel", tag="native"):
+class Native(Struct, frozen=True, kw_only=True, rename="camel", tag="native", gc=False):
     """A block only its own provider understands (server tools, hosted searches), carried back verbatim.
 
     text: what a reader may be shown of it, often empty.
@@ -87,7 +87,7 @@ OutputPart = Text | Thinking | ToolCall | Native
 """What a model may answer, in the order in which it came."""
 
 
-class Usage(Struct, frozen=True, kw_only=True, rename="camel"):
+class Usage(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Tokens of one model call, as the provider counted them.
 
     input_tokens counts everything read, cached or not; cache_read_tokens and cache_write_tokens are parts of it.
@@ -102,7 +102,7 @@ class Usage(Struct, frozen=True, kw_only=True, rename="camel"):
     extra: dict[str, int] | None = None
 
 
-class Cost(Struct, frozen=True, kw_only=True, rename="camel"):
+class Cost(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What a model call cost, as worked out when it ended; a replay reads it and never works it out again.
 
     amount: US dollars as an exact decimal. None: no price is known ("unpriced"), which is not the same as "0".
@@ -113,7 +113,7 @@ class Cost(Struct, frozen=True, kw_only=True, rename="camel"):
     table: str
 
 
-class Failure(Struct, frozen=True, kw_only=True, rename="camel"):
+class Failure(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Why something did not work, for a person and for a program.
 
     code: a stable word (see `events.errors`). retryable: the same request may work later.
@@ -127,21 +127,21 @@ class Failure(Struct, frozen=True, kw_only=True, rename="camel"):
     status: int | None = None
 
 
-class UserItem(Struct, frozen=True, kw_only=True, tag="user"):
+class UserItem(Struct, frozen=True, kw_only=True, tag="user", gc=False):
     """An item of the context: what a person said, at `version` of the session."""
 
     version: int
     parts: tuple[InputPart, ...]
 
 
-class AssistantItem(Struct, frozen=True, kw_only=True, tag="assistant"):
+class AssistantItem(Struct, frozen=True, kw_only=True, tag="assistant", gc=False):
     """An item of the context: what the model answered."""
 
     version: int
     parts: tuple[OutputPart, ...]
 
 
-class ResultItem(Struct, frozen=True, kw_only=True, tag="result"):
+class ResultItem(Struct, frozen=True, kw_only=True, tag="result", gc=False):
     """An item of the context: the results that close all calls of the assistant item before it, in their order."""
 
     version: int

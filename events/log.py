@@ -26,7 +26,7 @@ class Row(Struct, frozen=True, gc=False):
     key: str | None = None
 
 
-class Batch(Struct, frozen=True):
+class Batch(Struct, frozen=True, gc=False):
     """The events of one command in one stream. version: the stream's before it; its first event has version + 1."""
 
     stream: str
@@ -40,7 +40,7 @@ class Batch(Struct, frozen=True):
         return self.version + len(self.rows)
 
 
-class Stored(Struct, frozen=True):
+class Stored(Struct, frozen=True, gc=False):
     """A batch as it lies in the log: `position` of its first event, and the epoch under which it was appended."""
 
     position: int
@@ -48,7 +48,7 @@ class Stored(Struct, frozen=True):
     batch: Batch
 
 
-class Keyed(Struct, frozen=True):
+class Keyed(Struct, frozen=True, gc=False):
     """An idempotency key and what it stands for: unique (scope, key), the digest of the command, where its batch is."""
 
     scope: str
@@ -58,14 +58,14 @@ class Keyed(Struct, frozen=True):
     version: int
 
 
-class Transaction(Struct, frozen=True):
+class Transaction(Struct, frozen=True, gc=False):
     """Batches of different streams, appended together or not at all, with the key of their command if it has one."""
 
     batches: tuple[Batch, ...]
     keyed: Keyed | None = None
 
 
-class Duplicate(Struct, frozen=True):
+class Duplicate(Struct, frozen=True, gc=False):
     """The answer for a keyed command that was appended before: nothing was written now, `keyed` says where it is."""
 
     keyed: Keyed

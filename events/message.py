@@ -2,6 +2,8 @@
 
 A *command* is asked and may be refused. An *event* is true for ever. An *effect* is owed to the world and has a
 stable id. A *signal* is seen live, never stored and never decided upon. Imports msgspec only.
+
+They are made by the hundred a turn and are trees, never cycles, so the garbage collector is spared them (`gc=False`).
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import msgspec
 from msgspec import Struct
 
 
-class Command(Struct, frozen=True, kw_only=True, rename="camel"):
+class Command(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Something asked of one stream: imperative, may be refused, and leaves nothing behind when it is.
 
     Time, ids and chance arrive inside it or in its `Asked` envelope; a decider never reads them elsewhere.
@@ -23,7 +25,7 @@ class Command(Struct, frozen=True, kw_only=True, rename="camel"):
     type: ClassVar[str]
 
 
-class Event(Struct, frozen=True, kw_only=True, rename="camel"):
+class Event(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Something that became true: past tense, stored for ever under the name `type` and the schema version `schema`.
 
     The names and the fields are the storage format. Add fields with a default; never rename one, never change a
@@ -37,14 +39,14 @@ class Event(Struct, frozen=True, kw_only=True, rename="camel"):
     intent: ClassVar[str] = "notification"
 
 
-class Effect(Struct, frozen=True, kw_only=True, rename="camel"):
+class Effect(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Something owed to the world. `id` comes from the state, so the world can spot a repeat."""
 
     type: ClassVar[str]
     id: str
 
 
-class Signal(Struct, frozen=True, kw_only=True, rename="camel"):
+class Signal(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Something seen live: a text delta, progress. It has no position, is not stored and cannot reach a decider."""
 
     type: ClassVar[str]
@@ -53,7 +55,7 @@ class Signal(Struct, frozen=True, kw_only=True, rename="camel"):
     intent: ClassVar[str] = "notification"
 
 
-class Context(Struct, frozen=True, rename="camel"):
+class Context(Struct, frozen=True, rename="camel", gc=False):
     """Where a message belongs and on whose behalf it was asked. Constant over long runs, so logs store it once.
 
     scope: the tenant; principal: who asked, as the caller's credential says; the rest are ids of the nouns or None.
@@ -67,7 +69,7 @@ class Context(Struct, frozen=True, rename="camel"):
     agent_id: str | None = None
 
 
-class Asked(Struct, frozen=True, kw_only=True):
+class Asked(Struct, frozen=True, kw_only=True, gc=False):
     """A command on its way to a stream.
 
     id: 32 hex digits, unique for ever: a retry of the same command carries the same id, and its events are named
@@ -87,7 +89,7 @@ class Asked(Struct, frozen=True, kw_only=True):
     trace: str | None = None
 
 
-class Head(Struct, frozen=True, kw_only=True):
+class Head(Struct, frozen=True, kw_only=True, gc=False):
     """What all events of one batch share: the envelope, written once.
 
     id, at, cause, correlation, trace: of the command, see `Asked`. asked: the command's type.
@@ -118,7 +120,7 @@ class Stamp(Struct, frozen=True, gc=False):
     digest: bytes
 
 
-class Recorded(Struct, frozen=True):
+class Recorded(Struct, frozen=True, gc=False):
     """An event as it lies in the log. The one envelope: everything that is known of an event is read off it.
 
     position: global, rises by one over the whole log (gaps only where a file was cut and restored).
@@ -185,7 +187,7 @@ class Recorded(Struct, frozen=True):
         return Stamp(self.version, self.head.at, self.epoch, self.digest)
 
 
-class Live(Struct, frozen=True):
+class Live(Struct, frozen=True, gc=False):
     """A message on the bus that is in no log: a signal, a request, a response, or a notice drawn from an event.
 
     position: the position of the event that it was drawn from, None for a signal.
@@ -253,10 +255,7 @@ class Erased(Event, frozen=True, kw_only=True):
 
 def digest(*chunks: bytes) -> bytes:
     """SHA-256 over the chunks. Stored digests are raw bytes; shown ones carry the tag, see `show_digest`."""
-    hasher = hashlib.sha256()
-    for chunk in chunks:
-        hasher.update(chunk)
-    return hasher.digest()
+    return hashlib.sha256(b"".join(chunks)).digest()
 
 
 def show_digest(value: bytes) -> str:

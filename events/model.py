@@ -12,7 +12,7 @@ from .message import Signal
 from .tool import ToolSpec
 
 
-class ModelParams(Struct, frozen=True, kw_only=True, rename="camel"):
+class ModelParams(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Settings of a call. Recorded as asked; an adapter sends only what its model takes. None means the default.
 
     max_tokens: most tokens to write. temperature: 0.0 to 2.0. thinking: `off`, `low`, `medium` or `high`.
@@ -56,7 +56,7 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     cache: dict[str, Any] | None = None
 
 
-class ModelAnswer(Struct, frozen=True, kw_only=True, rename="camel"):
+class ModelAnswer(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """A complete answer. stop_reason: see `stream.MessageStop`. model: what answered, as the provider named it."""
 
     parts: tuple[OutputPart, ...]

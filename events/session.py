@@ -11,7 +11,7 @@ from .message import Command, Event
 from .model import ModelParams
 
 
-class Definition(Struct, frozen=True, kw_only=True, rename="camel"):
+class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What an agent thinks with, as drawn from its image when it last changed; recorded in the session, once a change.
 
     tools: digest over the names and versions of the tools it is offered.
@@ -24,7 +24,7 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel"):
     tools: str = ""
 
 
-class Waking(Struct, frozen=True, kw_only=True, rename="camel"):
+class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What waking an agent needs from outside the session: its new id, and whose agent it will be."""
 
     agent_id: str
@@ -34,7 +34,7 @@ class Waking(Struct, frozen=True, kw_only=True, rename="camel"):
     definition: Definition
 
 
-class Overrides(Struct, frozen=True, kw_only=True, rename="camel"):
+class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What one job wants otherwise than its image says. None: as the image says."""
 
     model: str | None = None

@@ -15,7 +15,7 @@ EffectClass = Literal["read", "idempotent", "probeable", "unsafe"]
 Approval = Literal["never", "ask"]
 
 
-class ToolSpec(Struct, frozen=True, kw_only=True, rename="camel"):
+class ToolSpec(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """A tool as offered to a model and recorded in its container.
 
     parameters: JSON schema of the arguments, an object at its root. version: digest over everything a call depends on.
@@ -32,7 +32,7 @@ class ToolSpec(Struct, frozen=True, kw_only=True, rename="camel"):
     source: str = "code"
 
 
-class CallCheck(Struct, frozen=True, kw_only=True, rename="camel"):
+class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What the edge found of one call before it may run: the tool's facts, or the problem that forbids it.
 
     problem: told to the model as an error result; the call is then never run.
