@@ -5,10 +5,11 @@ Every answer is plain rows, keys in camel case, from the log as it stands now. N
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from types import TracebackType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -17,12 +18,15 @@ from .adapters.logs import open_reader
 from .events import codec
 from .events.agent import ModelAnswered, ToolRequested, ToolSettled, ToolStarted, ToolUnproved
 from .events.content import ToolCall
-from .events.errors import BadInput
+from .events.errors import BadInput, StoreError
 from .events.image import ImageCreated, ImageDeleted, ImageUpdated
 from .events.log import Log, Stored
 from .events.message import Recorded
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up, catch_up_stream
+
+if TYPE_CHECKING:
+    from .projections.duck import Answer
 
 Row = dict[str, Any]
 
@@ -31,6 +35,9 @@ PAGE = 1000
 
 POLL_S = 0.1
 """How often a follower looks for something new: another process tells nobody when it appends."""
+
+SQL_S = 60.0
+"""How long a query may take."""
 
 _BATCH_EVENTS_MAX = 1000
 
@@ -251,9 +258,27 @@ class Reading:
         catch_up(self.log, audit)
         return [msgspec.to_builtins(record) for record in audit.query(AuditFilter(session_id=session_id, **filters))]
 
-    def sql(self, query: str) -> tuple[list[str], list[tuple[Any, ...]]]:
-        """The columns and rows of a query over the log's tables."""
-        raise BadInput("SQL is not available yet.")
+    def sql(self, query: str, *, progress: Callable[[int, int], object] | None = None) -> Answer:
+        """What one SELECT over the tables of `projections.tables` finds.
+
+        The tables are kept in a file beside the log, for this user alone, so that the next query takes over only what
+        is new; where another process has that file, or none can be made, they are made in memory. progress: hears of
+        events done and to do. Raises BadQuery.
+        """
+        from .projections.duck import MEMORY, DuckProjection
+
+        path = getattr(self.log, "path", None)
+        mask = os.umask(0o077)
+        try:
+            try:
+                tables = DuckProjection(MEMORY if path is None else f"{path}.duckdb")
+            except StoreError:
+                tables = DuckProjection()
+            with tables:
+                tables.catch_up(self.log, progress=progress)
+                return tables.sql(query, timeout_s=SQL_S)
+        finally:
+            os.umask(mask)
 
     # -- events --
 

@@ -17,10 +17,10 @@ from . import lookup
 from .actors.image import State as ImageState
 from .blocking import Image, Run, Runtime
 from .choice import KEY_HINT, SCRIPT, model_named, usual_model
-from .events import codec
+from .events import codec, stream
 from .events.agent import ModelCalled
 from .events.errors import BadInput, NotFound
-from .events.message import BusEvent, Recorded
+from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
@@ -31,7 +31,11 @@ IMAGE = "assistant"
 """The image of conversations that name none."""
 
 _NAME_CHARS_MAX = 128
-_LIVE = ("stream", "connection")
+_SIGNALS = frozenset(
+    signal.type
+    for signal in vars(stream).values()
+    if isinstance(signal, type) and issubclass(signal, Signal) and signal is not Signal
+)
 
 
 class Talk:
@@ -97,7 +101,7 @@ class Working:
 
     def left(self) -> list[str]:
         """The ids of sessions with work that an earlier process left, oldest first."""
-        return [stream.removeprefix("session-") for stream in self._log.streams("session-", owing=True)]
+        return [name.removeprefix("session-") for name in self._log.streams("session-", owing=True)]
 
     def session(self, wanted: str) -> str:
         """The id of a session: see `lookup.session_of`."""
@@ -216,8 +220,8 @@ class Working:
         return created is not None and created.alias is None and self._log.head(f"session-{session_id}") == 1
 
     def _last_model(self, session_id: str) -> str | None:
-        stream = f"session-{session_id}"
-        for stored in reversed(self._log.read(stream, after=max(0, self._log.head(stream) - 500))):
+        name = f"session-{session_id}"
+        for stored in reversed(self._log.read(name, after=max(0, self._log.head(name) - 500))):
             for recorded in reversed(codec.unpack(stored)):
                 if isinstance(recorded.data, ModelCalled):
                     return recorded.data.model
@@ -289,7 +293,7 @@ class Working:
         wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent]()
 
         def hear(event: BusEvent) -> None:
-            if event.session_id in wanted and (isinstance(event, Recorded) or event.category in _LIVE):
+            if event.session_id in wanted and (isinstance(event, Recorded) or event.type in _SIGNALS):
                 seen.put(event)
 
         subscription = runtime.on_any(hear)

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ...events.errors import BadInput, Owned, ReenactError
@@ -69,13 +69,13 @@ def main(
 def _run(argv: Sequence[str], front: Front, output: Output, stdin: TextIO | None) -> int:
     from cyclopts import CycloptsError
 
-    _log_to(output)
     app = application(front, output, stdin)
-    try:
-        code = app(_tokens(argv), exit_on_error=False, print_error=False)
-    except CycloptsError as error:
-        output.error(_usage(error))
-        return USAGE
+    with _telling(output):
+        try:
+            code = app(_tokens(argv), exit_on_error=False, print_error=False)
+        except CycloptsError as error:
+            output.error(_usage(error))
+            return USAGE
     return code if isinstance(code, int) else OK
 
 
@@ -156,18 +156,26 @@ def _usage(error: Any) -> str:
     return f"{text} See: {command} --help"
 
 
-def _log_to(output: Output) -> None:
+@contextlib.contextmanager
+def _telling(output: Output) -> Iterator[None]:
     """What the program tells of itself goes to stderr, above a line that moves."""
     wanted = os.environ.get("LOG_LEVEL", "").strip().lower() or "info"
     level = wanted if wanted in _LEVELS else "info"
     ours, root = logging.getLogger("reenact"), logging.getLogger()
     handler = _Teller(output)
     handler.setFormatter(logging.Formatter("%(levelname)s %(name)s: %(message)s"))
-    root.handlers[:] = [each for each in root.handlers if not isinstance(each, _Teller)] + [handler]
+    before = ours.level, root.level
+    root.addHandler(handler)
     root.setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     ours.setLevel(level.upper())
     if level != wanted:
-        output.note(f"LOG_LEVEL={wanted!r} is none of {', '.join(_LEVELS)}; it is taken for info.")
+        output.note(f"LOG_LEVEL={ascii(wanted)} is none of {', '.join(_LEVELS)}; it is taken for info.")
+    try:
+        yield
+    finally:
+        root.removeHandler(handler)
+        ours.setLevel(before[0])
+        root.setLevel(before[1])
 
 
 class _Teller(logging.Handler):

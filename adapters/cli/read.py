@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +17,7 @@ from ...events.message import BusEvent, as_json
 from .front import Front, Reading, Row
 from .options import Common
 from .output import Output, short
-from .table import Column, count, moment, span, table
+from .table import Column, count, found, moment, span, table
 from .words import about, pairs
 
 _COMMON = Common()
@@ -240,17 +240,27 @@ class Read:
             return self._show(columns, rows, none="no record passes.")
 
     def sql(
-        self, query: Annotated[str, Parameter(help="In DuckDB's SQL, reading only.")], /, *, common: Common = _COMMON
+        self,
+        query: Annotated[str, Parameter(help="One SELECT in DuckDB's SQL.")],
+        /,
+        *,
+        common: Common = _COMMON,
     ) -> int:
-        """Ask the log in SQL. `reenact sql "SHOW TABLES"` says what there is."""
-        with self._reading(common) as reading:
-            names, rows = reading.sql(query)
-            if self._output.json:
-                self._output.rows(dict(zip(names, row, strict=True)) for row in rows)
-                return 0
-            columns = [Column(name, name, wide=True) for name in names]
-            table(self._output, columns, [dict(zip(names, row, strict=True)) for row in rows], none="no row.")
-            return 0
+        """Ask the log in SQL: one SELECT over events, audit, jobs, sessions, ledger_calls, tool_calls.
+
+        `reenact sql "DESCRIBE events"` lists the columns of one. The tables are kept beside the log, in a file that may
+        be deleted at any time.
+        """
+        with self._reading(common) as reading, self._bar("taking over") as bar:
+            answer = reading.sql(query, progress=bar)
+        rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+        if self._output.json:
+            self._output.rows(rows)
+        else:
+            found(self._output, answer.columns, rows)
+        if answer.cut:
+            self._output.note(f"there are more than these {count(len(rows))} rows: narrow the query, or use LIMIT.")
+        return 0
 
     def doctor(self, *, common: Common = _COMMON) -> int:
         """Say what this machine, this log and this terminal are like. Exit 1 where something is in the way."""
@@ -277,11 +287,10 @@ class Read:
             yield reading
 
     def _show(self, columns: list[Column], rows: Iterable[Row], *, none: str) -> int:
-        found = list(rows)
         if self._output.json:
-            self._output.rows(found)
+            self._output.rows(rows)
         else:
-            table(self._output, columns, found, none=none)
+            table(self._output, columns, rows, none=none)
         return 0
 
     def _short(self, full: str | None) -> str:
@@ -291,18 +300,21 @@ class Read:
         size = reading.size(session_id)
         if not self._output.tells or size < _BAR_EVENTS_MIN:
             return reading.replay(session_id)
+        with self._bar("replaying") as bar:
+            return reading.replay(session_id, progress=lambda done: bar(done, size))
+
+    @contextmanager
+    def _bar(self, doing: str) -> Iterator[Callable[[int, int], object]]:
+        """A bar for what has many events to go through, gone when it is over. Takes events done and to do."""
+        if not self._output.tells:
+            yield lambda done, size: None
+            return
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        shown = (
-            TextColumn("replaying"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("events"),
-            TimeRemainingColumn(),
-        )
+        shown = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("events"), TimeRemainingColumn())
         with Progress(*shown, console=self._output.console(), transient=True) as progress:
-            task = progress.add_task("", total=size)
-            return reading.replay(session_id, progress=lambda done: progress.update(task, completed=done))
+            task = progress.add_task("", total=None, visible=False)
+            yield lambda done, size: progress.update(task, completed=done, total=size, visible=size >= _BAR_EVENTS_MIN)
 
 
 def in_words(verdict: Row) -> str:

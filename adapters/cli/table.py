@@ -60,6 +60,20 @@ def table(output: Output, columns: Sequence[Column], rows: Iterable[Row], *, non
         output.write("  ".join(padded).rstrip() + "\n")
 
 
+def found(output: Output, names: Sequence[str], rows: Sequence[Row]) -> None:
+    """Rows with columns of any number: side by side where they fit, else each row as a block of lines."""
+    columns = [Column(name, name, wide=True) for name in names]
+    widest = [max(len(name), *(len(_cell(row[name])) for row in rows)) if rows else len(name) for name in names]
+    if not output.shows or sum(min(width, _WIDE_MIN) + _GAP for width in widest) <= output.columns:
+        table(output, columns, rows, none="no row.")
+        return
+    longest = max(map(len, names))
+    for row in rows:
+        for name in names:
+            output.line(f"{name:<{longest}}  {short(_cell(row[name]), output.columns - longest - 3)}".rstrip())
+        output.line()
+
+
 def _styled(output: Output, columns: Sequence[Column], cells: list[list[str]]) -> None:
     from rich.cells import cell_len
     from rich.table import Table
