@@ -101,7 +101,7 @@ class SqliteReader:
             return []
         number, first = found
         rows = self._rows(_OF_STREAM, (number, first), limit, following=lambda row: (number, row[2] + 1))
-        return list(islice(batches(rows, self._names), limit))
+        return self._batches(rows, limit)
 
     def read_all(self, *, after: int = 0, limit: int = 1000) -> list[Stored]:
         """The batches whose first event has a position above `after`, in order of position; at most `limit` batches."""
@@ -109,7 +109,7 @@ class SqliteReader:
         if beginning is None:
             return []
         rows = self._rows(_OF_ALL, beginning, limit, following=lambda row: (row[0] + 1,))
-        return list(islice(batches(rows, self._names), limit))
+        return self._batches(rows, limit)
 
     def head(self, stream: str) -> int:
         """The stream's version, 0 when it has no events."""
@@ -177,6 +177,12 @@ class SqliteReader:
         if os.getpid() == self._pid:
             self._datastore.close()
 
+    def _batches(self, rows: Iterator[EventRow], limit: int | None) -> list[Stored]:
+        try:
+            return list(islice(batches(rows, self._names), limit))
+        except TypeError as error:  # SQLite lets any column hold anything, so damage may put a NULL or a text there.
+            raise Corrupt(f"{self.path}: a row holds what its column never does: {error}.") from error
+
     def _cursor(self) -> AbstractContextManager[sqlite3.Cursor]:
         if os.getpid() != self._pid:
             raise Closed(f"{self.path} was opened by process {self._pid}, of which this is a fork. Open it anew.")
@@ -203,7 +209,7 @@ class SqliteReader:
                             break
                         left -= 1
                     page.append(row)
-                    size += len(row[8])
+                    size += len(row[8]) if type(row[8]) is bytes else 0  # A damaged file holds anything.
                     if len(page) >= PAGE_ROWS or size >= PAGE_BYTES:
                         on = following(row)
                         break
