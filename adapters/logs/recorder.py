@@ -30,7 +30,7 @@ from eventsourcing.sqlite import (
 
 from ...events.errors import Busy, Closed, Corrupt, DiskFull, NoAccess, NotALog, StoreError
 from .file import refuse_newer
-from .rows import APPLICATION, FORMAT, TABLES, VIEW
+from .rows import APPLICATION, FORMAT, TABLES, VIEW, unpack_data
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for a lock that another program holds on the file."""
@@ -96,6 +96,8 @@ class Datastore(SQLiteDatastore):
             raise Closed(f"The log {self.path} is closed.") from None
         except sqlite3.Error as error:
             raise meaning(error, self.path) from error
+        except UnicodeDecodeError as error:  # A text of SQLite's that quotes damaged bytes.
+            raise Corrupt(f"{self.path}: its schema cannot be read. Restore the file from a backup.") from error
         except PersistenceError as error:
             cause = error.__cause__
             raise (meaning(cause, self.path) if isinstance(cause, sqlite3.Error) else Busy(str(error))) from error
@@ -128,7 +130,7 @@ class _Pool(SQLiteConnectionPool):
         try:
             for pragma in _PRAGMAS if kind is None else _PRAGMAS + _WRITER_PRAGMAS:
                 connection.execute(pragma)
-        except sqlite3.Error:
+        except BaseException:
             connection.close()
             raise
         return SQLiteConnection(connection, max_age=None)
@@ -163,7 +165,7 @@ class SqliteRecorder(SQLiteApplicationRecorder):
         limit: int | None = None,
     ) -> Sequence[StoredEvent]:
         statement = (
-            "SELECT e.version, t.name, e.data FROM events e JOIN types t ON t.number = e.type"
+            "SELECT e.position, e.version, t.name, e.key, e.data FROM events e JOIN types t ON t.number = e.type"
             " WHERE e.stream = (SELECT number FROM streams WHERE name = ?) AND e.version > ? AND e.version <= ?"
             f" ORDER BY e.version {'DESC' if desc else 'ASC'} LIMIT ?"
         )
@@ -171,7 +173,10 @@ class SqliteRecorder(SQLiteApplicationRecorder):
         bounds = (stream, gt or 0, 2**63 - 1 if lte is None else lte, -1 if limit is None else limit)
         with self.datastore.transaction(commit=False) as cursor:
             cursor.execute(statement, bounds)
-            return [StoredEvent(stream, version, topic, state) for version, topic, state in cursor.fetchall()]
+            return [
+                StoredEvent(stream, version, topic, unpack_data(key, data, position))
+                for position, version, topic, key, data in cursor.fetchall()
+            ]
 
     def select_notifications(
         self,
@@ -184,7 +189,7 @@ class SqliteRecorder(SQLiteApplicationRecorder):
     ) -> Sequence[Notification]:
         first = 1 if start is None else start if inclusive_of_start else start + 1
         statement = (
-            "SELECT e.position, s.name, e.version, t.name, e.data FROM events e"
+            "SELECT e.position, s.name, e.version, t.name, e.key, e.data FROM events e"
             " JOIN streams s ON s.number = e.stream JOIN types t ON t.number = e.type"
             f" WHERE e.position >= ? AND e.position <= ? {f'AND t.name IN ({_marks(topics)})' if topics else ''}"
             " ORDER BY e.position LIMIT ?"
@@ -192,8 +197,14 @@ class SqliteRecorder(SQLiteApplicationRecorder):
         with self.datastore.transaction(commit=False) as cursor:
             cursor.execute(statement, (first, 2**63 - 1 if stop is None else stop, *topics, limit))
             return [
-                Notification(id=position, originator_id=stream, originator_version=version, topic=topic, state=state)
-                for position, stream, version, topic, state in cursor.fetchall()
+                Notification(
+                    id=position,
+                    originator_id=stream,
+                    originator_version=version,
+                    topic=topic,
+                    state=unpack_data(key, data, position),
+                )
+                for position, stream, version, topic, key, data in cursor.fetchall()
             ]
 
 

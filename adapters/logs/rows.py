@@ -8,6 +8,7 @@ SQL text; opens nothing.
 from __future__ import annotations
 
 import re
+import zlib
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -28,8 +29,9 @@ FORMAT = 1
 # do: each table and each index takes a page of 4 KB before the first event.
 # types: schema 0 for a command's name; no index, there are few and they are remembered. texts: contexts as JSON, ids of
 # keys. position: AUTOINCREMENT, so that no position is ever given twice, whatever is done to the newest rows. part: the
-# event's place in its batch. head: on part 0 only, see `pack_head`. owing: the streams whose last batch still owes an
-# effect; not a column of `streams`, because it is small and changes with almost every batch.
+# event's place in its batch. key: the number of the key that data is sealed with; NULL when plain, 0 when plain and
+# deflated. head: on part 0 only, see `pack_head`. owing: the streams whose last batch still owes an effect; not a
+# column of `streams`, because it is small and changes with almost every batch.
 TABLES = {
     "owners": "CREATE TABLE owners (epoch INTEGER PRIMARY KEY, writer TEXT NOT NULL, opened INTEGER NOT NULL)",
     "streams": "CREATE TABLE streams (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
@@ -52,6 +54,14 @@ VIEW = (
 
 COLUMNS = "position, stream, version, part, type, epoch, key, head, data"
 INSERT = f"INSERT INTO events ({COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)"
+
+DEFLATED = 0
+"""In the column `key`: the bytes are plain and deflated."""
+
+DEFLATED_BYTES_MIN = 1024
+DEFLATED_BYTES_MAX = 1024 * 1024
+"""Plain data of this size is stored deflated where that saves an eighth: what tools say shrinks to a half or less.
+Less is not worth the time, 70 us for 2 KB; more would hold the writer up."""
 
 EventRow = tuple[int, int, int, int, int, int, int | None, bytes | None, bytes]
 """One row of `events`, its values in the order of `COLUMNS`."""
@@ -86,6 +96,31 @@ def pack_head(head: Head, *, count: int, asked: int, context: int, writer: str) 
     )
 
 
+def pack_data(data: bytes) -> tuple[int | None, bytes]:
+    """Plain data as it is stored: what to write for `key`, and the bytes."""
+    if DEFLATED_BYTES_MIN <= len(data) <= DEFLATED_BYTES_MAX:
+        small = zlib.compress(data, 1)
+        if len(small) < len(data) - len(data) // 8:
+            return DEFLATED, small
+    return None, data
+
+
+def unpack_data(key: int | None, data: bytes, position: int) -> bytes:
+    """The bytes of an event as they were appended. Raises `Corrupt` for what was not deflated by `pack_data`."""
+    if type(data) is not bytes:
+        raise Corrupt(f"Event {position} is stored as something else than bytes.")
+    if key != DEFLATED:
+        return data
+    inflate = zlib.decompressobj()
+    try:
+        plain = inflate.decompress(data, DEFLATED_BYTES_MAX)
+    except zlib.error as error:
+        raise Corrupt(f"Event {position} cannot be inflated: {error}.") from error
+    if not inflate.eof or inflate.unused_data:
+        raise Corrupt(f"Event {position} is not what was deflated.")
+    return plain
+
+
 def batches(rows: Iterable[EventRow], names: Names) -> Iterator[Stored]:
     """The batches that these rows are, each yielded when its last row has come.
 
@@ -94,6 +129,8 @@ def batches(rows: Iterable[EventRow], names: Names) -> Iterator[Stored]:
     """
     left = 0
     for position, stream, version, part, kind, epoch, key, head, data in rows:
+        if not (type(stream) is type(version) is type(part) is type(kind) is type(epoch) is int):
+            raise Corrupt(f"Event {position} holds something else than numbers where they belong.")
         if left == 0:
             if part != 0 or head is None:
                 raise Corrupt(f"Event {position} is part {part} of a batch that has no beginning.")
@@ -105,10 +142,8 @@ def batches(rows: Iterable[EventRow], names: Names) -> Iterator[Stored]:
             position != start + part
         ):
             raise Corrupt(f"Event {position} does not go on where the batch at position {start} stopped.")
-        if type(data) is not bytes:
-            raise Corrupt(f"Event {position} is stored as something else than bytes.")
         name, schema = names.type(kind)
-        parts.append(Row(name, schema, data, None if key is None else names.key(key)))
+        parts.append(Row(name, schema, unpack_data(key, data, position), names.key(key) if key else None))
         left -= 1
         if left == 0:
             try:
@@ -125,7 +160,7 @@ def _fields(head: bytes, position: int) -> list[Any]:
         fields = _decode(head)
         if len(fields) < 12 or not isinstance(fields[0], int) or fields[0] < 1:
             raise ValueError("fields are missing")
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError) as error:
         raise Corrupt(f"The head of the batch at position {position} cannot be read: {error}.") from error
     return fields
 

@@ -34,7 +34,7 @@ from .names import Numbers
 from .owner import Ownership
 from .reader import KEYED, LANE, Lane, SqliteReader, lane
 from .recorder import FIXED_IN, Datastore, SqliteRecorder, code_of, is_log, meaning
-from .rows import INSERT, EventRow, pack_head
+from .rows import INSERT, EventRow, pack_data, pack_head
 
 ROW_BYTES_MAX = 256 * 1024 * 1024
 """The largest event that is taken. SQLite itself ends at 1 GB a row."""
@@ -139,8 +139,10 @@ class SqliteLog:
                 failpoint("commit.executed")
             except sqlite3.Error as error:
                 raise self._stop(error, committing) from error
-            except BaseException:
+            except BaseException as error:
                 self._undo()
+                if committing and isinstance(error, Exception):
+                    raise self._unknown(error) from error
                 raise
             self._position = group.position
             self._remember(group.lanes)
@@ -186,13 +188,13 @@ class SqliteLog:
             stream = stream or self._numbers.new_stream(batch.stream)
             results.append(Stored(position + 1, epoch, batch))
             first: bytes | None = head
-            for part, row in enumerate(batch.rows):
+            for part in range(len(kinds)):
                 position += 1
                 version += 1
-                kind, key = kinds[part]
-                add((position, stream, version, part, kind, epoch, key, first, row.data))
+                kind, key, data = kinds[part]
+                add((position, stream, version, part, kind, epoch, key, first, data))
                 first = None
-                group.bytes += len(row.data)
+                group.bytes += len(data)
             owes = bool(batch.head.owes)
             if owes != owed:
                 group.owing[stream] = owes
@@ -209,11 +211,14 @@ class SqliteLog:
         asked, context = self._numbers.type(head.asked, 0), self._numbers.context(head.context)
         return pack_head(head, count=count, asked=asked, context=context, writer=self.writer)
 
-    def _kind(self, row: Row) -> tuple[int, int | None]:
+    def _kind(self, row: Row) -> tuple[int, int | None, bytes]:
         if len(row.data) > ROW_BYTES_MAX:
             raise BadInput(f"An event of {len(row.data)} bytes is above the limit of {ROW_BYTES_MAX}.")
         numbers = self._numbers
-        return numbers.type(row.type, row.schema), None if row.key is None else numbers.key(row.key)
+        kind = numbers.type(row.type, row.schema)
+        if row.key is not None:
+            return kind, numbers.key(row.key), row.data
+        return kind, *pack_data(row.data)
 
     def _record(self, group: _Group) -> None:
         db = self._db
@@ -263,14 +268,18 @@ class SqliteLog:
         intact = self._failure is None and self._position == before
         if intact and (code == sqlite3.SQLITE_FULL or (code in _WAITED_FOR and not committing)):
             return meaning(error, self.path)
-        self._failure = f"{'a commit' if committing else 'a write'} failed ({error})."
+        self._failure = f"a write failed ({error})."
         if committing:
-            return UnknownOutcome(
-                f"{self.path}: {error}. The commit may or may not be in the log: call reopen(), then settled() tells."
-            )
+            return self._unknown(error)
         if code in _DAMAGED:
             return meaning(error, self.path)
         return StoreFailed(f"{self.path}: {error}. Nothing was written, and nothing will be until reopen() is called.")
+
+    def _unknown(self, error: Exception) -> UnknownOutcome:
+        self._failure = f"a commit failed ({error})."
+        return UnknownOutcome(
+            f"{self.path}: {error}. The commit may or may not be in the log: call reopen(), then settled() tells."
+        )
 
     def _checkpoint(self) -> None:
         """Move the write-ahead log into the file, as far as readers and the room on the disk let it.

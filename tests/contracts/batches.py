@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 
 from reenact.events.errors import ReenactError
 from reenact.events.log import Batch, Duplicate, Keyed, Result, Row, Stored, Transaction
@@ -46,3 +47,8 @@ def one(
 def stored(result: Result) -> list[Stored]:
     assert not isinstance(result, (ReenactError, Duplicate)), f"it was not stored: {result!r}"
     return list(result)
+
+
+def noise(size: int) -> bytes:
+    """Bytes that no store can make smaller; the same for the same size."""
+    return random.Random(size).randbytes(size)

@@ -160,6 +160,15 @@ def an_event_may_have_ten_megabytes(world: World) -> None:
     assert rows == [large, b"small", large[::-1], b"next"]
 
 
+def events_of_any_size_and_kind_of_text_are_read_back(world: World) -> None:
+    log = world.own()
+    said = b'{"city": "Paris", "temp_c": 21, "sky": "clear"} '
+    datas = [(said * (size // len(said) + 1))[:size] for size in (0, 1, 1023, 1024, 1025, 50_000, 2**20, 2**20 + 1)]
+    datas += [random.Random(size).randbytes(size) for size in (1024, 5000)]
+    log.commit([one("a", 0, *datas)])
+    assert [row.data for s in world.own().read("a") for row in s.batch.rows] == datas
+
+
 def rows_keep_the_id_of_their_key(world: World) -> None:
     log = world.own()
     sealed = Batch(
@@ -329,6 +338,7 @@ CLAUSES: list[Callable[[World], None]] = [
     the_whole_is_read_in_order_of_position,
     many_batches_are_read_in_pages_without_gap_or_double,
     an_event_may_have_ten_megabytes,
+    events_of_any_size_and_kind_of_text_are_read_back,
     rows_keep_the_id_of_their_key,
     nothing_to_commit_is_nothing,
     a_conflict_writes_nothing_and_leaves_the_others_be,

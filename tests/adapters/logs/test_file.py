@@ -3,6 +3,7 @@
 import os
 import sqlite3
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -156,6 +157,7 @@ def test_pages_that_were_scribbled_over_are_corrupt_and_not_another_history(tmp_
 
 
 def test_every_kind_of_damage_in_a_row_is_named(tmp_path: Path) -> None:
+    cut, bomb = zlib.compress(b"x" * 2000)[:-4], zlib.compress(bytes(10_000_000))
     head = msgspec.msgpack.encode([3, b"x", 0, 1, [], 0, None, None, 1, 7, b"", None])
     damages = {
         "UPDATE events SET head = x'00' WHERE position = 3": "head of the batch at position 3",
@@ -167,6 +169,16 @@ def test_every_kind_of_damage_in_a_row_is_named(tmp_path: Path) -> None:
         "UPDATE events SET part = 7 WHERE position = 4": "go on",
         "UPDATE events SET epoch = 7 WHERE position = 4": "go on",
         "UPDATE events SET type = 99 WHERE position = 4": "number 99",
+        "UPDATE events SET key = 0 WHERE position = 4": "Event 4 is not what was deflated",
+        "UPDATE events SET key = 0, data = x'00112233445566' WHERE position = 4": "Event 4 cannot be inflated",
+        f"UPDATE events SET key = 0, data = x'{cut.hex()}' WHERE position = 4": "Event 4 is not what was deflated",
+        f"UPDATE events SET key = 0, data = x'{bomb.hex()}' WHERE position = 4": "Event 4 is not what was deflated",
+        "UPDATE events SET data = 'text' WHERE position = 4": "Event 4 is stored as something else",
+        "UPDATE events SET version = 'x' WHERE position = 4": "Event 4 holds something else than numbers",
+        "UPDATE events SET epoch = 1.5 WHERE position = 3": "Event 3 holds something else than numbers",
+        "UPDATE events SET type = 1.5 WHERE position = 4": "Event 4 holds something else than numbers",
+        "UPDATE events SET key = 'x' WHERE position = 4": "number x",
+        "UPDATE events SET head = 'x' WHERE position = 3": "head of the batch at position 3",
         "DELETE FROM texts": "number 1",
         "UPDATE texts SET text = 'no json' || number": "context",
         f"UPDATE events SET head = x'{head.hex()}' WHERE position = 3": "head of the batch at position 3",

@@ -20,7 +20,7 @@ from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import Owned
 from reenact.events.log import Stored
 from tests.conftest import LONG
-from tests.contracts.batches import batch, one, stored
+from tests.contracts.batches import batch, noise, one, stored
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no fork")
 
@@ -444,7 +444,7 @@ def test_a_reader_that_dawdles_does_not_hold_the_write_ahead_log_back(tmp_path: 
     reader = SqliteReader(path)
     position, largest = 0, 0
     for version in range(1, 120):
-        log.commit([one("a", version, b"x" * 50_000)])
+        log.commit([one("a", version, noise(50_000))])
         position = reader.read_all(after=position, limit=1)[0].position  # Always behind, and never in a transaction.
         largest = max(largest, Path(f"{path}-wal").stat().st_size)
     assert largest < 4 * 1024 * 1024

@@ -33,7 +33,7 @@ from reenact.events.errors import (
 from reenact.events.log import Batch, Duplicate, Keyed, Log, Row, Transaction
 from reenact.events.message import Context, Head
 from tests.contracts import log_contract as contract
-from tests.contracts.batches import batch, one, stored
+from tests.contracts.batches import batch, noise, one, stored
 
 
 class SqliteWorld:
@@ -180,6 +180,28 @@ def test_an_error_at_commit_is_unknown_until_the_log_is_reopened(path: Path, car
     log.close()
 
 
+def test_whatever_is_raised_while_committing_leaves_the_outcome_unknown(path: Path) -> None:
+    class Raising(sqlite3.Connection):
+        armed = False
+
+        def execute(self, sql: str, *values: object) -> sqlite3.Cursor:  # type: ignore[override]
+            done = super().execute(sql, *values)  # type: ignore[arg-type]
+            if sql == "COMMIT" and Raising.armed:
+                Raising.armed = False
+                raise MemoryError("no memory for the answer")
+            return done
+
+    log = SqliteLog(path, connection=Raising)
+    Raising.armed = True
+    with pytest.raises(UnknownOutcome, match="no memory"):
+        log.commit([one("a", 0)])
+    with pytest.raises(StoreFailed):
+        log.commit([one("a", 0)])
+    log.reopen()
+    assert log.settled(one("a", 0)) == log.read("a") != []
+    log.close()
+
+
 @pytest.mark.parametrize("statement", ["BEGIN", "PRAGMA data_version"])
 def test_an_io_error_before_the_commit_wrote_nothing_and_stops_the_log(path: Path, statement: str) -> None:
     log = SqliteLog(path, connection=Faulty)
@@ -199,7 +221,7 @@ def test_an_error_at_a_checkpoint_stops_the_log_after_what_was_committed(path: P
     Faulty.last.fault = ("PRAGMA wal_checkpoint", sqlite3.SQLITE_IOERR_FSYNC, False)
     version = 0
     while Faulty.last.fault is not None:
-        version = stored(log.commit([one("a", version, b"x" * 50_000)])[0])[0].batch.last
+        version = stored(log.commit([one("a", version, noise(50_000))])[0])[0].batch.last
     with pytest.raises(StoreFailed, match="a checkpoint failed"):
         log.commit([one("a", version)])
     assert log.head("a") == version
@@ -244,11 +266,11 @@ def test_a_full_disk_writes_nothing_and_is_over_when_there_is_room(path: Path) -
     Faulty.last.execute(f"PRAGMA max_page_count = {pages + 2}")
     for _ in range(3):
         with pytest.raises(DiskFull, match=r"log\.db.*Nothing was written.*Free some space"):
-            log.commit([one("b", 0), one("a", 1, b"x" * 50_000), one("c", 0, owes=("1",))])
+            log.commit([one("b", 0), one("a", 1, noise(50_000)), one("c", 0, owes=("1",))])
     assert (log.head("a"), log.head("b"), log.position) == (1, 0, 1)
     assert log.read_all() == SqliteReader(path).read_all()
     Faulty.last.execute("PRAGMA max_page_count = 1000000")
-    results = log.commit([one("b", 0), one("a", 1, b"x" * 50_000), one("c", 0, owes=("1",))])
+    results = log.commit([one("b", 0), one("a", 1, noise(50_000)), one("c", 0, owes=("1",))])
     assert [s.position for result in results for s in stored(result)] == [2, 3, 4]
     assert log.streams() == ["a", "b", "c"]
     log.close()
@@ -259,7 +281,7 @@ import sys
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.adapters.logs.reader import Lane, SqliteReader
 from reenact.events.errors import DiskFull, UnknownOutcome
-from tests.contracts.batches import one, stored
+from tests.contracts.batches import noise, one, stored
 import os
 path, ballast = sys.argv[1] + "/log.db", sys.argv[1] + "/ballast"
 with open(ballast, "wb") as file:
@@ -267,14 +289,14 @@ with open(ballast, "wb") as file:
 log, version, full = SqliteLog(path), 0, 0
 while full < 3:
     try:
-        version = stored(log.commit([one("a", version, b"x" * 20_000)])[0])[0].batch.last
+        version = stored(log.commit([one("a", version, noise(20_000))])[0])[0].batch.last
     except DiskFull:
         full += 1
 assert version > 5
 assert SqliteReader(path).head("a") == version, "what was accepted can be read on the full disk"
 os.unlink(ballast)
 for _ in range(2):
-    version = stored(log.commit([one("a", version, b"x" * 20_000)])[0])[0].batch.last
+    version = stored(log.commit([one("a", version, noise(20_000))])[0])[0].batch.last
 log.close()
 again = SqliteLog(path)
 assert again.head("a") == version and len(again.read("a")) == version
@@ -299,13 +321,13 @@ FILE_SIZE_LIMIT = """
 import resource, sys
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import StoreFailed, UnknownOutcome, DiskFull
-from tests.contracts.batches import one, stored
+from tests.contracts.batches import noise, one, stored
 log = SqliteLog(sys.argv[1])
 version = stored(log.commit([one("a", 0)])[0])[0].batch.last
 soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
 resource.setrlimit(resource.RLIMIT_FSIZE, (300_000, hard))
 while True:
-    doubtful = one("a", version, b"x" * 20_000)
+    doubtful = one("a", version, noise(20_000))
     try:
         version = stored(log.commit([doubtful])[0])[0].batch.last
     except UnknownOutcome:
@@ -434,10 +456,17 @@ def test_the_file_is_private_durable_and_leaves_nothing_behind(path: Path) -> No
 def test_the_write_ahead_log_stays_small(path: Path) -> None:
     log, version, largest = SqliteLog(path), 0, 0
     for _ in range(60):
-        version = stored(log.commit([one("a", version, *[b"x" * 1000] * 100)])[0])[0].batch.last
+        version = stored(log.commit([one("a", version, *[noise(1000)] * 100)])[0])[0].batch.last
         largest = max(largest, Path(f"{path}-wal").stat().st_size)
     assert largest < 4 * 1024 * 1024
     log.close()
+
+
+def test_what_tools_say_takes_less_than_they_said(log: SqliteLog, path: Path) -> None:
+    said = b'{"city": "Paris", "temp_c": 21, "sky": "clear", "wind_kmh": 11}' * 32
+    log.commit([one("a", n, said) for n in range(100)])
+    log.close()
+    assert path.stat().st_size < 100 * len(said) // 2
 
 
 def test_eventsourcing_reads_the_log(log: SqliteLog) -> None:
@@ -455,6 +484,8 @@ def test_eventsourcing_reads_the_log(log: SqliteLog) -> None:
     ]
     assert [n.id for n in recorder.select_notifications(1, 10, stop=3, inclusive_of_start=False)] == [2, 3]
     assert recorder.max_notification_id() == 4
+    log.commit([one("c", 0, b"long " * 1000)])
+    assert recorder.select_events("c")[0].state == recorder.select_notifications(5, 1)[0].state == b"long " * 1000
     with pytest.raises(Exception, match=r"SqliteLog\.commit"):
         recorder.insert_events([])
 
