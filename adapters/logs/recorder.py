@@ -240,6 +240,8 @@ def meaning(error: sqlite3.Error, path: str) -> StoreError:
     found = f"{path}: {error}"
     if code == sqlite3.SQLITE_FULL:
         return DiskFull(f"{found}. Nothing was written. Free some space and try again.")
+    if getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_SHMSIZE:
+        return DiskFull(f"{found}. There is no room for the -shm file (32 KB) that readers share. Free some space.")
     if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
         return Busy(f"{found} for {BUSY_TIMEOUT_S:.0f} s by another program. Nothing was written. Try again.")
     if code == sqlite3.SQLITE_CORRUPT:
