@@ -61,15 +61,14 @@ class Cell:
         self._context = _NO_CONTEXT
         self._unknown: str | None = None
 
-    def load(self, log: Log) -> None:
-        """Forget everything and read the stream."""
+    def load(self, log: Log) -> list[Recorded]:
+        """Forget everything and read the stream; what it has so far is given back."""
         self._reset()
-        self.catch_up(log)
+        return self.catch_up(log)
 
-    def catch_up(self, log: Log) -> None:
-        """Take over what was stored since."""
-        for stored in log.read(self.stream, after=self.version):
-            self.take(stored)
+    def catch_up(self, log: Log) -> list[Recorded]:
+        """Take over what was stored since, and give it back."""
+        return [recorded for stored in log.read(self.stream, after=self.version) for recorded in self.take(stored)]
 
     def take(self, stored: Stored) -> list[Recorded]:
         """Take over one stored batch that was decided elsewhere, or by an earlier life of the stream."""

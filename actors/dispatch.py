@@ -15,6 +15,7 @@ from typing import Protocol
 from msgspec import Struct
 
 from ..events.agent import CallModel, CancelEffect, ProbeTool, RecoverEffect, RunTool, WakeAt
+from ..events.errors import ReenactError
 from ..events.failpoint import failpoint
 from ..events.message import Command, Effect, Recorded
 from ..events.session import ExpireJob
@@ -24,6 +25,15 @@ _log = logging.getLogger("reenact.dispatch")
 
 Work = CallModel | RunTool | ProbeTool
 """Effects that reach outside."""
+
+CLOSE_S = 1.5
+"""How long `close` waits for what it stopped to end."""
+
+
+class Unstorable(ReenactError):
+    """What came back cannot be stored: it holds text that is no Unicode, or numbers of more than 64 bits."""
+
+    code = "bad_response"
 
 
 class Origin(Struct, frozen=True):
@@ -43,21 +53,27 @@ class Performer(Protocol):
         """Do it once. When the task is cancelled: stop the work, and still give the command, with what there is."""
         ...
 
-    def gone(self, effect: CancelEffect) -> Command:
-        """The command for an effect that is to be stopped, but nobody is at it: its runner died before."""
+    def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
+        """The command for an effect that is to be stopped, but nobody is at it. begun: its runner died; else it never
+        was begun."""
+        ...
+
+    def failed(self, effect: Work, error: BaseException) -> Command:
+        """The command for an effect whose performing raised, or whose end cannot be stored."""
         ...
 
 
-Tell = Callable[[str, Command, Origin | None], None]
-"""Puts a command into a stream's mailbox."""
+Tell = Callable[[str, Command, Origin | None, Command | None], None]
+"""Puts a command into a stream's mailbox: (stream, command, origin, what to tell where it cannot be stored)."""
 
 
 class _Flight:
-    """One effect under way. task: None when there is nothing to stop."""
+    """One effect under way. task: None when there is nothing to stop. begun: the task has taken its first step."""
 
-    __slots__ = ("task", "timer")
+    __slots__ = ("begun", "task", "timer")
 
     def __init__(self) -> None:
+        self.begun = False
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
 
@@ -72,7 +88,6 @@ class Dispatch:
         self._epoch = epoch
         self._flights: dict[str, dict[tuple[str, int], _Flight]] = {}
         self._closed = False
-        self._idle: asyncio.Event | None = None
 
     @property
     def under_way(self) -> int:
@@ -107,33 +122,44 @@ class Dispatch:
         flight = _Flight()
         if isinstance(effect, CallModel | RunTool) and effect.epoch < self._epoch:
             failpoint("effect.recover")
-            self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin)
+            self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin, None)
         elif isinstance(effect, CallModel | RunTool | ProbeTool):
-            flight.task = asyncio.get_running_loop().create_task(self._perform(stream, effect, origin))
+            flight.task = asyncio.get_running_loop().create_task(self._perform(stream, effect, origin, flight))
         elif isinstance(effect, CancelEffect):
-            target = flights.get((effect.target, effect.attempt))
-            if target is not None and target.task is not None:
-                target.task.cancel()
-            else:
-                self._tell(stream, self._performer.gone(effect), origin)
+            self._cancel(stream, effect, flights, origin)
         elif isinstance(effect, WakeAt):
             delay_s = max(0.0, (effect.at - self._clock.now()) / 1_000_000)
             command = ExpireJob(job_id=effect.job_id)
-            flight.timer = asyncio.get_running_loop().call_later(delay_s, self._tell, stream, command, origin)
+            flight.timer = asyncio.get_running_loop().call_later(delay_s, self._tell, stream, command, origin, None)
         return flight
 
-    async def _perform(self, stream: str, effect: Work, origin: Origin | None) -> None:
+    def _cancel(
+        self, stream: str, effect: CancelEffect, flights: dict[tuple[str, int], _Flight], origin: Origin | None
+    ) -> None:
+        """Stop the target. One that runs tells its own end; one that nobody is at, or that never began, is told of."""
+        target = flights.get((effect.target, effect.attempt))
+        if target is not None and target.task is not None:
+            target.task.cancel()
+            if target.begun:
+                return
+            self._tell(stream, self._performer.gone(effect, begun=False), origin, None)
+        else:
+            self._tell(stream, self._performer.gone(effect, begun=True), origin, None)
+
+    async def _perform(self, stream: str, effect: Work, origin: Origin | None, flight: _Flight) -> None:
+        flight.begun = True
         try:
             failpoint("effect.begin")
             command = await self._performer.perform(stream, effect)
             failpoint("effect.performed")
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
-            _log.exception("%s of %s could not be performed", effect.id, stream)
-            raise
+        except (asyncio.CancelledError, Exception) as error:
+            if self._closed:
+                raise
+            if not isinstance(error, asyncio.CancelledError):
+                _log.exception("%s of %s could not be performed", effect.id, stream)
+            command = self._performer.failed(effect, error)
         if not self._closed:
-            self._tell(stream, command, origin)
+            self._tell(stream, command, origin, self._performer.failed(effect, Unstorable()))
             failpoint("effect.told")
 
     async def close(self) -> None:
@@ -147,7 +173,7 @@ class Dispatch:
                 _stop(flight)
         self._flights.clear()
         if tasks:
-            await asyncio.wait(tasks, timeout=5.0)
+            await asyncio.wait(tasks, timeout=CLOSE_S)
 
 
 def _key(effect: Effect) -> tuple[str, int]:

@@ -17,6 +17,7 @@ from ..events.log import Duplicate, Keyed, Log, Result, Transaction
 from ..events.message import Asked, Effect, Recorded
 from .cell import Cell, Prepared
 from .commit import GroupCommit
+from .conversation import CONVERSATION
 from .threads import Lane, Pool
 
 RETRIES_MAX = 5
@@ -44,13 +45,17 @@ Told = Callable[[Reply], object]
 
 
 class Committed(Struct, frozen=True):
-    """One commit's worth of one command, for whoever publishes: its events, what is owed now, whom to tell."""
+    """One commit's worth of one command, for whoever publishes: its events, what is owed now, whom to tell.
+
+    past: the events that a conversation had before, with the first that it publishes since it woke.
+    """
 
     stream: str
     events: Sequence[Recorded]
     owed: tuple[Effect, ...]
     reply: Reply
     told: Told | None
+    past: Sequence[Recorded] = ()
 
 
 class Ask(Struct, frozen=True):
@@ -116,13 +121,18 @@ class ActorSystem:
         return actor
 
     def _sleep(self) -> None:
-        """Put the stream to sleep that was asked longest ago and is at rest. All busy: none."""
+        """Put streams to sleep that are at rest, those asked longest ago first, down to the limit. All busy: none."""
+        spare = len(self._awake) - self._awake_max + 1
+        asleep: list[str] = []
         for stream, actor in self._awake.items():
             if not actor.busy and self._pool.retire(stream):
-                del self._awake[stream]
-                if self._on_sleep is not None:
-                    self._on_sleep(stream)
-                return
+                asleep.append(stream)
+                if len(asleep) == spare:
+                    break
+        for stream in asleep:
+            del self._awake[stream]
+            if self._on_sleep is not None:
+                self._on_sleep(stream)
 
     def close(self) -> None:
         """Stop the workers after what they are at. Queued commands hear `Closed`. Idempotent."""
@@ -138,7 +148,7 @@ class ActorSystem:
 class _Actor:
     """The behaviour of one stream's lane: one command at a time, parked while its batch is on the way to the log."""
 
-    __slots__ = ("busy", "cell", "lane", "loaded", "retries", "stream", "system")
+    __slots__ = ("busy", "cell", "lane", "loaded", "past", "retries", "shown", "stream", "system")
 
     lane: Lane
 
@@ -149,17 +159,25 @@ class _Actor:
         self.loaded = False
         self.busy = False
         self.retries = 0
+        self.past: Sequence[Recorded] = ()
+        self.shown = self.cell.noun is not CONVERSATION
 
     def receive(self, message: object, /) -> bool:
         told = getattr(message, "told", None)
         try:
+            publishes = isinstance(message, Ask) or (isinstance(message, Peek) and message.owing)
             if not self.loaded:
-                self.cell.load(self.system.log)
+                past: Sequence[Recorded] = self.cell.load(self.system.log)
                 self.loaded = True
                 self.busy = bool(self.cell.owed)
+                if publishes and not self.shown:
+                    self.past = past
+            elif publishes and not self.shown and not self.past and self.cell.version:
+                self.past = Cell(self.stream).load(self.system.log)
             if isinstance(message, Peek):
                 owed = self.cell.owed if message.owing else ()
-                self._say(Committed(self.stream, (), owed, Reply(self.cell.states), told))
+                past = self._show() if owed else ()
+                self._say(Committed(self.stream, (), owed, Reply(self.cell.states), told, past))
                 return False
             assert isinstance(message, Ask)
             self.retries = 0
@@ -220,7 +238,12 @@ class _Actor:
         for (cell, born), stored in zip(beside, result[1:], strict=True):
             events += cell.accept(born, stored)
         self.busy = bool(prepared.owed)
-        return Committed(self.stream, events, prepared.owed, Reply(self.cell.states, events), ask.told)
+        return Committed(self.stream, events, prepared.owed, Reply(self.cell.states, events), ask.told, self._show())
+
+    def _show(self) -> Sequence[Recorded]:
+        """What this stream had before, once since it woke: who follows it begins with that."""
+        past, self.past, self.shown = self.past, (), True
+        return past
 
     def _refuse(self, told: Told | None, error: Exception) -> bool:
         if not isinstance(error, ReenactError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -19,21 +19,33 @@ from msgspec.structs import replace
 from .actors.cell import noun_of
 from .actors.clock import Clock
 from .actors.dispatch import Dispatch, Origin, Performer
-from .actors.system import ActorSystem, Ask, Committed, Peek, Reply, Told
+from .actors.system import ActorSystem, Ask, Committed, Peek, Reply
 from .adapters.logs import open_log
 from .events import codec
 from .events.bus import SystemBus
-from .events.errors import Closed
+from .events.errors import (
+    Busy,
+    Closed,
+    Conflict,
+    Corrupt,
+    DiskFull,
+    Fenced,
+    KeyReused,
+    ReenactError,
+    StoreError,
+    StoreFailed,
+    UnknownOutcome,
+)
 from .events.failpoint import failpoint
-from .events.log import Log
+from .events.log import Keyed, Log
 from .events.message import Asked, BusEvent, Command, Live, Recorded, Signal, live
 from .events.payload import Payload
-from .events.session import JobQueued, SessionCreated
+from .events.session import JobQueued
 from .live import LiveSession
-from .run import Run
+from .run import Run, Runs
 
-LIVE_MAX = 5_000
-"""Sessions whose context is kept in memory. Beyond it the oldest is read from the log again when needed."""
+RETELL_MAX_S = 5.0
+"""The longest wait before the end of an effect is told again to a log that had no room for it."""
 
 _NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `open()`."
 _CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
@@ -68,8 +80,7 @@ class Kernel:
         self.opened = False
         self._log: Log | None = None
         self._live: dict[str, LiveSession] = {}
-        self._loading: dict[str, asyncio.Task[LiveSession]] = {}
-        self._runs: dict[str, list[Run]] = {}
+        self._runs: dict[str, Runs] = {}
         self._later: set[asyncio.Future[object]] = set()
 
     # -- life --
@@ -78,8 +89,10 @@ class Kernel:
         """Own the log, and take up what is owed in it unless `recover` is False. Raises `Owned` and its like."""
         self._loop = asyncio.get_running_loop()
         given = self._persistence
+        if self.bus.disposed:
+            raise Closed("A runtime that was closed cannot be opened again: make another.")
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
-        self.system = ActorSystem(self._log, self._publish, threads=self._threads, on_sleep=self.bus.unregister)
+        self.system = ActorSystem(self._log, self._publish, threads=self._threads, on_sleep=self._asleep)
         self.bus.resolver = self._mailbox
         self.dispatch = Dispatch(performer, self._tell, clock=self.clock, epoch=self._log.epoch)
         self.opened = True
@@ -98,9 +111,7 @@ class Kernel:
         await asyncio.to_thread(self.system.close)
         failpoint("close.stopped")
         await asyncio.sleep(0)  # what was published while closing is told first
-        for runs in list(self._runs.values()):
-            for run in list(runs):
-                run.fail(Closed(_CLOSED))
+        self._stopped(Closed(_CLOSED))
         self.bus.dispose()
         if self._log is not None and isinstance(self._persistence, str):
             await asyncio.to_thread(self._log.close)
@@ -163,36 +174,47 @@ class Kernel:
         A key that was used before with the same body: the run becomes that of the earlier command.
         """
         self._alive()
-        self._runs.setdefault(session_id, []).append(run)
+        asked = self.asked(command, key=key)
+        self._runs_of(session_id).add(run)
         told = run.answer if key is None else partial(self._answer, run)
-        self.bus.tell(f"session-{session_id}", Ask(self.asked(command, key=key), told, body=body))
+        self.bus.tell(f"session-{session_id}", Ask(asked, told, body=body))
+
+    def _runs_of(self, session_id: str) -> Runs:
+        runs = self._runs.get(session_id)
+        if runs is None:
+            runs = self._runs[session_id] = Runs()
+        return runs
 
     def _answer(self, run: Run, reply: Reply) -> None:
         if reply.duplicate is None:
             run.answer(reply)
         else:
-            self.later(self._rejoin(run, reply, reply.duplicate.version))
+            self.later(self._rejoin(run, reply, reply.duplicate))
 
-    async def _rejoin(self, run: Run, reply: Reply, version: int) -> None:
+    async def _rejoin(self, run: Run, reply: Reply, first: Keyed) -> None:
         """Let a run take the place of the one that was first with its key: its past is read, then it hears on."""
-        stream, past = f"session-{run.session_id}", list[Recorded]()
-        session = await self.session(stream)
-        while not past or past[-1].version < session.version:
-            after = past[-1].version if past else 0
-            for stored in await asyncio.to_thread(self.log.read, stream, after=after):
-                past += codec.unpack(stored)
-        batch = next(each.head.id for each in past if each.version == version)
-        queued = next(each.data for each in past if each.head.id == batch and isinstance(each.data, JobQueued))
-        run.become(queued.job_id, past)
+        try:
+            past: list[Recorded] = []
+            stream, at_hand = first.stream, self._live.get(first.stream)
+            while not past or (at_hand is not None and past[-1].version < at_hand.version):
+                after = past[-1].version if past else 0
+                for stored in await asyncio.to_thread(self.log.read, stream, after=after):
+                    past += codec.unpack(stored)
+            batch = next(each.head.id for each in past if each.version == first.version)
+            queued = next(each.data for each in past if each.head.id == batch and isinstance(each.data, JobQueued))
+        except Exception as error:
+            run.fail(KeyReused(f"The command that first came with this key cannot be found: {error!r}."))
+            return
+        self.let_go(run)
+        run.become(queued.job_id, stream.removeprefix("session-"))
+        self._runs_of(run.session_id).join(run, past)
         run.answer(reply)
 
     def let_go(self, run: Run) -> None:
         """A run is over."""
-        runs = self._runs.get(run.session_id, [])
-        if run in runs:
-            runs.remove(run)
-        if not runs:
-            self._runs.pop(run.session_id, None)
+        runs = self._runs.get(run.session_id)
+        if runs is not None and runs.remove(run):
+            del self._runs[run.session_id]
 
     def asked(self, command: Command, *, key: str | None = None, correlation: str | None = None) -> Asked:
         """A command in its envelope, from this runtime's principal, now."""
@@ -206,8 +228,15 @@ class Kernel:
             key=key,
         )
 
-    def _tell(self, stream: str, command: Command, origin: Origin | None) -> None:
-        """The end of an effect, on behalf of whoever caused it."""
+    def _tell(
+        self,
+        stream: str,
+        command: Command,
+        origin: Origin | None,
+        otherwise: Command | None = None,
+        tries: int = 0,
+    ) -> None:
+        """The end of an effect, on behalf of whoever caused it. otherwise: what to tell where it cannot be stored."""
         if not self.opened:
             return
         asked = self.asked(command)
@@ -220,18 +249,37 @@ class Kernel:
                 correlation=origin.correlation,
                 trace=origin.trace,
             )
-        self.bus.tell(stream, Ask(asked, self._teller(stream, command)))
+        self.bus.tell(stream, Ask(asked, partial(self._ended, stream, command, origin, otherwise, tries)))
 
-    def _teller(self, stream: str, command: Command) -> Told:
-        def told(reply: Reply) -> None:
-            if reply.error is None:
-                return
-            _log.error("%s refused %s: %s", stream, command.type, reply.error)
-            details = {"stream": stream, "command": command.type}
-            data = Payload({"message": str(reply.error), "severity": "error", "details": details})
-            self.bus.emit(Live("system_error", data, at=self.clock.now(), source="command", category="error"))
+    def _ended(
+        self, stream: str, command: Command, origin: Origin | None, otherwise: Command | None, tries: int, reply: Reply
+    ) -> None:
+        """Whether an effect's end is stored. What happened in the world must not be lost to a passing fault."""
+        error = reply.error
+        if error is None:
+            return
+        log = _log.debug if tries else _log.error
+        log("%s did not take %s: %s", stream, command.type, error)
+        if not tries:
+            self._complain(stream, command, error)
+        if isinstance(error, DiskFull | Busy | Conflict):
+            # Nothing was written, and there may be room soon.
+            wait_s = min(RETELL_MAX_S, 0.05 * 2**tries)
+            self._loop.call_later(wait_s, self._tell, stream, command, origin, otherwise, tries + 1)
+        elif isinstance(error, Fenced | StoreFailed | UnknownOutcome | Corrupt):
+            self._stopped(error)
+        elif otherwise is not None and not isinstance(error, Closed | StoreError):
+            self._tell(stream, otherwise, origin)
 
-        return told
+    def _stopped(self, error: ReenactError) -> None:
+        """The log takes no more: whoever waits is told. What is owed stays owed, for the next owner."""
+        for runs in list(self._runs.values()):
+            runs.fail(error)
+
+    def _complain(self, stream: str, command: Command, error: Exception) -> None:
+        details = {"stream": stream, "command": command.type, "code": getattr(error, "code", "internal")}
+        data = Payload({"message": str(error), "severity": "error", "details": details})
+        self.bus.emit(Live("system_error", data, at=self.clock.now(), source="command", category="error"))
 
     # -- telling --
 
@@ -245,6 +293,8 @@ class Kernel:
     def _told(self, group: list[Committed]) -> None:
         failpoint("tell.begin")
         for committed in group:
+            if committed.past:
+                self._session_of(committed.stream, committed.past)
             if committed.events:
                 self._tell_events(committed.events)
                 failpoint("tell.emitted")
@@ -262,14 +312,13 @@ class Kernel:
         for recorded in events:
             batch.append(recorded)
             if recorded.stream.startswith("session-"):
-                batch.extend(self._session_of(recorded).apply(recorded))
+                batch.extend(self._session_of(recorded.stream).apply(recorded))
         self.bus.emit_batch(batch)
         for recorded in events:
             self._hear(recorded)
             runs = self._runs.get(recorded.session_id or "")
-            if runs:
-                for run in tuple(runs):
-                    run.see(recorded)
+            if runs is not None:
+                runs.tell(recorded)
 
     def signal(self, session: LiveSession, signal: Signal) -> None:
         """Something seen live: to the bus with the notices it leads to, and to whoever runs a job there."""
@@ -280,9 +329,8 @@ class Kernel:
         for notice in session.signal(signal, now):
             self.bus.emit(notice)
         runs = self._runs.get(session.session_id)
-        if runs:
-            for run in runs:
-                run.see(event)
+        if runs is not None:
+            runs.signal(event)
 
     def later(self, work: Awaitable[object]) -> None:
         """Have something done that nobody waits for. What it raises is logged."""
@@ -298,37 +346,25 @@ class Kernel:
     # -- sessions awake --
 
     async def session(self, stream: str) -> LiveSession:
-        """A session with all its past: at hand, or read from the log."""
+        """A session with all its past. One that owes something is at hand; any other is read from the log."""
         session = self._live.get(stream)
         if session is None:
-            session = LiveSession(stream.removeprefix("session-"), whole=False)
-            self._keep(stream, session)
-        if not session.whole:
-            task = self._loading.get(stream)
-            if task is None:
-                task = self._loading[stream] = asyncio.ensure_future(self._load(stream, session))
-            await asyncio.shield(task)
+            stored = await asyncio.to_thread(self.log.read, stream)
+            past = [recorded for batch in stored for recorded in codec.unpack(batch)]
+            session = self._live.setdefault(stream, LiveSession(stream.removeprefix("session-"), past))
         return session
 
-    async def _load(self, stream: str, session: LiveSession) -> LiveSession:
-        try:
-            session.load(await asyncio.to_thread(self.log.read, stream))
-            return session
-        finally:
-            del self._loading[stream]
-
-    def _session_of(self, recorded: Recorded) -> LiveSession:
-        session = self._live.get(recorded.stream)
+    def _session_of(self, stream: str, past: Sequence[Recorded] = ()) -> LiveSession:
+        """The session behind a stream; its past comes with the first that it publishes since it woke."""
+        session = self._live.get(stream)
         if session is None:
-            session_id = recorded.stream.removeprefix("session-")
-            session = LiveSession(session_id, whole=isinstance(recorded.data, SessionCreated))
-            self._keep(recorded.stream, session)
+            session = self._live[stream] = LiveSession(stream.removeprefix("session-"), past)
         return session
 
-    def _keep(self, stream: str, session: LiveSession) -> None:
-        while len(self._live) >= LIVE_MAX:
-            del self._live[next(iter(self._live))]
-        self._live[stream] = session
+    def _asleep(self, stream: str) -> None:
+        """A stream was put to sleep: nothing of it is kept at hand."""
+        self.bus.unregister(stream)
+        self._live.pop(stream, None)
 
 
 async def _reply(answer: asyncio.Future[Reply]) -> Reply:

@@ -1,68 +1,47 @@
 """A session as the runtime follows it while it is awake: what its model sees, and the notices its watchers get.
 
-Both are folds over the session's events, kept up as events are published, and read from the log where they came before.
+Both are folds over all of the session's events, its past first, then what is published.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable
 
-from .events import codec
-from .events.log import Stored
 from .events.message import Context as Ids
 from .events.message import Live, Recorded, Signal
 from .projections.context import Context
-from .projections.notices import Notices
-
-Read = Callable[[], Sequence[Stored]]
+from .projections.notices import DRAWS, Notices
 
 
 class LiveSession:
-    """`version` is that of the newest event it has folded; `whole` is False until what came before it was read."""
+    """`version` is that of the newest event it has folded. ids: of the envelope of that event."""
 
-    __slots__ = ("_later", "context", "ids", "notices", "session_id", "version", "whole")
+    __slots__ = ("context", "ids", "notices", "session_id", "version")
 
-    def __init__(self, session_id: str, *, whole: bool) -> None:
+    def __init__(self, session_id: str, past: Iterable[Recorded] = ()) -> None:
         self.session_id = session_id
-        self.whole = whole
         self.version = 0
         self.ids = Ids()
-        self._later: list[Recorded] = []
-        self._start()
-
-    def _start(self) -> None:
         self.context = Context()
         self.notices = Notices()
-        self.version = 0
+        for recorded in past:
+            self.apply(recorded, draw=False)
 
-    def apply(self, recorded: Recorded) -> tuple[Live, ...]:
-        """Take over an event as it is published, and give the notices drawn from it."""
-        self.ids = recorded.head.context
-        if not self.whole:
-            self._later.append(recorded)
-            return self.notices.apply(recorded)
+    def apply(self, recorded: Recorded, *, draw: bool = True) -> tuple[Live, ...]:
+        """Take over an event as it is published, and give the notices drawn from it, unless nobody wants any."""
+        if recorded.version <= self.version:
+            return ()
         self.version = recorded.version
+        self.ids = recorded.head.context
         self.context.apply(recorded)
-        return self.notices.apply(recorded)
+        if draw:
+            return self.notices.apply(recorded)
+        self.notices.follow(recorded)
+        return ()
 
     def signal(self, signal: Signal, at: int) -> tuple[Live, ...]:
         """The notices drawn from a signal."""
         return self.notices.on_signal(signal, at)
 
-    def load(self, stored: Sequence[Stored]) -> None:
-        """Fold the session as it was read from the log, then what was published while it was being read."""
-        self._start()
-        for batch in stored:
-            for recorded in codec.unpack(batch):
-                self._fold(recorded)
-        for recorded in self._later:
-            if recorded.version > self.version:
-                self._fold(recorded)
-        self._later.clear()
-        self.whole = True
 
-    def _fold(self, recorded: Recorded) -> None:
-        self.ids = recorded.head.context
-        self.version = recorded.version
-        self.context.apply(recorded)
-        self.notices.apply(recorded)
+__all__ = ["DRAWS", "LiveSession"]

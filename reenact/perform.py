@@ -6,18 +6,19 @@ It makes one attempt. Whether another follows is decided from the log, so every 
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .actors.clock import Clock
-from .actors.dispatch import Work
+from .actors.dispatch import Unstorable, Work
 from .actors.image import State as ImageState
 from .adapters.tools.context import ToolContext
 from .adapters.tools.registry import Tools
 from .adapters.tools.runner import probe, run
+from .adapters.tools.threads import ToolThreads
 from .bill import Bill
 from .environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
 from .events.agent import (
@@ -34,17 +35,20 @@ from .events.assembler import Assembler
 from .events.content import Failure, OutputPart, ToolCall, Usage
 from .events.errors import ReenactError
 from .events.failpoint import failpoint
+from .events.image import ImageConfig
 from .events.message import Command, Signal
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.stream import ToolProgress
-from .events.tool import CallCheck
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
     from .live import LiveSession
 
+_log = logging.getLogger("reenact")
+
 INTERRUPTED = "Stopped while it ran: the turn was interrupted."
 UNKNOWN = "Stopped while it ran: it is not known whether it took effect."
+NOT_RUN = "Not run: the turn was stopped before this call began."
 
 Provide = Callable[[str, EnvironmentSpec], Credentials | Mapping[str, str | None] | None]
 """Gives the credentials for a provider, per call; what it gives is never stored."""
@@ -64,6 +68,8 @@ class Outside:
         base_path: Path,
         session: Callable[[str], Awaitable[LiveSession]],
         image: Callable[[str], Awaitable[ImageState]],
+        config: Callable[[str, int], Awaitable[ImageConfig]],
+        later: Callable[[Awaitable[object]], None],
         emit: Callable[[LiveSession, Signal], None],
         tool_threads: int = 32,
     ) -> None:
@@ -75,9 +81,11 @@ class Outside:
         self._base_path = base_path
         self._session = session
         self._image = image
+        self._config = config
+        self._later = later
         self._emit = emit
-        self._environments: dict[str, tuple[str, Environment]] = {}
-        self._threads: ThreadPoolExecutor | None = None
+        self._environments: dict[str, tuple[EnvironmentSpec, Environment]] = {}
+        self._threads: ToolThreads | None = None
         self._tool_threads = tool_threads
 
     # -- the port of dispatch --
@@ -90,11 +98,25 @@ class Outside:
             return await self._run_tool(stream, effect)
         return await self._probe_tool(stream, effect)
 
-    def gone(self, effect: CancelEffect) -> Command:
-        """The end of an effect to be stopped whose runner died before it could tell."""
+    def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
+        """The end of an effect to be stopped that nobody is at: its runner died, or it never began."""
         if not effect.tool:
             return FailModel(call=effect.target, attempt=effect.attempt, failure=_CANCELLED)
+        if not begun and effect.attempt == 1:
+            return SettleTool(tool=effect.target, outcome="skipped", output=NOT_RUN)
         return _stopped(effect.target, repeatable=effect.effect in ("read", "idempotent"))
+
+    def failed(self, effect: Work, error: BaseException) -> Command:
+        """The end of an effect that could not be performed, or whose end cannot be stored."""
+        code = error.code if isinstance(error, ReenactError) else "internal"
+        if isinstance(effect, CallModel):
+            failure = Failure(code=code, message=_said(error))
+            return FailModel(call=effect.id, attempt=effect.attempt, failure=failure)
+        if isinstance(effect, RunTool):
+            known = isinstance(error, Unstorable) or effect.effect in ("read", "idempotent")
+            outcome = "error" if known else "unknown"
+            return SettleTool(tool=effect.id, outcome=outcome, output=_said(error), error_type=type(error).__name__)
+        return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
 
     # -- models --
 
@@ -107,7 +129,9 @@ class Outside:
                 await asyncio.sleep(max(0.0, (effect.not_before - self._clock.now()) / 1_000_000))
                 began = time.perf_counter()
             session = await self._session(stream)
-            answer = await self._stream(session, effect, assembler, bill)
+            config = await self._config(session.ids.image_id or "", effect.image_version)
+            tools = self.tools if config.tools is None else self.tools.only(config.tools)
+            answer = await self._stream(session, effect, config, tools, assembler, bill)
         except asyncio.CancelledError:
             partial = assembler.parts(partial=True)
             usage, took_ms = assembler.usage, _since(began)
@@ -127,14 +151,21 @@ class Outside:
         except Exception as error:
             failure = Failure(code="internal", message=f"{type(error).__name__}: {error}")
             return await self._failed(effect, failure, assembler.parts(partial=True), None, began, bill)
-        checks = tuple(self._check(part) for part in answer.parts if isinstance(part, ToolCall))
+        calls = (part for part in answer.parts if isinstance(part, ToolCall))
+        checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
         took_ms = _since(began)
         cost = await bill.settle(answer.usage, answer.model)
         return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=took_ms, cost=cost)
 
-    async def _stream(self, session: LiveSession, effect: CallModel, assembler: Assembler, bill: Bill) -> ModelAnswer:
-        image = await self._image(session.ids.image_id or "")
-        config = image.config
+    async def _stream(
+        self,
+        session: LiveSession,
+        effect: CallModel,
+        config: ImageConfig,
+        tools: Tools,
+        assembler: Assembler,
+        bill: Bill,
+    ) -> ModelAnswer:
         provider, _, name = effect.model.partition(":")
         spec = EnvironmentSpec(
             agent_id=session.ids.agent_id or "",
@@ -146,7 +177,6 @@ class Outside:
             workspace=config.workspace,
         )
         environment = self._environment_of(spec)
-        tools = self.tools if config.tools is None else self.tools.only(config.tools)
         request = ModelRequest(
             model=name,
             system=config.system_prompt,
@@ -207,15 +237,15 @@ class Outside:
             cost=None if usage is None else await bill.settle(usage),
         )
 
-    def _check(self, call: ToolCall) -> CallCheck:
-        return self.tools.check(call.name, call.input, invalid=call.invalid)
-
     def _environment_of(self, spec: EnvironmentSpec) -> Environment:
+        """The agent's environment; another one when its model or its definition has changed, and the old one's end."""
         known = self._environments.get(spec.agent_id)
-        if known is not None and known[0] == spec.model:
-            return known[1]
+        if known is not None:
+            if known[0] == spec:
+                return known[1]
+            self._later(_disposed(known[1]))
         environment = self._environment(spec)
-        self._environments[spec.agent_id] = (spec.model, environment)
+        self._environments[spec.agent_id] = (spec, environment)
         return environment
 
     # -- tools --
@@ -257,9 +287,9 @@ class Outside:
         tool = self.tools.get(effect.name)
         if tool is None:
             return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
-        session = await self._session(stream)
-        context = await self._tool_context(session, effect)
         try:
+            session = await self._session(stream)
+            context = await self._tool_context(session, effect)
             failpoint("probe.start")
             proof = await probe(tool, effect.input, context, executor=self._executor())
             failpoint("probe.ended")
@@ -290,9 +320,9 @@ class Outside:
             return Path(image.config.workspace)
         return self._base_path / "workspaces" / (image.image_id or "none")
 
-    def _executor(self) -> ThreadPoolExecutor:
+    def _executor(self) -> ToolThreads:
         if self._threads is None:
-            self._threads = ThreadPoolExecutor(self._tool_threads, thread_name_prefix="reenact-tool")
+            self._threads = ToolThreads(self._tool_threads)
         return self._threads
 
     # -- the end --
@@ -301,15 +331,27 @@ class Outside:
         """An agent is gone: let go of its environment."""
         known = self._environments.pop(agent_id, None)
         if known is not None:
-            await known[1].dispose()
+            await _disposed(known[1])
 
     async def close(self) -> None:
         """Dispose every environment; threads of tools that still run are left to end by themselves."""
         for _, environment in list(self._environments.values()):
-            await environment.dispose()
+            await _disposed(environment)
         self._environments.clear()
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+async def _disposed(environment: Environment) -> None:
+    """Dispose one; what it raises is its own affair."""
+    try:
+        await environment.dispose()
+    except Exception:
+        _log.exception("the environment %s could not be disposed", environment.name)
+
+
+def _said(error: BaseException) -> str:
+    return str(error) if isinstance(error, ReenactError) else f"{type(error).__name__}: {error}"
 
 
 _CANCELLED = Failure(code="cancelled", message="Stopped: the turn was interrupted.")

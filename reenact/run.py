@@ -17,7 +17,7 @@ from .events.queue import Unread
 from .events.session import (
     JobCancelled,
     JobFailed,
-    JobQueued,
+    JobResumed,
     JobStarted,
     JobSucceeded,
     JobTimedOut,
@@ -26,6 +26,8 @@ from .events.session import (
 
 UNREAD_MAX = 10_000
 """Signals kept for a reader that is slow. Beyond it the oldest are dropped, and it is told; events never are."""
+
+_ENDS = (JobSucceeded, JobFailed, JobCancelled, JobTimedOut)
 
 _STATUS: dict[type, str] = {
     JobSucceeded: "succeeded",
@@ -67,7 +69,8 @@ class Run:
         self._result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._readers: list[Unread] = []
         self._past: list[BusEvent] = []
-        self._running = False
+        self._version = 0
+        self._error: Exception | None = None
         self._waiting = False
         self._over = False
         self._text = ""
@@ -110,6 +113,8 @@ class Run:
                 if event is not None:
                     yield event
                 elif unread.closed:
+                    if self._error is not None:
+                        raise self._error
                     return
                 else:
                     await unread.wait()
@@ -124,36 +129,31 @@ class Run:
             self._accepted.set_result(reply)
         if reply.error is not None:
             self._ended(self)
+            if self._waiting:
+                return
             if not self._result.done():
                 self._result.set_exception(reply.error)
                 self._result.exception()  # who awaits it gets it from `accepted`
             self._close()
 
-    def become(self, job_id: str, past: Sequence[Recorded]) -> None:
-        """Take the place of the run of a job that was accepted before, given all events of its session."""
+    def become(self, job_id: str, session_id: str) -> None:
+        """Take the place of the run of a job that was accepted before; its past is told next."""
         self.job_id = job_id
-        for recorded in past:
-            self._see(recorded)
+        self.session_id = session_id
 
     def see(self, event: BusEvent) -> None:
-        """An event or a signal of its session, in order."""
+        """An event or a signal of its job, in order."""
         if isinstance(event, Recorded):
             self._see(event)
-        elif self._running:
+        else:
             self._push(event)
 
     def _see(self, recorded: Recorded) -> None:
+        if recorded.version <= self._version:
+            return
+        self._version = recorded.version
         data = recorded.data
         kind = type(data)
-        if kind is JobQueued or kind is JobStarted:
-            if data.job_id != self.job_id:  # type: ignore[attr-defined]
-                return
-            self._running = self._running or kind is JobStarted
-        elif kind in _STATUS:
-            if data.job_id != self.job_id:  # type: ignore[attr-defined]
-                return
-        elif not self._running and recorded.head.job != self.job_id:
-            return
         self._past.append(recorded)
         self._over = False
         self._push(recorded)
@@ -167,6 +167,8 @@ class Run:
             self._count(data.usage)
             if data.retry_in_ms is None:
                 self._text = text_of(data.partial)
+        elif kind is JobResumed:
+            self._resume()
         elif kind in _STATUS:
             self._end(data, _STATUS[kind])
 
@@ -174,9 +176,16 @@ class Run:
         if usage is not None:
             self._usage = add_usage(self._usage, usage) or self._usage
 
-    def _end(self, data: Any, status: str) -> None:
+    def _resume(self) -> None:
+        """It goes on after having waited for a person: there is no result again."""
         if self._waiting:
+            self._waiting = False
             self._result = asyncio.get_running_loop().create_future()
+
+    def _end(self, data: Any, status: str) -> None:
+        self._resume()
+        if self._result.done():
+            return
         self._waiting = status == "waiting"
         self._result.set_result(
             Result(
@@ -192,7 +201,6 @@ class Run:
             )
         )
         if not self._waiting:
-            self._running = False
             self._ended(self)
         self._close()
 
@@ -206,8 +214,67 @@ class Run:
             reader.close()
 
     def fail(self, error: ReenactError) -> None:
-        """The runtime closes: nobody will bring the end. What is owed stays owed in the log."""
+        """Nobody will bring the end: whoever waits is told why. What is owed stays owed in the log."""
+        self._error = error
         self.answer(Reply(error=error))
+
+
+class Runs:
+    """The runs of one session, by job. Each hears of its own job only, however many are queued."""
+
+    __slots__ = ("_by_job", "_running")
+
+    def __init__(self) -> None:
+        self._by_job: dict[str, list[Run]] = {}
+        self._running: str | None = None
+
+    def add(self, run: Run) -> None:
+        """From here on it hears of its job."""
+        self._by_job.setdefault(run.job_id, []).append(run)
+
+    def remove(self, run: Run) -> bool:
+        """It hears no more. True when nobody is left."""
+        runs = self._by_job.get(run.job_id, [])
+        if run in runs:
+            runs.remove(run)
+        if not runs:
+            self._by_job.pop(run.job_id, None)
+        return not self._by_job
+
+    def join(self, run: Run, past: Sequence[Recorded]) -> None:
+        """Add a run to a job that was accepted before, and tell it what was."""
+        before = Runs()
+        before.add(run)
+        self.add(run)
+        for recorded in past:
+            before.tell(recorded)
+        if self._running is None:
+            self._running = before._running
+
+    def tell(self, recorded: Recorded) -> None:
+        """An event of the session: to the runs of the job it is about."""
+        data = recorded.data
+        kind = type(data)
+        job = getattr(data, "job_id", None)
+        if kind is JobStarted:
+            self._running = job
+        elif job is None:
+            job = self._running or recorded.head.job
+        elif kind in _ENDS and job == self._running:
+            self._running = None
+        for run in tuple(self._by_job.get(job or "", ())):
+            run.see(recorded)
+
+    def signal(self, event: BusEvent) -> None:
+        """Something seen live: to the runs of the job that runs."""
+        for run in self._by_job.get(self._running or "", ()):
+            run.see(event)
+
+    def fail(self, error: ReenactError) -> None:
+        """Nobody will bring the end of any of them."""
+        for runs in list(self._by_job.values()):
+            for run in list(runs):
+                run.fail(error)
 
 
 def _stored(event: BusEvent) -> bool:

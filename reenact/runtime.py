@@ -156,7 +156,9 @@ class Runtime:
                 clock=self.clock,
                 base_path=self.base_path,
                 session=self._kernel.session,
-                image=self.image_state,
+                image=self._image_of,
+                config=self._config_of,
+                later=self._kernel.later,
                 emit=self._kernel.signal,
             )
             await self._kernel.open(self._outside, recover=self._recover)
@@ -332,6 +334,25 @@ class Runtime:
                 return None
             self._images[image_id] = state
         return state
+
+    async def _image_of(self, image_id: str) -> ImageState:
+        """The state of an image that was there once: what is owed to a deleted one is still settled."""
+        state: ImageState = self._images.get(image_id) or (await self._peek(f"image-{image_id}"))[0]
+        return state
+
+    async def _config_of(self, image_id: str, version: int) -> ImageConfig:
+        """The definition that an image had at a version: what the log says that its model is called with."""
+        state = await self._image_of(image_id)
+        if state.version == version or not version:
+            return state.config
+        for stored in await asyncio.to_thread(self.log.read, f"image-{image_id}"):
+            for recorded in codec.unpack(stored):
+                data = recorded.data
+                if isinstance(data, ImageCreated) and version == 1:
+                    return data.config
+                if isinstance(data, ImageUpdated) and data.version == version:
+                    return data.config
+        raise NotFound(f"Image {image_id} never had a version {version}.")
 
     async def image_state(self, image_id: str) -> ImageState:
         """The state of an image. Raises NotFound."""

@@ -93,7 +93,7 @@ async def run(
     and occupies it.
 
     Cancelling `run` cancels the call likewise and raises CancelledError when it is over; the caller then knows that
-    it may have run. Exceptions of the tool become an `error`; SystemExit and KeyboardInterrupt pass through. Raises
+    it may have run. Exceptions of the tool become an `error`, SystemExit too; KeyboardInterrupt passes through. Raises
     `ToolDefinitionError` for a probeable tool without a probe, RuntimeError when `executor` is shut down (nothing was
     run).
     """
@@ -192,7 +192,7 @@ async def _call(
 ) -> T | _Failed:
     """Enter the function once, off the loop if there is an executor, and bound the wait for it."""
     if executor is None:
-        return await _on_loop(function(**arguments), limit_s=limit_s, show=show, name=name)
+        return await _on_loop(_kept(function(**arguments)), limit_s=limit_s, show=show, name=name)
     work = _Work(function, arguments, show, name)
     thread = executor.submit(contextvars.copy_context().run, work)
     future = asyncio.wrap_future(thread)
@@ -212,8 +212,20 @@ async def _call(
         return _timed_out(name, limit_s)
     ended: T | _Failed | Awaitable[Any] = future.result()
     if isinstance(ended, Awaitable):  # a plain function that returned a coroutine
-        return await _on_loop(ended, limit_s=limit_s, show=show, name=name)
+        return await _on_loop(_kept(ended), limit_s=limit_s, show=show, name=name)
     return ended
+
+
+class _Exited(Exception):
+    """A tool asked the program to exit."""
+
+
+async def _kept(awaitable: Awaitable[Any]) -> Any:
+    """SystemExit in a task would end the loop: an argument parser's complaint is no reason to."""
+    try:
+        return await awaitable
+    except SystemExit as error:
+        raise _Exited(error.code) from error
 
 
 async def _on_loop(awaitable: Awaitable[Any], *, limit_s: float, show: Callable[[object], T], name: str) -> T | _Failed:
@@ -233,6 +245,8 @@ async def _on_loop(awaitable: Awaitable[Any], *, limit_s: float, show: Callable[
     error = task.exception()
     if error is None:
         return _shown(task.result(), show, name)
+    if isinstance(error, _Exited):
+        return _exited(error.args[0], name)
     if not isinstance(error, Exception):
         raise error
     return _raised(error, name)
@@ -277,6 +291,8 @@ class _Work:
             value = self.function(**self.arguments)
         except Exception as error:
             return _raised(error, self.name)
+        except SystemExit as error:
+            return _exited(error.code, self.name)
         except asyncio.CancelledError:
             return _Failed("CancelledError", f"CancelledError: {self.name} cancelled itself.")
         return value if isinstance(value, Awaitable) else _shown(value, self.show, self.name)
@@ -328,6 +344,10 @@ def _raised(error: Exception, name: str) -> _Failed:
     except Exception:
         text = "(its message cannot be read)"
     return _Failed(kind, f"{kind}: {text}" if text else kind)
+
+
+def _exited(code: object, name: str) -> _Failed:
+    return _Failed("SystemExit", f"SystemExit: {name} asked the program to exit ({code}).")
 
 
 def _timed_out(name: str, limit_s: float) -> _Failed:

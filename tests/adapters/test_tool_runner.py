@@ -153,15 +153,16 @@ def test_the_traceback_is_logged_and_not_told(pool: ThreadPoolExecutor, caplog: 
 
 
 @pytest.mark.parametrize("asynchronous", [False, True])
-def test_an_exit_is_not_swallowed(asynchronous: bool, pool: ThreadPoolExecutor) -> None:
+def test_a_tool_that_exits_ends_only_its_call(asynchronous: bool, pool: ThreadPoolExecutor) -> None:
     def act() -> None:
         raise SystemExit(3)
 
     async def async_act() -> None:
         raise SystemExit(3)
 
-    with pytest.raises(SystemExit):
-        outcome_of(tool(async_act) if asynchronous else tool(act), {}, pool)
+    outcome = outcome_of(tool(async_act) if asynchronous else tool(act), {}, pool)
+    assert (outcome.outcome, outcome.error_type) == ("error", "SystemExit")
+    assert "asked the program to exit (3)" in outcome.output
 
 
 def test_a_probeable_tool_without_its_probe_is_not_run(pool: ThreadPoolExecutor) -> None:
