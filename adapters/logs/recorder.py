@@ -107,13 +107,29 @@ class _Pool(SQLiteConnectionPool):
     def __init__(self, path: str, writer: type[sqlite3.Connection] | None) -> None:
         super().__init__(db_name=path, pool_size=READERS_MAX, max_overflow=0 if writer is None else 1)
         self._writer = writer
+        self._closing = False
 
     def close(self) -> None:
-        # The writer last: the last to close takes the write-ahead log away, and a reader may not.
         with self._put_condition:
+            self._closing = True
+            # To close a connection while another thread reads over it crashes the process. Pages are short, so they are
+            # waited for; a reader that still holds one keeps it, and it is closed when the last name for it is gone.
+            self._put_condition.wait_for(lambda: not self._reading(), timeout=BUSY_TIMEOUT_S)
+            for number in self._reading():
+                del self._in_use[number]
+            # The writer last: the last to close takes the write-ahead log away, and a reader may not.
             while self._pool:
                 self._pool.popleft().close()
             super().close()
+
+    def _reading(self) -> list[int]:
+        return [number for number, connection in self._in_use.items() if not connection.is_writer]
+
+    def _get_connection(self, timeout: float = 0.0) -> SQLiteConnection:
+        with self._put_condition:
+            if self._closing:
+                raise ConnectionPoolClosedError
+            return super()._get_connection(timeout)
 
     def _create_connection(self) -> SQLiteConnection:
         kind, self._writer = self._writer, None

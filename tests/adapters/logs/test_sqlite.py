@@ -551,3 +551,38 @@ def test_readers_and_the_writer_go_on_beside_each_other_in_one_process(log: Sqli
     for reader in readers:
         reader.join()
     assert not failures
+
+
+CLOSED_WHILE_READ = """
+import sys, threading, time
+from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.events.errors import Closed
+from tests.contracts.batches import one
+def reads(log):
+    try:
+        while True:
+            log.read("a")
+    except Closed:
+        ends.append(True)
+ends = []
+for number in range(20):
+    log = SqliteLog(f"{sys.argv[1]}.{number}")
+    for version in range(20):
+        log.commit([one("a", 20 * version, *[b"x" * 100] * 20)])
+    readers = [threading.Thread(target=reads, args=(log,)) for _ in range(6)]
+    for reader in readers:
+        reader.start()
+    time.sleep(0.005 * (number % 4))  # Closed in different places of their lives.
+    if number % 2:
+        log.reopen()
+    log.close()
+    for reader in readers:
+        reader.join()
+assert len(ends) == 120
+print("fine")
+"""
+
+
+def test_a_log_that_is_closed_while_it_is_read_ends_the_readers_and_not_the_process(path: Path) -> None:
+    # While closing did not wait for them, this process died of a segmentation fault in every run.
+    assert _python(CLOSED_WHILE_READ, str(path)) == "fine\n"
