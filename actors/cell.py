@@ -13,7 +13,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..events import codec
-from ..events.errors import NewerFormat
+from ..events.errors import Corrupt, NewerFormat
 from ..events.failpoint import failpoint
 from ..events.log import Batch, Log, Stored
 from ..events.message import Asked, Context, Effect, Event, Head, Recorded, Stamp, Unknown
@@ -71,8 +71,15 @@ class Cell:
         return [recorded for stored in log.read(self.stream, after=self.version) for recorded in self.take(stored)]
 
     def take(self, stored: Stored) -> list[Recorded]:
-        """Take over one stored batch that was decided elsewhere, or by an earlier life of the stream."""
-        events = codec.unpack(stored)
+        """Take over one stored batch that was decided elsewhere, or by an earlier life of the stream.
+
+        Raises `Corrupt` when its bytes mean nothing, with nothing taken over.
+        """
+        try:
+            events = codec.unpack(stored)
+        except Exception as error:
+            at = f"{self.stream}, version {stored.batch.version + 1}"
+            raise Corrupt(f"{at}: what is stored cannot be read: {type(error).__name__}: {error}") from error
         states = self.states
         for recorded in events:
             if isinstance(recorded.data, Unknown):
@@ -129,6 +136,9 @@ class Cell:
 
     @property
     def owed(self) -> tuple[Effect, ...]:
+        """What the world still has to do. Nothing, where a newer release may have settled it in words of its own."""
+        if self._unknown is not None:
+            return ()
         return decider.owed(self.noun, self.states)
 
 
