@@ -49,8 +49,12 @@ class World:
             self.stopped.append(effect.id)
             return SettleTool(tool=effect.id, outcome="error", output="stopped")
 
-    def gone(self, effect: CancelEffect) -> Command:
-        return SettleTool(tool=effect.target, outcome="unknown", output="nobody is at it")
+    def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
+        output = "nobody is at it" if begun else "it never began"
+        return SettleTool(tool=effect.target, outcome="unknown" if begun else "skipped", output=output)
+
+    def failed(self, effect: Any, error: BaseException) -> Command:
+        return SettleTool(tool=effect.id, outcome="error", output=repr(error))
 
 
 class Desk:
@@ -64,7 +68,7 @@ class Desk:
         self.origins: list[Origin | None] = []
         self.dispatch = Dispatch(self.world, self.tell, clock=self.clock, epoch=EPOCH)
 
-    def tell(self, stream: str, command: Command, origin: Origin | None) -> None:
+    def tell(self, stream: str, command: Command, origin: Origin | None, otherwise: Command | None) -> None:
         self.told.append((stream, command))
         self.origins.append(origin)
 
@@ -310,6 +314,20 @@ def test_a_performer_that_raises_breaks_no_other_effect(desk: Desk) -> None:
     desk.world.ends["t1"].set_exception(RuntimeError("a flaw of the performer"))
     desk.loop.drain()
     desk.ends("t2")
-    assert desk.commands == [SettleTool(tool="t2", outcome="ok", output="")]
-    assert desk.dispatch.under_way == 2, "nobody knows how it ended, so it stays owed"
+    assert [(each.tool, each.outcome) for each in desk.commands] == [("t1", "error"), ("t2", "ok")]
+    assert "a flaw of the performer" in desk.commands[0].output
     desk.loop.raised.clear()
+
+
+def test_a_stop_that_comes_before_the_first_step_is_told_as_never_begun(desk: Desk) -> None:
+    """Fails where the task is only cancelled: a coroutine that never ran tells nothing, its stream waits for ever."""
+
+    def both() -> None:
+        desk.dispatch.owed("session-s", [runs()], ())
+        stop = CancelEffect(id="stop-t1", target="t1", attempt=1, tool=True, effect="unsafe")
+        desk.dispatch.owed("session-s", [stop], ())
+
+    desk.loop.within(both)
+    desk.loop.drain()
+    assert desk.world.begun == []
+    assert desk.commands == [SettleTool(tool="t1", outcome="skipped", output="it never began")]
