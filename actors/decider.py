@@ -17,7 +17,7 @@ from msgspec import Struct
 from ..events import codec
 from ..events.errors import ReenactError
 from ..events.log import Row
-from ..events.message import Command, Context, Effect, Event, Stamp
+from ..events.message import Command, Context, Effect, Event, Recorded, Stamp
 
 DECISIONS_MAX = 1000
 """Most events that may follow from those a command led to at once. A stream that decides more is going in circles."""
@@ -62,11 +62,23 @@ class Circling(ReenactError):
     code = "circling"
 
 
-def decide(noun: Noun, states: tuple[Any, ...], command: Command, *, version: int, at: int, epoch: int) -> Decision:
+def decide(
+    noun: Noun,
+    states: tuple[Any, ...],
+    command: Command,
+    *,
+    version: int,
+    at: int,
+    epoch: int,
+    stored: Sequence[Recorded] = (),
+) -> Decision:
     """Show the command to every decider, then every event to every decider, in order, until nothing new is decided.
 
     Each event is encoded and evolved before anyone decides upon it. Raises what a decider raises, with nothing changed.
+    stored: what the log has of it already; an event that is there is evolved by the digest of the bytes that lie there,
+    which an older release may have written.
     """
+    first = version
     deciders = noun.deciders
     waiting: deque[Event] = deque()
     for index, decider in enumerate(deciders):
@@ -80,7 +92,9 @@ def decide(noun: Noun, states: tuple[Any, ...], command: Command, *, version: in
         event = waiting.popleft()
         version += 1
         row = codec.row(event)
-        digest = codec.row_digest(row)
+        place = version - first - 1
+        there = place < len(stored) and stored[place].data == event
+        digest = stored[place].digest if there else codec.row_digest(row)
         stamp = Stamp(version, at, epoch, digest)
         events.append(event)
         rows.append(row)

@@ -22,7 +22,8 @@ class Difference(Struct, frozen=True, kw_only=True, rename="camel"):
 
     kind: `event`, `missing` (the log has more), `extra` (decided more), `owed` (same events, other effects owed),
     `refused` (the command is refused now), `unknown` (a type of a newer release), `no_command` (no command of this
-    release leads to such a batch), `chain` (the stored bytes are not those that were appended).
+    release leads to such a batch), `chain` (the stored bytes are not those that were appended), `unreadable` (they are,
+    and mean nothing).
     """
 
     kind: str
@@ -63,7 +64,7 @@ def replay(
     states, version, events, batches, erased = noun.initial, 0, 0, 0, 0
     chain = b""
 
-    def differs(kind: str, at: Recorded, recorded: str | None, decided: str | None) -> Replay:
+    def differs(kind: str, at: Recorded | _Place, recorded: str | None, decided: str | None) -> Replay:
         difference = Difference(
             kind=kind,
             stream=stream,
@@ -74,12 +75,19 @@ def replay(
         )
         return Replay(identical=False, events=events, batches=batches, erased=erased, first_difference=difference)
 
+    def broken(kind: str, at: Stored, recorded: str, decided: str) -> Replay:
+        return differs(kind, _Place(at.batch.version + 1, at.position), recorded, decided)
+
     for each in stored:
-        batch, recorded = each.batch, codec.unpack(each)
-        first = recorded[0]
-        chain = codec.chain(chain, batch.head, [one.digest for one in recorded])
+        batch = each.batch
+        chain = codec.chain(chain, batch.head, map(codec.row_digest, batch.rows))
         if batch.version != version or chain != batch.head.chain:
-            return differs("chain", first, batch.head.chain.hex()[:32], chain.hex()[:32])
+            return broken("chain", each, batch.head.chain.hex()[:32], chain.hex()[:32])
+        try:
+            recorded = codec.unpack(each)
+        except Exception as error:
+            return broken("unreadable", each, batch.head.asked, f"{type(error).__name__}: {error}")
+        first = recorded[0]
         strange = next((one for one in recorded if isinstance(one.data, Unknown)), None)
         if strange is not None:
             return differs("unknown", strange, getattr(strange.data, "name", None), None)
@@ -94,10 +102,12 @@ def replay(
             if command is None:
                 return differs("no_command", first, first.type, None)
             try:
-                again = decider.decide(noun, states, command, version=version, at=batch.head.at, epoch=each.epoch)
+                again = decider.decide(
+                    noun, states, command, version=version, at=batch.head.at, epoch=each.epoch, stored=recorded
+                )
             except Exception as error:
                 return differs("refused", first, first.type, f"{type(error).__name__}: {error}")
-            if again.rows != batch.rows:
+            if again.rows != batch.rows and list(again.events) != [one.data for one in recorded]:
                 return _first_difference(differs, recorded, again)
             states = again.states
             owes = tuple(effect.id for effect in decider.owed(noun, states))
@@ -109,6 +119,13 @@ def replay(
         if step is not None:
             step(recorded, states)
     return Replay(identical=True, events=events, batches=batches, erased=erased, states=states)
+
+
+class _Place(Struct, frozen=True):
+    """Where a batch stands that is not to be read."""
+
+    version: int
+    position: int
 
 
 def _first_difference(
