@@ -3,6 +3,7 @@
 ReenactError
 ├── Refused               you asked something impossible; nothing was written
 │   ├── BadInput          the input is malformed
+│   │   └── BadQuery      the SQL cannot be run, or not within its bounds
 │   ├── NotFound          no such thing
 │   ├── Conflict          the stream moved on; read again
 │   ├── KeyReused         the same idempotency key came with another command
@@ -18,7 +19,8 @@ ReenactError
 │   ├── NoAccess          this user may not open the file
 │   ├── NewerFormat       a newer release wrote this file
 │   ├── NotALog           this is no reenact log
-│   └── Corrupt           the file contradicts itself
+│   ├── Corrupt           the file contradicts itself
+│   └── ViewFailed        the file of a view cannot be used; the log is as it was
 ├── RequestTimeout        no response in time
 └── Diverged              a replay decided otherwise than the log says
 """
@@ -45,6 +47,12 @@ class BadInput(Refused):
     """The input is malformed."""
 
     code = "bad_input"
+
+
+class BadQuery(BadInput):
+    """The query cannot be run."""
+
+    code = "bad_query"
 
 
 class NotFound(Refused):
@@ -141,6 +149,12 @@ class Corrupt(StoreError):
     """The file contradicts itself."""
 
     code = "corrupt"
+
+
+class ViewFailed(StoreError):
+    """The file of a view cannot be used. The log is as it was; delete the file, and it is built anew."""
+
+    code = "view_failed"
 
 
 class RequestTimeout(ReenactError):

@@ -22,7 +22,7 @@ from ..events.message import Erased, Event, Recorded
 from ..events.session import JobStarted
 
 
-class ModelUse(Struct, frozen=True, kw_only=True, rename="camel"):
+class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """The end of one model call, every attempt its own.
 
     at: microseconds UTC. asked: the model as asked for, `provider:name`; model: as the provider named it.
@@ -56,7 +56,7 @@ class ModelUse(Struct, frozen=True, kw_only=True, rename="camel"):
         return self.amount is None and (self.usage is not None or self.failure is None)
 
 
-class ToolUse(Struct, frozen=True, kw_only=True, rename="camel"):
+class ToolUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """The end of one tool call. runs: how often it was begun, 0 for one that never was."""
 
     position: int
@@ -184,8 +184,8 @@ class Meter:
         )
 
 
-_DIGITS_MAX = 30
-"""Digits on either side of the point. Sums of such amounts are exact; no money needs more."""
+_DIGITS_MAX = 20
+"""Digits before the point, and zeros behind it before the first other one: no money needs more, and sums stay exact."""
 
 _NO_TOOL = ("", "unsafe", 0)
 
@@ -223,5 +223,5 @@ def amount_of(cost: Cost) -> Decimal | None:
         amount = Decimal(cost.amount)
     except InvalidOperation:
         return None
-    fits = amount.is_finite() and abs(amount.adjusted()) <= _DIGITS_MAX and len(cost.amount) <= 2 * _DIGITS_MAX
+    fits = amount.is_finite() and abs(amount.adjusted()) < _DIGITS_MAX and len(cost.amount) <= 2 * _DIGITS_MAX
     return amount if fits and amount >= 0 else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any
 
 HIDDEN = "[redacted]"
@@ -69,6 +70,7 @@ def _shown(value: Any, depth: int) -> Any:
     return value
 
 
+@lru_cache(4096)
 def names_secret(key: str) -> bool:
     """Whether a field of this name holds a secret: `api_key`, `apiKey` and `X-API-Key` do, `max_tokens` does not."""
     words = [word.lower() for word in _WORDS.findall(key[:TEXT_CHARS])]

@@ -61,7 +61,7 @@ class AuditError(Struct, frozen=True, kw_only=True, rename="camel"):
     details: dict[str, Any] | None = None
 
 
-class Note(Struct, kw_only=True):
+class Note(Struct, kw_only=True, gc=False):
     """What the audit says of one event, beside its envelope. name: the one it is stored under.
 
     status: `pending` until the operation that the event belongs to is over; each operation (a job, a turn, a model call
@@ -90,26 +90,45 @@ class Trail:
         self._workspaces: dict[str, str | None] = {}  # of images
 
     def apply(self, recorded: Recorded) -> Note:
+        event, head = recorded.data, recorded.head
+        kind = type(event)
+        write = _WRITE.get(kind)
+        if write is None:
+            return self._beside(recorded)
+        session = self._sessions.get(recorded.stream)
+        if session is None:
+            session = self._sessions[recorded.stream] = _Session(recorded)
+        if kind in _BEGINS:
+            session.job = event.job_id  # type: ignore[attr-defined]
+        if session.scribe.apply(recorded) is not None:
+            session.messages += 1
+        note = write(session, event, recorded)
+        session.last = head.at // 1000
+        if kind is SessionCreated:
+            note.context["workspace"] = self._workspaces.get(note.context["agent_id"])
+        note.name = kind.type
+        note.job_id = event.job_id if kind in _OF_JOB else session.job or head.job  # type: ignore[attr-defined]
+        note.tags = (kind.category, *note.tags)
+        return note
+
+    def _beside(self, recorded: Recorded) -> Note:
+        """Of containers and images, and what cannot be read."""
         stream, event = recorded.stream, recorded.data
-        if stream.startswith("session-"):
-            session = self._sessions.get(stream)
-            if session is None:
-                session = self._sessions[stream] = _Session(recorded)
-            session.take(recorded)
-            write = _WRITE.get(type(event), _Session.other)
-            note = write(session, event, recorded)
-            if isinstance(event, SessionCreated):
-                note.context["workspace"] = self._workspaces.get(event.image_id)
-            note.job_id = getattr(event, "job_id", None) or session.job or recorded.head.job
-            session.last = recorded.timestamp
-        else:
-            if isinstance(event, ImageCreated | ImageUpdated):
-                self._workspaces[stream.removeprefix("image-")] = event.config.workspace
-            note = _around(event, stream)
-            note.job_id = recorded.head.job
+        kind, _, id = stream.partition("-")
+        session = self._sessions.get(stream)
+        if session is not None and session.scribe.apply(recorded) is not None:
+            session.messages += 1
+        if isinstance(event, ImageCreated | ImageUpdated):
+            self._workspaces[id] = event.config.workspace
+        note = _around(event, kind, id)
         note.name = event.name if isinstance(event, Erased | Unknown) else event.type
+        note.job_id = (session.job if session is not None else None) or recorded.head.job
         note.tags = (event.category, *note.tags)
         return note
+
+    def forget(self, stream: str) -> None:
+        """Let go of what is remembered of a stream: to go on, its events must be applied again from the first."""
+        self._sessions.pop(stream, None)
 
 
 class _Session:
@@ -125,16 +144,6 @@ class _Session:
         self.provider = ""
         self.tools: dict[str, str] = {}  # of the running turn, by what the session calls them
         self.scribe = Scribe()
-
-    def take(self, recorded: Recorded) -> None:
-        event = recorded.data
-        if isinstance(event, JobStarted | TurnStarted):
-            self.job = event.job_id
-        if self.scribe.apply(recorded) is not None:
-            self.messages += 1
-
-    def other(self, event: Event, recorded: Recorded) -> Note:
-        return _lost(event, "session", self.id)
 
     # -- the session and its jobs --
 
@@ -378,9 +387,12 @@ _WRITE: dict[type[Event], Callable[[_Session, Any, Recorded], Note]] = {
 }
 
 
-def _around(event: Event, stream: str) -> Note:
-    """Events of containers and images: each is an operation of its own."""
-    kind, _, id = stream.partition("-")
+_OF_JOB = frozenset(kind for kind in _WRITE if "job_id" in kind.__struct_fields__)
+_BEGINS = frozenset((JobStarted, TurnStarted))
+
+
+def _around(event: Event, kind: str, id: str) -> Note:
+    """Each is an operation of its own."""
     match event:
         case ToolRegistered(tool=tool):
             context: dict[str, Any] = {

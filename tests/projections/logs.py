@@ -21,19 +21,19 @@ from tests.histories import START, History, histories
 TABLE = "prices 1"
 
 
-def log_of(*histories: Iterable[Recorded], around: bool = True) -> MemoryLog:
-    """The histories' batches in order of time, each in a stream of its own; before them, if `around`, a container
-    with an image and a tool."""
+def log_of(*histories: Iterable[Recorded], first: int = 1) -> MemoryLog:
+    """The histories' batches in order of time, each in a stream of its own, from session number `first` on; before
+    them a container with an image and a tool."""
     log = MemoryLog()
-    for batch in batches_of(*histories, around=around):
+    for batch in batches_of(*histories, first=first):
         log.commit([Transaction((batch,))])
     return log
 
 
-def batches_of(*histories: Iterable[Recorded], around: bool = True) -> list[Batch]:
+def batches_of(*histories: Iterable[Recorded], around: bool = True, first: int = 1) -> list[Batch]:
     batches = [*_around()] if around else []
     told: list[tuple[int, int, Batch]] = []
-    for number, history in enumerate(histories, start=1):
+    for number, history in enumerate(histories, start=first):
         session = f"sess_{number}"
         grouped: dict[str, list[Recorded]] = {}
         for recorded in history:

@@ -81,8 +81,8 @@ def test_money_is_added_exactly() -> None:
     history = History()
     for _ in range(10):
         answers(history.send("Hi"), cost("0.1"))
-    answers(history.send("Hi"), cost("0.000000000000000000001"))
-    assert ledger_of(history).total().amount == "1.000000000000000000001"
+    answers(history.send("Hi"), cost("0.000000000000000001"))
+    assert ledger_of(history).total().amount == "1.000000000000000001"
 
 
 def test_what_has_no_price_is_never_shown_as_nothing() -> None:
