@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from . import agent, container, image, session
+from .errors import Corrupt
 from .log import Batch, Row, Stored
 from .message import Context, Event, Head, Recorded, Unknown, digest
 
@@ -38,18 +39,22 @@ def encode(event: Event) -> bytes:
 def decode(name: str, schema: int, data: bytes) -> Event:
     """The event that these bytes mean today.
 
-    A type or a schema version from the future gives `Unknown`. Raises `msgspec.DecodeError` for bytes that are no
-    msgpack, `msgspec.ValidationError` for fields that do not fit their type.
+    A type or a schema version from the future gives `Unknown`. Raises `Corrupt` for bytes that are no such event, and
+    for an old shape that cannot be lifted.
     """
     known = TYPES.get(name)
     if known is None or schema > known.schema:
         return Unknown(name=name, version=schema, raw=data)
-    if schema == known.schema:
-        return _decoders[name].decode(data)
-    fields = _generic.decode(data)
-    for step in range(schema, known.schema):
-        fields = UPCASTERS[name, step](fields)
-    return msgspec.convert(fields, known)
+    try:
+        if schema == known.schema:
+            return _decoders[name].decode(data)
+        fields = _generic.decode(data)
+        for step in range(schema, known.schema):
+            fields = UPCASTERS[name, step](fields)
+        return msgspec.convert(fields, known)
+    except Exception as error:  # an upcaster may raise anything
+        reason = f"{type(error).__name__}: {error}"
+        raise Corrupt(f"An event of type {name!r}, schema {schema}, cannot be read: {reason}.") from error
 
 
 def row(event: Event) -> Row:

@@ -45,7 +45,7 @@ def catch_up(log: Reader, projection: Folds, after: int = 0, *, page: int = PAGE
     """Apply everything behind position `after`, oldest first, page by page; the position to go on from.
 
     `after` is 0 or what an earlier call gave back: the end of a batch. What is appended meanwhile is taken along.
-    Raises what the log raises, and `msgspec.DecodeError` for bytes that are no event.
+    Raises what the log raises, and `Corrupt` for bytes that are no event.
     """
     while stored := log.read_all(after=after, limit=page):
         for batch in stored:

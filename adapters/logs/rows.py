@@ -160,7 +160,7 @@ def _fields(head: bytes, position: int) -> list[Any]:
         fields = _decode(head)
         if len(fields) < 12 or not isinstance(fields[0], int) or fields[0] < 1:
             raise ValueError("fields are missing")
-    except (msgspec.MsgspecError, ValueError, TypeError) as error:
+    except (msgspec.MsgspecError, ValueError, TypeError, RecursionError) as error:
         raise Corrupt(f"The head of the batch at position {position} cannot be read: {error}.") from error
     return fields
 
