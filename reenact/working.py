@@ -20,11 +20,13 @@ from .choice import KEY_HINT, SCRIPT, model_named, usual_model
 from .events import codec, stream
 from .events.agent import ModelCalled
 from .events.errors import BadInput, NotFound
+from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
 from .reading import Reading
+from .requests import config_of
 from .toolbox import Needed, sources, tools_from
 
 IMAGE = "assistant"
@@ -132,6 +134,7 @@ class Working:
         """
         wanted = model_named(model, provider)
         given = {name: value for name, value in (params or {}).items() if value is not None}
+        config_of({"params": given}, ImageConfig())  # raises what is wrong with them
         found = None if session is None else lookup.session_to_open(self._log, session)
         if found is not None:
             return self._continue(found, image, wanted, system, given)
@@ -209,8 +212,6 @@ class Working:
         return self.runtime.wait(self.runtime.asynchronous.image_state(image_id))
 
     def _configure(self, state: ImageState, changes: dict[str, Any]) -> ImageState:
-        from .requests import config_of
-
         config = config_of(changes, state.config)
         return self.runtime.wait(self.runtime.asynchronous.update_image(state.image_id or "", config))
 

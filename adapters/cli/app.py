@@ -169,7 +169,7 @@ def _telling(output: Output) -> Iterator[None]:
     root.setLevel(logging.DEBUG if level == "debug" else logging.WARNING)
     ours.setLevel(level.upper())
     if level != wanted:
-        output.note(f"LOG_LEVEL={ascii(wanted)} is none of {', '.join(_LEVELS)}; it is taken for info.")
+        output.note(f"LOG_LEVEL={wanted!a} is none of {', '.join(_LEVELS)}; it is taken for info.")
     try:
         yield
     finally:

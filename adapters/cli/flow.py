@@ -46,8 +46,8 @@ class Flow:
                 self._fenced = not self._fenced
             self._column, self._line, self._space = 0, "", ""
             return "\n"
-        if token.isspace() and self._column and not self._fenced:
-            self._space = token  # shown with the word behind it, unless that begins a line
+        if token.isspace():
+            self._space += token  # shown with the word behind it, unless that is put on a line of its own
             return ""
         space, self._space = self._space, ""
         long = self._column + len(space) + cell_len(token)

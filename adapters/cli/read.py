@@ -62,8 +62,8 @@ class Read:
                 Column("SESSION", lambda row: self._short(row["sessionId"])),
                 Column("IMAGE", "imageName", spare=True),
                 Column("STATE", "state"),
-                Column("QUEUED", lambda row: moment(row["queuedAt"])),
-                Column("TOOK", _took, right=True),
+                Column("QUEUED", lambda row: moment(row["queuedAt"]), spare=True),
+                Column("TOOK", _took, right=True, spare=True),
                 Column("CALLS", lambda row: count(row["attempts"]), right=True, spare=True),
                 Column("TOOLS", lambda row: count(row["toolRuns"]), right=True, spare=True),
                 Column("TOKENS", _tokens, right=True, spare=True),
@@ -80,8 +80,8 @@ class Read:
                 Column("MODEL", "model", wide=True),
                 Column("CONTAINER", "containerId", spare=True),
                 Column("VERSION", "version", right=True, spare=True),
-                Column("SESSIONS", "sessions", right=True),
-                Column("CREATED", lambda row: moment(row["createdAt"])),
+                Column("SESSIONS", "sessions", right=True, spare=True),
+                Column("CREATED", lambda row: moment(row["createdAt"]), spare=True),
             ]
             return self._show(columns, reading.images(), none="there is no image yet.")
 
@@ -100,8 +100,8 @@ class Read:
                 Column("SESSION", lambda row: self._short(row["sessionId"])),
                 Column("NAME", "name"),
                 Column("IMAGE", "imageName", spare=True),
-                Column("CREATED", lambda row: moment(row["createdAt"])),
-                Column("JOBS", "jobs", right=True),
+                Column("CREATED", lambda row: moment(row["createdAt"]), spare=True),
+                Column("JOBS", "jobs", right=True, spare=True),
                 Column("EVENTS", "events", right=True, spare=True),
                 Column("STATE", "state"),
                 Column("LAST", "title", wide=True),

@@ -27,6 +27,7 @@ STYLES = {
 
 _CELL_CHARS_MAX = 400
 _WIDE_MIN = 18
+_NARROW_MIN = 4
 _GAP = 2
 
 
@@ -95,7 +96,7 @@ def _styled(output: Output, columns: Sequence[Column], cells: list[list[str]]) -
 
 
 def _fitting(columns: Sequence[Column], widths: list[int], room: int) -> dict[int, int]:
-    """The columns that have room side by side, with their widths: spare ones go, the last first; wide ones shrink."""
+    """The columns that have room side by side, with their widths: spare ones go, the last first; wide ones give way."""
     least = [min(width, _WIDE_MIN) if columns[at].wide else width for at, width in enumerate(widths)]
     shown = dict(enumerate(least))
     for at in reversed(range(len(columns))):
@@ -103,7 +104,7 @@ def _fitting(columns: Sequence[Column], widths: list[int], room: int) -> dict[in
             del shown[at]
     left = room - sum(shown.values()) - _GAP * len(shown)
     for at in [at for at in shown if columns[at].wide]:
-        more = max(0, min(left, widths[at] - least[at]))
+        more = max(_NARROW_MIN - shown[at], min(left, widths[at] - shown[at]))
         shown[at] += more
         left -= more
     return shown
