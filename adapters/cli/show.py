@@ -44,7 +44,7 @@ class Show:
                 demo.go_on()
                 summary = demo.summary()
                 self._output.row(summary)
-            return _code(summary)
+            return exit_code(summary)
         watched = self._output.shows and self._output.tells
         hear = None if watched else _unheard
         with self._front.demo(keep=keep, hear=hear, delay_ms=_DELAY_MS if watched else 0) as demo:
@@ -89,7 +89,7 @@ class Show:
         if keep is not None:
             self._output.line()
             self._output.line(f"Kept in {demo.folder}: cd there, and every command above works.")
-        return _code(summary)
+        return exit_code(summary)
 
     def _act(self, title: str, command: Sequence[str]) -> None:
         self._output.line()
@@ -107,7 +107,7 @@ def _unheard(line: str) -> None:
     """Nobody watches: what is said is printed when all is over."""
 
 
-def _code(summary: Row) -> int:
+def exit_code(summary: Row) -> int:
     """0 when it went as told: taken up, decided again alike, and nothing done twice."""
     once = all(times == 1 for times in summary["effects"].values())
     return 0 if summary["resumed"] and summary["replay"]["identical"] and once else 1
