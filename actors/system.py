@@ -94,8 +94,9 @@ class ActorSystem:
         on_sleep: Callable[[str], object] | None = None,
     ) -> None:
         self.log = log
-        self.commits = GroupCommit(log, publish)
+        self.commits = GroupCommit(log, self._committed)
         self._publish = publish
+        self._parked: list[Lane] = []
         self._awake: dict[str, _Actor] = {}
         self._awake_max = awake_max
         self._on_sleep = on_sleep
@@ -104,6 +105,15 @@ class ActorSystem:
     def put(self, stream: str, message: Ask | Peek) -> None:
         """Put a message into a stream's mailbox, waking the stream. Raises Closed after close."""
         self._actor(stream).lane.tell(message)
+
+    def _committed(self, group: list[Any]) -> None:
+        """Tell what one commit brought, then let its streams go on: what they say next is told behind it."""
+        parked, self._parked = self._parked, []
+        try:
+            self._publish(group)
+        finally:
+            for lane in parked:
+                lane.unpark()
 
     @property
     def awake(self) -> int:
@@ -140,9 +150,9 @@ class ActorSystem:
         self.commits.flush()
         for stream, messages in leftover.items():
             for message in messages:
-                if isinstance(message, Ask) and message.told is not None:
-                    told = Reply(error=Closed("The runtime was closed before this command's turn came."))
-                    self._publish([Committed(stream, (), (), told, message.told)])
+                if isinstance(message, Ask | Peek) and message.told is not None:
+                    reply = Reply(error=Closed("The runtime was closed before this command's turn came."))
+                    self._publish([Committed(stream, (), (), reply, message.told)])
 
 
 class _Actor:
@@ -181,9 +191,21 @@ class _Actor:
                 return False
             assert isinstance(message, Ask)
             self.retries = 0
+            if message.asked.key is not None and self._answered(message, message.asked.key):
+                return False
             return self._submit(message)
         except Exception as error:
             return self._refuse(told, error)
+
+    def _answered(self, ask: Ask, key: str) -> bool:
+        """Whether its key was used before: then it has its answer, whatever became of the stream since."""
+        known = self.system.log.keyed(ask.asked.scope, key)
+        if known is None:
+            return False
+        if known.digest != ask.body:
+            raise KeyReused
+        self._say(Committed(self.stream, (), (), Reply(self.cell.states, duplicate=known), ask.told))
+        return True
 
     def _submit(self, ask: Ask) -> bool:
         prepared = self.cell.prepare(ask.asked, self.system.log)
@@ -214,20 +236,20 @@ class _Actor:
             if isinstance(result, Conflict) and self.retries < RETRIES_MAX:
                 self.retries += 1
                 self.cell.catch_up(self.system.log)
-                if self._submit(ask):
-                    return None
-                self.lane.unpark()
+                if not self._submit(ask):
+                    self.busy = bool(self.cell.owed)
+                    self.lane.unpark()
                 return None
             said = self._told(ask, prepared, beside, result)
         except Exception as error:
             self.loaded = False
             said = Committed(self.stream, (), (), Reply(error=error), ask.told)
-        self.lane.unpark()
+        self.system._parked.append(self.lane)
         return said
 
     def _told(self, ask: Ask, prepared: Prepared, beside: list[tuple[Cell, Prepared]], result: Result) -> Committed:
+        self.busy = bool(self.cell.owed)
         if isinstance(result, Duplicate):
-            self.busy = bool(self.cell.owed)
             reply = Reply(self.cell.states, duplicate=result.keyed)
             return Committed(self.stream, (), (), reply, ask.told)
         if isinstance(result, ReenactError):
