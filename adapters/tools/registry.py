@@ -27,6 +27,9 @@ from .tool import Tool
 
 AnyTool = Tool[..., Any]
 
+SUBSETS_MAX = 1000
+"""How many of its subsets a set of tools remembers."""
+
 
 class Tools(Mapping[str, AnyTool]):
     """A set of tools, each under its own name. Reads as a mapping, in order of the names, so that it always looks the
@@ -34,6 +37,8 @@ class Tools(Mapping[str, AnyTool]):
 
     def __init__(self, tools: Iterable[AnyTool] = ()) -> None:
         self._tools: dict[str, AnyTool] = {}
+        self._subsets: dict[tuple[str, ...], Tools] = {}
+        self._seen: tuple[tuple[ToolSpec, ...], str] | None = None  # specs and digest, asked for at every model call
         for each in tools:
             self.add(each)
 
@@ -49,6 +54,7 @@ class Tools(Mapping[str, AnyTool]):
         known = self._tools.get(tool.name)
         if known is None:
             self._tools[tool.name] = tool
+            self._seen = None
         elif known.version != tool.version:
             raise DuplicateTool(
                 f"There are two different tools named {tool.name!r} ({known.version} and {tool.version}). "
@@ -72,17 +78,29 @@ class Tools(Mapping[str, AnyTool]):
         return f"Tools({', '.join(self)})"
 
     def only(self, names: Iterable[str]) -> Tools:
-        """Those of these names. Raises `UnknownTool`."""
-        return Tools(self[name] for name in names)
+        """Those of these names, the same set for the same names; do not add to it. Raises `UnknownTool`."""
+        wanted = tuple(names)
+        known = self._subsets.get(wanted)
+        if known is None:
+            if len(self._subsets) >= SUBSETS_MAX:
+                self._subsets.clear()
+            known = self._subsets[wanted] = Tools(self[name] for name in wanted)
+        return known
 
     def specs(self) -> tuple[ToolSpec, ...]:
         """What models are told and the log records, in order of the names."""
-        return tuple(self._tools[name].spec for name in self)
+        return self._look()[0]
 
     @property
     def digest(self) -> str:
         """Over the names and versions of all of them: equal exactly for sets that look the same to a model."""
-        return digest_of(self.specs())
+        return self._look()[1]
+
+    def _look(self) -> tuple[tuple[ToolSpec, ...], str]:
+        if self._seen is None:
+            specs = tuple(self._tools[name].spec for name in self)
+            self._seen = specs, digest_of(specs)
+        return self._seen
 
     def check(self, name: str, arguments: object, *, invalid: str | None = None) -> CallCheck:
         """Look at a call before anything is decided on it: the tool's facts, or the problem to tell the model.
