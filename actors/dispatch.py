@@ -114,11 +114,18 @@ class Dispatch:
         for effect in effects:
             key = _key(effect)
             if key not in flights:
-                flights[key] = self._begin(stream, effect, flights, _origin(effect, events))
+                at = events[-1].head.at if events else None
+                flights[key] = self._begin(stream, effect, flights, _origin(effect, events), at)
 
     def _begin(
-        self, stream: str, effect: Effect, flights: dict[tuple[str, int], _Flight], origin: Origin | None
+        self,
+        stream: str,
+        effect: Effect,
+        flights: dict[tuple[str, int], _Flight],
+        origin: Origin | None,
+        at: int | None,
     ) -> _Flight:
+        """at: the recorded time of the batch that owed it just now, None for what an earlier owner left."""
         flight = _Flight()
         if isinstance(effect, CallModel | RunTool) and effect.epoch < self._epoch:
             failpoint("effect.recover")
@@ -128,7 +135,8 @@ class Dispatch:
         elif isinstance(effect, CancelEffect):
             self._cancel(stream, effect, flights, origin)
         elif isinstance(effect, WakeAt):
-            delay_s = max(0.0, (effect.at - self._clock.now()) / 1_000_000)
+            # Measured from the batch that owed it: the clock may have been set to another year since.
+            delay_s = max(0.0, (effect.at - (self._clock.now() if at is None else at)) / 1_000_000)
             command = ExpireJob(job_id=effect.job_id)
             flight.timer = asyncio.get_running_loop().call_later(delay_s, self._tell, stream, command, origin, None)
         return flight

@@ -36,6 +36,12 @@ class Retries:
     def __init__(self, policy: RetryPolicy | None = None) -> None:
         self.policy = policy or RetryPolicy()
 
+    @property
+    def longest_s(self) -> float:
+        """No wait of this policy is longer."""
+        policy = self.policy
+        return max(policy.wait_max_s, policy.retry_after_cap_s) + policy.jitter_s
+
     def next_wait(self, attempt: int, failure: Failure) -> float | None:
         """Seconds to wait after attempt number `attempt` (from 1) failed so; None to give up.
 

@@ -1,0 +1,142 @@
+"""Clocks that jump: order, deadlines and replays do not depend on what the clock says, only what is shown does."""
+
+import asyncio
+import random
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reenact import Runtime
+from reenact.actors.clock import ManualClock
+from reenact.actors.dispatch import Dispatch
+from reenact.actors.verify import verify as verify_log
+from reenact.adapters.models import Models, Retries, RetryPolicy
+from reenact.adapters.models.scripted import Scripted
+from reenact.events.log import MemoryLog, MemoryStore
+from tests.conftest import LONG
+from tests.faults.logs import TOOLS, three_calls
+from tests.runtimes import Gate, runtime
+
+YEARS_10_S = 10 * 365 * 86_400
+SEEDS = 100 if LONG else 5
+
+
+class Jumping(ManualClock):
+    """Jumps before each reading. jump: what to add to where it began, in seconds, for the so-many-th reading."""
+
+    def __init__(self, jump: Callable[[int], float], *, prefix: int = 0) -> None:
+        super().__init__(prefix=prefix)
+        self.readings = 0
+        self._jump = jump
+
+    def now(self) -> int:
+        self.readings += 1
+        return super().now() + int(self._jump(self.readings) * 1_000_000)
+
+
+def anywhere(seed: int) -> Callable[[int], float]:
+    rng = random.Random(seed)
+    return lambda reading: rng.choice((-YEARS_10_S, YEARS_10_S, -3600, 0.001, 86_400, -0.001, 0))
+
+
+JUMPS: dict[str, Callable[[int], float]] = {
+    "frozen": lambda reading: 0,
+    "backwards": lambda reading: -60.0 * reading,
+    "ten years back, once": lambda reading: 0 if reading < 40 else -YEARS_10_S,
+    "ten years on, once": lambda reading: 0 if reading < 40 else YEARS_10_S,
+    **{f"anywhere, seed {seed}": anywhere(seed) for seed in range(SEEDS)},
+}
+
+
+@pytest.mark.parametrize("jumps", JUMPS)
+def test_order_and_replay_do_not_depend_on_the_clock(jumps: str) -> None:
+    store = MemoryStore()
+
+    async def live(turns: int, prefix: int) -> int:
+        clock = Jumping(JUMPS[jumps], prefix=prefix)
+        models = Models({"scripted": Scripted(three_calls)})
+        async with runtime(models=models, store=store, tools=TOOLS, clock=clock) as opened:
+            bot = await opened.image("support")
+            for turn in range(turns):
+                assert (await bot.send(f"go {turn}")).text == "All done."
+            said = [message.role for message in await bot.messages()]
+            assert [role for role in said if role == "user"] == ["user"] * (3 + turns if prefix else 3)
+            events = await bot.events()
+            assert [event.version for event in events] == list(range(1, len(events) + 1))
+            assert (await opened.replay(bot.session_id)).identical
+        return clock.readings
+
+    readings = asyncio.run(asyncio.wait_for(live(3, 0), 30))
+    readings += asyncio.run(asyncio.wait_for(live(2, 10**6), 30))  # the next owner
+    report = verify_log(MemoryLog(store), keys=store.keys.values())
+    assert report.sound, report.violations
+    print(f"{jumps}: {readings} readings, {report.summary}")
+
+
+def deadline(jump_s: float) -> float:
+    """How long a job with 0.3 s to live lives, in true seconds, when the clock jumps right after it was accepted."""
+
+    async def main() -> float:
+        accepted = False
+        clock = Jumping(lambda reading: jump_s if accepted else 0)
+
+        def now_it_jumps(event: object) -> None:
+            nonlocal accepted
+            accepted = True
+
+        async with runtime(models=Models({"scripted": Gate()}), clock=clock) as opened:
+            bot = await opened.image("slow")
+            opened.on("job_queued", now_it_jumps)  # told before what it owes begins
+            began = time.perf_counter()
+            assert (await bot.send("hurry", timeout_s=0.3)).status == "timed_out"
+            return time.perf_counter() - began
+
+    return asyncio.run(asyncio.wait_for(main(), 20))
+
+
+@pytest.mark.parametrize("jump_s", [-YEARS_10_S, YEARS_10_S, 0])
+def test_a_deadline_is_kept_whatever_the_clock_does(jump_s: float) -> None:
+    assert 0.25 < deadline(jump_s) < 10
+
+
+def test_a_build_that_reads_the_clock_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    owed = Dispatch.owed
+    monkeypatch.setattr(Dispatch, "owed", lambda self, stream, effects, events: owed(self, stream, effects, ()))
+    assert deadline(YEARS_10_S) < 0.25
+
+
+def retried(jump_s: float, *, within_s: float) -> str:
+    """What a model says at its second attempt, when the clock jumps after the first."""
+
+    async def main() -> str:
+        failed = False
+        clock = Jumping(lambda reading: jump_s if failed else 0)
+        policy = RetryPolicy(wait_initial_s=0.01, wait_max_s=0.01, jitter_s=0, retry_after_cap_s=0.1)
+        steps: list[Any] = [{"text": "at last", "error": {"code": "overloaded", "times": 1}}]
+        models = Models({"scripted": Scripted(steps)})
+        agent = {"model": "scripted:any"}
+        opened = Runtime(MemoryLog(), models=models, retries=Retries(policy), clock=clock, default_agent=agent)
+        async with opened:
+            bot = await opened.image("support")
+
+            def jump(event: Any) -> None:
+                nonlocal failed
+                failed = True
+
+            opened.on("model_failed", jump)
+            return (await bot.send("go")).text
+
+    return asyncio.run(asyncio.wait_for(main(), within_s))
+
+
+@pytest.mark.parametrize("jump_s", [-YEARS_10_S, YEARS_10_S])
+def test_a_wait_before_a_retry_has_an_end_whatever_the_clock_does(jump_s: float) -> None:
+    assert retried(jump_s, within_s=20) == "at last"
+
+
+def test_a_build_without_a_longest_wait_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Retries, "longest_s", 1e9)
+    with pytest.raises(TimeoutError):
+        retried(-YEARS_10_S, within_s=0.5)
