@@ -126,7 +126,9 @@ class Outside:
         began = time.perf_counter()
         try:
             if effect.not_before:
-                await asyncio.sleep(max(0.0, (effect.not_before - self._clock.now()) / 1_000_000))
+                # A clock that was set back must not make it wait for years.
+                wait_s = (effect.not_before - self._clock.now()) / 1_000_000
+                await asyncio.sleep(min(max(0.0, wait_s), self._retries.longest_s))
                 began = time.perf_counter()
             session = await self._session(stream)
             config = await self._config(session.ids.image_id or "", effect.image_version)
