@@ -201,7 +201,7 @@ class DuckProjection:
         No file, network, extension or setting is within its reach; it runs in a transaction that may only read, and is
         stopped after `timeout_s`. An answer of more than `BYTES_MAX` of text is cut too. Raises `BadQuery`, saying why
         it was not run or not to its end; `ViewFailed` where the tables turn out to be damaged: they are laid out anew
-        when they next catch up.
+        when they next catch up, here or in the next process.
         """
         import duckdb
 
@@ -288,12 +288,14 @@ class DuckProjection:
     # -- the file --
 
     def close(self) -> None:
-        """Let go of the file, which stays. Idempotent."""
+        """Let go of the file, which stays unless it turned out to be damaged. Idempotent."""
         with self._writing, self._asking:
             if not self._closed:
                 self._closed = True
                 self._disconnect()
                 if self._file is not None:
+                    if self._damaged:
+                        self._file.remove()
                     self._file.release()
 
     def __enter__(self) -> Self:

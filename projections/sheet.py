@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from decimal import Context, Decimal
 
 import msgspec
 
-from ..events.codec import decode
+from ..events.codec import unpack
 from ..events.log import Stored
 from ..events.message import Head, Recorded
 from .meter import Meter, ModelUse, ToolUse
@@ -178,7 +177,7 @@ class Layout:
         self._meters[batch.stream] = meter
         apply, use_of = self._trail.apply, meter.apply
         sheet.batch(batch.stream, batch.head)
-        for recorded in events_of(stored):
+        for recorded in unpack(stored, digests=False):
             sheet.fact(recorded, apply(recorded))
             use = use_of(recorded)
             if use is not None:
@@ -196,25 +195,8 @@ class Layout:
             for batch in stored:
                 if batch.position >= position:
                     return meter
-                for recorded in events_of(batch):
+                for recorded in unpack(batch, digests=False):
                     self._trail.apply(recorded)
                     meter.apply(recorded)
             after = stored[-1].batch.last
         return meter
-
-
-def events_of(stored: Stored) -> Iterable[Recorded]:
-    """The events of a batch, without the digests of their rows, which nothing here shows."""
-    batch = stored.batch
-    return [
-        Recorded(
-            stored.position + part,
-            batch.stream,
-            batch.version + 1 + part,
-            part,
-            stored.epoch,
-            decode(row.type, row.schema, row.data),
-            batch.head,
-        )
-        for part, row in enumerate(batch.rows)
-    ]

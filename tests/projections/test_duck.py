@@ -37,6 +37,7 @@ from reenact.projections.projection import Reader, catch_up
 from tests.histories import History, call, turns
 from tests.projections.logs import batches_of, log_of, logs, read
 
+TIMES = 20 if os.environ.get("REENACT_LONG") else 1
 USAGE = Usage(input_tokens=1000, output_tokens=100)
 
 
@@ -84,8 +85,8 @@ class Growing:
 # -- the same, however it was taken over --
 
 
-@settings(max_examples=60)
-@given(logs(), st.sampled_from([1, 2, 3, 7, 1000]))
+@settings(max_examples=60 * TIMES)
+@given(logs(), st.sampled_from([1, 4, 1000, 1000]))
 def test_live_and_rebuilt_are_the_same_for_any_log_and_any_size_of_batches(log: MemoryLog, size: int) -> None:
     growing = Growing(log)
     total = len(log.read_all(limit=10**9))
@@ -96,7 +97,7 @@ def test_live_and_rebuilt_are_the_same_for_any_log_and_any_size_of_batches(log: 
         assert live.digest() == digest_of(log)
 
 
-@settings(max_examples=25)
+@settings(max_examples=25 * TIMES)
 @given(log=logs(), cuts=st.lists(st.integers(0, 60), max_size=3))
 def test_tables_that_were_closed_and_opened_in_between_are_the_same_too(
     tmp_path_factory: pytest.TempPathFactory, log: MemoryLog, cuts: list[int]
@@ -131,7 +132,7 @@ def test_a_fold_that_forgot_a_session_is_noticed(monkeypatch: pytest.MonkeyPatch
     assert live.digest() != digest_of(log)
 
 
-@settings(max_examples=40)
+@settings(max_examples=40 * TIMES)
 @given(logs())
 def test_the_tables_say_what_the_folds_in_memory_say(log: MemoryLog) -> None:
     ledger = Ledger()
@@ -163,7 +164,7 @@ def test_the_tables_say_what_the_folds_in_memory_say(log: MemoryLog) -> None:
         ]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40 * TIMES)
 @given(turns())
 def test_the_jobs_are_those_of_the_board(history: History) -> None:
     board = Jobs()
@@ -332,9 +333,16 @@ def test_damage_that_only_a_query_finds_is_told_and_mended(tmp_path: Path) -> No
                 tables.sql("SELECT count(DISTINCT hash(f)) FROM ledger_calls f")
             except ViewFailed:
                 found += 1
-                tables.catch_up(log)
-                assert tables.digest() == expected
-    assert found > 0
+                if found % 2:
+                    tables.catch_up(log)
+                    assert tables.digest() == expected
+                    continue
+            else:
+                continue
+        with DuckProjection(path) as tables:  # closed without mending: the next one begins anew
+            tables.catch_up(log)
+            assert tables.digest() == expected
+    assert found > 1
 
 
 def test_the_tables_of_another_log_are_laid_out_anew(tmp_path: Path) -> None:
