@@ -107,7 +107,7 @@ class State(Struct, frozen=True, gc=False):
 
     session_id: str = ""
     agent_id: str | None = None
-    agents: int = 0
+    last_agent: str | None = None
     container_id: str | None = None
     image_id: str | None = None
     definition: Definition | None = None
@@ -460,7 +460,7 @@ def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
         state,
         version=stamp.version,
         agent_id=event.agent_id,
-        agents=state.agents + 1,
+        last_agent=event.agent_id,
         container_id=event.container_id,
         image_id=event.image_id,
     )

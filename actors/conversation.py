@@ -22,7 +22,7 @@ def _context(states: tuple[Any, ...], context: Context) -> Context:
         container_id=session.container_id,
         image_id=session.image_id,
         session_id=session.session_id,
-        agent_id=agent.agent_id,
+        agent_id=agent.last_agent,  # also of one that sleeps: what ends now was its doing
     )
 
 

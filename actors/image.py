@@ -24,11 +24,12 @@ from .decider import Decider, Noun
 
 
 class State(Struct, frozen=True):
-    """version: of the definition, 1 when created. Times in milliseconds UTC."""
+    """version: of the definition, 1 when created. sessions: all, oldest first. Times in milliseconds UTC."""
 
     image_id: str | None = None
     container_id: str = ""
     session_id: str = ""
+    sessions: tuple[str, ...] = ()
     alias: str | None = None
     created_at: int = 0
     updated_at: int = 0
@@ -56,6 +57,8 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             _there(state)
             if message.config == state.config:
                 return []
+            if message.base is not None and message.base != state.version:
+                raise Conflict(f"The image is at version {state.version}, not {message.base}.")
             return [ImageUpdated(version=state.version + 1, updated_at=message.updated_at, config=message.config)]
         case AttachSession():
             _there(state)
@@ -79,6 +82,7 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
                 image_id=event.image_id,
                 container_id=event.container_id,
                 session_id=event.session_id,
+                sessions=(event.session_id,),
                 alias=event.alias,
                 created_at=event.created_at,
                 updated_at=event.created_at,
@@ -88,7 +92,9 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
         case ImageUpdated():
             return replace(state, version=event.version, updated_at=event.updated_at, config=event.config)
         case SessionAttached():
-            return replace(state, session_id=event.session_id)
+            known = event.session_id in state.sessions
+            sessions = state.sessions if known else (*state.sessions, event.session_id)
+            return replace(state, session_id=event.session_id, sessions=sessions)
         case ImageDeleted():
             return replace(state, deleted=True)
     return state

@@ -50,6 +50,9 @@ from ..events.session import (
 )
 from .decider import Decider
 
+UNKNOWN = "outcome unknown"
+"""Why a job waits for a person."""
+
 TIMEOUT = "timeout"
 """The reason of a stop that came from the job's deadline."""
 
@@ -64,7 +67,10 @@ class Queued(Struct, frozen=True, gc=False):
 
 
 class State(Struct, frozen=True, gc=False):
-    """queue: in the order in which it will run. doubts: calls of the running job that only a person can settle."""
+    """queue: in the order in which it will run. doubts: calls of the running job that only a person can settle.
+
+    waiting_for: the one of them that the job was last said to wait for.
+    """
 
     session_id: str | None = None
     image_id: str | None = None
@@ -75,6 +81,7 @@ class State(Struct, frozen=True, gc=False):
     running: Queued | None = None
     stopping: str | None = None
     doubts: tuple[str, ...] = ()
+    waiting_for: str | None = None
 
 
 def decide(state: State, message: Command | Event) -> Sequence[Event]:
@@ -112,16 +119,20 @@ def _turned(state: State, message: TurnCompleted) -> Sequence[Event]:
 
 
 def _unproved(state: State, message: ToolUnproved) -> Sequence[Event]:
-    if state.running is None or state.stopping is not None or len(state.doubts) > 1:
+    if state.running is None or state.stopping is not None or state.waiting_for is not None:
         return ()
-    return [JobWaiting(job_id=state.running.job_id, tool=message.tool, reason="outcome unknown")]
+    return [JobWaiting(job_id=state.running.job_id, tool=message.tool, reason=UNKNOWN)]
 
 
 def _proved(state: State, message: ToolSettled | ToolStarted) -> Sequence[Event]:
-    doubts = state.doubts
-    if doubts and message.tool in doubts and len(doubts) == 1 and state.running and state.stopping is None:
-        return [JobResumed(job_id=state.running.job_id)]
-    return ()
+    """The call it waited for is no doubt any more: it goes on, or waits for the next one."""
+    if state.waiting_for is None or state.waiting_for in state.doubts or state.running is None:
+        return ()
+    if state.stopping is not None:
+        return ()
+    if state.doubts:
+        return [JobWaiting(job_id=state.running.job_id, tool=state.doubts[0], reason=UNKNOWN)]
+    return [JobResumed(job_id=state.running.job_id)]
 
 
 def _cancel(state: State, message: CancelJob) -> Sequence[Event]:
@@ -236,12 +247,18 @@ def _on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
 def _on_started(state: State, event: JobStarted, stamp: Stamp) -> State:
     known = next((queued for queued in state.queue if queued.job_id == event.job_id), None)
     begun = known or Queued(event.job_id, 0, None, event.overrides)
-    return replace(state, running=begun, queue=_without(state, event.job_id), stopping=None, doubts=())
+    return replace(
+        state, running=begun, queue=_without(state, event.job_id), stopping=None, doubts=(), waiting_for=None
+    )
+
+
+def _on_waiting(state: State, event: JobWaiting, stamp: Stamp) -> State:
+    return replace(state, waiting_for=event.tool)
 
 
 def _on_ended(state: State, event: JobSucceeded | JobFailed | JobCancelled | JobTimedOut, stamp: Stamp) -> State:
     if state.running and state.running.job_id == event.job_id:
-        return replace(state, running=None, stopping=None, doubts=())
+        return replace(state, running=None, stopping=None, doubts=(), waiting_for=None)
     return replace(state, queue=_without(state, event.job_id))
 
 
@@ -254,12 +271,11 @@ def _on_unproved(state: State, event: ToolUnproved, stamp: Stamp) -> State:
 
 
 def _on_resumed(state: State, event: JobResumed, stamp: Stamp) -> State:
-    return replace(state, doubts=())
+    return replace(state, doubts=(), waiting_for=None)
 
 
 def _on_proved(state: State, event: ToolSettled | ToolStarted, stamp: Stamp) -> State:
-    # The last doubt is taken back by JobResumed, so that what decides it can still see which call it was.
-    if event.tool in state.doubts and len(state.doubts) > 1:
+    if event.tool in state.doubts:
         return replace(state, doubts=tuple(tool for tool in state.doubts if tool != event.tool))
     return state
 
@@ -288,6 +304,7 @@ _EVOLVE: dict[type, Any] = {
     JobCancelled: _on_ended,
     JobTimedOut: _on_ended,
     JobStopping: _on_stopping,
+    JobWaiting: _on_waiting,
     JobResumed: _on_resumed,
     ToolUnproved: _on_unproved,
     ToolSettled: _on_proved,
@@ -307,11 +324,12 @@ def owed(state: State) -> Sequence[Effect]:
     if not state.queue and (state.running is None or state.running.deadline is None):
         return ()
     jobs = (*state.queue, *((state.running,) if state.running and state.stopping is None else ()))
-    return [
-        WakeAt(id=f"deadline-{job.job_id}", job_id=job.job_id, at=job.deadline)
-        for job in jobs
-        if job.deadline is not None
-    ]
+    limits = [(job.deadline, job.job_id) for job in jobs if job.deadline is not None]
+    if not limits:
+        return ()
+    # One at a time: when it has come, the next is owed. What is owed stands in every batch.
+    at, job_id = min(limits)
+    return [WakeAt(id=f"deadline-{job_id}", job_id=job_id, at=at)]
 
 
 def recall(asked: str, events: Sequence[Event]) -> Command | None:

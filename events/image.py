@@ -42,11 +42,15 @@ class CreateImage(Command, frozen=True, kw_only=True):
 
 
 class UpdateImage(Command, frozen=True, kw_only=True):
-    """Replace the definition. The same definition again: nothing happens."""
+    """Replace the definition. The same definition again: nothing happens.
+
+    base: the version that the change was made from; another one by now is refused. None: whatever it is.
+    """
 
     type: ClassVar[str] = "update_image"
     config: ImageConfig
     updated_at: int
+    base: int | None = None
 
 
 class AttachSession(Command, frozen=True, kw_only=True):

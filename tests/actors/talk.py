@@ -23,8 +23,8 @@ class Talk:
         self.closed = False
         self.agent: str | None = None
         self.definition: Definition | None = None
-        self.queue: list[tuple[str, int, bool]] = []  # job, priority, whether it has a time limit
-        self.running: tuple[str, int, bool] | None = None
+        self.queue: list[tuple[str, int, int | None]] = []  # job, priority, deadline
+        self.running: tuple[str, int, int | None] | None = None
         self.stopping: str | None = None
         self.ended: dict[str, str] = {}
         self.calls = self.tools = self.steps = 0
@@ -44,14 +44,14 @@ class Talk:
             raise Conflict
         return False
 
-    def send(self, job: str, priority: int, timed: bool, agent: str | None, definition: Definition) -> bool:
+    def send(self, job: str, priority: int, deadline: int | None, agent: str | None, definition: Definition) -> bool:
         self._there()
         if job in self.live:
             return False
         if self.agent is None and agent is None:
             raise BadInput
         ahead = [queued for queued in self.queue if queued[1] >= priority]
-        self.queue.insert(len(ahead), (job, priority, timed))
+        self.queue.insert(len(ahead), (job, priority, deadline))
         if agent is not None:
             self._awake(agent, definition)
         self._advance()
@@ -179,7 +179,8 @@ class Talk:
     @property
     def owes(self) -> list[str]:
         jobs = [*self.queue, *([self.running] if self.running and not self.stopping else [])]
-        out = [f"deadline-{job}" for job, _, timed in jobs if timed]
+        limits = [(deadline, job) for job, _, deadline in jobs if deadline is not None]
+        out = [f"deadline-{min(limits)[1]}"] if limits else []
         prefix = "stop-" if self.stopping else ""
         if self.call is not None:
             return [*out, f"{prefix}{self.call[0]}"]

@@ -280,6 +280,14 @@ def test_two_doubts_make_the_job_wait_once_and_resume_when_both_are_settled() ->
     stream.when(ResolveTool(tool="t1", outcome="ok")).then(ToolSettled, JobResumed, ModelCalled)
 
 
+def test_a_job_says_which_doubt_it_waits_for_next() -> None:
+    stream = given(*AWAKE, asks("m1", "unsafe", "unsafe")).after_a_crash()
+    stream.when(RecoverEffect(effect="t1", attempt=1)).when(RecoverEffect(effect="t2", attempt=1))
+    stream.when(ResolveTool(tool="t1", outcome="ok")).then(ToolSettled, JobWaiting)
+    assert stream.events[-1].tool == "t2"
+    stream.when(ResolveTool(tool="t2", outcome="ok")).then(ToolSettled, JobResumed, ModelCalled)
+
+
 def test_interrupting_a_job_that_waits_for_a_person_ends_it_with_the_doubt_recorded() -> None:
     stream = doubted().when(Interrupt())
     assert [event.type for event in stream.events] == [

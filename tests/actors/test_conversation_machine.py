@@ -174,7 +174,8 @@ class Conversation(RuleBasedStateMachine):
             timeout_ms=500 if timed else None,
             overrides=overrides,
         )
-        self.ask(command, self.talk.send, job, priority, timed, agent, definition)
+        deadline = self.at + 500_000 if timed else None
+        self.ask(command, self.talk.send, job, priority, deadline, agent, definition)
 
     @rule(which=st.integers(0, 8), reason=reasons)
     def cancels(self, which: int, reason: str) -> None:
@@ -354,6 +355,7 @@ class Conversation(RuleBasedStateMachine):
         running, ended = None, {}
         queued: Counter[str] = Counter()
         waiting = False
+        asked_of: list[str] = []
         for recorded in self.told:
             match recorded.data:
                 case JobQueued() as event:
@@ -368,11 +370,13 @@ class Conversation(RuleBasedStateMachine):
                     if event.job_id == running:
                         running, waiting = None, False
                 case JobWaiting() as event:
-                    assert event.job_id == running and not waiting
+                    assert event.job_id == running and event.tool not in asked_of[-1:]
                     waiting = True
+                    asked_of.append(event.tool)
                 case JobResumed() as event:
                     assert event.job_id == running and waiting
                     waiting = False
+                    asked_of.clear()
         assert ended == self.talk.ended
         assert waiting == bool(running and not self.talk.stopping and self.talk.waits) or self.talk.stopping
 

@@ -258,7 +258,7 @@ def recorded(event: Event, part: int, head: Head) -> Recorded:
 def test_an_end_is_caused_by_the_event_that_owed_it_on_behalf_of_who_asked(desk: Desk) -> None:
     head = Head(
         id="f" * 32,
-        at=1,
+        at=desk.clock.now(),
         asked="x",
         correlation="c" * 32,
         trace="00-ab",

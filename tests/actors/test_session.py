@@ -165,6 +165,12 @@ def test_a_job_with_a_time_limit_owes_its_deadline_until_it_ends() -> None:
     stream.when(says("m1")).owes()
 
 
+def test_of_many_deadlines_the_next_one_is_owed() -> None:
+    stream = given(CREATE, send(timeout_ms=900), send("b", timeout_ms=300), send("c", timeout_ms=600))
+    stream.owes("deadline-b", "m1").when(ExpireJob(job_id="b")).owes("deadline-c", "m1")
+    stream.when(ExpireJob(job_id="c")).owes("deadline-job_1", "m1")
+
+
 def test_a_job_whose_time_is_up_stops_and_ends_as_timed_out() -> None:
     given(CREATE, send(timeout_ms=500), ExpireJob(job_id="job_1")).when(fails("m1", "cancelled")).then(
         ModelFailed, TurnCompleted, JobTimedOut
