@@ -26,6 +26,9 @@ RETRIES_MAX = 5
 AWAKE_MAX = 20_000
 """Streams kept awake. Beyond it the least recently asked one that owes nothing is put to sleep."""
 
+BORN_MAX = 5_000
+"""Streams born beside another that are kept at hand until they are first asked; beyond it they are read again."""
+
 _log = logging.getLogger("reenact.actors")
 
 
@@ -97,6 +100,7 @@ class ActorSystem:
         self.commits = GroupCommit(log, self._committed)
         self._publish = publish
         self._parked: list[Lane] = []
+        self._born: dict[str, tuple[Cell, Sequence[Recorded]]] = {}
         self._awake: dict[str, _Actor] = {}
         self._awake_max = awake_max
         self._on_sleep = on_sleep
@@ -114,6 +118,12 @@ class ActorSystem:
         finally:
             for lane in parked:
                 lane.unpark()
+
+    def _keep(self, cell: Cell, events: Sequence[Recorded]) -> None:
+        """A stream was born as a companion: most likely it is asked something next."""
+        if len(self._born) >= BORN_MAX:
+            self._born.clear()
+        self._born[cell.stream] = cell, events
 
     @property
     def awake(self) -> int:
@@ -177,7 +187,7 @@ class _Actor:
         try:
             publishes = isinstance(message, Ask) or (isinstance(message, Peek) and message.owing)
             if not self.loaded:
-                past: Sequence[Recorded] = self.cell.load(self.system.log)
+                past = self._load()
                 self.loaded = True
                 self.busy = bool(self.cell.owed)
                 if publishes and not self.shown:
@@ -196,6 +206,14 @@ class _Actor:
             return self._submit(message)
         except Exception as error:
             return self._refuse(told, error)
+
+    def _load(self) -> Sequence[Recorded]:
+        """Read the stream; or, where it was born beside another a moment ago, take it as it was left then."""
+        born = self.system._born.pop(self.stream, None)
+        if born is not None and born[0].version == self.system.log.head(self.stream):
+            self.cell, past = born
+            return past
+        return self.cell.load(self.system.log)
 
     def _answered(self, ask: Ask, key: str) -> bool:
         """Whether its key was used before: then it has its answer, whatever became of the stream since."""
@@ -258,7 +276,9 @@ class _Actor:
             return Committed(self.stream, (), (), Reply(error=result), ask.told)
         events = self.cell.accept(prepared, result[0])
         for (cell, born), stored in zip(beside, result[1:], strict=True):
-            events += cell.accept(born, stored)
+            told = cell.accept(born, stored)
+            self.system._keep(cell, told)
+            events += told
         self.busy = bool(prepared.owed)
         return Committed(self.stream, events, prepared.owed, Reply(self.cell.states, events), ask.told, self._show())
 
