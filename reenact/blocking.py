@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from . import runtime as _async
 from .actors.replay import Replay
-from .events.errors import Closed
+from .events.errors import Closed, Refused
 from .events.message import BusEvent, Live, Recorded
 from .events.notice import Message
 from .events.subscription import Subscription
@@ -89,6 +89,12 @@ class Runtime:
         if self._loop is None or self._thread is None:
             work.close()
             raise Closed("The runtime is not open: use `with Runtime(...)`, or call `open()`.")
+        if threading.current_thread() is self._thread:
+            work.close()
+            raise Refused(
+                "A handler runs in the runtime's own thread, and would wait for itself here. Use"
+                " `runtime.asynchronous` in an async handler, or hand the work to another thread."
+            )
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
 
     def wait(self, work: Coroutine[Any, Any, T]) -> T:

@@ -69,6 +69,7 @@ class Sending:
 
     def __init__(self, sent: Any) -> None:
         self._run: asyncio.Future[Run] = asyncio.ensure_future(sent)
+        self._run.add_done_callback(_known)
 
     async def run(self) -> Run:
         """The run. Raises what was wrong with the message."""
@@ -84,3 +85,9 @@ class Sending:
     async def __aiter__(self) -> AsyncIterator[BusEvent]:
         async for event in await self.run():
             yield event
+
+
+def _known(sent: asyncio.Future[Run]) -> None:
+    """Who awaits it gets what it raised; who does not care is not bothered with it."""
+    if not sent.cancelled():
+        sent.exception()

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import ValidationError
 
-from .actors.container import State as ContainerState
 from .actors.image import State as ImageState
+from .agents import Awake
 from .events.content import File, Image, InputPart, Text
 from .events.errors import BadInput, NotFound
 from .events.image import ImageConfig
 from .events.message import BusEvent
+from .events.model import ModelParams
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -82,9 +83,9 @@ async def _image_stop(runtime: Runtime, data: Asked) -> Answer:
 
 async def _image_update(runtime: Runtime, data: Asked) -> Answer:
     image_id = _text(data, "imageId")
-    state = await runtime.image_state(image_id)
-    config = config_of(data.get("updates"), state.config)
-    return {"record": await _record(runtime, await runtime.update_image(image_id, config))}
+    changes = data.get("updates")
+    state = await runtime.update_image(image_id, {} if changes is None else changes)
+    return {"record": await _record(runtime, state)}
 
 
 async def _image_list(runtime: Runtime, data: Asked) -> Answer:
@@ -118,55 +119,61 @@ async def _image_messages(runtime: Runtime, data: Asked) -> Answer:
 
 
 async def _message_send(runtime: Runtime, data: Asked) -> Answer:
-    content = content_of(data.get("content"))
-    image_id, agent_id = _text(data, "imageId", None), _text(data, "agentId", None)
+    image_id, session_id = await _addressed(runtime, data)
     if image_id is None:
-        if agent_id is None:
-            raise BadInput("Either imageId or agentId must be provided")
-        image_id = await _image_of(runtime, agent_id)
-    run = await runtime.send(image_id, content, key=_text(data, "idempotencyKey", None))
+        raise NotFound(f"Agent not found: {data.get('agentId')}")
+    content = content_of(data.get("content"))
+    key = _text(data, "idempotencyKey", None)
+    run = await runtime.send(image_id, content, session_id=session_id, key=key)
     await run.accepted()
-    return {"imageId": image_id, "agentId": await runtime.agent_of(image_id), "jobId": run.job_id}
+    agent_id = _text(data, "agentId", None) if session_id is not None else await runtime.agent_of(image_id)
+    return {"imageId": image_id, "agentId": agent_id, "jobId": run.job_id}
 
 
 async def _agent_interrupt(runtime: Runtime, data: Asked) -> Answer:
-    image_id, agent_id = _text(data, "imageId", None), _text(data, "agentId", None)
+    image_id, session_id = await _addressed(runtime, data)
     if image_id is None:
-        if agent_id is None:
-            raise BadInput("Either imageId or agentId must be provided")
-        image_id = (await runtime.find_agent(agent_id) or {}).get("imageId")
-        if image_id is None:
-            # There is nobody to interrupt, so nothing runs any more: what was asked for is so.
-            return {"agentId": agent_id}
-    awake = await runtime.interrupt(image_id)
+        # There is nobody to interrupt, so nothing runs any more: what was asked for is so.
+        return {"agentId": data.get("agentId")}
+    awake = await runtime.interrupt(image_id, session_id=session_id)
     return {"imageId": image_id, **({"agentId": awake} if awake is not None else {})}
+
+
+async def _addressed(runtime: Runtime, data: Asked) -> tuple[str | None, str | None]:
+    """The image that a message is for, and the session where an agent was named and no image. (None, None): nobody."""
+    image_id, agent_id = _text(data, "imageId", None), _text(data, "agentId", None)
+    if image_id is not None:
+        return image_id, None
+    if agent_id is None:
+        raise BadInput("Either imageId or agentId must be provided")
+    awake = await runtime.find_agent(agent_id)
+    return (None, None) if awake is None else (awake.image_id, awake.session_id)
 
 
 async def _agent_get(runtime: Runtime, data: Asked) -> Answer:
     agent_id = _text(data, "agentId")
     found = await runtime.find_agent(agent_id)
-    if found is None:
-        return {"agentId": agent_id, "exists": False}
-    return {**found, "exists": True}
+    return {"agentId": agent_id, "exists": False} if found is None else {**_agent(found), "exists": True}
 
 
 async def _agent_list(runtime: Runtime, data: Asked) -> Answer:
-    return {"agents": await runtime.agents(_text(data, "containerId"))}
+    return {"agents": [_agent(awake) for awake in await runtime.agents(_text(data, "containerId"))]}
 
 
 async def _agent_destroy(runtime: Runtime, data: Asked) -> Answer:
     agent_id = _text(data, "agentId")
-    found = await runtime.find_agent(agent_id)
-    if found is not None:
-        await runtime.stop_image(found["imageId"], reason="destroyed")
-    return {"agentId": agent_id, "success": found is not None}
+    return {"agentId": agent_id, "success": await runtime.stop_agent(agent_id, reason="destroyed")}
 
 
 async def _agent_destroy_all(runtime: Runtime, data: Asked) -> Answer:
     container_id = _text(data, "containerId")
-    for agent in await runtime.agents(container_id):
-        await runtime.stop_image(agent["imageId"], reason="destroyed")
+    for awake in await runtime.agents(container_id):
+        await runtime.stop_agent(awake.agent_id, reason="destroyed")
     return {"containerId": container_id}
+
+
+def _agent(awake: Awake) -> Answer:
+    return {"agentId": awake.agent_id, "containerId": awake.container_id, "imageId": awake.image_id}
 
 
 _ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
@@ -190,13 +197,6 @@ _ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
 }
 
 NAMES = tuple(f"{name}_request" for name in _ANSWERS)
-
-
-async def _image_of(runtime: Runtime, agent_id: str) -> str:
-    found = await runtime.find_agent(agent_id)
-    if found is None:
-        raise NotFound(f"Agent not found: {agent_id}")
-    return str(found["imageId"])
 
 
 async def _record(runtime: Runtime, state: ImageState) -> Answer:
@@ -225,15 +225,33 @@ def _text(data: Asked, name: str, default: str | None = _REQUIRED) -> Any:
         if default is _REQUIRED:
             raise BadInput(f"{name} is missing.")
         return default
+    return checked_text(value, name)
+
+
+def checked_text(value: object, name: str) -> str:
+    """A name or an id as it may be stored. Raises BadInput, naming it, for anything else."""
     if not isinstance(value, str) or not value.strip() or len(value) > 256 or not value.isprintable():
         raise BadInput(f"{name} must be a text of 1 to 256 printable characters, not {_shown(value)}.")
     return value
+
+
+def check_sending(params: ModelParams | None, priority: object, timeout_s: object) -> None:
+    """Raises BadInput for settings of one message that cannot be stored or make no sense."""
+    if not isinstance(priority, int) or not -1_000_000 <= priority <= 1_000_000:
+        raise BadInput(f"priority must be a whole number from -1,000,000 to 1,000,000, not {_shown(priority)}.")
+    if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
+        raise BadInput(f"timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {_shown(timeout_s)}.")
+    if params is not None:
+        check_params(params)
 
 
 def _shown(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= 60 else text[:60] + "…"
 
+
+TIMEOUT_MAX_S = 366 * 24 * 3600
+"""The longest time limit of a job: a year."""
 
 CONTENT_MAX = 16 * 1024 * 1024
 """Most bytes of one input."""
@@ -315,24 +333,29 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
         config = msgspec.convert(fields, ImageConfig)
     except ValidationError as error:
         raise BadInput(f"The definition does not fit: {error}.") from None
-    check_params(config)
+    check_config(config)
     return config
 
 
-def check_params(config: ImageConfig) -> None:
-    """Raises BadInput for settings no model can take."""
-    params = config.params
-    unknown = set(msgspec.to_builtins(params)) - {field.encode_name for field in msgspec.structs.fields(type(params))}
-    if unknown:
-        raise BadInput(f"Unknown settings: {', '.join(sorted(unknown))}.")
-    if params.max_tokens is not None and params.max_tokens < 1:
-        raise BadInput(f"maxTokens must be at least 1, not {params.max_tokens}.")
-    if params.temperature is not None and not 0.0 <= params.temperature <= 2.0:
-        raise BadInput(f"temperature must be from 0 to 2, not {params.temperature}.")
-    if params.thinking is not None and params.thinking not in ("off", "low", "medium", "high"):
-        raise BadInput(f"thinking must be off, low, medium or high, not {params.thinking!r}.")
+def check_config(config: ImageConfig) -> None:
+    """Raises BadInput for a definition that no model can work with, or that cannot be stored."""
+    check_params(config.params)
     if config.max_steps < 1:
         raise BadInput(f"maxSteps must be at least 1, not {config.max_steps}.")
+    try:
+        msgspec.msgpack.encode(config)
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise BadInput(f"The definition cannot be stored: {error}.") from None
 
 
-__all__ = ["NAMES", "ContainerState", "check_params", "config_of", "content_of", "register"]
+def check_params(params: ModelParams) -> None:
+    """Raises BadInput for settings no model can take."""
+    if params.max_tokens is not None and not 1 <= params.max_tokens <= 2**31:
+        raise BadInput(f"maxTokens must be at least 1, not {_shown(params.max_tokens)}.")
+    if params.temperature is not None and not 0.0 <= params.temperature <= 2.0:
+        raise BadInput(f"temperature must be from 0 to 2, not {_shown(params.temperature)}.")
+    if params.thinking is not None and params.thinking not in ("off", "low", "medium", "high"):
+        raise BadInput(f"thinking must be off, low, medium or high, not {_shown(params.thinking)}.")
+
+
+__all__ = ["NAMES", "check_sending", "checked_text", "config_of", "content_of", "register"]

@@ -22,12 +22,14 @@ from msgspec.structs import replace
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.container import State as ContainerState
 from .actors.image import State as ImageState
+from .actors.image import evolve as evolve_image
 from .actors.replay import Replay, replay
 from .adapters.models import Models, Retries, credentials_for
 from .adapters.tools.registry import Tools
+from .agents import Agents, Awake
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
-from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
+from .events.agent import AgentRegistered, Interrupt, ResolveTool, StopAgent, WakeAgent
 from .events.bus import SystemBus
 from .events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
 from .events.content import InputPart
@@ -61,11 +63,15 @@ from .events.subscription import Subscription
 from .image import Image
 from .kernel import Kernel
 from .perform import Outside, Provide
-from .requests import config_of, content_of, register
+from .requests import check_sending, checked_text, config_of, content_of, register
 from .run import Run
 
 if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
+
+
+UPDATES_MAX = 20
+"""How often a change of a definition is made again because somebody else changed it meanwhile."""
 
 
 def from_environment(provider: str, spec: EnvironmentSpec) -> Credentials:
@@ -130,7 +136,7 @@ class Runtime:
         self.ask = self._kernel.ask
         self._peek = self._kernel.peek
         self._images: dict[str, ImageState] = {}
-        self._agents: dict[str, dict[str, str]] = {}
+        self._agents = Agents(self._peek, self.images)
         self._known_tools: set[tuple[str, str]] = set()
         self._server: LocalServer | None = None
         register(self)
@@ -217,7 +223,8 @@ class Runtime:
     # -- containers --
 
     async def create_container(self, container_id: str) -> ContainerState:
-        """Make a container be; already so is fine."""
+        """Make a container be; already so is fine. Raises BadInput for an id that is no text of 1 to 256 characters."""
+        checked_text(container_id, "container")
         command = CreateContainer(container_id=container_id, created_at=self._now_ms())
         reply = await self.ask(f"container-{container_id}", command)
         state: ContainerState = reply.states[0]
@@ -248,6 +255,9 @@ class Runtime:
         fields: of `ImageConfig` (instructions or system_prompt, model, tools, max_steps, workspace, ...) and of
         `ModelParams` (max_tokens, temperature, thinking, ...). Without a name every call makes a new image.
         """
+        checked_text(container, "container")
+        if name is not None:
+            checked_text(name, "name")
         changes = {**(config or {}), **{key: value for key, value in fields.items() if value is not None}}
         changes = {_CAMEL.get(key, key): value for key, value in changes.items()}
         if "tools" in changes:
@@ -257,7 +267,7 @@ class Runtime:
             base = self.default_agent if name is None else replace(self.default_agent, name=name)
             state = await self.create_image(container, config_of(changes, base), alias=name)
         else:
-            state = await self.update_image(known.image_id or "", config_of(changes, known.config))
+            state = await self.update_image(known.image_id or "", changes)
         return Image(self, state.image_id or "", state.session_id, container)
 
     async def open_image(self, image_id: str, session_id: str | None = None) -> Image:
@@ -371,25 +381,39 @@ class Runtime:
         found = [await self.find_image(image_id) for image_id in ids]
         return [state for state in found if state is not None]
 
-    async def update_image(self, image_id: str, config: ImageConfig) -> ImageState:
-        """Give an image another definition; an awake agent takes it over with the next message."""
-        state = await self.image_state(image_id)
-        if config != state.config:
-            self._check(config)
-        await self._register_tools(state.container_id, config)
-        if config == state.config:
-            return state
-        await self.ask(f"image-{image_id}", UpdateImage(config=config, updated_at=self._now_ms()))
-        return await self.image_state(image_id)
+    async def update_image(self, image_id: str, changes: ImageConfig | Mapping[str, Any]) -> ImageState:
+        """Give an image another definition, or change some fields of it; an awake agent takes it over with the next
+        message. Two who change different fields at once both get their way.
+        """
+        for _ in range(UPDATES_MAX):
+            state = await self.image_state(image_id)
+            config = config_of(changes, state.config)
+            if config != state.config:
+                self._check(config)
+            await self._register_tools(state.container_id, config)
+            if config == state.config:
+                return state
+            command = UpdateImage(config=config, updated_at=self._now_ms(), base=state.version)
+            try:
+                await self.ask(f"image-{image_id}", command)
+            except Conflict:
+                self._images.pop(image_id, None)  # somebody was quicker: read it again, and change that
+                continue
+            return await self.image_state(image_id)
+        raise Conflict(f"Image {image_id} is changed by others all the time; try again.")
 
     async def delete_image(self, image_id: str) -> None:
-        """Stop its agent, close its sessions, then delete it. One that does not exist is fine."""
-        state = await self.find_image(image_id)
-        if state is None:
+        """Delete an image and close its sessions, ending what runs in them. One that does not exist is fine.
+
+        The image goes first: were this cut short, nobody would find it, and deleting it again closes the rest.
+        """
+        state = await self._image_of(image_id)
+        if state.image_id is None:
             return
-        await self.ask(f"session-{state.session_id}", CloseSession(reason="image_deleted"))
-        await self.ask(f"container-{state.container_id}", RemoveImage(image_id=image_id))
         await self.ask(f"image-{image_id}", DeleteImage())
+        await self.ask(f"container-{state.container_id}", RemoveImage(image_id=image_id))
+        for session_id in state.sessions:
+            await self.ask(f"session-{session_id}", CloseSession(reason="image_deleted"))
 
     async def new_session(self, image_id: str, *, alias: str | None = None) -> str:
         """A new session of an image, which becomes its current one. Returns the session's id.
@@ -472,7 +496,8 @@ class Runtime:
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
         if model is not None:
-            self._models.parse(model)
+            self._models.parse(checked_text(model, "model"))
+        check_sending(params, priority, timeout_s)
         job_id = self.new_id("job")
         run = Run(job_id, session_id, self.clock.now, self._kernel.let_go)
         overrides = Overrides(model=model, params=params) if model is not None or params is not None else None
@@ -484,8 +509,11 @@ class Runtime:
             priority=priority,
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
         )
-        body = b"" if key is None else digest(msgspec.msgpack.encode((content, overrides, priority, timeout_s)))
-        self._kernel.submit(session_id, command, run, key=key, body=body)
+        if key is None:
+            self._kernel.submit(session_id, command, run)
+        else:
+            body = digest(msgspec.msgpack.encode((state.image_id, content, overrides, priority, timeout_s)))
+            self._kernel.submit(session_id, command, run, key=f"send:{checked_text(key, 'key')}", body=body)
         return run
 
     def _waking(self, state: ImageState) -> Waking:
@@ -558,9 +586,23 @@ class Runtime:
         self._kernel.wake(stream)
 
     async def stop_image(self, image_id: str, *, reason: str = "stopped") -> None:
-        """Put an image's agent to sleep, interrupting what it does; the conversation stays."""
-        state = await self.image_state(image_id)
-        await self.ask(f"session-{state.session_id}", StopAgent(reason=reason))
+        """Put an image's agents to sleep, interrupting what they do; its conversations stay.
+
+        What is queued stays queued, and runs when the next message or `wake` wakes an agent.
+        """
+        for session_id in (await self.image_state(image_id)).sessions:
+            await self.ask(f"session-{session_id}", StopAgent(reason=reason))
+
+    async def stop_agent(self, agent_id: str, *, reason: str = "stopped") -> bool:
+        """Put one agent to sleep, and no other. False when none of that id is awake."""
+        awake = await self.find_agent(agent_id)
+        if awake is None:
+            return False
+        stream = f"session-{awake.session_id}"
+        if (await self._peek(stream))[1].agent_id != agent_id:
+            return False
+        await self.ask(stream, StopAgent(reason=reason))
+        return True
 
     async def interrupt(
         self, image_id: str, *, session_id: str | None = None, reason: str = "user_interrupt"
@@ -580,31 +622,20 @@ class Runtime:
         await self.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
 
     async def agent_of(self, image_id: str) -> str | None:
-        """The id of an image's awake agent, None when it sleeps."""
+        """The id of the agent in an image's current session, None when it sleeps."""
         state = await self.find_image(image_id)
         if state is None:
             return None
         agent_id: str | None = (await self._peek(f"session-{state.session_id}"))[1].agent_id
         return agent_id
 
-    async def agents(self, container_id: str) -> list[dict[str, str]]:
-        """The awake agents of a container: agentId, containerId, imageId."""
-        found = []
-        for state in await self.images(container_id):
-            agent_id = await self.agent_of(state.image_id or "")
-            if agent_id is not None:
-                found.append({"agentId": agent_id, "containerId": container_id, "imageId": state.image_id or ""})
-        return found
+    async def agents(self, container_id: str) -> list[Awake]:
+        """The awake agents of a container, in all sessions of its images."""
+        return await self._agents.of_container(container_id)
 
-    async def find_agent(self, agent_id: str) -> dict[str, str] | None:
-        """An awake agent by its id: agentId, containerId, imageId. None when there is none."""
-        known = self._agents.get(agent_id)
-        if known is None:
-            for container_id in await self.container_ids():
-                for agent in await self.agents(container_id):
-                    self._agents[agent["agentId"]] = agent
-            known = self._agents.get(agent_id)
-        return known
+    async def find_agent(self, agent_id: str) -> Awake | None:
+        """An awake agent by its id, None when there is none."""
+        return await self._agents.find(agent_id)
 
     # -- replay --
 
@@ -621,22 +652,14 @@ class Runtime:
     def _hear(self, recorded: Recorded) -> None:
         """Keep at hand what is looked up by id."""
         data = recorded.data
-        if isinstance(data, AgentRegistered):
-            self._agents[data.agent_id] = {
-                "agentId": data.agent_id,
-                "containerId": data.container_id,
-                "imageId": data.image_id,
-            }
-        elif isinstance(data, AgentUnregistered):
-            self._agents.pop(data.agent_id, None)
-            self._kernel.later(self._outside.forget(data.agent_id))
-        elif isinstance(data, ImageCreated | ImageUpdated | SessionAttached):
+        gone = self._agents.hear(recorded)
+        if gone is not None:
+            self._kernel.later(self._outside.forget(gone))
+        if isinstance(data, ImageCreated | ImageUpdated | SessionAttached):
             image_id = recorded.stream.removeprefix("image-")
             before = self._images.get(image_id)
             if before is not None or isinstance(data, ImageCreated):
-                from .actors.image import evolve
-
-                self._images[image_id] = evolve(before or ImageState(), data, recorded.stamp)
+                self._images[image_id] = evolve_image(before or ImageState(), data, recorded.stamp)
         elif isinstance(data, ImageDeleted):
             self._images.pop(data.image_id, None)
 
