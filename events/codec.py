@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from . import agent, container, image, session
-from .errors import Corrupt
+from .errors import BadInput, Corrupt
 from .log import Batch, Row, Stored
 from .message import Context, Event, Head, Recorded, Unknown, digest
 
@@ -58,10 +58,16 @@ def decode(name: str, schema: int, data: bytes) -> Event:
 
 
 def row(event: Event) -> Row:
-    """The row of an event, with its digest taken by the caller."""
+    """The row of an event, with its digest taken by the caller.
+
+    Raises BadInput for what no bytes can hold: text that is no Unicode, integers of more than 64 bits.
+    """
     if isinstance(event, Unknown):
         return Row(event.name, event.version, event.raw)
-    return Row(event.type, event.schema, _encoder.encode(event))
+    try:
+        return Row(event.type, event.schema, _encoder.encode(event))
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise BadInput(f"{event.type} cannot be stored: {error}.") from None
 
 
 def row_digest(row: Row) -> bytes:

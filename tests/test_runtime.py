@@ -11,12 +11,12 @@ from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.content import Text, Usage
-from reenact.events.errors import BadInput, Closed, Conflict, KeyReused, NotFound
-from reenact.events.log import MemoryStore
+from reenact.events.errors import BadInput, Closed, Conflict, DiskFull, KeyReused, NotFound, UnknownOutcome
+from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.model import Credentials, ModelAnswer, ModelParams, ModelRequest
 from reenact.events.stream import TextDelta
 from reenact.image import Image
-from tests.runtimes import Gate, Heard, run, runtime
+from tests.runtimes import HELLO, Gate, Heard, run, runtime
 
 CALL = [{"tool_calls": [{"name": "weather", "input": {"city": "Paris"}}]}, {"text": "It is 21 degrees."}]
 
@@ -626,5 +626,277 @@ def test_a_bad_model_name_is_refused_before_anything_is_stored() -> None:
             with pytest.raises(BadInput):
                 await bot.send("hi", model=model)
         assert runtime.log.position == before
+
+    run(work)
+
+
+# -- awkward moments --
+
+
+def test_interrupts_straight_after_a_send_never_hang() -> None:
+    """Fails where a task that is cancelled before its first step tells nothing."""
+
+    async def work(runtime: Runtime) -> None:
+        bots = [await runtime.image(None) for _ in range(50)]
+
+        async def send_and_stop(bot: Image) -> str:
+            run = await bot.send("hi").run()
+            await bot.interrupt()
+            return (await run.result(5)).status
+
+        ended = await asyncio.gather(*(send_and_stop(bot) for bot in bots))
+        assert set(ended) <= {"cancelled", "succeeded"}
+        for bot in bots:
+            assert (await bot.send("hi")).status == "succeeded"
+
+    run(work)
+
+
+def test_a_tool_that_the_image_was_not_given_is_not_run() -> None:
+    ran: list[str] = []
+
+    @tool(effect="read")
+    def danger() -> str:
+        """Not for everybody."""
+        ran.append("danger")
+        return "boom"
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support", tools=["weather"])
+        await bot.send("go")
+        [settled] = [each.data for each in await bot.events() if each.type == "tool_settled"]
+        assert settled.outcome == "error" and "danger" in settled.output
+
+    run(work, [{"tool_calls": [{"name": "danger", "input": {}}]}, {"text": "ok"}], tools=[weather, danger])
+    assert ran == []
+
+
+class Choosy(MemoryLog):
+    """A log that has no room for the first batch of a kind."""
+
+    def __init__(self, kind: str, error: type[Exception]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.error = error
+        self.refused = 0
+
+    def commit(self, transactions: Any) -> Any:
+        if not self.refused and any(each.head.asked == self.kind for one in transactions for each in one.batches):
+            self.refused += 1
+            raise self.error()
+        return super().commit(transactions)
+
+
+@pytest.mark.parametrize("kind", ["answer_model", "settle_tool"])
+def test_the_end_of_an_effect_waits_for_room_on_the_disk(kind: str) -> None:
+    ran: list[str] = []
+
+    @tool
+    def charge() -> str:
+        """Unsafe: it must not run twice, and that it ran must not be forgotten."""
+        ran.append("charge")
+        return "charged"
+
+    async def work() -> None:
+        log = Choosy(kind, DiskFull)
+        models = Models({"scripted": Scripted([{"tool_calls": [{"name": "charge"}]}, {"text": "ok"}])})
+        options = {"models": models, "tools": [charge], "default_agent": {"model": "scripted:any"}}
+        async with Runtime(log, **options) as opened:
+            heard = Heard(opened)
+            bot = await opened.image("support")
+            assert (await bot.send("go").result(10)).status == "succeeded"
+            assert log.refused == 1 and len(heard.of("system_error")) == 1
+            assert (await opened.replay(bot.session_id)).identical
+
+    asyncio.run(work())
+    assert ran == ["charge"]
+
+
+def test_a_log_that_stops_fails_whoever_waits() -> None:
+    async def work() -> None:
+        models = Models({"scripted": Scripted(HELLO)})
+        log = Choosy("answer_model", UnknownOutcome)
+        async with Runtime(log, models=models, default_agent={"model": "scripted:any"}) as opened:
+            bot = await opened.image("support")
+            with pytest.raises(UnknownOutcome):
+                await bot.send("go").result(10)
+            with pytest.raises(UnknownOutcome):
+                await bot.send("go").result(10)
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("part", [{"big": 2**70}, {"text": "\ud800"}])
+def test_an_answer_that_cannot_be_stored_fails_the_job_by_name(part: dict[str, Any]) -> None:
+    from reenact.events.content import ToolCall
+
+    class Odd:
+        async def stream(self, request: ModelRequest) -> Any:
+            odd = ToolCall(id="c", name="x", input=part) if "big" in part else Text(text=part["text"])
+            yield ModelAnswer(parts=(odd,), stop_reason="end_turn", usage=Usage())
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        result = await bot.send("go").result(5)
+        assert result.failure is not None and result.failure.code == "bad_response"
+
+    run(work, models=Models({"scripted": Odd()}))
+
+
+def test_what_the_model_is_called_with_is_what_the_log_names() -> None:
+    """Fails where the image of the moment is used: the log would name a version that the model never saw."""
+    saw: list[str] = []
+    script = Scripted(CALL, repeat=True)
+
+    class Watched:
+        def stream(self, request: ModelRequest) -> Any:
+            saw.append(request.system)
+            return script.stream(request)
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support", instructions="v1")
+
+        async def update(event: Any) -> None:
+            await runtime.update_image(bot.id, {"systemPrompt": "v2"})
+
+        runtime.once("tool_started", update)
+        await bot.send("go")
+        await bot.send("go")
+        versions = [each.data.image_version for each in await bot.events() if each.type == "model_called"]
+        assert saw == [f"v{version}" for version in versions] and versions[:2] == [1, 1] and versions[-1] == 2
+
+    run(work, models=Models({"scripted": Watched()}), tools=[weather])
+
+
+def test_two_changes_of_a_definition_at_once_both_count() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        changes = [{"name": "N"}, {"description": "D"}, {"temperature": 0.5}]
+        await asyncio.gather(*(runtime.update_image(bot.id, change) for change in changes))
+        config = (await runtime.image_state(bot.id)).config
+        assert (config.name, config.description, config.params.temperature) == ("N", "D", 0.5)
+
+    run(work)
+
+
+def test_agents_of_all_sessions_are_seen_and_only_the_one_meant_is_stopped() -> None:
+    async def work(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        one = await runtime.image("support")
+        first = await one.send("hi").run()
+        await runtime.new_session(one.id)
+        two = await runtime.open_image(one.id)
+        second = await two.send("hi").run()
+        await heard.until("text_delta", 2)
+        agents = await runtime.agents("default")
+        assert {each.session_id for each in agents} == {one.session_id, two.session_id}
+        of_one = next(each for each in agents if each.session_id == one.session_id)
+        gone = await runtime.request("agent_destroy_request", {"agentId": of_one.agent_id})
+        assert gone.data.success and (await first.result(5)).status == "cancelled"
+        assert [each.session_id for each in await runtime.agents("default")] == [two.session_id]
+        await runtime.delete_image(one.id)
+        assert (await second.result(5)).status == "cancelled"
+        assert await runtime.agents("default") == []
+
+    run(work, models=Models({"scripted": Gate()}))
+
+
+def test_notices_are_whole_after_a_restart() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> str:
+        heard = Heard(runtime)
+        bot = await runtime.image("support")
+        await bot.send("first").run()
+        await heard.until("text_delta")
+        await bot.send("second").run()
+        await bot.stop()
+        await heard.until("job_cancelled")
+        return bot.id
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        await runtime.request("image_run_request", {"imageId": image_id})
+        said = await heard.until("user_message")
+        assert said.data.content[0].text == "second"
+        await heard.until("conversation_end")
+        messages = (await runtime.request("image_messages_request", {"imageId": image_id})).data.messages
+        assert said.data.id in [message.id for message in messages]
+
+    image_id = run(before, store=store, models=Models({"scripted": Gate()}))
+    run(after, store=store)
+
+
+def test_one_key_for_two_images_is_refused() -> None:
+    async def work(runtime: Runtime) -> None:
+        one, two = await runtime.image("a"), await runtime.image("b")
+        assert (await one.send("hi", key="k")).status == "succeeded"
+        with pytest.raises(KeyReused):
+            await two.send("hi", key="k").result(5)
+
+    run(work)
+
+
+def test_iterating_says_when_the_runtime_was_closed_before_the_end() -> None:
+    async def work() -> None:
+        opened = await runtime(models=Models({"scripted": Gate()})).open()
+        heard = Heard(opened)
+        bot = await opened.image("support")
+        job = await bot.send("hi").run()
+        watching = asyncio.ensure_future(_types(job))
+        await heard.until("text_delta")
+        await opened.close()
+        with pytest.raises(Closed):
+            await watching
+        with pytest.raises(Closed, match="make another"):
+            await opened.open()
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"priority": 2**70},
+        {"timeout_s": float("inf")},
+        {"timeout_s": float("nan")},
+        {"timeout_s": -1},
+        {"params": ModelParams(temperature=float("nan"))},
+        {"key": "\ud800"},
+        {"key": 5},
+        {"model": "scripted:\ud800"},
+    ],
+)
+def test_what_cannot_be_meant_is_refused_by_name_before_anything_is_stored(wrong: dict[str, Any]) -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        before = runtime.log.position
+        with pytest.raises(BadInput):
+            await bot.send("hi", **wrong)
+        assert runtime.log.position == before
+
+    run(work)
+
+
+def test_a_thousand_queued_messages_cost_no_more_each_than_a_hundred() -> None:
+    """Fails where every event goes to every run of its session."""
+
+    async def work(runtime: Runtime) -> None:
+        from reenact.run import Run
+
+        bot = await runtime.image("support")
+        seen = [0]
+        see = Run.see
+
+        def count(self: Run, event: Any) -> None:
+            seen[0] += 1
+            see(self, event)
+
+        Run.see = count  # type: ignore[method-assign]
+        try:
+            await asyncio.gather(*(bot.send("hi") for _ in range(300)))
+        finally:
+            Run.see = see  # type: ignore[method-assign]
+        assert seen[0] <= 300 * 30
 
     run(work)
