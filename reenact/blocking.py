@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar
 
 from . import runtime as _async
 from .actors.replay import Replay
-from .events.errors import Closed, Refused
+from .events.errors import Closed, ReenactError, Refused
 from .events.message import BusEvent, Live, Recorded
 from .events.notice import Message
 from .events.subscription import Subscription
@@ -195,6 +195,10 @@ class Run:
     def result(self, timeout_s: float | None = None) -> Result:
         """How it ended. Raises TimeoutError when `timeout_s` is over: the job goes on then."""
         return self._runtime._do(self._run.result(timeout_s))
+
+    def fail(self, error: ReenactError) -> None:
+        """On the loop: whoever waits for it is told that its end will not come. What is owed stays owed in the log."""
+        self._run.fail(error)
 
     def __iter__(self) -> Iterator[BusEvent]:
         """Its events and signals from the first on; at a second time, of what is past only the stored ones."""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from types import TracebackType
 from typing import Any, Self
 
@@ -19,7 +19,7 @@ from .blocking import Image, Run, Runtime
 from .choice import KEY_HINT, SCRIPT, model_named, usual_model
 from .events import codec, stream
 from .events.agent import ModelCalled
-from .events.errors import BadInput, NotFound
+from .events.errors import BadInput, DiskFull, NotFound, ReenactError
 from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
@@ -58,7 +58,7 @@ class Talk:
         self._image = image
         self._params = params
         self._override = override
-        self._job: str | None = None
+        self._run: Run | None = None
         self.session_id = image.session_id
         self.model = model
         self.name = name
@@ -66,16 +66,19 @@ class Talk:
 
     def send(self, content: object) -> Run:
         """Send a message. Iterate what comes back for the events, ask it for the `result()`."""
-        run = self._image.send(content, model=self._override, params=self._params)
-        self._job = run.job_id
+        run = self._run = self._image.send(content, model=self._override, params=self._params)
         return run
 
     def interrupt(self) -> None:
         """Stop what was sent last; what was said by then is kept."""
-        if self._job is not None:
+        if self._run is not None:
             runtime = self._working.runtime
-            cancelling = runtime.asynchronous.cancel(self.session_id, self._job, reason="user_interrupt")
-            runtime.wait(cancelling)
+            runtime.wait(runtime.asynchronous.cancel(self.session_id, self._run.job_id, reason="user_interrupt"))
+
+    def fail(self, error: ReenactError) -> None:
+        """On the loop: its end cannot be stored now."""
+        if self._run is not None:
+            self._run.fail(error)
 
 
 class Working:
@@ -86,11 +89,19 @@ class Working:
 
     def __init__(self, url: str, *, tools: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> None:
         self._environ = environ
+        self._waiting: list[Callable[[ReenactError], object]] = []
         self.runtime = Runtime(url, recover=False, tools=[tool for path in tools for tool in tools_from(path).values()])
 
     def __enter__(self) -> Self:
         self.runtime.open()
+        self.runtime.on("system_error", self._on_error)
         return self
+
+    def _on_error(self, event: BusEvent) -> None:
+        """A runtime waits for room on a disk that is full. Whoever sits before this one is told instead."""
+        if event.data["details"]["code"] == DiskFull.code:
+            for fail in self._waiting:
+                fail(DiskFull(event.data["message"]))
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -198,7 +209,7 @@ class Working:
     ) -> Talk:
         runtime = self.runtime.asynchronous
         handle = self.runtime.wait(runtime.open_image(state.image_id or "", session_id))
-        return Talk(
+        talk = Talk(
             self,
             Image(self.runtime, handle),
             model=model,
@@ -207,6 +218,8 @@ class Working:
             name=name,
             notes=notes,
         )
+        self._waiting.append(talk.fail)
+        return talk
 
     def _image(self, image_id: str) -> ImageState:
         return self.runtime.wait(self.runtime.asynchronous.image_state(image_id))
@@ -291,13 +304,14 @@ class Working:
         board = Jobs()
         for session_id in ids:
             catch_up_stream(self._log, f"session-{session_id}", board)
-        wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent]()
+        wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent | ReenactError]()
 
         def hear(event: BusEvent) -> None:
             if event.session_id in wanted and (isinstance(event, Recorded) or event.type in _SIGNALS):
                 seen.put(event)
 
         subscription = runtime.on_any(hear)
+        self._waiting.append(seen.put)
         try:
             for call, (outcome, output) in (settle or {}).items():
                 self.runtime.wait(runtime.resolve(ids[0], call, outcome, output))
@@ -305,10 +319,13 @@ class Working:
                 self.runtime.wait(runtime.resume(session_id))
             while not seen.empty() or _goes_on(board):
                 event = seen.get()
+                if isinstance(event, ReenactError):
+                    raise event
                 if isinstance(event, Recorded):
                     board.apply(event)
                 yield event
         finally:
+            self._waiting.remove(seen.put)
             subscription.unsubscribe()
 
     def interrupt(self, session_ids: Iterable[str]) -> None:

@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
-from ...events.errors import BadInput, Owned, ReenactError
+from ...events.errors import BadInput, DiskFull, Owned, ReenactError
 from .output import Output, standard
 from .stop import INTERRUPTED
 
@@ -184,5 +184,7 @@ class _Teller(logging.Handler):
         self._output = output
 
     def emit(self, record: logging.LogRecord) -> None:
+        if isinstance(record.args, tuple) and any(isinstance(each, DiskFull) for each in record.args):
+            return  # it ends the command, and is its one line
         with contextlib.suppress(OSError, ValueError):  # stderr is closed: there is nobody to tell
             self._output.say(self.format(record), style="dim")

@@ -21,7 +21,7 @@ from .table import Column, count, found, moment, span, table
 from .words import about, pairs
 
 _COMMON = Common()
-_BAR_EVENTS_MIN = 5_000
+_BAR_EVENTS_MIN = 20_000
 _LINE_CHARS_MAX = 200
 _SAID_COLUMN = 21
 

@@ -70,6 +70,12 @@ class Screen:
         """A call that was asked for before it began to watch."""
         self._calls[tool] = (name, given)
 
+    def stopping(self) -> None:
+        """Say that it was asked to stop."""
+        self._flow.end()
+        if self._watched:
+            self._output.note("stopping; Ctrl-C again quits at once.")
+
     def close(self) -> None:
         """Stop what moves, end the line that is open."""
         self._wait(None)

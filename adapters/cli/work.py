@@ -152,7 +152,7 @@ class Work:
             title = next((job.title for job in jobs if job.session_id == session_id), "")
             self._aside(f"session {self._front.short(session_id)} goes on: {short(title, 48)}")
         code = 0
-        with stopping(lambda: working.interrupt(ids), self._interrupting) as stop:
+        with stopping(lambda: working.interrupt(ids), screens[ids[0]].stopping) as stop:
             try:
                 for event in working.take_up(ids, settled):
                     screen = screens[event.session_id or ""]
@@ -197,7 +197,7 @@ class Work:
 
     def _turn(self, working: Working, talk: Talk, text: str) -> int:
         turn = talk.send(text)
-        with stopping(talk.interrupt, self._interrupting) as stop, Screen(self._output) as screen:
+        with Screen(self._output) as screen, stopping(talk.interrupt, screen.stopping) as stop:
             for event in turn:
                 screen.feed(event)
         result = turn.result()
@@ -241,9 +241,6 @@ class Work:
     def _aside(self, text: str) -> None:
         if self._output.tells and not self._output.json:
             self._output.say(text, style="dim")
-
-    def _interrupting(self) -> None:
-        self._output.note("stopping; Ctrl-C again quits at once.")
 
     def _prompt(self, prompt: str) -> str:
         if prompt == STDIN:

@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
+from reenact.events.log import Result, Transaction
 from reenact.working import Working
 from tests.adapters.cli.terminal import ESCAPES, one_line, reenact
 
@@ -390,6 +392,30 @@ def test_while_a_process_owns_the_log_others_read_it_and_are_refused_to_work_in_
     (here / "wait").unlink()
     out, err = child.communicate()
     assert (child.returncode, out, err) == (0, "Done.\n", "")
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_turn_is_one_line_and_the_work_stays(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from reenact.adapters.logs.sqlite import SqliteLog
+    from reenact.events.errors import DiskFull
+
+    commit = SqliteLog.commit
+
+    def full(self: SqliteLog, transactions: Sequence[Transaction]) -> list[Result]:
+        if any(batch.head.asked == "answer_model" for each in transactions for batch in each.batches):
+            raise DiskFull("There is no room left.")
+        return commit(self, transactions)
+
+    monkeypatch.setattr(SqliteLog, "commit", full)
+    ended = reenact("run", "said", "-m", "scripted:echo")
+    assert ended.code == 1 and one_line(ended) == "There is no room left."
+    ended = reenact("resume")
+    assert ended.code == 1 and one_line(ended) == "There is no room left."
+
+    monkeypatch.undo()
+    monkeypatch.chdir(here)
+    assert reenact("resume") == (0, "said\n", "")
 
 
 # -- resume --
