@@ -287,9 +287,14 @@ class History:
             )
         ]
         if tool in self.doubted:
+            asked_of = self.doubted[0]
             self.doubted.remove(tool)
-            if not self.doubted and not self.stopping and self.job is not None:
-                events.append(JobResumed(job_id=self.job))
+            if tool == asked_of and not self.stopping and self.job is not None:
+                events.append(
+                    JobWaiting(job_id=self.job, tool=self.doubted[0], reason="outcome unknown")
+                    if self.doubted
+                    else JobResumed(job_id=self.job)
+                )
         if not self.open:
             if self.stopping:
                 events += self._ends("interrupted", self.version + len(events))
