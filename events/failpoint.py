@@ -52,6 +52,8 @@ NAMES: Mapping[str, str] = {
     "socket.answer": "it was done, the answer is not sent",
     "close.begin": "the runtime is about to close",
     "close.stopped": "nothing runs any more, the log is still owned",
+    "projection.commit": "the rows of a view and its position are written, not committed",
+    "projection.committed": "they are committed, nobody has asked it anything yet",
 }
 """Every place by name, and what is true there."""
 

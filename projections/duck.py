@@ -19,6 +19,7 @@ from msgspec import Struct
 from msgspec.structs import astuple
 
 from ..events.errors import BadQuery, Closed, DiskFull, ViewFailed
+from ..events.failpoint import failpoint
 from ..events.log import Stored
 from .audit import AuditLog
 from .file import ViewFile
@@ -177,12 +178,14 @@ class DuckProjection:
                 f"UPDATE {_PROGRESS} SET position = ?, facts = ?, ledger_calls = ?, tool_calls = ?, batch = ?, id = ?",
                 astuple(mark),
             )
+            failpoint("projection.commit")
             connection.execute("COMMIT")
         except BaseException:
             with contextlib.suppress(Exception):
                 connection.execute("ROLLBACK")
             raise
         self._mark = mark
+        failpoint("projection.committed")
         if self._file is not None:
             self._file.keep_private()
 
