@@ -6,10 +6,11 @@ Reads a log, its owner's or a reader's, and writes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Protocol
 
 from .events import codec
-from .events.errors import BadInput, NotFound
+from .events.errors import BadInput, Corrupt, NotFound
 from .events.image import ImageCreated
 from .events.log import Stored
 from .events.session import SessionCreated
@@ -135,8 +136,10 @@ def _candidate(log: Reads, full: str) -> str:
 
 
 def _first(log: Reads, stream: str) -> object:
-    for stored in log.read(stream, limit=1):
-        return codec.unpack(stored)[0].data
+    """The first event of a stream; None where it cannot be read, for that must not hide all other streams."""
+    with suppress(Corrupt):
+        for stored in log.read(stream, limit=1):
+            return codec.unpack(stored)[0].data
     return None
 
 

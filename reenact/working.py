@@ -19,7 +19,7 @@ from .blocking import Image, Run, Runtime
 from .choice import KEY_HINT, SCRIPT, model_named, usual_model
 from .events import codec, stream
 from .events.agent import ModelCalled
-from .events.errors import BadInput, DiskFull, NotFound, ReenactError
+from .events.errors import BadInput, Corrupt, DiskFull, NotFound, ReenactError
 from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
@@ -88,6 +88,7 @@ class Working:
     """
 
     def __init__(self, url: str, *, tools: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> None:
+        self.faults: dict[str, ReenactError] = {}
         self._environ = environ
         self._waiting: list[Callable[[ReenactError], object]] = []
         self.runtime = Runtime(url, recover=False, tools=[tool for path in tools for tool in tools_from(path).values()])
@@ -265,13 +266,16 @@ class Working:
     # -- going on --
 
     def unfinished(self, session_ids: Iterable[str] | None = None) -> list[Job]:
-        """The jobs that are not over, oldest first, of all sessions or of these."""
+        """The jobs that are not over, oldest first, of all sessions or of these.
+
+        A session that cannot be read is left out, and is in `faults` from then on.
+        """
         board = Jobs()
-        if session_ids is None:
-            board = Reading(self._log).board()
-        else:
-            for session_id in session_ids:
+        for session_id in lookup.session_ids(self._log) if session_ids is None else session_ids:
+            try:
                 catch_up_stream(self._log, f"session-{session_id}", board)
+            except Corrupt as error:
+                self.faults[session_id] = error
         return sorted(board.query(state=ACTIVE), key=lambda job: job.queued_at)
 
     def equip(self, session_ids: Iterable[str]) -> list[str]:

@@ -106,7 +106,7 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
             looking,
             (read.ps, read.images, read.sessions, read.messages, read.events, read.replay, read.cost, read.audit),
         ),
-        (sundry, (read.sql, read.export, read.doctor)),
+        (sundry, (read.sql, read.export, read.verify, read.doctor)),
     ):
         for command in commands:
             app.command(command, group=group, sort_key=len(list(app)))
@@ -134,7 +134,7 @@ def _tokens(argv: Sequence[str]) -> list[str]:
 def _said(error: ReenactError) -> str:
     text = str(error)
     if isinstance(error, Owned):
-        return f"{text} Reading commands work beside it."
+        return f"{text.partition(' Stop it,')[0]} Stop it, or wait for its end; commands that read work beside it."
     return text
 
 

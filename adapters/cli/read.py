@@ -23,6 +23,7 @@ from .words import about, pairs
 _COMMON = Common()
 _BAR_EVENTS_MIN = 20_000
 _LINE_CHARS_MAX = 200
+_VIOLATIONS_SHOWN = 20
 _SAID_COLUMN = 21
 
 Session = Annotated[str, Parameter(help="A name, an id, its beginning or its end, or `last`.")]
@@ -261,6 +262,22 @@ class Read:
         if answer.cut:
             self._output.note(f"there are more than these {count(len(rows))} rows: narrow the query, or use LIMIT.")
         return 0
+
+    def verify(self, *, common: Common = _COMMON) -> int:
+        """Check a whole log: file, order, chains, every batch decided again, every call. Exit 1 where it fails."""
+        self._output.json = common.json
+        report = self._front.verify(common.db)
+        if self._output.json:
+            self._output.row(report)
+            return 0 if report["sound"] else 1
+        self._output.line(report["summary"])
+        violations = report["violations"]
+        for violation in violations[:_VIOLATIONS_SHOWN]:
+            self._output.line(f"  {violation['text']}")
+        rest = len(violations) - _VIOLATIONS_SHOWN + report["more"]
+        if rest > 0:
+            self._output.note(f"and {count(rest)} more; --json shows them")
+        return 0 if report["sound"] else 1
 
     def doctor(self, *, common: Common = _COMMON) -> int:
         """Say what this machine, this log and this terminal are like. Exit 1 where something is in the way."""

@@ -136,7 +136,10 @@ class Work:
             for session_id in dict.fromkeys(job.session_id for job in working.unfinished(only)):
                 self._waits(working, session_id)
                 code = code or 1
-            if not jobs:
+            for session_id, fault in working.faults.items():
+                self._output.error(f"session {self._front.short(session_id)} is left as it is: {fault}")
+                code = code or 1
+            if not jobs and not working.faults:
                 self._output.note("nothing is left to do.")
             return code
 

@@ -13,7 +13,7 @@ from tests.adapters.cli.terminal import Stream, one_line, reenact
 
 COMMANDS = (
     *("demo", "run", "chat", "resume", "ps", "images", "sessions", "messages", "events"),
-    *("replay", "cost", "audit", "sql", "export", "doctor"),
+    *("replay", "cost", "audit", "sql", "export", "verify", "doctor"),
 )
 
 

@@ -518,6 +518,26 @@ def test_several_sessions_are_taken_up_together(here: Path) -> None:
     assert {row["state"] for row in reenact("ps", "--all", "--json").rows} == {"succeeded"}
 
 
+def test_a_session_that_cannot_be_read_keeps_no_other_from_going_on(here: Path) -> None:
+    import sqlite3
+
+    for name in ("bad", "good"):
+        (here / "inside").unlink(missing_ok=True)
+        killed_in_a_charge(here, "--session", name)
+        reenact("resume", name, "--tools", "tools.py")
+    bad = reenact("sessions", "--json").rows[1]
+    assert bad["name"] == "bad"
+    last = reenact("events", "--session", "bad", "--json").rows[-1]["position"]
+    with sqlite3.connect(here / "reenact.db") as db:
+        db.execute("UPDATE events SET data = x'c1' WHERE position = ?", (last,))
+    db.close()
+
+    ended = reenact("resume", "good", "--settle", "t1=ok", "--tools", "tools.py")
+    assert ended == (0, "All done.\n", "")
+    ended = reenact("resume", "--tools", "tools.py")
+    assert ended.code == 1 and f"session {bad['sessionId'][-8:]} is left as it is" in one_line(ended)
+
+
 def test_resume_with_json_tells_every_event(here: Path) -> None:
     killed_in_a_charge(here)
 
