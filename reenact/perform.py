@@ -9,6 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -38,7 +39,7 @@ from .events.failpoint import failpoint
 from .events.image import ImageConfig
 from .events.message import Command, Signal
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
-from .events.stream import ToolProgress
+from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting, ToolProgress
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
@@ -48,6 +49,9 @@ _log = logging.getLogger("reenact")
 
 INTERRUPTED = "Stopped while it ran: the turn was interrupted."
 UNKNOWN = "Stopped while it ran: it is not known whether it took effect."
+
+WORKSPACES_MAX = 10_000
+"""Paths of working folders that are remembered."""
 NOT_RUN = "Not run: the turn was stopped before this call began."
 
 Provide = Callable[[str, EnvironmentSpec], Credentials | Mapping[str, str | None] | None]
@@ -85,6 +89,8 @@ class Outside:
         self._later = later
         self._emit = emit
         self._environments: dict[str, tuple[EnvironmentSpec, Environment]] = {}
+        self._connected: set[str] = set()
+        self._workspaces: dict[tuple[str | None, str | None], Path] = {}  # a path costs more than a lookup
         self._threads: ToolThreads | None = None
         self._tool_threads = tool_threads
 
@@ -146,13 +152,8 @@ class Outside:
                 duration_ms=took_ms,
                 cost=None if usage is None else await bill.settle(usage),
             )
-        except ModelFailure as error:
-            return await self._failed(effect, error.failure, error.partial, error.usage, began, bill)
-        except ReenactError as error:
-            return await self._failed(effect, Failure(code=error.code, message=str(error)), (), None, began, bill)
         except Exception as error:
-            failure = Failure(code="internal", message=f"{type(error).__name__}: {error}")
-            return await self._failed(effect, failure, assembler.parts(partial=True), None, began, bill)
+            return await self._failed(stream, effect, error, assembler, began, bill)
         calls = (part for part in answer.parts if isinstance(part, ToolCall))
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
         took_ms = _since(began)
@@ -198,6 +199,9 @@ class Outside:
         failpoint("model.request")
         async for item in environment.effector.act(request):
             bill.begin()
+            if session.session_id not in self._connected:
+                self._connected.add(session.session_id)
+                emit(session, Connected())
             if isinstance(item, ModelAnswer):
                 answer = item  # what still comes is the end of the connection, which may then be used again
                 continue
@@ -217,17 +221,20 @@ class Outside:
         )
 
     async def _failed(
-        self,
-        effect: CallModel,
-        failure: Failure,
-        partial: tuple[OutputPart, ...],
-        usage: Usage | None,
-        began: float,
-        bill: Bill,
+        self, stream: str, effect: CallModel, error: Exception, assembler: Assembler, began: float, bill: Bill
     ) -> FailModel:
         failpoint("model.failed")
         took_ms = _since(began)
+        partial: tuple[OutputPart, ...] = ()
+        usage: Usage | None = None
+        if isinstance(error, ModelFailure):
+            failure, partial, usage = error.failure, error.partial, error.usage
+        elif isinstance(error, ReenactError):
+            failure = Failure(code=error.code, message=str(error))
+        else:
+            failure, partial = Failure(code="internal", message=_said(error)), assembler.parts(partial=True)
         wait_s = self._retries.next_wait(effect.attempt, failure)
+        await self._tell_failure(stream, failure, effect.attempt, wait_s)
         return FailModel(
             call=effect.id,
             attempt=effect.attempt,
@@ -238,6 +245,17 @@ class Outside:
             duration_ms=took_ms,
             cost=None if usage is None else await bill.settle(usage),
         )
+
+    async def _tell_failure(self, stream: str, failure: Failure, attempt: int, wait_s: float | None) -> None:
+        """Let watchers see it live; the log has it a moment later."""
+        with suppress(ReenactError):
+            session = await self._session(stream)
+            self._emit(session, ErrorReceived(message=failure.message, error_code=failure.code))
+            if failure.code in _CONNECTION and session.session_id in self._connected:
+                self._connected.discard(session.session_id)
+                self._emit(session, Disconnected(reason=failure.message))
+            if wait_s is not None:
+                self._emit(session, Reconnecting(attempt=attempt + 1, wait_s=wait_s))
 
     def _environment_of(self, spec: EnvironmentSpec) -> Environment:
         """The agent's environment; another one when its model or its definition has changed, and the old one's end."""
@@ -318,9 +336,15 @@ class Outside:
 
     def workspace(self, image: ImageState) -> Path | None:
         """The folder an image's tools work in: its own, or one named after it below the base path."""
-        if image.config.workspace is not None:
-            return Path(image.config.workspace)
-        return self._base_path / "workspaces" / (image.image_id or "none")
+        key = image.image_id, image.config.workspace
+        known = self._workspaces.get(key)
+        if known is None:
+            image_id, own = key
+            if len(self._workspaces) >= WORKSPACES_MAX:
+                self._workspaces.clear()
+            path = Path(own) if own is not None else self._base_path / "workspaces" / (image_id or "none")
+            known = self._workspaces[key] = path
+        return known
 
     def _executor(self) -> ToolThreads:
         if self._threads is None:
@@ -333,6 +357,7 @@ class Outside:
         """An agent is gone: let go of its environment."""
         known = self._environments.pop(agent_id, None)
         if known is not None:
+            self._connected.discard(known[0].session_id)
             await _disposed(known[1])
 
     async def close(self) -> None:
@@ -355,6 +380,9 @@ async def _disposed(environment: Environment) -> None:
 def _said(error: BaseException) -> str:
     return str(error) if isinstance(error, ReenactError) else f"{type(error).__name__}: {error}"
 
+
+_CONNECTION = {"connection", "timeout", "stream_cut"}
+"""Failures after which a provider counts as not reached."""
 
 _CANCELLED = Failure(code="cancelled", message="Stopped: the turn was interrupted.")
 

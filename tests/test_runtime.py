@@ -10,10 +10,10 @@ import pytest
 from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
-from reenact.events.content import Text, Usage
+from reenact.events.content import Failure, Text, Usage
 from reenact.events.errors import BadInput, Closed, Conflict, DiskFull, KeyReused, NotFound, UnknownOutcome
 from reenact.events.log import MemoryLog, MemoryStore
-from reenact.events.model import Credentials, ModelAnswer, ModelParams, ModelRequest
+from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelParams, ModelRequest
 from reenact.events.stream import TextDelta
 from reenact.image import Image
 from tests.runtimes import HELLO, Gate, Heard, run, runtime
@@ -900,3 +900,32 @@ def test_a_thousand_queued_messages_cost_no_more_each_than_a_hundred() -> None:
         assert seen[0] <= 300 * 30
 
     run(work)
+
+
+def test_watchers_see_connections_come_go_and_come_back() -> None:
+    class Shaky:
+        calls = 0
+
+        async def stream(self, request: ModelRequest) -> Any:
+            self.calls += 1
+            yield TextDelta(text="so ")
+            if self.calls == 1:
+                raise ModelFailure(Failure(code="stream_cut", message="cut", retryable=True))
+            yield ModelAnswer(parts=(Text(text="so what"),), stop_reason="end_turn", usage=Usage())
+
+    async def work(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        bot = await runtime.image("support")
+        assert (await bot.send("hi")).status == "succeeded"
+        seen = heard.of("connected", "error_received", "disconnected", "reconnecting")
+        assert [event.type for event in seen] == [
+            "connected",
+            "error_received",
+            "disconnected",
+            "reconnecting",
+            "connected",
+        ]
+        assert (seen[1].data.error_code, seen[3].data.attempt) == ("stream_cut", 2)
+        assert {event.category for event in (seen[0], seen[2], seen[3])} == {"connection"}
+
+    run(work, models=Models({"scripted": Shaky()}))
