@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from . import runtime as _async
+from .actors.image import State as ImageState
 from .actors.replay import Replay
 from .events.errors import Closed, ReenactError, Refused
 from .events.message import BusEvent, Live, Recorded
@@ -111,6 +112,30 @@ class Runtime:
     def image(self, name: str | None = None, **fields: Any) -> Image:
         """The image of this name: see `reenact.Runtime.image`."""
         return Image(self, self._do(self.asynchronous.image(name, **fields)))
+
+    def open_image(self, image_id: str, session_id: str | None = None) -> Image:
+        """A handle of an image that exists: see `reenact.Runtime.open_image`."""
+        return Image(self, self._do(self.asynchronous.open_image(image_id, session_id)))
+
+    def update_image(self, image_id: str, changes: Mapping[str, Any]) -> ImageState:
+        """Change some fields of an image's definition: see `reenact.Runtime.update_image`."""
+        return self._do(self.asynchronous.update_image(image_id, changes))
+
+    def delete_image(self, image_id: str) -> None:
+        """Delete an image and close its sessions: see `reenact.Runtime.delete_image`."""
+        self._do(self.asynchronous.delete_image(image_id))
+
+    def new_session(self, image_id: str, *, alias: str | None = None) -> str:
+        """A new session of an image, its current one from now on: see `reenact.Runtime.new_session`."""
+        return self._do(self.asynchronous.new_session(image_id, alias=alias))
+
+    def cancel(self, session_id: str, job_id: str) -> None:
+        """Take a queued job out, or interrupt it where it runs: see `reenact.Runtime.cancel`."""
+        self._do(self.asynchronous.cancel(session_id, job_id))
+
+    def resume(self, session_id: str) -> None:
+        """Take up what one session owes: see `reenact.Runtime.resume`."""
+        self._do(self.asynchronous.resume(session_id))
 
     def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> Live:
         """Ask by name: see `reenact.Runtime.request`."""

@@ -9,7 +9,7 @@ from reenact import tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.blocking import Runtime
-from reenact.events.errors import BadInput, Closed, NotFound
+from reenact.events.errors import BadInput, Closed, NotFound, Refused
 
 
 @tool(effect="read")
@@ -77,3 +77,34 @@ def test_a_log_that_cannot_be_opened_says_so_and_leaves_no_thread_behind() -> No
     with pytest.raises(BadInput, match="PostgreSQL"):
         Runtime("postgresql://somewhere/db").open()
     assert threading.active_count() == before
+
+
+def test_images_and_sessions_are_handled_as_in_the_other_one() -> None:
+    with opened() as runtime:
+        bot = runtime.image("support")
+        assert runtime.update_image(bot.id, {"description": "D"}).config.description == "D"
+        session_id = runtime.new_session(bot.id, alias="monday")
+        assert runtime.open_image(bot.id).session_id == session_id
+        run = runtime.open_image(bot.id, bot.session_id).send("Weather?")
+        runtime.cancel(run.session_id, run.job_id)
+        assert run.result().status in ("cancelled", "succeeded")
+        runtime.resume(session_id)
+        runtime.delete_image(bot.id)
+        with pytest.raises(NotFound):
+            bot.send("hi")
+
+
+def test_a_handler_that_would_wait_for_itself_is_told_so() -> None:
+    with opened() as runtime:
+        bot = runtime.image("support")
+        refused: list[Exception] = []
+
+        def ask(event: object) -> None:
+            try:
+                bot.interrupt()
+            except Refused as error:
+                refused.append(error)
+
+        runtime.once("text_delta", ask)
+        assert bot.send("Weather?").result(10).status == "succeeded"
+        assert len(refused) == 1 and "own thread" in str(refused[0])
