@@ -66,8 +66,14 @@ class Talk:
 
     def send(self, content: object) -> Run:
         """Send a message. Iterate what comes back for the events, ask it for the `result()`."""
+        self._working.full = None
         run = self._run = self._image.send(content, model=self._override, params=self._params)
+        if self._working.full is not None:  # before there was a run to tell of it
+            self._working.runtime.wait(self._failed(self._working.full))
         return run
+
+    async def _failed(self, error: ReenactError) -> None:
+        self.fail(error)
 
     def interrupt(self) -> None:
         """Stop what was sent last; what was said by then is kept."""
@@ -89,6 +95,7 @@ class Working:
 
     def __init__(self, url: str, *, tools: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> None:
         self.faults: dict[str, ReenactError] = {}
+        self.full: DiskFull | None = None
         self._environ = environ
         self._waiting: list[Callable[[ReenactError], object]] = []
         self.runtime = Runtime(url, recover=False, tools=[tool for path in tools for tool in tools_from(path).values()])
@@ -101,8 +108,9 @@ class Working:
     def _on_error(self, event: BusEvent) -> None:
         """A runtime waits for room on a disk that is full. Whoever sits before this one is told instead."""
         if event.data["details"]["code"] == DiskFull.code:
+            self.full = DiskFull(event.data["message"])
             for fail in self._waiting:
-                fail(DiskFull(event.data["message"]))
+                fail(self.full)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -276,7 +284,8 @@ class Working:
                 catch_up_stream(self._log, f"session-{session_id}", board)
             except Corrupt as error:
                 self.faults[session_id] = error
-        return sorted(board.query(state=ACTIVE), key=lambda job: job.queued_at)
+        jobs = [job for job in board.query(state=ACTIVE) if job.session_id not in self.faults]
+        return sorted(jobs, key=lambda job: job.queued_at)
 
     def equip(self, session_ids: Iterable[str]) -> list[str]:
         """Load the tools that these sessions were run with, where those given will not do. Says what it did.
