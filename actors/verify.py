@@ -236,7 +236,7 @@ class _Checker:
             reading.exhaust()
         else:
             self._redrive(stream, reading)
-        if self._counts.get(stream, 0) != reading.in_time:
+        if reading.whole and self._counts.get(stream, 0) != reading.in_time:
             counts = f"{reading.in_time} batches in the stream, {self._counts.get(stream, 0)} in the log"
             self.found("order", f"{counts}, of the same stream", stream=stream)
         return reading.owes
@@ -318,6 +318,7 @@ class _Reading:
         self.version = 0
         self.beginning = 1  # of the batch that was looked at last
         self.in_time = 0
+        self.whole = True
         self.owes = False
 
     def batches(self) -> Iterator[Stored]:
@@ -337,6 +338,7 @@ class _Reading:
                 raise
             except Exception as error:
                 checker.found("atomic", _say(error), stream=stream, version=self.version + 1)
+                self.whole = False
                 return
             if not page:
                 break

@@ -44,6 +44,16 @@ class Commands:
 
         return findings(url)
 
+    def verify(self, url: str) -> Row:
+        """Whether the log at `url` keeps its word, and where it does not."""
+        import msgspec
+
+        from .verify import verify
+
+        report = verify(url)
+        violations = [{**msgspec.to_builtins(each), "text": str(each)} for each in report.violations]
+        return {**msgspec.to_builtins(report), "violations": violations, "summary": report.summary}
+
     def demo(self, *, keep: str | None, hear: Callable[[str], object] | None, delay_ms: int) -> Demo:
         """The demo, in its folder and ready to begin."""
         from .demo import Demo

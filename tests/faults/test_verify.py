@@ -202,7 +202,7 @@ DAMAGES: dict[str, tuple[Damage, set[str]]] = {
     "an owing stream forgotten": (lambda p: ("DELETE FROM owing",), {"owing"}),
     "a stream said to owe": (lambda p: ("INSERT OR IGNORE INTO owing VALUES (1), (2), (3)",), {"owing"}),
     "a key that stands for another batch": (
-        lambda p: ("UPDATE commands SET version = version + 1 WHERE key = 'one-1'",),
+        lambda p: ("UPDATE commands SET version = version + 1000 WHERE key LIKE '%one-1'",),
         {"keys"},
     ),
     "the writer of an epoch renamed": (lambda p: ("UPDATE owners SET writer = 'somebody'",), {"chain"}),
@@ -372,6 +372,6 @@ def test_a_build_that_repeats_unsafe_calls_is_found_though_it_replays_alike(monk
 
 def test_more_violations_than_can_be_listed_are_counted(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
     monkeypatch.setattr("reenact.actors.verify.VIOLATIONS_MAX", 3)
-    edit(path, "UPDATE events SET data = data || x'00'")
+    edit(path, "UPDATE events SET data = zeroblob(3)")
     report = verify(str(path))
     assert len(report.violations) == 3 and report.more > 3 and "violations in" in report.summary

@@ -1,0 +1,112 @@
+"""Memory over a long run: sessions come and go, with tools, failures and a watcher, and leave nothing behind."""
+
+import asyncio
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reenact import Runtime
+from reenact.actors.system import ActorSystem
+from reenact.adapters.logs import names, sqlite
+from reenact.adapters.models import Models, Retries, RetryPolicy
+from reenact.adapters.models.scripted import Scripted
+from reenact.events.session import CloseSession
+from reenact.verify import verify
+from tests.conftest import LONG
+from tests.faults.logs import THREE_CALLS, TOOLS
+
+SOAK_S = float(os.environ.get("REENACT_SOAK_S", "300" if LONG else "3"))
+GROWTH_MIB = 16.0
+"""How much 100,000 turns may add: an image keeps the ids of its sessions, 100 bytes each, and memory is never quite as
+it was."""
+SESSIONS = 50  # at a time
+
+pytestmark = pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="needs /proc to see its own memory")
+
+
+def rss_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def slope(points: list[tuple[float, float]]) -> float:
+    """By how much the second value rises when the first rises by one: least squares."""
+    n = len(points)
+    mean_x, mean_y = sum(x for x, _ in points) / n, sum(y for _, y in points) / n
+    spread = sum((x - mean_x) ** 2 for x, _ in points)
+    return sum((x - mean_x) * (y - mean_y) for x, y in points) / spread
+
+
+@pytest.fixture
+def few_awake(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Bounds that are reached within seconds: what is beyond them must be let go of."""
+    monkeypatch.setattr(sqlite, "LANES_MAX", 1000)
+    monkeypatch.setattr(names, "NAMES_MAX", 1000)
+    monkeypatch.setitem(ActorSystem.__init__.__kwdefaults__, "awake_max", 200)
+    yield
+
+
+attempts = [0]
+
+
+def steps(request: Any, seen: Any) -> Any:
+    if type(request.items[-1]).__name__ == "ResultItem":
+        return THREE_CALLS[1]
+    attempts[0] += 1
+    return THREE_CALLS[0] | ({"error": {"code": "overloaded"}} if attempts[0] % 10 == 0 else {})
+
+
+@pytest.mark.long
+@pytest.mark.timeout(SOAK_S * 2 + 120)
+def test_memory_does_not_grow_with_what_is_over(tmp_path: Path, few_awake: None) -> None:
+    path = tmp_path / "log.db"
+    turns = 0
+
+    async def main() -> list[tuple[float, int, float]]:
+        models = Models({"scripted": Scripted(steps)})
+        retries = Retries(RetryPolicy(wait_initial_s=0.001, wait_max_s=0.001, jitter_s=0))
+        agent = {"model": "scripted:any"}
+        url = f"sqlite:///{path}"
+        async with Runtime(url, tools=TOOLS, models=models, retries=retries, default_agent=agent) as runtime:
+            bot = await runtime.image("soak")
+            runtime.on_any(lambda event: None)
+            began, points = time.monotonic(), list[tuple[float, int, float]]()
+
+            async def talk() -> None:
+                nonlocal turns
+                while time.monotonic() - began < SOAK_S:
+                    session_id = await runtime.new_session(bot.id)
+                    for turn in range(5):
+                        run = await runtime.send(
+                            bot.id, f"go {turn}", session_id=session_id, key=f"{session_id}-{turn}"
+                        )
+                        assert (await run.result()).status == "succeeded"
+                        turns += 1
+                    await runtime.ask(f"session-{session_id}", CloseSession(reason="over"))
+
+            async def look() -> None:
+                while time.monotonic() - began < SOAK_S:
+                    points.append((time.monotonic() - began, turns, rss_mib()))
+                    await asyncio.sleep(SOAK_S / 200)
+
+            await asyncio.gather(look(), *(talk() for _ in range(SESSIONS)))
+            return points
+
+    points = asyncio.run(main())
+    warm = [point for point in points if point[0] > SOAK_S / 3]
+    growth = slope([(turn / 100_000, mib) for _, turn, mib in warm])
+    print(
+        f"soak: {turns} turns in {SOAK_S:.0f} s, RSS {points[0][2]:.0f} -> {warm[0][2]:.0f} -> {points[-1][2]:.0f} MiB,"
+        f" {growth:.1f} MiB for 100,000 turns, {path.stat().st_size / turns:.0f} bytes of log a turn"
+    )
+    assert growth < GROWTH_MIB or SOAK_S < 60
+    assert verify(str(path)).sound
+
+
+def test_a_leak_is_seen_by_its_slope() -> None:
+    flat = [(turn / 100, 80.0 + turn % 3) for turn in range(100)]
+    leak = [(turn / 100, 80.0 + turn % 3 + turn * 0.2) for turn in range(100)]
+    assert abs(slope(flat)) < GROWTH_MIB < slope(leak)
