@@ -167,7 +167,7 @@ class Dispatch:
                 _log.exception("%s of %s could not be performed", effect.id, stream)
             command = self._performer.failed(effect, error)
         if not self._closed:
-            self._tell(stream, command, origin, self._performer.failed(effect, Unstorable()))
+            self._tell(stream, command, origin, self._performer.failed(effect, _UNSTORABLE))
             failpoint("effect.told")
 
     async def close(self) -> None:
@@ -182,6 +182,9 @@ class Dispatch:
         self._flights.clear()
         if tasks:
             await asyncio.wait(tasks, timeout=CLOSE_S)
+
+
+_UNSTORABLE = Unstorable()
 
 
 def _key(effect: Effect) -> tuple[str, int]:
@@ -199,10 +202,12 @@ def _origin(effect: Effect, events: Sequence[Recorded]) -> Origin | None:
     """The event of this batch that owed the effect, else the batch's last."""
     if not events:
         return None
-    source = events[-1]
-    for recorded in events:
-        data = recorded.data
-        if getattr(data, "call", None) == effect.id or getattr(data, "tool", None) == effect.id:
-            source = recorded
+    owed = effect.id
+    for source in reversed(events):
+        data = source.data
+        if getattr(data, "call", None) == owed or getattr(data, "tool", None) == owed:
+            break
+    else:
+        source = events[-1]
     head = source.head
     return Origin(head.context.scope, head.context.principal, source.id, head.correlation, head.trace)

@@ -101,13 +101,16 @@ class SystemBus:
         """Tell several events in this order, with no other event in between."""
         subscriptions = self._subscriptions
         batch: list[tuple[BusEvent, tuple[Subscription, ...]]] = []
-        furthest = None
+        furthest, reached = None, self.position
+        routes = None if subscriptions.sessions else subscriptions.common.routes
         for event in events:
-            hearers = subscriptions.routes(event.session_id).get(event.type)
+            kind = event.type
+            hearers = (subscriptions.routes(event.session_id) if routes is None else routes).get(kind)
             if hearers is None:
-                hearers = subscriptions.look_up(event.type, event.session_id)
-            if event.position is not None and event.position > self.position:
-                self.position = event.position
+                hearers = subscriptions.look_up(kind, event.session_id)
+            position = event.position
+            if position is not None and position > reached:
+                self.position = reached = position
                 furthest = event
             if hearers:
                 batch.append((event, hearers))

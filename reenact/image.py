@@ -73,6 +73,8 @@ class Sending:
 
     async def run(self) -> Run:
         """The run. Raises what was wrong with the message."""
+        if self._run.done():
+            return self._run.result()
         return await asyncio.shield(self._run)
 
     def __await__(self) -> Generator[Any, None, Result]:

@@ -309,14 +309,21 @@ class Kernel:
 
     def _tell_events(self, events: Iterable[Recorded]) -> None:
         batch: list[BusEvent] = []
+        stream, session = "", None
         for recorded in events:
             batch.append(recorded)
-            if recorded.stream.startswith("session-"):
-                batch.extend(self._session_of(recorded.stream).apply(recorded))
+            if recorded.stream != stream:
+                stream = recorded.stream
+                session = self._session_of(stream) if stream.startswith("session-") else None
+            if session is not None:
+                batch += session.apply(recorded)
         self.bus.emit_batch(batch)
+        head, runs = None, None
         for recorded in events:
             self._hear(recorded)
-            runs = self._runs.get(recorded.session_id or "")
+            if recorded.head is not head:
+                head = recorded.head
+                runs = self._runs.get(head.context.session_id or "")
             if runs is not None:
                 runs.tell(recorded)
 

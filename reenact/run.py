@@ -86,11 +86,14 @@ class Run:
     async def result(self, timeout_s: float | None = None) -> Result:
         """How it ended. Raises what refused the input, and TimeoutError after `timeout_s`: the job goes on then."""
         await self.accepted()
+        if timeout_s is None:
+            return await asyncio.shield(self._result)
         return await asyncio.wait_for(asyncio.shield(self._result), timeout_s)
 
     async def accepted(self) -> str:
         """The job's id, as soon as the input is in the log. Raises what refused it; nothing was written then."""
-        reply = await asyncio.shield(self._accepted)
+        accepted = self._accepted
+        reply = accepted.result() if accepted.done() else await asyncio.shield(accepted)
         if reply.error is not None:
             raise reply.error
         return self.job_id

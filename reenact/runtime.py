@@ -29,7 +29,7 @@ from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
-from .events.agent import AgentRegistered, Interrupt, ResolveTool, StopAgent, WakeAgent
+from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
 from .events.bus import SystemBus
 from .events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
 from .events.content import InputPart
@@ -652,6 +652,8 @@ class Runtime:
     def _hear(self, recorded: Recorded) -> None:
         """Keep at hand what is looked up by id."""
         data = recorded.data
+        if type(data) not in _HEARD:
+            return
         gone = self._agents.hear(recorded)
         if gone is not None:
             self._kernel.later(self._outside.forget(gone))
@@ -670,6 +672,7 @@ class Runtime:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
 
 
+_HEARD = {AgentRegistered, AgentUnregistered, ImageCreated, ImageUpdated, ImageDeleted, SessionAttached}
 _CAMEL = {"max_steps": "maxSteps", "instructions": "systemPrompt", "system_prompt": "systemPrompt"}
 
 
