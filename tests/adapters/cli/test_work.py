@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reenact.events.codec import TYPES
 from reenact.events.log import Result, Transaction
 from reenact.working import Working
 from tests.adapters.cli.terminal import ESCAPES, one_line, reenact
@@ -104,17 +105,7 @@ def test_with_json_every_event_and_signal_is_one_object_a_line() -> None:
     positions = [row["position"] for row in ended.rows if "position" in row]
     stored = [row["position"] for row in reenact("events", "--session", "last", "--json").rows]
     assert positions == stored[1:], "all but the session's beginning"
-    assert all(("position" in row) == (row["type"] not in SIGNALS) for row in ended.rows)
-
-
-SIGNALS = {
-    "message_start",
-    "text_content_block_start",
-    "text_delta",
-    "text_content_block_stop",
-    "message_delta",
-    "message_stop",
-}
+    assert all(("position" in row) == (row["type"] in TYPES) for row in ended.rows)
 
 
 def test_a_lone_dash_reads_the_prompt_from_stdin() -> None:
