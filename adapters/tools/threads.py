@@ -45,16 +45,20 @@ class ToolThreads(Executor):
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
             future, call = work
-            if future.set_running_or_notify_cancel():
+            result, raised = None, None
+            wanted = future.set_running_or_notify_cancel()
+            if wanted:
                 try:
                     result = call()
                 except BaseException as error:
-                    future.set_exception(error)
-                else:
-                    future.set_result(result)
-            del work, future, call
+                    raised = error
             with self._lock:
-                self._idle += 1
+                self._idle += 1  # before anybody hears of the result, and comes with more work
+            if raised is not None:
+                future.set_exception(raised)
+            elif wanted:
+                future.set_result(result)
+            del work, future, call, result, raised
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no more work. Running calls go on by themselves and are not waited for, whatever `wait` says."""
