@@ -13,18 +13,25 @@ from typing import Annotated, Literal
 from cyclopts import Parameter, validators
 
 from ...events.errors import BadInput
-from ...events.message import BusEvent, as_json
+from ...events.message import as_json
 from .front import Front, Reading, Row
+from .look import (
+    audit_columns,
+    conversation,
+    cost_columns,
+    event_line,
+    image_columns,
+    in_words,
+    job_columns,
+    session_columns,
+)
 from .options import Common
-from .output import Output, short
-from .table import Column, count, found, moment, span, table
-from .words import about, pairs
+from .output import Output
+from .table import Column, count, found, table
 
 _COMMON = Common()
 _BAR_EVENTS_MIN = 20_000
-_LINE_CHARS_MAX = 200
 _VIOLATIONS_SHOWN = 20
-_SAID_COLUMN = 21
 
 Session = Annotated[str, Parameter(help="A name, an id, its beginning or its end, or `last`.")]
 Only = Annotated[
@@ -58,33 +65,14 @@ class Read:
         """List the jobs: running, queued, waiting for a person; with --all also those that are over."""
         with self._reading(common) as reading:
             rows = reading.jobs(over=all, session=session)
-            columns = [
-                Column("JOB", lambda row: self._short(row["id"])),
-                Column("SESSION", lambda row: self._short(row["sessionId"])),
-                Column("IMAGE", "imageName", spare=True),
-                Column("STATE", "state"),
-                Column("QUEUED", lambda row: moment(row["queuedAt"]), spare=True),
-                Column("TOOK", _took, right=True, spare=True),
-                Column("CALLS", lambda row: count(row["attempts"]), right=True, spare=True),
-                Column("TOOLS", lambda row: count(row["toolRuns"]), right=True, spare=True),
-                Column("TOKENS", _tokens, right=True, spare=True),
-                Column("TITLE", "title", wide=True),
-            ]
-            return self._show(columns, rows, none="no job runs or waits. --all shows those that are over.")
+            return self._show(
+                job_columns(self._short), rows, none="no job runs or waits. --all shows those that are over."
+            )
 
     def images(self, *, common: Common = _COMMON) -> int:
         """List the images: definitions of conversations, newest first."""
         with self._reading(common) as reading:
-            columns = [
-                Column("IMAGE", lambda row: self._short(row["imageId"])),
-                Column("NAME", "name", wide=True),
-                Column("MODEL", "model", wide=True),
-                Column("CONTAINER", "containerId", spare=True),
-                Column("VERSION", "version", right=True, spare=True),
-                Column("SESSIONS", "sessions", right=True, spare=True),
-                Column("CREATED", lambda row: moment(row["createdAt"]), spare=True),
-            ]
-            return self._show(columns, reading.images(), none="there is no image yet.")
+            return self._show(image_columns(self._short), reading.images(), none="there is no image yet.")
 
     def sessions(
         self,
@@ -97,17 +85,9 @@ class Read:
     ) -> int:
         """List the sessions, newest first."""
         with self._reading(common) as reading:
-            columns = [
-                Column("SESSION", lambda row: self._short(row["sessionId"])),
-                Column("NAME", "name"),
-                Column("IMAGE", "imageName", spare=True),
-                Column("CREATED", lambda row: moment(row["createdAt"]), spare=True),
-                Column("JOBS", "jobs", right=True, spare=True),
-                Column("EVENTS", "events", right=True, spare=True),
-                Column("STATE", "state"),
-                Column("LAST", "title", wide=True),
-            ]
-            return self._show(columns, reading.sessions(empty=all), none="there is no session yet.")
+            return self._show(
+                session_columns(self._short), reading.sessions(empty=all), none="there is no session yet."
+            )
 
     # -- one session --
 
@@ -228,17 +208,7 @@ class Read:
                 correlation_id=correlation,
                 limit=limit,
             )
-            columns = [
-                Column("TIME", lambda row: _local(row["timestamp"])),
-                Column("TYPE", "type"),
-                Column("EVENT", "event", spare=True),
-                Column("STATUS", "status"),
-                Column("USER", "userId", spare=True),
-                Column("SESSION", lambda row: self._short(row["sessionId"] or "")),
-                Column("TOOK", lambda row: span(row["duration"]), right=True, spare=True),
-                Column("WHAT", _what, wide=True),
-            ]
-            return self._show(columns, rows, none="no record passes.")
+            return self._show(audit_columns(self._short), rows, none="no record passes.")
 
     def sql(
         self,
@@ -332,95 +302,6 @@ class Read:
         with Progress(*shown, console=self._output.console(), transient=True) as progress:
             task = progress.add_task("", total=None, visible=False)
             yield lambda done, size: progress.update(task, completed=done, total=size, visible=size >= _BAR_EVENTS_MIN)
-
-
-def in_words(verdict: Row) -> str:
-    """A replay's verdict as a sentence."""
-    if verdict["identical"]:
-        erased = f", {count(verdict['erased'])} items erased" if verdict.get("erased") else ""
-        calls = f"{verdict['network_calls']} network calls"
-        return f"identical: {count(verdict['events'])} events decided again, {calls}{erased}"
-    at = verdict["first_difference"]
-    return (
-        f"differs at position {at['position']} (version {at['version']}, {at['kind']}):"
-        f" recorded {at['recorded']}; decided now {at['decided']}"
-    )
-
-
-def cost_columns(by: str, name: object) -> list[Column]:
-    """The columns of `cost`. name: shortens ids."""
-    shorten = name if callable(name) else str
-    if by == "tool":
-        return [
-            Column("TOOL", "name", wide=True),
-            Column("CALLS", lambda row: count(row["calls"]), right=True, spare=True),
-            Column("RUNS", lambda row: count(row["runs"]), right=True),
-            Column("TOOK", lambda row: span(row["durationMs"]), right=True, spare=True),
-            Column("ENDED", lambda row: ", ".join(f"{how} {number}" for how, number in row["outcomes"].items())),
-        ]
-    first = {
-        "model": Column("MODEL", lambda row: f"{row['provider']}:{row['model']}", wide=True),
-        "day": Column("DAY", "day"),
-        "session": Column("SESSION", lambda row: shorten(row["sessionId"])),
-        "image": Column("IMAGE", lambda row: row.get("imageName") or shorten(row["imageId"])),
-        "job": Column("JOB", lambda row: shorten(row["jobId"])),
-        "container": Column("CONTAINER", "containerId", spare=True),
-    }
-    return [
-        first.get(by) or Column(by.upper(), by),
-        Column("CALLS", lambda row: count(row["calls"]), right=True, spare=True),
-        Column("FAILED", lambda row: count(row["failed"]), right=True, spare=True),
-        Column("IN", lambda row: count(row["inputTokens"]), right=True),
-        Column("CACHED", lambda row: count(row["cacheReadTokens"]), right=True, spare=True),
-        Column("OUT", lambda row: count(row["outputTokens"]), right=True),
-        Column("USD", _usd, right=True),
-        Column("UNPRICED", lambda row: count(row["unpriced"]), right=True),
-    ]
-
-
-def conversation(output: Output, reading: Reading, session_id: str) -> None:
-    """What was said, for a person; on a terminal no word is broken at its edge."""
-    for line in reading.conversation(session_id):
-        if output.shows and len(line) > output.columns:
-            broken = textwrap.wrap(
-                line, output.columns, subsequent_indent=" " * _SAID_COLUMN, break_on_hyphens=False, drop_whitespace=True
-            )
-            line = "\n".join(broken)
-        output.write(line + "\n")
-
-
-def event_line(event: BusEvent, *, session: str | None, room: int) -> str:
-    """A stored event on one line, so wide: position, time, session (None: left out), type, what it says."""
-    at = datetime.fromtimestamp(event.timestamp / 1000)
-    where = "" if session is None else f"{session:8}  "
-    line = f"{event.position:>6}  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {where}{event.type:<18}"
-    return (line + "  " + short(about(event.data), max(8, min(_LINE_CHARS_MAX, room) - len(line) - 2))).rstrip()
-
-
-def _usd(row: Row) -> str:
-    return "unpriced" if row["amount"] is None else str(row["amount"])
-
-
-def _took(row: Row) -> str:
-    if row["startedAt"] is None:
-        return ""
-    ended = row["endedAt"]
-    return span((ended if ended is not None else datetime.now().timestamp() * 1000) - row["startedAt"])
-
-
-def _tokens(row: Row) -> str:
-    usage = row["usage"]
-    return "" if usage is None else count(usage["inputTokens"] + usage["outputTokens"])
-
-
-def _local(timestamp: str) -> str:
-    return moment(round(datetime.fromisoformat(timestamp).timestamp() * 1000))
-
-
-def _what(row: Row) -> str:
-    if row["error"]:
-        return str(row["error"].get("message") or row["error"])
-    return pairs({name: value for name, value in (row["context"] or {}).items() if name != "session_id"})
 
 
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}

@@ -9,8 +9,8 @@ from typing import Annotated
 from cyclopts import Parameter
 
 from .front import Demo, Front, Row
+from .look import conversation, cost_columns, event_line, in_words
 from .output import Output, short
-from .read import conversation, cost_columns, event_line, in_words
 from .table import table
 
 _DELAY_MS = 500

@@ -1,0 +1,164 @@
+"""How things look to a person who reads them: the columns of each list, a conversation, an event, a verdict."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from datetime import datetime
+
+from ...events.message import BusEvent
+from .front import Reading, Row
+from .output import Output, short
+from .table import Column, count, moment, span
+from .words import about, pairs
+
+ShortId = Callable[[str], str]
+"""Shortens an id to what people are shown of it."""
+
+_LINE_CHARS_MAX = 200
+_SAID_COLUMN = 21
+
+
+def job_columns(short_id: ShortId) -> list[Column]:
+    """Of `ps`."""
+    return [
+        Column("JOB", lambda row: short_id(row["id"])),
+        Column("SESSION", lambda row: short_id(row["sessionId"])),
+        Column("IMAGE", "imageName", spare=True),
+        Column("STATE", "state"),
+        Column("QUEUED", lambda row: moment(row["queuedAt"]), spare=True),
+        Column("TOOK", _took, right=True, spare=True),
+        Column("CALLS", lambda row: count(row["attempts"]), right=True, spare=True),
+        Column("TOOLS", lambda row: count(row["toolRuns"]), right=True, spare=True),
+        Column("TOKENS", _tokens, right=True, spare=True),
+        Column("TITLE", "title", wide=True),
+    ]
+
+
+def image_columns(short_id: ShortId) -> list[Column]:
+    """Of `images`."""
+    return [
+        Column("IMAGE", lambda row: short_id(row["imageId"])),
+        Column("NAME", "name", wide=True),
+        Column("MODEL", "model", wide=True),
+        Column("CONTAINER", "containerId", spare=True),
+        Column("VERSION", "version", right=True, spare=True),
+        Column("SESSIONS", "sessions", right=True, spare=True),
+        Column("CREATED", lambda row: moment(row["createdAt"]), spare=True),
+    ]
+
+
+def session_columns(short_id: ShortId) -> list[Column]:
+    """Of `sessions`."""
+    return [
+        Column("SESSION", lambda row: short_id(row["sessionId"])),
+        Column("NAME", "name"),
+        Column("IMAGE", "imageName", spare=True),
+        Column("CREATED", lambda row: moment(row["createdAt"]), spare=True),
+        Column("JOBS", "jobs", right=True, spare=True),
+        Column("EVENTS", "events", right=True, spare=True),
+        Column("STATE", "state"),
+        Column("LAST", "title", wide=True),
+    ]
+
+
+def audit_columns(short_id: ShortId) -> list[Column]:
+    """Of `audit`."""
+    return [
+        Column("TIME", lambda row: _local(row["timestamp"])),
+        Column("TYPE", "type"),
+        Column("EVENT", "event", spare=True),
+        Column("STATUS", "status"),
+        Column("USER", "userId", spare=True),
+        Column("SESSION", lambda row: short_id(row["sessionId"] or "")),
+        Column("TOOK", lambda row: span(row["duration"]), right=True, spare=True),
+        Column("WHAT", _what, wide=True),
+    ]
+
+
+def cost_columns(by: str, short_id: ShortId) -> list[Column]:
+    """Of `cost`, by what it is added up."""
+    if by == "tool":
+        return [
+            Column("TOOL", "name", wide=True),
+            Column("CALLS", lambda row: count(row["calls"]), right=True, spare=True),
+            Column("RUNS", lambda row: count(row["runs"]), right=True),
+            Column("TOOK", lambda row: span(row["durationMs"]), right=True, spare=True),
+            Column("ENDED", lambda row: ", ".join(f"{how} {number}" for how, number in row["outcomes"].items())),
+        ]
+    first = {
+        "model": Column("MODEL", lambda row: f"{row['provider']}:{row['model']}", wide=True),
+        "day": Column("DAY", "day"),
+        "session": Column("SESSION", lambda row: short_id(row["sessionId"])),
+        "image": Column("IMAGE", lambda row: row.get("imageName") or short_id(row["imageId"])),
+        "job": Column("JOB", lambda row: short_id(row["jobId"])),
+        "container": Column("CONTAINER", "containerId", spare=True),
+    }
+    return [
+        first.get(by) or Column(by.upper(), by),
+        Column("CALLS", lambda row: count(row["calls"]), right=True, spare=True),
+        Column("FAILED", lambda row: count(row["failed"]), right=True, spare=True),
+        Column("IN", lambda row: count(row["inputTokens"]), right=True),
+        Column("CACHED", lambda row: count(row["cacheReadTokens"]), right=True, spare=True),
+        Column("OUT", lambda row: count(row["outputTokens"]), right=True),
+        Column("USD", _usd, right=True),
+        Column("UNPRICED", lambda row: count(row["unpriced"]), right=True),
+    ]
+
+
+def in_words(verdict: Row) -> str:
+    """A replay's verdict as a sentence."""
+    if verdict["identical"]:
+        erased = f", {count(verdict['erased'])} items erased" if verdict.get("erased") else ""
+        calls = f"{verdict['network_calls']} network calls"
+        return f"identical: {count(verdict['events'])} events decided again, {calls}{erased}"
+    at = verdict["first_difference"]
+    return (
+        f"differs at position {at['position']} (version {at['version']}, {at['kind']}):"
+        f" recorded {at['recorded']}; decided now {at['decided']}"
+    )
+
+
+def conversation(output: Output, reading: Reading, session_id: str) -> None:
+    """What was said, for a person; on a terminal no word is broken at its edge."""
+    for line in reading.conversation(session_id):
+        if output.shows and len(line) > output.columns:
+            broken = textwrap.wrap(
+                line, output.columns, subsequent_indent=" " * _SAID_COLUMN, break_on_hyphens=False, drop_whitespace=True
+            )
+            line = "\n".join(broken)
+        output.write(line + "\n")
+
+
+def event_line(event: BusEvent, *, session: str | None, room: int) -> str:
+    """A stored event on one line, so wide: position, time, session (None: left out), type, what it says."""
+    at = datetime.fromtimestamp(event.timestamp / 1000)
+    where = "" if session is None else f"{session:8}  "
+    line = f"{event.position:>6}  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {where}{event.type:<18}"
+    return (line + "  " + short(about(event.data), max(8, min(_LINE_CHARS_MAX, room) - len(line) - 2))).rstrip()
+
+
+def _usd(row: Row) -> str:
+    return "unpriced" if row["amount"] is None else str(row["amount"])
+
+
+def _took(row: Row) -> str:
+    if row["startedAt"] is None:
+        return ""
+    ended = row["endedAt"]
+    return span((ended if ended is not None else datetime.now().timestamp() * 1000) - row["startedAt"])
+
+
+def _tokens(row: Row) -> str:
+    usage = row["usage"]
+    return "" if usage is None else count(usage["inputTokens"] + usage["outputTokens"])
+
+
+def _local(timestamp: str) -> str:
+    return moment(round(datetime.fromisoformat(timestamp).timestamp() * 1000))
+
+
+def _what(row: Row) -> str:
+    if row["error"]:
+        return str(row["error"].get("message") or row["error"])
+    return pairs({name: value for name, value in (row["context"] or {}).items() if name != "session_id"})
