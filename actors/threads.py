@@ -316,6 +316,7 @@ class Lane(pykka.Actor):
             if self._state != _PARKED:
                 return
             if not self._queue:
+                self._queue = None
                 self._state = _IDLE
                 return
             self._state = _READY
