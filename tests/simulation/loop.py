@@ -40,6 +40,15 @@ class VirtualLoop(asyncio.BaseEventLoop):
     def _write_to_self(self) -> None:
         pass
 
+    def run_in_executor(self, executor: Any, func: Callable[..., Any], *args: Any) -> asyncio.Future[Any]:  # type: ignore[override]
+        """What would go to a thread is done at once, here: a simulation has one thread."""
+        future = self.create_future()
+        try:
+            future.set_result(func(*args))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
     # -- step by step --
 
     def drain(self) -> int:
@@ -70,9 +79,26 @@ class VirtualLoop(asyncio.BaseEventLoop):
         due = [handle.when() for handle in self._scheduled if not handle._cancelled]  # type: ignore[attr-defined]
         return max(0.0, min(due) - self._now) if due else None
 
+    def step(self) -> None:
+        """Run the callback that has been ready longest."""
+        handle = self._ready.popleft()  # type: ignore[attr-defined]
+        if not handle._cancelled:
+            asyncio._set_running_loop(self)
+            try:
+                handle._run()
+            finally:
+                asyncio._set_running_loop(None)
+
+    @property
+    def ready(self) -> int:
+        """How many callbacks could run now."""
+        return len(self._ready)  # type: ignore[attr-defined]
+
     def advance(self, seconds: float) -> None:
         """Let time pass, and make ready every timer that went off, the earliest first."""
         self._now += seconds
+        if not self._scheduled:  # type: ignore[attr-defined]
+            return
         live = [handle for handle in self._scheduled if not handle._cancelled]  # type: ignore[attr-defined]
         due = sorted((handle for handle in live if handle.when() <= self._now), key=lambda handle: handle.when())
         self._scheduled[:] = [handle for handle in live if handle.when() > self._now]  # type: ignore[attr-defined]

@@ -1,0 +1,456 @@
+"""A world in one thread: real runtimes on one disk, the outside they act upon, and time, which passes when told to.
+
+Everything that happens is one of a few moves, and chance says which: a stream takes a message, somebody commits, the
+loop runs a callback, something outside ends, a timer goes off, a person asks for something, a process dies.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import gc
+import hashlib
+import logging
+import random
+import threading
+import warnings
+from collections import Counter, deque
+from collections.abc import Coroutine, Iterator, Sequence
+from types import SimpleNamespace
+from typing import Any
+from unittest.mock import patch
+
+from reenact.actors import threads
+from reenact.adapters.models import Models, Retries, RetryPolicy
+from reenact.events import codec, failpoint
+from reenact.events.agent import ToolStarted
+from reenact.events.log import MemoryStore, Result, Stored, Transaction
+from reenact.events.message import Command, Recorded
+from reenact.runtime import Runtime
+
+from .faults import CALM, PATIENCE_S, Died, Options, SimLog, draw
+from .loop import VirtualLoop
+from .outside import TOOLS, Outside, SimModel
+
+START = 1_750_000_000_000_000  # microseconds
+STEPS_MAX = 60_000
+"""Most moves of one phase. A world that needs more is stuck in a circle."""
+
+WINDOWS = ("effect", "tool", "probe", "model")
+"""Where a death leaves the world in doubt; it strikes there more often."""
+
+
+class SimPool(threads.Pool):
+    """The pool without its threads: the world takes the place of the workers."""
+
+    def __init__(self, *, threads: Any = None, on_crash: Any = None, on_idle: Any = None) -> None:
+        self._on_crash, self._on_idle = on_crash, on_idle
+        self._lanes: dict[str, Any] = {}
+        self._ready: deque[Any] = deque()
+        self._guard = threading.Lock()
+        self._asleep: list[Any] = []
+        self._waking = self._closing = False
+        self._workers: list[Any] = []
+
+    @property
+    def ready(self) -> int:
+        return len(self._ready)
+
+    def step(self, which: int) -> None:
+        """Have one lane handle one message, as one of many workers would."""
+        lane = self._ready[which]
+        del self._ready[which]
+        lane._quota = 1
+        with contextlib.suppress(threads._Pause):
+            lane._actor_loop_running()
+
+    def idle(self) -> None:
+        """What a worker does that finds no ready lane."""
+        if self._on_idle is not None:
+            self._on_idle()
+
+
+class SimClock:
+    """A machine's clock: the world's time, and what it is off by."""
+
+    def __init__(self, world: World) -> None:
+        self.world = world
+        self.off = 0
+
+    def now(self) -> int:
+        return START + int(self.world.now * 1_000_000) + self.off
+
+    def new_id(self) -> str:
+        self.world.ids += 1
+        return f"{self.world.ids:032x}"
+
+
+class Node:
+    """One process: a runtime on the disk, its loop, and whoever waits for an answer from it."""
+
+    def __init__(self, world: World, name: str) -> None:
+        self.world = world
+        self.name = name
+        self.dead = self.up = self.doomed = False
+        self.clock = SimClock(world)
+        self.loop = VirtualLoop()
+        self.loop._now = world.now
+        self.gates: list[asyncio.Future[None]] = []
+        self.calls: dict[asyncio.Task[Any], str] = {}
+        self.told_upto = 0
+        self.log = SimLog(world.disk, writer=name)
+        self.log.node = self
+        policy = RetryPolicy(attempts=4, wait_initial_s=0.5, wait_max_s=4.0, jitter_s=0.0)
+        with self.running():
+            self.runtime = Runtime(
+                self.log,
+                tools=TOOLS,
+                models=Models({"scripted": SimModel()}),
+                retries=Retries(policy),
+                clock=self.clock,
+                default_agent={"model": "scripted:sim", "max_steps": 4},
+                threads=1,
+            )
+            self.runtime.on_any(self._hear)
+            self._opening = self.loop.create_task(self._open())
+
+    async def _open(self) -> None:
+        await self.runtime.open()
+        self.runtime._kernel.system._awake_max = self.world.options.awake
+        dispatch: Any = self.runtime._kernel.dispatch
+        self._told, dispatch._tell = dispatch._tell, self._tell
+        self.up = True
+
+    def _tell(self, stream: str, command: Command, *more: Any) -> None:
+        """An end of an effect is on its way to its stream: at once, or behind others. People may say it again."""
+        world = self.world
+        world.said.append((stream, command))
+        if world.chance.random() < world.options.twice:
+            self.loop.call_later(world.chance.random(), self._told, stream, command, *more)
+        else:
+            self._told(stream, command, *more)
+
+    @property
+    def pool(self) -> SimPool:
+        pool: Any = self.runtime._kernel.system._pool
+        return pool
+
+    @property
+    def queued(self) -> int:
+        """Batches that wait for a commit."""
+        return len(self.runtime._kernel.system.commits._queue) if self.up else 0
+
+    @property
+    def lanes(self) -> int:
+        """Streams with a message to take."""
+        return self.pool.ready if self.up else 0
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[None]:
+        """What happens in here happens in this process."""
+        before, self.world.current = self.world.current, self
+        asyncio._set_running_loop(self.loop)
+        try:
+            yield
+        finally:
+            asyncio._set_running_loop(None)
+            self.world.current = before
+
+    def call(self, what: str, work: Coroutine[Any, Any, Any]) -> None:
+        """Somebody asks, and waits for the answer."""
+        with self.running():
+            task = self.loop.create_task(work)
+        self.calls[task] = what
+        task.add_done_callback(self._answered)
+
+    def _answered(self, task: asyncio.Task[Any]) -> None:
+        what = self.calls.pop(task)
+        if not task.cancelled() and task.exception() is not None:
+            self.world.fail(f"{what}: raised {task.exception()!r}")
+
+    def _hear(self, event: Any) -> None:
+        if isinstance(event, Recorded):
+            self.world.told(self, event)
+
+    def opened(self) -> None:
+        """Raise what kept it from opening."""
+        if self._opening.done():
+            self._opening.result()
+
+
+class World:
+    """All there is in one seed."""
+
+    current: Node | None = None
+
+    def __init__(self, seed: int, options: Options | None = None) -> None:
+        self.seed = seed
+        self.chance = random.Random(seed)
+        self.options = options or draw(self.chance)
+        self.asked_for = self.options
+        self.now = 0.0
+        self.ids = 0
+        self.disk = MemoryStore()
+        self.nodes: list[Node] = []
+        self.graves: list[Node] = []
+        self.outside = Outside(self)
+        self.handed: dict[str, tuple[int, int]] = {}  # id of a batch -> epoch, events
+        self.starts: set[tuple[str, str, int]] = set()  # (session, call, attempt) that are on the disk
+        self.known: dict[int, str] = {}  # position -> id, of what is on the disk
+        self.said: list[tuple[str, Command]] = []  # ends of effects, to be said again
+        self.deaths = self.takeovers = self.jumps = 0
+        self.failures: list[str] = []
+        self.steps = 0
+        self.counts: Counter[str] = Counter()
+        self._digest = hashlib.sha256()
+        from .people import People
+
+        self.people = People(self)
+
+    # -- what is written down --
+
+    def note(self, *words: object) -> None:
+        """One line of the trace. Its digest is the same whenever the seed is."""
+        self._digest.update(repr(words).encode())
+
+    @property
+    def trace(self) -> str:
+        return self._digest.hexdigest()[:16]
+
+    def fail(self, what: str) -> None:
+        self.failures.append(what)
+
+    def handed_in(self, epoch: int, transactions: Sequence[Transaction]) -> None:
+        for transaction in transactions:
+            for batch in transaction.batches:
+                self.handed[batch.head.id] = (epoch, len(batch.rows))
+
+    def stored(self, results: Sequence[Result]) -> None:
+        for result in results:
+            if isinstance(result, list):
+                for stored in result:
+                    self._on_disk(stored)
+
+    def _on_disk(self, stored: Stored) -> None:
+        batch = stored.batch
+        for part, row in enumerate(batch.rows):
+            self.known[stored.position + part] = f"{batch.head.id}-{part}"
+            if row.type == ToolStarted.type:
+                event: Any = codec.decode(row.type, row.schema, row.data)
+                self.starts.add((batch.stream.removeprefix("session-"), event.tool, event.attempt))
+
+    def told(self, node: Node, event: Recorded) -> None:
+        """Somebody hears of an event: it must be on the disk, and come in order."""
+        self.counts[event.type] += 1
+        if self.known.get(event.position) != event.id:
+            self.fail(f"{node.name} told of {event.type} {event.id} at {event.position}, which is not on the disk")
+        if event.position <= node.told_upto:
+            self.fail(f"{node.name} told of position {event.position} after {node.told_upto}")
+        node.told_upto = event.position
+
+    # -- the moves --
+
+    @property
+    def owner(self) -> Node | None:
+        """The newest process, if it lives."""
+        return self.nodes[-1] if self.nodes and self.nodes[-1].log.epoch == self.disk.epoch else None
+
+    def start(self) -> None:
+        """A process starts and takes the log over; whoever owned it before is not asked."""
+        self.counts["starts"] += 1
+        node = Node(self, f"n{self.counts['starts']}")
+        self.nodes.append(node)
+        self.note("start", node.name)
+
+    def kill(self, node: Node) -> None:
+        self.note("kill", node.name, self.steps)
+        node.dead = True
+        if node in self.nodes:
+            self.nodes.remove(node)
+            self.graves.append(node)
+            self.people.lost(node)
+
+    def reached(self, name: str) -> None:
+        """A failpoint: the process may die here."""
+        node = self.current
+        if node is None:
+            return
+        if node.dead:
+            raise Died
+        if self.deaths >= self.options.deaths:
+            return
+        chance = self.options.at_failpoint * (5 if name.partition(".")[0] in WINDOWS else 1)
+        if self.chance.random() < chance:
+            self.deaths += 1
+            self.counts[f"death at {name}"] += 1
+            node.dead = True
+            raise Died
+
+    def move(self) -> None:
+        """One thing happens somewhere."""
+        self.steps += 1
+        chance = self.chance
+        self._strike()
+        if not self.nodes or self.owner is None:
+            self.start()
+            return
+        node = chance.choice(self.nodes)
+        moves = self._moves(node)
+        if not moves:
+            return
+        self._make(node, chance.choices([move for move, _ in moves], [weight for _, weight in moves])[0])
+
+    def _moves(self, node: Node) -> list[tuple[str, float]]:
+        moves: list[tuple[str, float]] = []
+        if node.loop.ready:
+            moves.append(("loop", 8))
+        if node.lanes:
+            moves.append(("lane", 6))
+        if node.queued:
+            moves.append(("commit", 2))
+        if node.gates:
+            moves.append(("gate", 3))
+        if node.up and self.people.busy:
+            moves.append(("people", 2))
+        if self._timer(node) is not None:
+            moves.append(("time", 0.3))
+        return moves
+
+    def _make(self, node: Node, move: str) -> None:
+        chance = self.chance
+        try:
+            with node.running():
+                match move:
+                    case "loop":
+                        for _ in range(min(node.loop.ready, chance.choice([1, 1, 3, 50]))):
+                            node.loop.step()
+                            asyncio._set_running_loop(node.loop)
+                            if node.dead:
+                                break
+                    case "lane":
+                        node.pool.step(chance.randrange(node.pool.ready))
+                    case "commit":
+                        node.pool.idle()
+                    case "gate":
+                        self.outside.open_one(node)
+                    case "people":
+                        self.people.act(node)
+                    case "time":
+                        self.pass_time(node)
+            if move == "loop":
+                node.opened()
+        except Died:
+            node.dead = True
+        if node.dead:
+            self.kill(node)
+
+    def _timer(self, node: Node) -> float | None:
+        """Seconds until its next timer. One that only ends a wait in which nothing came is none: see `PATIENCE_S`."""
+        seconds = node.loop.next_timer
+        return seconds if seconds is not None and seconds < PATIENCE_S / 2 else None
+
+    def pass_time(self, node: Node) -> None:
+        """Until the next timer of this process goes off, for everybody."""
+        seconds = self._timer(node)
+        if seconds is None:
+            return
+        self.now += seconds
+        for each in self.nodes:
+            each.loop.advance(self.now - each.loop.time())
+
+    def _strike(self) -> None:
+        options, chance = self.options, self.chance
+        if not self.nodes:
+            return
+        if self.deaths < options.deaths and chance.random() < options.at_step:
+            self.deaths += 1
+            self.kill(chance.choice(self.nodes))
+            return
+        if self.takeovers < options.takeovers and chance.random() < 0.003:
+            self.takeovers += 1  # the old owner goes on and does not know
+            self.start()
+        if self.jumps < options.jumps and chance.random() < 0.01:
+            self.jumps += 1
+            chance.choice(self.nodes).clock.off += chance.choice([-1, 1]) * chance.choice([1, 60, 3600, 10**8]) * 10**6
+        for node in self.nodes[:]:
+            stale = node is not self.owner and chance.random() < 0.01
+            if stale or (node.doomed and chance.random() < 0.02):
+                self.kill(node)
+
+    # -- the two phases --
+
+    def rage(self) -> None:
+        """Faults are on; people do all that they meant to do."""
+        self.start()
+        while self.people.busy and not self.failures:
+            self.move()
+            if self.steps > STEPS_MAX:
+                self.fail(f"people are not done after {STEPS_MAX} moves")
+        for _ in range(self.chance.randrange(200)):
+            if self.failures:
+                return
+            self.move()
+
+    def heal(self) -> None:
+        """Faults are off. Everything must come to its end, or wait for a person, and people answer."""
+        self.options = CALM
+        for node in self.nodes[:]:
+            if node is not self.owner or node.doomed:
+                self.kill(node)
+        if self.owner is None:
+            self.start()
+        began = self.steps
+        while not self.failures:
+            if self.steps - began > STEPS_MAX:
+                self.fail(f"not at rest {STEPS_MAX} moves after the last fault")
+                return
+            node = self.owner
+            assert node is not None
+            moves = self._moves(node)
+            if any(move != "time" for move, _ in moves):
+                moves = [(move, weight) for move, weight in moves if move != "time"]
+            if moves:
+                self.steps += 1
+                self._make(node, self.chance.choices([move for move, _ in moves], [each for _, each in moves])[0])
+            elif not self.people.settle(node):
+                return
+
+    def bury(self) -> None:
+        """Take apart what is left, without a word: processes that are gone say nothing."""
+        for node in (*self.graves, *self.nodes):
+            node.dead = True
+            for task in asyncio.all_tasks(node.loop):
+                task._log_destroy_pending = False  # type: ignore[attr-defined]
+                with contextlib.suppress(BaseException):
+                    task.get_coro().close()  # type: ignore[union-attr]
+            node.loop._ready.clear()  # type: ignore[attr-defined]
+            node.loop._scheduled.clear()  # type: ignore[attr-defined]
+            node.loop.close()
+        self.graves.clear()
+        self.nodes.clear()
+
+
+@contextlib.contextmanager
+def installed(world: World) -> Iterator[None]:
+    """Make this world the one that everything runs in."""
+    frozen = SimpleNamespace(perf_counter=lambda: world.now)
+    logging.disable(logging.CRITICAL)
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        with (
+            patch("reenact.actors.system.Pool", SimPool),
+            patch("reenact.perform.time", frozen),
+            patch("reenact.adapters.tools.runner.perf_counter", frozen.perf_counter),
+            patch.object(failpoint, "_armed", {"in a simulation": None}),
+            patch.object(failpoint, "_reached", world.reached),
+            Outside.installed(world.outside),
+        ):
+            yield
+    finally:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of coroutines that never ran: their process died before
+            world.bury()
+        logging.disable(logging.NOTSET)
+        if collecting:
+            gc.enable()
