@@ -212,11 +212,15 @@ class Bench:
             )
 
     def idle(self) -> Iterator[Figure]:
-        found = self.take_turns({"idle": lambda: fresh("bench_idle", "idle", actors=100_000)}, repeats=1)["idle"]
-        self.digests["idle"] = found["digest"]
-        note = "sessions awake with their state loaded"
-        yield Figure("idle_100000", found["memory_mb"], "MB", at_most=150, note=note)
-        yield Figure("idle_actor", found["bytes_actor"], "bytes/actor")
+        runs = {
+            "default": lambda: fresh("bench_idle", "idle", actors=100_000),
+            "awake": lambda: fresh("bench_idle", "idle", actors=100_000, awake=100_000),
+        }
+        found = self.take_turns(runs, repeats=1)
+        self.digests["idle"] = found["awake"]["digest"]
+        yield Figure("idle_100000", found["default"]["memory_mb"], "MB", at_most=150)
+        yield Figure("idle_100000_awake_and_loaded", found["awake"]["memory_mb"], "MB", at_most=150)
+        yield Figure("idle_awake_and_loaded", found["awake"]["bytes_actor"], "bytes/actor")
 
     def replay(self) -> Iterator[Figure]:
         found = self.take_turns({"replay": lambda: fresh("bench_replay", "redriven", turns=500)})["replay"]

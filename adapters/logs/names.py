@@ -16,7 +16,7 @@ from ...events.message import Context
 
 T = TypeVar("T")
 
-NAMES_MAX = 50_000
+NAMES_MAX = 20_000
 """How many names of one kind are remembered."""
 
 

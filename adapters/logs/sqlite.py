@@ -46,7 +46,7 @@ CHECKPOINT_PAGES = 400
 write-ahead log soon stops growing (a sync of a growing file takes twice as long), enough that a checkpoint, of about
 1 ms, is rare."""
 
-LANES_MAX = 50_000
+LANES_MAX = 20_000
 """How many streams' versions are remembered; another stream costs one query more."""
 
 _AT_ONCE = (64, 32, 16, 8, 7, 6, 5, 4, 3, 2, 1)

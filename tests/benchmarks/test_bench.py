@@ -61,9 +61,10 @@ def test_every_delta_reaches_every_subscriber(views: bool) -> None:
 
 def test_idle_actors_are_awake_with_their_state() -> None:
     found = bench_idle.idle(actors=1050)
+    some_asleep = bench_idle.idle(actors=1050, awake=100)
 
-    assert found["actors"] == 1050
-    assert found["digest"] == bench_idle.idle(actors=1050)["digest"]
+    assert (found["awake"], some_asleep["awake"]) == (1050, 100)
+    assert found["digest"] == some_asleep["digest"]
 
 
 def test_a_replay_re_drives_every_event() -> None:
