@@ -122,7 +122,7 @@ def verify(log: Readable, *, keys: Iterable[Keyed] = (), flaws: Iterable[str] = 
     for flaw in flaws:
         checker.found("file", flaw)
     checker.whole()
-    owes = {stream: checker.stream(stream) for stream in log.streams()}
+    owes = {stream: checker.stream(stream) for stream in checker.streams()}
     checker.owing(owes)
     commands = 0
     for keyed in keys:
@@ -225,6 +225,14 @@ class _Checker:
 
     # -- by stream --
 
+    def streams(self) -> Iterator[str]:
+        """Every stream that has a name: in a damaged file one may have lost it."""
+        for stream in self.log.streams():
+            if isinstance(stream, str):
+                yield stream
+            else:
+                self.found("file", "a stream has no name")
+
     def stream(self, stream: str) -> bool:
         """One stream from its start. Returns whether its last batch owes something."""
         head = self.log.head(stream)
@@ -266,7 +274,7 @@ class _Checker:
     def owing(self, owes: dict[str, bool]) -> None:
         """The streams listed as owing are those whose last batch owes. One that differs is looked at while it rests."""
         listed = set(self.log.streams(owing=True))
-        for stream in sorted(listed - owes.keys()):
+        for stream in sorted(filter(None, listed - owes.keys())):
             if not self.log.head(stream):
                 self.found("owing", "it is listed, and there is no such stream", stream=stream)
         for stream in owes:
@@ -297,8 +305,9 @@ class _Checker:
             page = self.log.read(keyed.stream, after=keyed.version - 1, limit=1)
         except Closed:
             raise
-        except Exception:
-            return  # told of already
+        except Exception as error:
+            self.found("keys", f"the key {keyed.key!r} cannot be followed: {_say(error)}", stream=keyed.stream)
+            return
         if not page or page[0].batch.last != keyed.version:
             what = f"the key {keyed.key!r} of {keyed.scope!r} stands for a batch that is not there"
             self.found("keys", what, stream=keyed.stream, version=keyed.version)
