@@ -155,7 +155,10 @@ def turns(took: list[float]) -> dict[str, Any]:
 
 def child(argv: list[str], *, timeout_s: float = CHILD_S) -> dict[str, Any]:
     """Run one measurement in a fresh process; its last line is the result. Raises RuntimeError with what it said."""
-    env = dict(os.environ, REENACT_BENCH_T0=repr(time.time()), PYTHONPATH=str(ROOT))
+    # Bytecode is kept, as in any installed program, but not in the checkout.
+    kept = Path(tempfile.gettempdir()) / f"reenact-bench-bytecode-{os.getuid()}"
+    env = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    env |= {"PYTHONPATH": str(ROOT), "PYTHONPYCACHEPREFIX": str(kept), "REENACT_BENCH_T0": repr(time.time())}
     done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=timeout_s)
     lines = [line for line in done.stdout.splitlines() if line.startswith("{")]
     if done.returncode != 0 or not lines:
