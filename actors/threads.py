@@ -70,7 +70,7 @@ class Pool:
         on_crash: Callable[[str, BaseException], None] | None = None,
         on_idle: Callable[[], bool | None] | None = None,
     ) -> None:
-        count = min(4, os.cpu_count() or 1) if threads is None else threads
+        count = min(2, os.cpu_count() or 1) if threads is None else threads
         if count < 1:
             raise ValueError(f"a pool needs at least one thread, not {count}")
         self._on_crash = on_crash
