@@ -1,0 +1,216 @@
+"""What the processes of a kill test do: begin a conversation with tools, or take up what a killed one left.
+
+What they do to the world is a line in a file, what they promised a person is a line in another: both survive a kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from reenact import tool
+from reenact.actors.verify import verify
+from reenact.adapters.logs import open_reader
+from reenact.adapters.models import Models, Retries, RetryPolicy
+from reenact.adapters.models.scripted import Scripted
+from reenact.adapters.tools.context import ToolContext
+from reenact.events import failpoint
+from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted
+from reenact.events.message import Recorded
+from reenact.events.session import JobQueued
+from reenact.runtime import Runtime
+
+CLASSES = {"look": "read", "book": "idempotent", "ship": "probeable", "pay": "unsafe"}
+
+STEPS = [
+    {"tool_calls": [{"name": name, "input": {"n": n}} for n, name in enumerate(CLASSES)]},
+    {"text": "All done."},
+    {"text": "Still here."},
+    {"text": "And still."},
+]
+
+
+class Here:
+    """This process: where its world is, and where it is to be killed."""
+
+    folder = Path()
+    inside = ""
+
+    @classmethod
+    def line(cls, file: str, text: str) -> None:
+        """Append a line in one write: it is there whole, or not at all."""
+        fd = os.open(cls.folder / file, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+        os.write(fd, f"{text}\n".encode())
+        os.close(fd)
+
+    @classmethod
+    def lines(cls, file: str) -> list[str]:
+        path = cls.folder / file
+        return path.read_text().splitlines() if path.exists() else []
+
+    @classmethod
+    def effect(cls, name: str, context: ToolContext) -> str:
+        """The effect of a tool, and the two places within it where the process may be killed."""
+        cls.reached(f"{name} before")
+        cls.line(f"{name}.effects", context.idempotency_key)
+        cls.reached(f"{name} after")
+        return f"{name} done"
+
+    @classmethod
+    def reached(cls, place: str) -> None:
+        if place == cls.inside:
+            die()
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+@tool(effect="read")
+def look(n: int, context: ToolContext) -> str:
+    """Look something up."""
+    return Here.effect("look", context)
+
+
+@tool(effect="idempotent")
+def book(n: int, context: ToolContext) -> str:
+    """Book something; the same key again books nothing new."""
+    return Here.effect("book", context)
+
+
+@tool(effect="probeable", probe=...)
+async def ship(n: int, context: ToolContext) -> str:
+    """Ship something."""
+    return Here.effect("ship", context)
+
+
+@ship.probe
+def shipped(n: int, context: ToolContext) -> bool:
+    """Was it shipped?"""
+    return context.idempotency_key in Here.lines("ship.effects")
+
+
+@tool(effect="unsafe")
+async def pay(n: int, context: ToolContext) -> str:
+    """Pay."""
+    return Here.effect("pay", context)
+
+
+@tool(name="pay", effect="idempotent")
+async def pay_declared_idempotent(n: int, context: ToolContext) -> str:
+    """Pay; and whoever wrote this said that it may be done again."""
+    return Here.effect("pay", context)
+
+
+def runtime(case: dict[str, Any]) -> Runtime:
+    paying = pay_declared_idempotent if case.get("broken") == "pay is declared idempotent" else pay
+    return Runtime(
+        f"sqlite:///{Here.folder / 'agents.db'}",
+        tools=[look, book, ship, paying],
+        models=Models({"scripted": Scripted(STEPS)}),
+        retries=Retries(RetryPolicy(attempts=3, wait_initial_s=0.001, wait_max_s=0.001, jitter_s=0.0)),
+        default_agent={"model": "scripted:any"},
+        base_path=Here.folder,
+        threads=2,
+    )
+
+
+def warm() -> None:
+    """Load what is loaded late, in a thread of nobody: what a fork would else load for itself."""
+    import reenact.adapters.logs.sqlite
+    import reenact.owner
+    import reenact.projections.transcript  # noqa: F401
+
+
+# -- the three things that a process may be there for --
+
+
+def main(case: dict[str, Any]) -> dict[str, Any]:
+    """Do what a case says, killed where it says so. role: `prepare`, `work` or `resume`."""
+    Here.folder = Path(case["folder"])
+    Here.inside = case.get("inside") or ""
+    role = {"prepare": prepare, "work": work, "resume": resume}[case["role"]]
+    with _broken(case.get("broken")):
+        failpoint.arm(case.get("failpoint") or "")
+        return asyncio.run(role(case))
+
+
+@contextlib.contextmanager
+def _broken(name: str | None) -> Iterator[None]:
+    if name is None or name == "pay is declared idempotent":
+        yield
+        return
+    from tests.simulation.broken import build
+
+    with build(name):
+        yield
+
+
+async def prepare(case: dict[str, Any]) -> dict[str, Any]:
+    """The image and its session are there, and nothing was said yet."""
+    async with runtime(case) as opened:
+        bot = await opened.image("bot")
+        return {"session": bot.session_id}
+
+
+async def work(case: dict[str, Any]) -> dict[str, Any]:
+    """Send the message that calls every tool, and write down what was promised, at the moment when it was."""
+    opened = runtime(case)
+    told = 0
+
+    def counts(event: Any) -> None:
+        nonlocal told
+        if isinstance(event, Recorded):
+            told += 1
+            Here.line("told", f"{event.stream} {event.version} {event.id}")
+            if told == case.get("event"):
+                die()
+
+    opened.on_any(counts)
+    async with opened:
+        bot = await opened.image("bot")
+        run = await opened.send(bot.id, "go", key="the first message")
+        Here.line("accepted", await run.accepted())
+        result = await run
+        Here.line("ended", f"{result.job_id} {result.status}")
+        return {"status": result.status, "told": told}
+
+
+async def resume(case: dict[str, Any]) -> dict[str, Any]:
+    """Take up what is left, answer what waits for a person, go on talking, and look whether it all fits."""
+    async with runtime(case) as opened:
+        bot = await opened.image("bot")
+        patience_s = case.get("patience_s", 15)
+        again = await opened.send(bot.id, "go", key="the first message")
+        first = await asyncio.wait_for(again.result(), patience_s)
+        while first.status == "waiting":
+            assert first.waiting_for is not None
+            await opened.resolve(bot.session_id, first.waiting_for, "ok", "I looked: it was paid.")
+            first = await asyncio.wait_for(again.result(), patience_s)
+        more = await opened.send(bot.id, "and now?", key="the second message")
+        second = await asyncio.wait_for(more.result(), patience_s)
+        events = await opened.events(bot.session_id)
+        replay = await opened.replay(bot.session_id)
+    with contextlib.closing(open_reader(str(Here.folder / "agents.db"))) as reader:
+        report = verify(reader)
+    return {
+        "first": first.status,
+        "second": second.status,
+        "jobs": [event.data.job_id for event in events if isinstance(event.data, JobQueued)],
+        "calls": {event.data.tool: event.data.name for event in events if isinstance(event.data, ToolRequested)},
+        "starts": [event.data.tool for event in events if isinstance(event.data, ToolStarted)],
+        "ends": [
+            [event.data.tool, event.data.outcome, event.data.proof]
+            for event in events
+            if isinstance(event.data, ToolSettled)
+        ],
+        "session": bot.session_id,
+        "events": [event.id for event in events],
+        "replay": replay.summary if not replay.identical else "identical",
+        "flaws": [str(violation) for violation in report.violations],
+    }

@@ -1,0 +1,276 @@
+"""Real processes, killed by SIGKILL at every boundary of a turn with four tools, one of each class; and what follows.
+
+Nothing unsafe is repeated, every call is settled or put to a person, nothing that was accepted is lost, the session can
+be used, and it replays. The long tier kills at every failpoint as often as it comes by, and at random moments.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reenact.events import failpoint
+from tests.kills.child import CLASSES
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="no fork and no SIGKILL here")
+
+KILLED = -9
+EVENTS = 27
+"""Events of the turn that are told, from the accepted input to the end of the job."""
+
+
+class Processes:
+    """The fork server."""
+
+    def __init__(self) -> None:
+        self._server = subprocess.Popen(
+            [sys.executable, "-m", "tests.kills.server"],
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": "."},
+        )
+        assert self._server.stdout is not None and self._server.stdout.readline() == "ready\n"
+        self._cases = 0
+
+    def run(self, folder: Path, role: str, **case: Any) -> dict[str, Any]:
+        self._cases += 1
+        assert self._server.stdin is not None and self._server.stdout is not None
+        self._server.stdin.write(
+            json.dumps({"folder": str(folder), "role": role, "number": self._cases, **case}) + "\n"
+        )
+        self._server.stdin.flush()
+        ended: dict[str, Any] = json.loads(self._server.stdout.readline())
+        return ended
+
+    def close(self) -> None:
+        assert self._server.stdin is not None
+        self._server.stdin.close()
+        assert self._server.wait(30) == 0
+
+
+@pytest.fixture(scope="module")
+def processes() -> Iterator[Processes]:
+    processes = Processes()
+    yield processes
+    processes.close()
+
+
+@pytest.fixture(scope="module")
+def template(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A log in which an image waits for its first message."""
+    folder = tmp_path_factory.mktemp("template")
+    assert processes.run(folder, "prepare")["code"] == 0
+    return folder
+
+
+class World:
+    """One log and what was done outside."""
+
+    def __init__(self, processes: Processes, template: Path, folder: Path, broken: str | None = None) -> None:
+        self.processes = processes
+        self.folder = folder / "world"
+        self.broken = broken
+        shutil.copytree(template, self.folder)
+
+    def run(self, role: str, **case: Any) -> dict[str, Any]:
+        return self.processes.run(self.folder, role, broken=self.broken, **case)
+
+    def lines(self, file: str) -> list[str]:
+        path = self.folder / file
+        return path.read_text().splitlines() if path.exists() else []
+
+    def resumed(self) -> dict[str, Any]:
+        # A broken build may wait for ever; whoever waits for it need not.
+        ended = self.run("resume", patience_s=0.5 if self.broken else 15)
+        assert ended["code"] == 0, ended
+        said: dict[str, Any] = ended["said"]
+        return said
+
+    def judge(self, said: dict[str, Any], *, kills: int = 1) -> None:
+        """Everything that must be so after a kill and a resume."""
+        # Accepted is accepted: one job, and its end where one was promised.
+        jobs = said["jobs"]
+        assert len(jobs) == 2 and len(set(jobs)) == 2, "one message, sent again with its key, and another one"
+        assert set(self.lines("accepted")) <= {jobs[0]}
+        assert said["first"] == "succeeded" and said["second"] == "succeeded"
+        # What was told is in the log.
+        told = [line.split() for line in self.lines("told")]
+        of_session = [event for stream, _, event in told if stream == f"session-{said['session']}"]
+        assert set(of_session) <= set(said["events"]), "somebody was told of what is not in the log"
+        # Every call was asked for once, and ended once.
+        names = said["calls"]
+        assert sorted(names.values()) == sorted(CLASSES)
+        assert Counter(tool for tool, _, _ in said["ends"]) == Counter(dict.fromkeys(names, 1))
+        assert {outcome for _, outcome, _ in said["ends"]} == {"ok"}
+        # What took place, counted outside.
+        starts = Counter(names[tool] for tool in said["starts"])
+        for name, effect in CLASSES.items():
+            effects = self.lines(f"{name}.effects")
+            asked = next(tool for tool, each in names.items() if each == name)
+            assert set(effects) <= {f"{said['session']}:{asked}"}, "one key, at every attempt"
+            waited = [asked, "ok", "person"] in said["ends"]
+            match effect:
+                case "unsafe":
+                    assert len(effects) <= 1 and starts[name] == 1, f"{name} took place {len(effects)} times"
+                    assert len(effects) == 1 or waited, "it took place, or a person was asked"
+                case "probeable":
+                    assert len(effects) == 1, f"{name} took place {len(effects)} times"
+                    assert not waited, "the world could say"
+                case _:
+                    assert 1 <= len(effects) <= 1 + kills and not waited
+        # The log is sound, and tells the same story again.
+        assert said["replay"] == "identical" and said["flaws"] == []
+
+
+@pytest.fixture
+def world(processes: Processes, template: Path, tmp_path: Path) -> World:
+    return World(processes, template, tmp_path)
+
+
+def killed(world: World, **where: Any) -> None:
+    ended = world.run("work", **where)
+    assert ended["code"] == KILLED, f"it was not killed: {ended}"
+    world.judge(world.resumed())
+
+
+def test_without_a_kill_everything_takes_place_once(world: World) -> None:
+    ended = world.run("work")
+    assert ended["said"] == {"status": "succeeded", "told": EVENTS}
+    world.judge(world.resumed(), kills=0)
+
+
+# -- at the boundaries --
+
+
+@pytest.mark.parametrize("event", range(1, EVENTS + 1))
+def test_killed_when_an_event_was_told(world: World, event: int) -> None:
+    killed(world, event=event)
+
+
+@pytest.mark.parametrize("name", CLASSES)
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_inside_a_tool(world: World, name: str, moment: str) -> None:
+    killed(world, inside=f"{name} {moment}")
+
+
+IN_A_TURN = [
+    "cell.decide:2",
+    "cell.decided:2",
+    "cell.accepted:2",
+    "group.commit:2",
+    "group.committed:3",
+    "group.published:3",
+    "commit.begin:1",
+    "commit.begun:2",
+    "commit.rows:3",
+    "commit.recorded:2",
+    "commit.executed:1",
+    "tell.begin:2",
+    "tell.emitted:2",
+    "tell.owed:2",
+    "tell.replied:1",
+    "effect.begin:1",
+    "effect.begin:3",
+    "effect.performed:2",
+    "effect.told:1",
+    "model.request:1",
+    "model.answered:1",
+    "signal:2",
+    "tool.start:1",
+    "tool.ended:1",
+    "close.begin:1",
+    "close.stopped:1",
+    "log.close:1",
+    "open.locked:1",
+    "open.ready:1",
+]
+OFTEN = [f"{name}:{count}" for name in sorted({each.partition(":")[0] for each in IN_A_TURN}) for count in range(1, 13)]
+
+
+@pytest.mark.parametrize("place", IN_A_TURN)
+def test_killed_at_a_failpoint(world: World, place: str) -> None:
+    killed(world, failpoint=f"{place}:kill")
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("place", OFTEN)
+def test_killed_at_a_failpoint_if_it_comes_by_so_often(world: World, place: str) -> None:
+    ended = world.run("work", failpoint=f"{place}:kill")
+    world.judge(world.resumed(), kills=ended["code"] == KILLED)
+
+
+# -- killed again, while it recovers --
+
+AGAIN = ["effect.recover:1", "group.commit:1", "commit.executed:1", "probe.start:1", "probe.ended:1", "tell.owed:1"]
+
+
+@pytest.mark.parametrize("place", AGAIN)
+def test_killed_again_while_it_takes_up_what_was_left(world: World, place: str) -> None:
+    assert world.run("work", inside="pay after")["code"] == KILLED
+    ended = world.run("resume", failpoint=f"{place}:kill")
+    if place.startswith("probe"):
+        assert ended["code"] in (0, KILLED)  # where the tool that can be asked about was done before the kill
+    else:
+        assert ended["code"] == KILLED, ended
+    if ended["code"] == KILLED:
+        world.judge(world.resumed(), kills=2)
+    else:
+        world.judge(ended["said"])
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(500))
+def test_killed_at_a_random_moment_and_perhaps_again(world: World, seed: int) -> None:
+    chance = random.Random(seed)
+    kills = 0
+    if chance.random() < 0.5:
+        kills += world.run("work", kill_after_s=chance.uniform(0, 0.12))["code"] == KILLED
+    else:
+        kills += world.run("work", inside=f"{chance.choice(list(CLASSES))} after")["code"] == KILLED
+    while chance.random() < 0.4:
+        ended = world.run("resume", kill_after_s=chance.uniform(0, 0.12))
+        if ended["code"] == 0:
+            world.judge(ended["said"], kills=kills)
+            return
+        kills += 1
+    world.judge(world.resumed(), kills=kills)
+
+
+# -- these tests can fail --
+
+
+@pytest.mark.parametrize(
+    ("broken", "where", "found"),
+    [
+        ("pay is declared idempotent", {"inside": "pay after"}, "pay took place 2 times"),
+        ("an unsafe call runs again after a crash", {"inside": "pay after"}, "took place 2 times"),
+        ("an earlier owner's effects are just run", {"inside": "pay after"}, "took place 2 times"),
+        ("it is told before it is committed", {"failpoint": "commit.begin:1:sleep=9", "event": 6}, "not in the log"),
+        ("what was owed is forgotten by the next owner", {"inside": "pay before"}, "TimeoutError"),
+    ],
+)
+def test_a_broken_build_is_caught(
+    processes: Processes, template: Path, tmp_path: Path, broken: str, where: dict[str, Any], found: str
+) -> None:
+    world = World(processes, template, tmp_path, broken)
+    with pytest.raises(AssertionError, match=found):
+        killed(world, **where)
+
+
+def test_every_place_is_one_that_exists() -> None:
+    for place in (*IN_A_TURN, *AGAIN):
+        assert place.partition(":")[0] in failpoint.NAMES
