@@ -90,13 +90,16 @@ class Bench:
     # -- the questions --
 
     def turn(self) -> Iterator[Figure]:
+        disk: dict[int, float] = {}
         for count in (100, 500):
             runs = {
                 "ours": lambda count=count: fresh("bench_turn", "durable", turns=count),
                 "floor": lambda count=count: fresh("floor", "durable", turns=count),
-                **self.rivals("durable", ("langgraph", "dbos"), turns=count),
+                "handed_over": lambda count=count: fresh("floor", "handed_over", turns=count),
             }
-            found = self.take_turns(runs, repeats=1 if self.peers and count == 500 else None)
+            found = self.take_turns(runs)
+            theirs = self.rivals("durable", ("langgraph", "dbos"), turns=count)
+            found |= self.take_turns(theirs, repeats=1 if self.quick or count == 500 else 3) if theirs else {}
             ours, floor = found["ours"], found["floor"]
             self.digests[f"turn_{count}"] = ours["digest"]
             self.curves["reenact"], self.curves["floor"] = ours["curve"], floor["curve"]
@@ -109,6 +112,14 @@ class Bench:
                 theirs=floor["turns_s"],
                 at_least=share,
             )
+            yield Figure(
+                f"turn_{count}",
+                ours["turns_s"],
+                "turns/s",
+                peer="floor, handed to a thread",
+                theirs=found["handed_over"]["turns_s"],
+            )
+            disk[count] = ours["disk"]
             for name, goal in (("langgraph", {100: 7, 500: 20}[count]), ("dbos", {100: 4.5, 500: None}[count])):
                 if name in found:
                     self.curves[rivals.TITLES[name]] = found[name]["curve"]
@@ -122,6 +133,7 @@ class Bench:
                     )
             yield Figure(f"turn_{count}_cpu", ours["cpu_ms_turn"], "ms/turn")
             yield Figure(f"turn_{count}_bytes", ours["bytes_turn"] / 1024, "KB/turn", at_most=3)
+        yield Figure("turn_bytes_each_more", (disk[500] - disk[100]) / 400 / 1024, "KB/turn", at_most=3)
         yield Figure("turn_growth", ours["turn_last_ms"] / ours["turn_10_ms"], "turn 500 / turn 10", at_most=1.3)
         others = self.rivals("durable", ("llamaw", "openai", "pydanticai", "adk"), turns=100)
         for name, found_one in (self.take_turns(others, repeats=1) if others else {}).items():
@@ -138,6 +150,7 @@ class Bench:
             "ours": lambda: fresh("bench_sessions", "many", sessions=1000),
             "stored_watched": lambda: fresh("bench_sessions", "many", sessions=1000, watched="stored"),
             "streamed": lambda: fresh("bench_sessions", "many", sessions=1000, streamed=True),
+            "in_memory": lambda: fresh("bench_sessions", "many", sessions=1000, in_memory=True),
             "floor": lambda: fresh("floor", "many", sessions=1000),
         }
         found = self.take_turns(runs)
@@ -146,7 +159,7 @@ class Bench:
         yield Figure("sessions_1000x3", ours["turns_s"], "turns/s", at_least=5000)
         yield Figure("sessions_1000x3_memory", ours["peak_mb"], "MB peak", at_most=120)
         yield Figure("sessions_1000x3_cpu", ours["cpu_ms_turn"], "ms/turn")
-        for kind in ("stored_watched", "streamed"):
+        for kind in ("stored_watched", "streamed", "in_memory"):
             yield Figure(f"sessions_1000x3_{kind}", found[kind]["turns_s"], "turns/s")
         yield Figure(
             "sessions_1000x3",

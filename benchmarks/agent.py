@@ -117,8 +117,10 @@ class Watcher:
             self.stored += 1
 
 
-def runtime(folder: Path, model: Checking, **options: Any) -> Runtime:
-    """A runtime on a file in this folder, every commit synced (that is the only way there is)."""
+def runtime(folder: Path, model: Checking, *, persistence: str | None = None, **options: Any) -> Runtime:
+    """A runtime on a file in this folder, every commit synced (that is the only way there is), or on `persistence`."""
     logging.disable(logging.CRITICAL)
     models = Models({"scripted": model})  # type: ignore[dict-item]
-    return Runtime(f"sqlite:///{folder}/log.db", tools=[weather], models=models, base_path=folder, **options)
+    return Runtime(
+        persistence or f"sqlite:///{folder}/log.db", tools=[weather], models=models, base_path=folder, **options
+    )

@@ -11,17 +11,26 @@ from .harness import ANSWER, USER, Digest, main, memory_mb, peak_mb, scratch, si
 
 
 def many(
-    *, sessions: int, turns: int = 3, streamed: bool = False, watched: str = "all", threads: int | None = None
+    *,
+    sessions: int,
+    turns: int = 3,
+    streamed: bool = False,
+    watched: str = "all",
+    threads: int | None = None,
+    in_memory: bool = False,
 ) -> dict[str, Any]:
-    """sessions at once, turns each; see `bench_turn.durable` for the rest."""
-    return asyncio.run(_many(sessions, turns, streamed, watched, threads))
+    """sessions at once, turns each; see `bench_turn.durable` for the rest. in_memory: nothing is written anywhere."""
+    return asyncio.run(_many(sessions, turns, streamed, watched, threads, in_memory))
 
 
-async def _many(sessions: int, turns: int, streamed: bool, watched: str, threads: int | None) -> dict[str, Any]:
+async def _many(
+    sessions: int, turns: int, streamed: bool, watched: str, threads: int | None, in_memory: bool
+) -> dict[str, Any]:
     digest, model, watcher = Digest(), Checking(streamed=streamed), Watcher()
     with scratch() as folder:
         synced_ms = sync_ms(folder)
-        async with runtime(folder, model, threads=threads) as running:
+        where = {"persistence": "memory://"} if in_memory else {}
+        async with runtime(folder, model, threads=threads, **where) as running:
             if watched == "all":
                 running.on_any(watcher)
             elif watched == "stored":

@@ -114,6 +114,46 @@ def durable(*, turns: int) -> dict[str, Any]:
 _turns = turns
 
 
+def handed_over(*, turns: int) -> dict[str, Any]:
+    """As `durable`, but an event loop hands each commit to a thread and is told when it is done: what it costs that a
+    loop with other sessions on it does not stand still for a disk. Nothing else is added."""
+    return asyncio.run(_handed_over(turns))
+
+
+async def _handed_over(turns: int) -> dict[str, Any]:
+    took = []
+    with scratch() as folder:
+        synced_ms = sync_ms(folder)
+        db, session, loop = _open(folder), Session("s"), asyncio.get_running_loop()
+        bell, queued = threading.Lock(), list[tuple[list[tuple[Any, ...]], asyncio.Future[None]]]()
+        bell.acquire()
+
+        def write() -> None:
+            while True:
+                bell.acquire()
+                if not queued:
+                    return
+                rows, waiter = queued.pop()
+                _commit(db, rows)
+                loop.call_soon_threadsafe(waiter.set_result, None)
+
+        writer = threading.Thread(target=write)
+        writer.start()
+        for _ in range(turns):
+            began = time.perf_counter()
+            for step in TURN:
+                waiter: asyncio.Future[None] = loop.create_future()
+                queued.append((session.rows(step), waiter))
+                bell.release()
+                await waiter
+            took.append(time.perf_counter() - began)
+        bell.release()
+        writer.join()
+        digest = _digest(db, [session])
+        db.close()
+    return {**_turns(took), "sync_ms": synced_ms, "digest": digest}
+
+
 def many(*, sessions: int, turns: int = 3) -> dict[str, Any]:
     """Many sessions, one thread that commits whatever is queued; each step waits for its commit."""
     return asyncio.run(_many(sessions, turns))
@@ -186,7 +226,7 @@ def _digest(db: sqlite3.Connection, sessions: list[Session]) -> str:
     return str(digest)
 
 
-CASES = {"durable": durable, "many": many}
+CASES = {"durable": durable, "handed_over": handed_over, "many": many}
 
 if __name__ == "__main__":
     main(CASES)
