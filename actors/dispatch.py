@@ -160,8 +160,8 @@ class Dispatch:
             failpoint("effect.begin")
             command = await self._performer.perform(stream, effect)
             failpoint("effect.performed")
-        except (asyncio.CancelledError, Exception) as error:
-            if self._closed:
+        except BaseException as error:
+            if self._closed or isinstance(error, KeyboardInterrupt | SystemExit):
                 raise
             if not isinstance(error, asyncio.CancelledError):
                 _log.exception("%s of %s could not be performed", effect.id, stream)

@@ -119,7 +119,7 @@ class Watcher:
 
 def runtime(folder: Path, model: Checking, *, persistence: str | None = None, **options: Any) -> Runtime:
     """A runtime on a file in this folder, every commit synced (that is the only way there is), or on `persistence`."""
-    logging.disable(logging.CRITICAL)
+    logging.getLogger("reenact").setLevel(logging.CRITICAL)
     models = Models({"scripted": model})  # type: ignore[dict-item]
     return Runtime(
         persistence or f"sqlite:///{folder}/log.db", tools=[weather], models=models, base_path=folder, **options

@@ -150,7 +150,7 @@ class Outside:
                 partial=partial,
                 usage=usage,
                 duration_ms=took_ms,
-                cost=None if usage is None else await bill.settle(usage),
+                cost=await bill.settle(usage) if usage is not None or partial else None,
             )
         except Exception as error:
             return await self._failed(stream, effect, error, assembler, began, bill)
@@ -243,7 +243,8 @@ class Outside:
             usage=usage,
             retry_in_ms=None if wait_s is None else round(wait_s * 1000),
             duration_ms=took_ms,
-            cost=None if usage is None else await bill.settle(usage),
+            # Text without a count of its tokens was billed, and nobody knows how much: that is no zero.
+            cost=await bill.settle(usage) if usage is not None or partial else None,
         )
 
     async def _tell_failure(self, stream: str, failure: Failure, attempt: int, wait_s: float | None) -> None:

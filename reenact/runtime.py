@@ -24,6 +24,7 @@ from .actors.container import State as ContainerState
 from .actors.image import State as ImageState
 from .actors.image import evolve as evolve_image
 from .actors.replay import Replay, replay
+from .actors.session import State as SessionState
 from .adapters.models import Models, Retries, credentials_for
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
@@ -571,6 +572,13 @@ class Runtime:
         reply = await self.ask(stream, WakeAgent(waking=self._waking(state)))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
         return reply.states[1].agent_id, reused
+
+    async def session_state(self, session_id: str) -> SessionState:
+        """The lane of a session: what runs, what is queued, what it waits for. Raises NotFound."""
+        state: SessionState = (await self._peek(f"session-{session_id}"))[0]
+        if state.session_id is None:
+            raise NotFound(f"Session not found: {session_id}")
+        return state
 
     async def resume(self, session_id: str) -> None:
         """Take up what one session owes, as `open` does for all of them unless it was told not to.

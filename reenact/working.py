@@ -19,7 +19,7 @@ from .blocking import Image, Run, Runtime
 from .choice import KEY_HINT, SCRIPT, model_named, usual_model
 from .events import codec, stream
 from .events.agent import ModelCalled
-from .events.errors import BadInput, Corrupt, DiskFull, NotFound, ReenactError
+from .events.errors import BadInput, Corrupt, DiskFull, NotFound, ReenactError, Refused
 from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
@@ -70,7 +70,23 @@ class Talk:
         run = self._run = self._image.send(content, model=self._override, params=self._params)
         if self._working.full is not None:  # before there was a run to tell of it
             self._working.runtime.wait(self._failed(self._working.full))
+        call = self._working.waits_for(self.session_id)
+        if call is not None:
+            self._working.runtime.wait(self._failed(self.held_up(call)))
         return run
+
+    def held_up(self, call: str) -> Refused:
+        """Why what was sent last is not answered now: an earlier job of its session waits for a person."""
+        name = lookup.short(self.session_id)
+        return Refused(
+            f"session {name} waits for a person, so this message is queued. Say what became of the earlier call:"
+            f" reenact resume {name} --settle {call}=ok|error|retry"
+        )
+
+    @property
+    def job_id(self) -> str | None:
+        """The job of what was sent last."""
+        return None if self._run is None else self._run.job_id
 
     async def _failed(self, error: ReenactError) -> None:
         self.fail(error)
@@ -98,12 +114,26 @@ class Working:
         self.full: DiskFull | None = None
         self._environ = environ
         self._waiting: list[Callable[[ReenactError], object]] = []
+        self._talks: list[Talk] = []
         self.runtime = Runtime(url, recover=False, tools=[tool for path in tools for tool in tools_from(path).values()])
 
     def __enter__(self) -> Self:
         self.runtime.open()
         self.runtime.on("system_error", self._on_error)
+        self.runtime.on("job_waiting", self._on_waiting)
         return self
+
+    def _on_waiting(self, event: BusEvent) -> None:
+        """A job waits for a person: whoever sits before a later one of its session is told."""
+        for talk in self._talks:
+            if talk.session_id == event.session_id and talk.job_id not in (None, event.data.job_id):
+                talk.fail(talk.held_up(event.data.tool))
+
+    def waits_for(self, session_id: str) -> str | None:
+        """The call for which a session waits for a person, None when it does not."""
+        state = self.runtime.wait(self.runtime.asynchronous.session_state(session_id))
+        call: str | None = state.waiting_for
+        return call
 
     def _on_error(self, event: BusEvent) -> None:
         """A runtime waits for room on a disk that is full. Whoever sits before this one is told instead."""
@@ -228,6 +258,7 @@ class Working:
             notes=notes,
         )
         self._waiting.append(talk.fail)
+        self._talks.append(talk)
         return talk
 
     def _image(self, image_id: str) -> ImageState:

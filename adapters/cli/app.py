@@ -70,7 +70,8 @@ def _run(argv: Sequence[str], front: Front, output: Output, stdin: TextIO | None
     from cyclopts import CycloptsError
 
     app = application(front, output, stdin)
-    with _telling(output):
+    # What a tool prints is no answer, and no line of JSON.
+    with _telling(output), contextlib.redirect_stdout(output.err):
         try:
             code = app(_tokens(argv), exit_on_error=False, print_error=False)
         except CycloptsError as error:

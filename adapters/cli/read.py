@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -224,11 +224,12 @@ class Read:
         """
         with self._reading(common) as reading, self._bar("taking over") as bar:
             answer = reading.sql(query, progress=bar)
-        rows = [dict(zip(answer.columns, row, strict=True)) for row in answer.rows]
+        columns = _distinct(answer.columns)
+        rows = [dict(zip(columns, row, strict=True)) for row in answer.rows]
         if self._output.json:
             self._output.rows(rows)
         else:
-            found(self._output, answer.columns, rows)
+            found(self._output, columns, rows)
         if answer.cut:
             self._output.note(f"there are more than these {count(len(rows))} rows: narrow the query, or use LIMIT.")
         return 0
@@ -338,3 +339,15 @@ def _write(path: Path, lines: Iterator[Row]) -> int:
         beside.unlink(missing_ok=True)
         raise BadInput(f"{path}: {error.strerror or error}.") from error
     return written
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Names of columns, the second of a name as `name_2`, so that no value hides another."""
+    out: list[str] = []
+    for name in names:
+        shown, number = name, 1
+        while shown in out:
+            number += 1
+            shown = f"{name}_{number}"
+        out.append(shown)
+    return out

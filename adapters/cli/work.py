@@ -262,6 +262,8 @@ def _settlements(given: tuple[str, ...], output: str | None) -> dict[str, tuple[
         call, equals, outcome = each.partition("=")
         if not equals or not call or outcome not in _OUTCOMES:
             raise BadInput(f"--settle {each!r} is not of the form CALL=ok, CALL=error or CALL=retry.")
+        if call in settled:
+            raise BadInput(f"--settle says twice what became of {call}.")
         settled[call] = (outcome, output if output is not None else _SAID.get(outcome, ""))
     if output is not None and not settled:
         raise BadInput("--output goes with --settle.")

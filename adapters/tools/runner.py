@@ -93,7 +93,7 @@ async def run(
     and occupies it.
 
     Cancelling `run` cancels the call likewise and raises CancelledError when it is over; the caller then knows that
-    it may have run. Exceptions of the tool become an `error`, SystemExit too; KeyboardInterrupt passes through. Raises
+    it may have run. Whatever the tool raises becomes an `error`, SystemExit and KeyboardInterrupt too. Raises
     `ToolDefinitionError` for a probeable tool without a probe, RuntimeError when `executor` is shut down (nothing was
     run).
     """
@@ -216,16 +216,18 @@ async def _call(
     return ended
 
 
-class _Exited(Exception):
-    """A tool asked the program to exit."""
+class _Escaping(Exception):
+    """A tool raised what would end the loop, or get past everybody who could tell of it."""
 
 
 async def _kept(awaitable: Awaitable[Any]) -> Any:
-    """SystemExit in a task would end the loop: an argument parser's complaint is no reason to."""
+    """SystemExit and its like in a task end the loop: an argument parser's complaint is no reason to."""
     try:
         return await awaitable
-    except SystemExit as error:
-        raise _Exited(error.code) from error
+    except (Exception, asyncio.CancelledError, GeneratorExit):
+        raise
+    except BaseException as error:
+        raise _Escaping(error) from error
 
 
 async def _on_loop(awaitable: Awaitable[Any], *, limit_s: float, show: Callable[[object], T], name: str) -> T | _Failed:
@@ -245,11 +247,9 @@ async def _on_loop(awaitable: Awaitable[Any], *, limit_s: float, show: Callable[
     error = task.exception()
     if error is None:
         return _shown(task.result(), show, name)
-    if isinstance(error, _Exited):
-        return _exited(error.args[0], name)
-    if not isinstance(error, Exception):
-        raise error
-    return _raised(error, name)
+    if isinstance(error, _Escaping):
+        error = error.args[0]
+    return _exited(error.code, name) if isinstance(error, SystemExit) else _raised(error, name)
 
 
 async def _stop(task: asyncio.Future[Any], name: str) -> None:
@@ -295,6 +295,8 @@ class _Work:
             return _exited(error.code, self.name)
         except asyncio.CancelledError:
             return _Failed("CancelledError", f"CancelledError: {self.name} cancelled itself.")
+        except BaseException as error:  # raised in this thread by the tool itself: nobody interrupts a thread
+            return _raised(error, self.name)
         return value if isinstance(value, Awaitable) else _shown(value, self.show, self.name)
 
 
@@ -336,7 +338,7 @@ def _shown(value: object, show: Callable[[object], T], name: str) -> T | _Failed
         return _Failed("Unshowable", f"{name} ran to its end, but returned {error}. Do not call it again for that.")
 
 
-def _raised(error: Exception, name: str) -> _Failed:
+def _raised(error: BaseException, name: str) -> _Failed:
     _log.debug("%s raised", name, exc_info=error)
     kind = type(error).__name__
     try:

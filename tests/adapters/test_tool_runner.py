@@ -568,3 +568,24 @@ def test_arguments_that_are_no_longer_fitting_prove_nothing(pool: ThreadPoolExec
 def test_a_tool_without_a_probe_proves_nothing(pool: ThreadPoolExecutor) -> None:
     proof = asyncio.run(probe(tool(nothing), {}, CONTEXT, executor=pool))
     assert proof == Proof(happened=None, reason="nothing has no probe")
+
+
+class _Odd(BaseException):
+    """Neither an Exception nor a way to end a program."""
+
+
+@pytest.mark.parametrize("kind", [_Odd, KeyboardInterrupt, GeneratorExit])
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_whatever_a_tool_raises_ends_only_its_call(
+    asynchronous: bool, kind: type[BaseException], pool: ThreadPoolExecutor
+) -> None:
+    """Fails where only Exceptions are caught: the loop would die, and whoever waits would wait for ever."""
+
+    def act() -> None:
+        raise kind("odd")
+
+    async def async_act() -> None:
+        raise kind("odd")
+
+    outcome = outcome_of(tool(async_act) if asynchronous else tool(act), {}, pool)
+    assert (outcome.outcome, outcome.error_type) == ("error", kind.__name__)
