@@ -10,6 +10,8 @@ from reenact.actors.cell import Cell
 from reenact.actors.replay import replay
 from reenact.events import codec
 from reenact.events.agent import ModelCalled, ToolRequested, ToolSettled, ToolStarted
+from reenact.events.container import ImageAdded
+from reenact.events.image import ImageCreated, ImageDeleted
 from reenact.events.log import Stored
 from reenact.events.message import Recorded
 from reenact.events.session import JobCancelled, JobFailed, JobQueued, JobStarted, JobSucceeded, JobTimedOut
@@ -223,6 +225,27 @@ def the_model_is_shown_every_call_closed_once(seen: Evidence) -> Iterator[str]:
             yield f"{stream} at its end: {problem}"
 
 
+def a_name_is_one_image(seen: Evidence) -> Iterator[str]:
+    """Within a container, until that image is deleted; and a container lists what is in it."""
+    named: dict[tuple[str, str], str] = {}
+    listed: dict[str, set[str]] = defaultdict(set)
+    for stored in seen.batches:
+        for event in codec.unpack(stored):
+            match event.data:
+                case ImageCreated() as made:
+                    before = named.get((made.container_id, made.alias or ""))
+                    if made.alias is not None:
+                        if before is not None:
+                            yield f"{made.image_id} is named {made.alias} in {made.container_id}, as {before} is"
+                        named[made.container_id, made.alias] = made.image_id
+                    if made.image_id not in listed[made.container_id]:
+                        yield f"{made.image_id} was made and {made.container_id} does not list it"
+                case ImageDeleted() as gone:
+                    named = {name: image for name, image in named.items() if image != gone.image_id}
+                case ImageAdded() as added:
+                    listed[event.stream.removeprefix("container-")].add(added.image_id)
+
+
 def every_event_has_its_cause(seen: Evidence) -> Iterator[str]:
     known: set[str] = set()
     for stored in seen.batches:
@@ -243,6 +266,7 @@ SAFETY: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     the_world_saw_what_the_log_says,
     one_job_at_a_time_each_with_one_end,
     the_model_is_shown_every_call_closed_once,
+    a_name_is_one_image,
     every_event_has_its_cause,
 )
 """True at every moment."""

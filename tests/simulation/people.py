@@ -58,7 +58,7 @@ class People:
         self.sent: list[Sent] = []
         self.accepted: set[str] = set()
         self.results: dict[str, set[str]] = {}
-        self.acts: list[tuple[Callable[[Node], None], int]] = [
+        self.acts: list[tuple[Callable[[Node], None], float]] = [
             (self.makes_image, 1),
             (self.sends, 16),
             (self.sends_plainly, 4),
@@ -69,7 +69,9 @@ class People:
             (self.resolves, 6),
             (self.changes, 2),
             (self.forks_off, 1),
-            (self.deletes, 0.3),  # type: ignore[list-item]
+            (self.deletes, 0.3),
+            (self.closes, 0.5),
+            (self.asks_otherwise, 1),
             (self.requests, 3),
             (self.reads, 1),
         ]
@@ -254,6 +256,23 @@ class People:
 
     def deletes(self, node: Node) -> None:
         self.call(node, "delete", node.runtime.delete_image(self._image()[0]))
+
+    def closes(self, node: Node) -> None:
+        self.call(node, "close", node.close())
+
+    def asks_otherwise(self, node: Node) -> None:
+        """A key that was used comes with other words: it is refused, whatever became of the first."""
+        sure = [sent for sent in self.sent if sent.sure]
+        if not sure:
+            return
+        sent = self.world.chance.choice(sure)
+
+        async def send() -> None:
+            run = await node.runtime.send(sent.image, "other words", session_id=sent.session, key=sent.key)
+            job = await run.accepted()
+            self.world.fail(f"{sent.key} came with other words and was accepted as {job}")
+
+        self.call(node, f"other words for {sent.key}", send())
 
     def requests(self, node: Node) -> None:
         """By name, over the bus, with data that may fit."""

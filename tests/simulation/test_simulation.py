@@ -72,6 +72,7 @@ def test_also_in_another_process() -> None:
 
 HAPPENS = (
     "agent_unregistered",
+    "closed",
     "container_created",
     "death at cell.accepted",
     "death at cell.decide",
@@ -98,9 +99,11 @@ HAPPENS = (
     "probeable took place",
     "read took place",
     "refused: busy",
+    "refused: closed",
     "refused: conflict",
     "refused: disk_full",
     "refused: fenced",
+    "refused: key_reused",
     "refused: not_found",
     "refused: unknown_outcome",
     "session_attached",

@@ -91,7 +91,7 @@ class Node:
     def __init__(self, world: World, name: str) -> None:
         self.world = world
         self.name = name
-        self.dead = self.up = self.doomed = False
+        self.dead = self.up = self.doomed = self.closing = self.closed = False
         self.clock = SimClock(world)
         self.loop = VirtualLoop()
         self.loop._now = world.now
@@ -113,6 +113,12 @@ class Node:
             )
             self.runtime.on_any(self._hear)
             self._opening = self.loop.create_task(self._open())
+
+    async def close(self) -> None:
+        """End it as a program does that has no more to do."""
+        self.closing = True
+        await self.runtime.close()
+        self.closed = True
 
     async def _open(self) -> None:
         await self.runtime.open()
@@ -270,6 +276,13 @@ class World:
             self.graves.append(node)
             self.people.lost(node)
 
+    def finish(self, node: Node) -> None:
+        """A process has closed its runtime and ends. Nobody may still wait for it."""
+        for what in node.calls.values():
+            self.fail(f"{node.name} was closed and never answered: {what}")
+        self.counts["closed"] += 1
+        self.kill(node)
+
     def reached(self, name: str) -> None:
         """A failpoint: the process may die here."""
         node = self.current
@@ -296,9 +309,10 @@ class World:
             return
         node = chance.choice(self.nodes)
         moves = self._moves(node)
-        if not moves:
-            return
-        self._make(node, chance.choices([move for move, _ in moves], [weight for _, weight in moves])[0])
+        if node.closed and not node.loop.ready:
+            self.finish(node)
+        elif moves:
+            self._make(node, chance.choices([move for move, _ in moves], [weight for _, weight in moves])[0])
 
     def _moves(self, node: Node) -> list[tuple[str, float]]:
         moves: list[tuple[str, float]] = []
@@ -310,7 +324,7 @@ class World:
             moves.append(("commit", 2))
         if node.gates:
             moves.append(("gate", 3))
-        if node.up and self.people.busy:
+        if node.up and self.people.busy and not node.closing:
             moves.append(("people", 2))
         if self._timer(node) is not None:
             moves.append(("time", 0.3))
@@ -405,7 +419,12 @@ class World:
                 self.fail(f"not at rest {STEPS_MAX} moves after the last fault")
                 return
             node = self.owner
-            assert node is not None
+            if node is None:
+                self.start()
+                continue
+            if node.closed and not node.loop.ready:
+                self.finish(node)
+                continue
             moves = self._moves(node)
             if any(move != "time" for move, _ in moves):
                 moves = [(move, weight) for move, weight in moves if move != "time"]
