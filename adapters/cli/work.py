@@ -216,6 +216,8 @@ class Work:
 
     def _ended(self, result: Any, stop: Stop) -> int:
         if result.status == "succeeded":
+            if result.stop_reason in _CUT:
+                self._output.note(_CUT[result.stop_reason])
             usage = result.usage
             tokens = f", {count(usage.input_tokens)} tokens in and {count(usage.output_tokens)} out" if usage else ""
             calls = "1 model call" if result.steps == 1 else f"{result.steps} model calls"
@@ -253,7 +255,13 @@ class Work:
                 raise BadInput(f"stdin is not UTF-8: {error}.") from None
         if not prompt.strip():
             raise BadInput("the prompt is empty.")
+        if "\0" in prompt or (not prompt.isascii() and prompt.encode(errors="replace").decode() != prompt):
+            raise BadInput("the prompt holds U+0000, or text that is no Unicode, which no model takes.")
         return prompt
+
+
+_CUT = {"max_tokens": "the answer was cut off: no tokens left.", "refusal": "the model refused to go on."}
+"""Answers that are not whole, and look it only on a terminal."""
 
 
 def _settlements(given: tuple[str, ...], output: str | None) -> dict[str, tuple[str, str]]:

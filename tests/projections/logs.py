@@ -64,7 +64,7 @@ def _row(event: Event, session: str) -> Row:
 def _around() -> list[Batch]:
     context = Context(container_id="acme")
     spec = ToolSpec(name="refund", description="Pays back.", parameters={"type": "object"}, version="1")
-    config = ImageConfig(name="support", model="scripted:test", workspace="/work/support")
+    config = ImageConfig(name="support", model="scripted:test", workspace="/srv/support")
     image = ImageCreated(image_id="img_1", container_id="acme", session_id="sess_1", created_at=1, config=config)
     updated = ImageUpdated(version=2, updated_at=2, config=config)
     streams: list[tuple[str, Sequence[Event]]] = [

@@ -83,7 +83,7 @@ def test_each_of_the_audit_events_is_there_with_its_details(type: str) -> None:
 def test_the_details_say_what_happened() -> None:
     audit = audit_of(story())
     [created] = details(audit, "session.created")
-    assert (created["agent_id"], created["user"], created["workspace"]) == ("img_1", "user", "/work/support")
+    assert (created["agent_id"], created["user"], created["workspace"]) == ("img_1", "user", "/srv/support")
     [restored] = details(audit, "session.restored")
     assert restored["message_count"] == 5
     assert restored["age"] >= 3_600_000

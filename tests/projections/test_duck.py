@@ -195,7 +195,7 @@ def test_the_workspace_of_an_image_is_known_after_a_new_start(tmp_path: Path) ->
         with DuckProjection(tmp_path / "t.duckdb") as tables:
             tables.catch_up(growing)
             found = tables.sql("SELECT details.workspace FROM audit WHERE type = 'session.created'").rows
-    assert found == [('"/work/support"',)]
+    assert found == [('"/srv/support"',)]
 
 
 def test_what_is_large_or_odd_is_taken_over() -> None:

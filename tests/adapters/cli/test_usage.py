@@ -81,7 +81,7 @@ def test_without_a_command_it_says_what_there_is() -> None:
         (["run", "hi", "--session", ""], "name"),
         (["run", "hi", "--session", "a\tb"], "name"),
         (["run", "a\0b", "-m", "scripted:echo"], "U+0000"),
-        (["run", "a\udcffb", "-m", "scripted:echo"], "cannot be read"),
+        (["run", "a\udcffb", "-m", "scripted:echo"], "no Unicode"),
         (["run", "hi", "--db", "nonsense"], "names no log"),
         (["run", "hi", "--db", "sqlite:///x.db?mode=ro"], "no options"),
         (["run", "hi", "--db", "postgresql://host/x"], "PostgreSQL"),

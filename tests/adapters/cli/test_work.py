@@ -627,3 +627,43 @@ def test_a_reader_that_goes_away_is_no_failure(here: Path) -> None:
     os.close(write)
 
     assert child.communicate()[1] == "" and child.returncode == 0
+
+
+def test_a_message_behind_one_that_waits_for_a_person_is_queued_and_says_for_what(here: Path) -> None:
+    """Fails where the command only watches its own job: it would wait for ever, and own the log meanwhile."""
+    killed_in_a_charge(here)
+    assert reenact("resume", "--tools", "tools.py").code == 1, "now it waits for a person"
+    ended = reenact("run", "and then?", "--session", "last", "--tools", "tools.py")
+    assert ended.code == 1 and "waits for a person, so this message is queued" in ended.err
+    assert "--settle t1=ok|error|retry" in ended.err
+    twice = reenact("resume", "last", "--settle", "t1=ok", "--settle", "t1=error", "--tools", "tools.py")
+    assert twice.code == 2 and "says twice" in twice.err
+    assert reenact("resume", "last", "--settle", "t1=ok", "--tools", "tools.py").code == 0
+    assert "and then?" in reenact("messages", "last").out
+
+
+def test_columns_of_one_name_are_told_apart(here: Path) -> None:
+    reenact("run", "said", "-m", "scripted:echo")
+    assert reenact("sql", "select 1 as a, 2 as a", "--json").out == '{"a":1,"a_2":2}\n'
+
+
+def test_what_a_tool_prints_is_no_line_of_json(here: Path) -> None:
+    (here / "loud.py").write_text(
+        "from reenact import tool\nprint('NOISE')\n@tool(effect='read')\ndef loud() -> str:\n"
+        "    'Say it.'\n    print('NOISE')\n    return 'quiet'\n"
+    )
+    ended = reenact("run", "loud {}", "-m", "scripted:tools", "--tools", "loud.py", "--json")
+    assert ended.code == 0 and "NOISE" not in ended.out and "NOISE" in ended.err
+
+
+@pytest.mark.parametrize(("stop_reason", "says"), [("max_tokens", "cut off"), ("refusal", "refused")])
+def test_an_answer_that_is_not_whole_says_so_into_a_pipe_too(here: Path, stop_reason: str, says: str) -> None:
+    (here / "script.json").write_text(json.dumps([{"text": "part", "stop_reason": stop_reason}]))
+    ended = reenact("run", "hi", "-m", "scripted:script.json")
+    assert (ended.code, ended.out) == (0, "part\n") and says in ended.err
+
+
+def test_a_prompt_that_no_model_takes_leaves_no_session_behind(here: Path) -> None:
+    ended = reenact("run", "-", "-m", "scripted:echo", stdin="a\0b")
+    assert ended.code == 2 and "U+0000" in one_line(ended)
+    assert reenact("sessions", "--all", "--json").rows == [] or reenact("sessions", "--all").code != 0
