@@ -435,7 +435,8 @@ def test_a_query_gives_columns_and_rows(tables: DuckProjection) -> None:
     assert (answer.columns, answer.rows) == (("model", "usd"), [("test-1", Decimal("0.30"))])
     assert tables.sql("SELECT ? + 1", [1]).rows == [(2,)]
     assert tables.sql("SELECT $more || 'b'", {"more": "a"}).rows == [("ab",)]
-    assert tables.sql("FROM jobs;").rows == tables.sql("SELECT * FROM jobs -- all of them").rows
+    short, long = tables.sql("FROM jobs;").rows, tables.sql("SELECT * FROM jobs -- all of them").rows
+    assert short and sorted(map(repr, short)) == sorted(map(repr, long))
 
 
 def test_times_are_utc_with_or_without_a_zone(tables: DuckProjection) -> None:
