@@ -26,7 +26,8 @@ class Died(KeyboardInterrupt):
 class Options(Struct, frozen=True, kw_only=True):
     """A seed's world. Chances are per occasion; what is 0 does not happen in this one.
 
-    deaths, takeovers, jumps: how many there may be. awake: streams kept awake. actions: what people do in all.
+    deaths, takeovers, jumps: how many there may be. at_failpoint: that the place of the next death is chosen anew.
+    awake: streams kept awake. actions: what people do in all.
     """
 
     actions: int
@@ -64,7 +65,7 @@ def draw(chance: random.Random) -> Options:
         images=chance.randint(1, 3),
         awake=chance.choice([2, 4, 10_000]),
         deaths=few(8),
-        at_failpoint=some(0.03),
+        at_failpoint=0.01,
         at_step=some(0.03),
         takeovers=few(3),
         jumps=few(3),
@@ -76,7 +77,7 @@ def draw(chance: random.Random) -> Options:
         hangs=some(0.2),
         model_fails=some(0.4),
         model_hangs=some(0.1),
-        calls=chance.choice([0.3, 0.6, 0.8]),
+        calls=chance.choice([0.5, 0.8, 0.9]),
         twice=some(0.3),
         nonsense=some(0.5),
     )

@@ -92,9 +92,9 @@ class Outside:
     async def proof(self, context: ToolContext) -> bool | str:
         await self.gate()
         doubt = self.world.chance.random()
-        if doubt < 0.2:
+        if doubt < 0.4:
             return ""  # proves nothing
-        if doubt < 0.3:
+        if doubt < 0.5:
             raise RuntimeError("nobody can say")
         return self.executions[context.idempotency_key] > 0
 

@@ -36,8 +36,12 @@ START = 1_750_000_000_000_000  # microseconds
 STEPS_MAX = 60_000
 """Most moves of one phase. A world that needs more is stuck in a circle."""
 
-WINDOWS = ("effect", "tool", "probe", "model")
-"""Where a death leaves the world in doubt; it strikes there more often."""
+PLACES = [
+    name
+    for name in failpoint.NAMES
+    if name.partition(".")[0] in ("cell", "close", "effect", "group", "model", "probe", "signal", "tell", "tool")
+]
+"""Failpoints of what runs in a world; the others are in files and sockets."""
 
 
 class SimPool(threads.Pool):
@@ -207,6 +211,7 @@ class World:
         self.deaths = self.takeovers = self.jumps = 0
         self.failures: list[str] = []
         self.steps = 0
+        self.ambush = self._ambush()
         self.counts: Counter[str] = Counter()
         self._digest = hashlib.sha256()
         from .people import People
@@ -290,14 +295,21 @@ class World:
             return
         if node.dead:
             raise Died
-        if self.deaths >= self.options.deaths:
+        place, left = self.ambush
+        if name != place or self.deaths >= self.options.deaths:
             return
-        chance = self.options.at_failpoint * (5 if name.partition(".")[0] in WINDOWS else 1)
-        if self.chance.random() < chance:
-            self.deaths += 1
-            self.counts[f"death at {name}"] += 1
-            node.dead = True
-            raise Died
+        if left > 1:
+            self.ambush = (place, left - 1)
+            return
+        self.ambush = self._ambush()
+        self.deaths += 1
+        self.counts[f"death at {name}"] += 1
+        node.dead = True
+        raise Died
+
+    def _ambush(self) -> tuple[str, int]:
+        """The failpoint at which the next process will die, and the how manieth time it is reached."""
+        return self.chance.choice(PLACES), self.chance.choice([1, 1, 2, 3, 5, 8])
 
     def move(self) -> None:
         """One thing happens somewhere."""
@@ -376,6 +388,8 @@ class World:
         options, chance = self.options, self.chance
         if not self.nodes:
             return
+        if chance.random() < options.at_failpoint:
+            self.ambush = self._ambush()  # the last one was in vain
         if self.deaths < options.deaths and chance.random() < options.at_step:
             self.deaths += 1
             self.kill(chance.choice(self.nodes))
