@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import logging
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -109,3 +111,12 @@ def test_turns_are_told_by_where_they_stand_in_the_conversation() -> None:
 
     assert round(found["turns_s"]) == 1000
     assert set(found["curve"]) == {10, 12}
+
+
+@pytest.fixture(autouse=True)
+def _quiet() -> Iterator[None]:
+    """The benchmarks silence the log of their process, which here is everybody's."""
+    log = logging.getLogger("reenact")
+    level = log.level
+    yield
+    log.setLevel(level)
