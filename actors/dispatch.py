@@ -1,8 +1,8 @@
 """Has done what is owed: takes effects off the mailboxes, has each performed once, brings the end back as a command.
 
 An effect enters the table before it is performed and leaves it when its end is committed, that is, when it is no longer
-owed. One begun under an older epoch is in doubt: its stream is asked to recover it, and says what follows. Runs on one
-event loop.
+owed. It is begun with the batch that holds its start. One whose start was stored before was begun by an earlier owner,
+if at all: it is in doubt, its stream is asked to recover it, and says what follows. Runs on one event loop.
 """
 
 from __future__ import annotations
@@ -14,7 +14,16 @@ from typing import Protocol
 
 from msgspec import Struct
 
-from ..events.agent import CallModel, CancelEffect, ProbeTool, RecoverEffect, RunTool, WakeAt
+from ..events.agent import (
+    CallModel,
+    CancelEffect,
+    ModelCalled,
+    ProbeTool,
+    RecoverEffect,
+    RunTool,
+    ToolStarted,
+    WakeAt,
+)
 from ..events.errors import ReenactError
 from ..events.failpoint import failpoint
 from ..events.message import Command, Effect, Recorded
@@ -81,11 +90,10 @@ class _Flight:
 class Dispatch:
     """The table of effects under way, by stream and by (id, attempt)."""
 
-    def __init__(self, performer: Performer, tell: Tell, *, clock: Clock, epoch: int) -> None:
+    def __init__(self, performer: Performer, tell: Tell, *, clock: Clock) -> None:
         self._performer = performer
         self._tell = tell
         self._clock = clock
-        self._epoch = epoch
         self._flights: dict[str, dict[tuple[str, int], _Flight]] = {}
         self._closed = False
 
@@ -114,20 +122,18 @@ class Dispatch:
         for effect in effects:
             key = _key(effect)
             if key not in flights:
-                at = events[-1].head.at if events else None
-                flights[key] = self._begin(stream, effect, flights, _origin(effect, events), at)
+                flights[key] = self._begin(stream, effect, flights, events)
 
     def _begin(
         self,
         stream: str,
         effect: Effect,
         flights: dict[tuple[str, int], _Flight],
-        origin: Origin | None,
-        at: int | None,
+        events: Sequence[Recorded],
     ) -> _Flight:
-        """at: the recorded time of the batch that owed it just now, None for what an earlier owner left."""
-        flight = _Flight()
-        if isinstance(effect, CallModel | RunTool) and effect.epoch < self._epoch:
+        """events: of the batch after which it is owed, none for what an earlier owner left."""
+        flight, origin = _Flight(), _origin(effect, events)
+        if isinstance(effect, CallModel | RunTool) and not _starts(effect, events):
             failpoint("effect.recover")
             self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin, None)
         elif isinstance(effect, CallModel | RunTool | ProbeTool):
@@ -136,7 +142,8 @@ class Dispatch:
             self._cancel(stream, effect, flights, origin)
         elif isinstance(effect, WakeAt):
             # Measured from the batch that owed it: the clock may have been set to another year since.
-            delay_s = max(0.0, (effect.at - (self._clock.now() if at is None else at)) / 1_000_000)
+            at = events[-1].head.at if events else self._clock.now()
+            delay_s = max(0.0, (effect.at - at) / 1_000_000)
             command = ExpireJob(job_id=effect.job_id)
             flight.timer = asyncio.get_running_loop().call_later(delay_s, self._tell, stream, command, origin, None)
         return flight
@@ -196,6 +203,21 @@ def _stop(flight: _Flight) -> None:
         flight.task.cancel()
     if flight.timer is not None:
         flight.timer.cancel()
+
+
+def _starts(effect: CallModel | RunTool, events: Sequence[Recorded]) -> bool:
+    """Whether the start of this attempt is among the events."""
+    for recorded in events:
+        data = recorded.data
+        if isinstance(data, ToolStarted):
+            started = data.tool
+        elif isinstance(data, ModelCalled):
+            started = data.call
+        else:
+            continue
+        if started == effect.id and data.attempt == effect.attempt:
+            return True
+    return False
 
 
 def _origin(effect: Effect, events: Sequence[Recorded]) -> Origin | None:

@@ -1,4 +1,4 @@
-"""The benchmarks: `./dev bench [--quick] [--peers] [--json] [--only NAME] [--write]`.
+"""The benchmarks: `./dev bench [--quick] [--peers] [--json] [QUESTION ...] [--write]`.
 
 Every figure is the median over repeats, each in a fresh process; ours and theirs take turns in the same run, so what
 counts is the ratio. Exit 0 when every goal that was measured holds, 1 when one does not, 2 for wrong usage.

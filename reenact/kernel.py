@@ -94,7 +94,7 @@ class Kernel:
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
         self.system = ActorSystem(self._log, self._publish, threads=self._threads, on_sleep=self._asleep)
         self.bus.resolver = self._mailbox
-        self.dispatch = Dispatch(performer, self._tell, clock=self.clock, epoch=self._log.epoch)
+        self.dispatch = Dispatch(performer, self._tell, clock=self.clock)
         self.opened = True
         if recover:
             for stream in await asyncio.to_thread(self._log.streams, "session-", owing=True):

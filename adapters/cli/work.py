@@ -123,6 +123,8 @@ class Work:
         settled = _settlements(settle, output)
         if settled and session is None:
             raise BadInput("--settle needs the session whose call it settles.")
+        with self._front.reading(common.db):
+            pass  # there is nothing to go on with where no log is, and none is begun
         with self._front.working(common.db, tools=tools) as working:
             only = None if session is None else [working.session(session)]
             jobs = working.unfinished(only)

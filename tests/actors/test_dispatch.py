@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
@@ -26,7 +26,7 @@ from reenact.events.agent import (
 )
 from reenact.events.message import Command, Context, Effect, Event, Head, Recorded
 from reenact.events.model import ModelAnswer, ModelParams
-from reenact.events.session import ExpireJob
+from reenact.events.session import ExpireJob, JobStopping
 from tests.simulation.loop import VirtualLoop
 
 EPOCH = 2
@@ -66,16 +66,23 @@ class Desk:
         self.world = World()
         self.told: list[tuple[str, Command]] = []
         self.origins: list[Origin | None] = []
-        self.dispatch = Dispatch(self.world, self.tell, clock=self.clock, epoch=EPOCH)
+        self.dispatch = Dispatch(self.world, self.tell, clock=self.clock)
 
     def tell(self, stream: str, command: Command, origin: Origin | None, otherwise: Command | None) -> None:
         self.told.append((stream, command))
         self.origins.append(origin)
 
-    def owed(self, *effects: Effect, events: tuple[Recorded, ...] = (), stream: str = "session-s") -> Desk:
+    def owed(self, *effects: Effect, events: Sequence[Recorded] | None = None, stream: str = "session-s") -> Desk:
+        """A batch was stored after which this is owed: by default the one that holds the starts of all of it."""
+        if events is None:
+            events = started(*effects, at=self.clock.now())
         self.loop.within(self.dispatch.owed, stream, effects, events)
         self.loop.drain()
         return self
+
+    def left(self, *effects: Effect) -> Desk:
+        """A stream is taken up that owes this."""
+        return self.owed(*effects, events=())
 
     def ends(self, effect: str, command: Command | None = None) -> Desk:
         self.world.ends[effect].set_result(command or SettleTool(tool=effect, outcome="ok", output=""))
@@ -104,7 +111,7 @@ def desk() -> Iterator[Desk]:
     desk.loop.close()
 
 
-def runs(tool: str = "t1", attempt: int = 1, epoch: int = EPOCH, effect: Any = "unsafe") -> RunTool:
+def runs(tool: str = "t1", attempt: int = 1, effect: Any = "unsafe") -> RunTool:
     return RunTool(
         id=tool,
         name="pay",
@@ -114,13 +121,13 @@ def runs(tool: str = "t1", attempt: int = 1, epoch: int = EPOCH, effect: Any = "
         attempt=attempt,
         effect=effect,
         timeout_s=60.0,
-        epoch=epoch,
+        epoch=EPOCH,
     )
 
 
-def calls(call: str = "m1", attempt: int = 1, epoch: int = EPOCH) -> CallModel:
+def calls(call: str = "m1", attempt: int = 1) -> CallModel:
     return CallModel(
-        id=call, model="scripted:x", upto=1, image_version=1, attempt=attempt, epoch=epoch, params=ModelParams()
+        id=call, model="scripted:x", upto=1, image_version=1, attempt=attempt, epoch=EPOCH, params=ModelParams()
     )
 
 
@@ -130,6 +137,26 @@ def stops(target: str = "t1", attempt: int = 1, tool: bool = True) -> CancelEffe
 
 def probes(tool: str = "t1", attempt: int = 1) -> ProbeTool:
     return ProbeTool(id=f"probe-{tool}", name="pay", call_id="c", input={}, key=f"s:{tool}", attempt=attempt)
+
+
+def recorded(event: Event, part: int, head: Head) -> Recorded:
+    return Recorded(part + 1, "session-s", part + 1, part, EPOCH, event, head, codec.row_digest(codec.row(event)))
+
+
+def started(*effects: Effect, at: int = 1) -> tuple[Recorded, ...]:
+    """The batch in which these were started."""
+    head = Head(id="a" * 32, at=at, asked="answer_model")
+    events: list[Event] = [JobStopping(job_id="job_1", reason="of other things")]
+    for effect in effects:
+        if isinstance(effect, RunTool):
+            events.append(ToolStarted(tool=effect.id, attempt=effect.attempt, arguments=""))
+        elif isinstance(effect, CallModel):
+            events.append(
+                ModelCalled(
+                    call=effect.id, attempt=effect.attempt, upto=1, image_version=1, model=effect.model, context=""
+                )
+            )
+    return tuple(recorded(event, part, head) for part, event in enumerate(events))
 
 
 # -- the table --
@@ -179,19 +206,24 @@ def test_streams_have_tables_of_their_own(desk: Desk) -> None:
 # -- the morning after --
 
 
-@pytest.mark.parametrize("effect", [runs(epoch=EPOCH - 1), calls(epoch=EPOCH - 1)])
+@pytest.mark.parametrize("effect", [runs(), calls()], ids=["a tool", "a model"])
 def test_what_an_earlier_owner_began_is_asked_about_once_and_not_begun(desk: Desk, effect: Any) -> None:
-    desk.owed(effect).owed(effect)
+    desk.left(effect).left(effect)
     assert desk.commands == [RecoverEffect(effect=effect.id, attempt=1)] and desk.begun == []
 
 
+def test_also_when_the_stream_was_never_taken_up_and_is_asked_something_else(desk: Desk) -> None:
+    desk.owed(runs(), runs("t2"), events=started(runs("t2"), runs(attempt=2)))
+    assert desk.commands == [RecoverEffect(effect="t1", attempt=1)] and desk.begun == ["t2"]
+
+
 def test_what_its_stream_then_wants_run_is_run(desk: Desk) -> None:
-    desk.owed(runs(epoch=EPOCH - 1)).owed(runs(attempt=2, epoch=EPOCH))
+    desk.left(runs()).owed(runs(attempt=2))
     assert desk.world.begun == [("session-s", "t1", 2)]
 
 
-def test_a_probe_has_no_epoch_and_may_be_repeated_by_the_next_owner(desk: Desk) -> None:
-    desk.owed(probes()).ends("probe-t1", ProveTool(tool="t1", happened=True))
+def test_a_probe_may_be_repeated_by_the_next_owner(desk: Desk) -> None:
+    desk.left(probes()).ends("probe-t1", ProveTool(tool="t1", happened=True))
     assert desk.commands == [ProveTool(tool="t1", happened=True)]
 
 
@@ -214,7 +246,7 @@ def test_a_stop_of_what_nobody_is_at_is_answered_at_once(desk: Desk) -> None:
 
 
 def test_a_stop_of_what_was_only_asked_about_is_answered_at_once(desk: Desk) -> None:
-    desk.owed(runs(epoch=EPOCH - 1)).owed(stops())
+    desk.left(runs()).owed(stops())
     assert desk.commands[1:] == [SettleTool(tool="t1", outcome="unknown", output="nobody is at it")]
 
 
@@ -251,10 +283,6 @@ def test_a_deadline_of_a_job_that_has_ended_is_forgotten(desk: Desk) -> None:
 # -- whose doing it is --
 
 
-def recorded(event: Event, part: int, head: Head) -> Recorded:
-    return Recorded(part + 1, "session-s", part + 1, part, EPOCH, event, head, codec.row_digest(codec.row(event)))
-
-
 def test_an_end_is_caused_by_the_event_that_owed_it_on_behalf_of_who_asked(desk: Desk) -> None:
     head = Head(
         id="f" * 32,
@@ -276,7 +304,7 @@ def test_an_end_is_caused_by_the_event_that_owed_it_on_behalf_of_who_asked(desk:
 
 
 def test_what_is_taken_up_after_a_start_has_no_cause(desk: Desk) -> None:
-    desk.owed(runs(epoch=EPOCH - 1))
+    desk.left(runs())
     assert desk.origins == [None]
 
 
@@ -323,7 +351,7 @@ def test_a_stop_that_comes_before_the_first_step_is_told_as_never_begun(desk: De
     """Fails where the task is only cancelled: a coroutine that never ran tells nothing, its stream waits for ever."""
 
     def both() -> None:
-        desk.dispatch.owed("session-s", [runs()], ())
+        desk.dispatch.owed("session-s", [runs()], started(runs()))
         stop = CancelEffect(id="stop-t1", target="t1", attempt=1, tool=True, effect="unsafe")
         desk.dispatch.owed("session-s", [stop], ())
 

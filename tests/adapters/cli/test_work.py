@@ -412,6 +412,13 @@ def test_a_disk_that_is_full_in_the_middle_of_a_turn_is_one_line_and_the_work_st
 # -- resume --
 
 
+def test_where_no_log_is_there_is_none_to_resume_and_none_is_begun() -> None:
+    ended = reenact("resume")
+
+    assert ended.code != 0 and "no log has been started there" in one_line(ended)
+    assert not Path("reenact.db").exists()
+
+
 def test_there_may_be_nothing_to_resume() -> None:
     reenact("run", "hi", "-m", "scripted:hello")
 
