@@ -66,7 +66,7 @@ def test_a_second_runtime_on_one_log_object_repeats_nothing_unsafe() -> None:
     run(life())
 
 
-def test_nor_does_a_runtime_that_is_opened_again() -> None:
+def test_nor_does_one_that_took_nothing_up_and_is_asked_something_else() -> None:
     async def life() -> None:
         till, log = Till(), MemoryLog()
         async with till.runtime(log) as runtime:

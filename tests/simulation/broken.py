@@ -88,18 +88,18 @@ def _write_behind(world: World, node: Any) -> None:
 _kill = World.kill
 
 
-def _begins_twice(dispatch: Dispatch, stream: str, effect: Any, flights: Any, origin: Any) -> Any:
+def _begins_twice(table: Dispatch, stream: str, effect: Any, *more: Any) -> Any:
     if isinstance(effect, RunTool):
-        _begin(dispatch, stream, effect, flights, origin)
-    return _begin(dispatch, stream, effect, flights, origin)
+        _begin(table, stream, effect, *more)
+    return _begin(table, stream, effect, *more)
 
 
 _begin = Dispatch._begin
 
 
-def _keeps_no_table(dispatch: Dispatch, stream: str, effects: Any, events: Any) -> None:
-    dispatch._flights.pop(stream, None)
-    _owed(dispatch, stream, effects, events)
+def _keeps_no_table(table: Dispatch, stream: str, effects: Any, events: Any) -> None:
+    table._flights.pop(stream, None)
+    _owed(table, stream, effects, events)
 
 
 _owed = Dispatch.owed
