@@ -1,5 +1,7 @@
 """An agent's turn: calls of models and tools, and what follows when their runner died."""
 
+from typing import Any
+
 import pytest
 
 from reenact.events.agent import (
@@ -20,6 +22,7 @@ from reenact.events.agent import (
     ToolStarted,
     ToolUnproved,
     TurnCompleted,
+    TurnStarted,
 )
 from reenact.events.errors import BadInput, NotFound
 from reenact.events.model import ModelParams
@@ -91,6 +94,47 @@ def test_equal_pasts_have_equal_context_digests_and_other_words_have_others() ->
         return given(CREATE).when(send(text=text)).events[-1].context
 
     assert context("a") == context("a") != context("b")
+
+
+def test_turns_and_calls_are_numbered_over_the_whole_session_and_steps_within_a_turn() -> None:
+    stream = given(CREATE)
+    for turn in (1, 2, 3):
+        started = stream.when(send(f"job_{turn}")).events
+        assert [event.turn for event in started if isinstance(event, TurnStarted)] == [turn]
+        stream.when(asks(f"m{2 * turn - 1}", "read")).owes(f"t{turn}")
+        stream.when(settles(f"t{turn}")).owes(f"m{2 * turn}")
+        ended = stream.when(says(f"m{2 * turn}")).events[1]
+        assert (ended.turn, ended.steps) == (turn, 2)
+
+
+def test_the_settings_of_the_definition_go_with_every_call_and_are_recorded_where_they_are_not_the_usual() -> None:
+    settings = ModelParams(max_tokens=99, temperature=0.5)
+    definition = DEFINITION.__class__(image_version=1, model="scripted:echo", params=settings)
+    stream = given(CREATE).when(send(waking=waking("agent_1", definition)))
+    assert stream.events[-1].params is None and stream.owed[0].params == settings
+    overrides = Overrides(params=ModelParams(max_tokens=1))
+    stream.when(says("m1")).when(send("job_2", waking=waking("agent_2", definition), overrides=overrides))
+    both = ModelParams(max_tokens=1, temperature=0.5)
+    assert stream.events[-1].params == both == stream.owed[0].params
+
+
+def test_the_digest_of_what_the_model_sees_changes_with_everything_it_sees_and_with_nothing_else() -> None:
+    def context(*commands: Any) -> str:
+        stream = given(CREATE, *commands)
+        return next(event.context for event in reversed(stream.events) if isinstance(event, ModelCalled))
+
+    turn = (send(), asks("m1", "read"), settles("t1"))
+    first = context(*turn)
+    other = DEFINITION.__class__(image_version=2, model="scripted:echo", max_steps=3, tools="sha256:0")
+    different = [
+        context(send(text="bye"), *turn[1:]),
+        context(send(waking=waking("agent_of_job_1", other)), *turn[1:]),
+        context(send(), asks("m1", "read", "read"), settles("t1"), settles("t2")),
+        context(*turn[:2], settles("t1", output="something else")),
+        context(send()),
+    ]
+    assert len({first, *different}) == 6
+    assert first == context(*turn) == context(*turn[:2], settles("t9"), turn[2])
 
 
 def test_a_job_may_override_the_model_and_its_settings_and_that_is_recorded() -> None:
