@@ -183,6 +183,7 @@ def test_it_leaves_the_table_when_it_is_no_longer_owed(desk: Desk) -> None:
     assert desk.dispatch.under_way == 1
     desk.ends("t2").owed()
     assert desk.dispatch.under_way == 0 and desk.world.stopped == []
+    assert not desk.dispatch._flights, "and nothing is kept of a stream that owes nothing"
 
 
 def test_another_attempt_is_another_effect(desk: Desk) -> None:
