@@ -12,6 +12,7 @@ import gc
 import hashlib
 import logging
 import random
+import sys
 import threading
 import warnings
 from collections import Counter, deque
@@ -468,8 +469,9 @@ def installed(world: World) -> Iterator[None]:
     """Make this world the one that everything runs in."""
     frozen = SimpleNamespace(perf_counter=lambda: world.now)
     logging.disable(logging.CRITICAL)
-    collecting = gc.isenabled()
+    collecting, hooks = gc.isenabled(), sys.get_asyncgen_hooks()
     gc.disable()
+    sys.set_asyncgen_hooks(None, lambda left: None)  # of a process that is gone nothing is tidied up
     try:
         with (
             patch("reenact.actors.system.Pool", SimPool),
@@ -485,5 +487,6 @@ def installed(world: World) -> Iterator[None]:
             warnings.simplefilter("ignore")  # of coroutines that never ran: their process died before
             world.bury()
         logging.disable(logging.NOTSET)
+        sys.set_asyncgen_hooks(*hooks)
         if collecting:
             gc.enable()
