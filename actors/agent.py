@@ -160,7 +160,12 @@ def _is_queued(state: State, job_id: str) -> bool:
 
 
 def _start_turn(state: State, message: JobStarted) -> Sequence[Event]:
-    return [TurnStarted(turn=state.turn + 1, job_id=message.job_id), _next_call(state)]
+    return [TurnStarted(turn=state.turn + 1, job_id=message.job_id), *_think(state)]
+
+
+def _think(state: State) -> Sequence[Event]:
+    """The agent's next step of thinking: everything that must hold before a model is called comes in here."""
+    return [_next_call(state)]
 
 
 def _next_call(state: State) -> ModelCalled:
@@ -236,20 +241,20 @@ def _spent(state: State) -> bool:
 
 
 def _answered(state: State, message: ModelAnswered) -> Sequence[Event]:
-    return () if state.open else [_proceed(state)]
+    return () if state.open else _proceed(state)
 
 
-def _proceed(state: State) -> Event:
+def _proceed(state: State) -> Sequence[Event]:
     """What follows when an answer and all that it asked for are in the log."""
     stop_reason = state.stop_reason
     if state.stopping is not None:
-        return _completed(state, "interrupted")
+        return [_completed(state, "interrupted")]
     if stop_reason == "context_exceeded":
         failure = Failure(code="context_exceeded", message="The conversation is longer than the model can read.")
-        return _completed(state, "error", failure)
+        return [_completed(state, "error", failure)]
     if stop_reason != "refusal" and (state.asked or stop_reason == "pause_turn"):
-        return _too_many(state) if _spent(state) else _next_call(state)
-    return _completed(state, "completed")
+        return [_too_many(state)] if _spent(state) else _think(state)
+    return [_completed(state, "completed")]
 
 
 def _too_many(state: State) -> TurnCompleted:
@@ -315,7 +320,7 @@ def _settle(state: State, message: SettleTool) -> Sequence[Event]:
 
 
 def _settled(state: State, message: ToolSettled) -> Sequence[Event]:
-    return () if state.open or state.call is not None or state.job_id is None else [_proceed(state)]
+    return () if state.open or state.call is not None or state.job_id is None else _proceed(state)
 
 
 def _stopping(state: State, message: JobStopping) -> Sequence[Event]:
