@@ -16,7 +16,7 @@ from .events.log import Stored
 from .events.session import SessionCreated
 
 LAST = "last"
-"""The newest one."""
+"""The newest one in which anything was said, else the newest of all."""
 
 SHOWN_DIGITS = 8
 """How much of an id is shown: its end, which differs where the beginnings, made of the time, do not."""
@@ -54,7 +54,7 @@ def session_of(log: Reads, wanted: str) -> str:
     that ends so. Raises NotFound for none, BadInput with the candidates for several.
     """
     ids = session_ids(log)
-    found = _exactly(ids, wanted) or _named_session(log, ids, wanted) or _part(log, ids, wanted)
+    found = _exactly(log, ids, wanted) or _named_session(log, ids, wanted) or _part(log, ids, wanted)
     if found is None:
         raise NotFound(f"There is no session {_shown(wanted)}. `reenact sessions` lists those there are.")
     return found
@@ -66,7 +66,7 @@ def session_to_open(log: Reads, wanted: str) -> str | None:
     A word that could be a name is not taken for a part of an id unless it is long enough to be copied from one.
     """
     ids = session_ids(log)
-    found = _exactly(ids, wanted) or _named_session(log, ids, wanted)
+    found = _exactly(log, ids, wanted) or _named_session(log, ids, wanted)
     if found is not None:
         return found
     if wanted.startswith("sess_"):
@@ -91,12 +91,20 @@ def image_to_open(log: Reads, wanted: str) -> str | None:
     return found
 
 
-def _exactly(ids: list[str], wanted: str) -> str | None:
+def _exactly(log: Reads, ids: list[str], wanted: str) -> str | None:
     if wanted == LAST:
         if not ids:
             raise NotFound("There is no session yet.")
-        return ids[-1]
+        return next((each for each in reversed(ids) if _begun(log, each)), ids[-1])
     return wanted if wanted in ids else None
+
+
+def _begun(log: Reads, session_id: str) -> bool:
+    """Whether there is more in it than its creation. One that cannot be read counts: it is told of by name."""
+    try:
+        return len(log.read(f"session-{session_id}", limit=2)) > 1
+    except Corrupt:
+        return True
 
 
 def _named_session(log: Reads, ids: list[str], name: str) -> str | None:

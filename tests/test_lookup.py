@@ -5,10 +5,11 @@ from __future__ import annotations
 import pytest
 
 from reenact.events import codec
+from reenact.events.content import Text
 from reenact.events.errors import BadInput, NotFound
 from reenact.events.log import Batch, MemoryLog, Row, Transaction
 from reenact.events.message import Head
-from reenact.events.session import SessionCreated
+from reenact.events.session import JobQueued, SessionCreated
 from reenact.lookup import image_to_open, session_of, session_to_open, short
 
 
@@ -81,6 +82,14 @@ def test_images_are_found_by_their_ids_alone() -> None:
 def test_there_is_no_last_one_among_none() -> None:
     with pytest.raises(NotFound, match="no session yet"):
         session_of(MemoryLog(), "last")
+
+
+def test_the_last_one_is_the_last_in_which_anything_was_said() -> None:
+    log = log_of((ONE, None), (TWO, None), (SIX, None))
+    said = JobQueued(job_id="job_1", content=(Text(text="hello"),))
+    head = Head(id=f"{9:032x}", at=9, asked="send")
+    log.commit([Transaction((Batch(f"session-sess_{TWO}", 1, head, (codec.row(said),)),))])
+    assert session_of(log, "last") == f"sess_{TWO}"
 
 
 def test_a_session_that_cannot_be_read_hides_no_other() -> None:

@@ -130,11 +130,15 @@ class Work:
             jobs = working.unfinished(only)
             waiting = {job.session_id for job in jobs if job.state == "waiting"}
             ids = list(dict.fromkeys(job.session_id for job in jobs if settled or job.session_id not in waiting))
+            over: set[str] = set()
             if settled and only:
                 ids = only
+                over = settled.keys() - {call["tool"] for call in working.calls(only[0])}
             for note in working.equip(ids):
                 self._output.note(note)
             code = self._go_on(working, ids, settled, jobs)
+            for call in sorted(over):  # one that never was has been refused by now
+                self._output.note(f"{call} was over already; what became of it stays as it was.")
             for session_id in dict.fromkeys(job.session_id for job in working.unfinished(only)):
                 self._waits(working, session_id)
                 code = code or 1

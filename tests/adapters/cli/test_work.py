@@ -445,6 +445,9 @@ def test_a_call_in_doubt_waits_for_a_person_and_goes_on_when_he_has_spoken(here:
     assert (here / "charged").read_text() == "1250\n"
     assert reenact("replay", "s", "--json").row["identical"] is True
 
+    ended = reenact("resume", session, "--settle", "t1=error", "--tools", "tools.py")
+    assert "t1 was over already" in ended.err and ended.code == 0
+
 
 def test_a_call_in_doubt_may_be_run_again_if_a_person_says_so(here: Path) -> None:
     killed_in_a_charge(here)
