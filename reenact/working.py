@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import queue
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
@@ -82,6 +82,12 @@ class Talk:
             f"session {name} waits for a person, so this message is queued. Say what became of the earlier call:"
             f" reenact resume {name} --settle {call}=ok|error|retry"
         )
+
+    def opening(self) -> Sequence[BusEvent]:
+        """How the session began, where it is new: the events before its first message. Later, and of others, none."""
+        if self._run is not None or not self._working.unused(self.session_id):
+            return ()
+        return self._working.runtime.events(self.session_id)
 
     @property
     def job_id(self) -> str | None:
@@ -231,7 +237,7 @@ class Working:
             state, fresh = self._image(made.id), True
         elif config:
             state = self._configure(state, config)
-        if name is not None or not (fresh or self._unused(state.session_id)):
+        if name is not None or not (fresh or (self.unused(state.session_id) and not self._has_name(state.session_id))):
             session_id = self.runtime.wait(runtime.new_session(state.image_id or "", alias=name))
         else:
             session_id = state.session_id
@@ -268,10 +274,15 @@ class Working:
         config = config_of(changes, state.config)
         return self.runtime.wait(self.runtime.asynchronous.update_image(state.image_id or "", config))
 
-    def _unused(self, session_id: str) -> bool:
-        """Nothing but its creation is in it, and it has no name that somebody may come back to."""
+    def unused(self, session_id: str) -> bool:
+        """Whether nothing but its creation is in a session."""
+        head: int = self._log.head(f"session-{session_id}")
+        return head == 1
+
+    def _has_name(self, session_id: str) -> bool:
+        """Whether somebody may come back to a session by its name; also where its beginning cannot be read."""
         created = lookup.session_created(self._log, session_id)
-        return created is not None and created.alias is None and self._log.head(f"session-{session_id}") == 1
+        return created is None or created.alias is not None
 
     def _last_model(self, session_id: str) -> str | None:
         name = f"session-{session_id}"

@@ -9,6 +9,7 @@ from typing import Annotated, Any, TextIO
 from cyclopts import Parameter
 
 from ...events.errors import BadInput, ReenactError
+from ...events.message import as_json
 from ...events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
 from .front import Front, Row, Talk, Working
 from .options import STDIN, Asking, Common
@@ -205,6 +206,9 @@ class Work:
         return talk
 
     def _turn(self, working: Working, talk: Talk, text: str) -> int:
+        if self._output.json:
+            for event in talk.opening():
+                self._output.row(as_json(event))
         turn = talk.send(text)
         with Screen(self._output) as screen, stopping(talk.interrupt, screen.stopping) as stop:
             for event in turn:
