@@ -15,6 +15,7 @@ from reenact.events.errors import Corrupt
 from reenact.events.log import Batch, Stored
 from reenact.events.message import Head, Unknown
 from reenact.events.session import JobSucceeded
+from tests.events.golden import renew
 from tests.events.samples import SAMPLES
 
 GOLDEN = Path(__file__).with_name("golden.json")
@@ -33,7 +34,8 @@ def test_every_type_has_one_name_in_the_style_of_the_wire() -> None:
 def test_the_bytes_of_an_event_are_those_that_were_always_stored(sample) -> None:
     """Golden bytes. If this fails, logs that people have would read otherwise: add a schema version and an upcaster.
 
-    A new type gets its line with `python -m tests.events.golden`, which never changes a line that is there.
+    A new type gets its line with `python -m tests.events.golden`. A type that only gained fields, each with a default,
+    gets another; the bytes of its old shape stay, and are decoded below.
     """
     golden = json.loads(GOLDEN.read_text())
     assert codec.encode(sample).hex() == golden[f"{sample.type} {sample.schema}"]
@@ -41,9 +43,22 @@ def test_the_bytes_of_an_event_are_those_that_were_always_stored(sample) -> None
 
 def test_all_that_was_ever_golden_still_decodes() -> None:
     for line, stored in json.loads(GOLDEN.read_text()).items():
-        name, schema = line.split(" ")
+        name, schema, *_ = line.split(" ")
         event = codec.decode(name, int(schema), bytes.fromhex(stored))
         assert event.type == name
+
+
+def test_a_shape_that_gained_a_field_keeps_the_bytes_of_the_old_one_and_one_that_lost_something_is_refused() -> None:
+    sample = next(sample for sample in SAMPLES if sample.type == "turn_started")
+    whole = msgspec.msgpack.decode(codec.encode(sample))
+    less = {name: value for name, value in whole.items() if name != "jobId"}
+    lines = {"turn_started 1": msgspec.msgpack.encode(less).hex()}
+    renew(lines)
+    assert lines["turn_started 1"] == codec.encode(sample).hex()
+    assert lines["turn_started 1 1"] == msgspec.msgpack.encode(less).hex()
+    for other in (whole | {"gone": 1}, whole | {"turn": 9}):
+        with pytest.raises(SystemExit):
+            renew({"turn_started 1": msgspec.msgpack.encode(other).hex()})
 
 
 @pytest.mark.parametrize("sample", SAMPLES, ids=lambda sample: sample.type)
