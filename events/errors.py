@@ -3,7 +3,9 @@
 ReenactError
 ├── Refused               you asked something impossible; nothing was written
 │   ├── BadInput          the input is malformed
-│   │   └── BadQuery      the SQL cannot be run, or not within its bounds
+│   │   ├── BadQuery      the SQL cannot be run, or not within its bounds
+│   │   └── BadPolicy     a policy file that says what no policy can
+│   ├── PolicyDenied      a rule forbids it; nothing was done
 │   ├── NotFound          no such thing
 │   ├── Conflict          the stream moved on; read again
 │   ├── KeyReused         the same idempotency key came with another command
@@ -26,6 +28,8 @@ ReenactError
 """
 
 from __future__ import annotations
+
+from collections.abc import Iterable
 
 
 class ReenactError(Exception):
@@ -53,6 +57,23 @@ class BadQuery(BadInput):
     """The query cannot be run."""
 
     code = "bad_query"
+
+
+class BadPolicy(BadInput):
+    """The policy cannot be read."""
+
+    code = "bad_policy"
+
+
+class PolicyDenied(Refused):
+    """A rule forbids this; nothing was done."""
+
+    code = "policy_denied"
+
+    def __init__(self, message: str | None = None, violations: Iterable[str] = ()) -> None:
+        """violations: every rule that is broken, in words."""
+        super().__init__(message)
+        self.violations = tuple(violations)
 
 
 class NotFound(Refused):

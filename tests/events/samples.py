@@ -1,6 +1,6 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
-from reenact.events import agent, container, image, session
+from reenact.events import agent, container, image, policy, session
 from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Usage
 from reenact.events.message import Event
 from reenact.events.model import ModelParams
@@ -140,5 +140,15 @@ SAMPLES: tuple[Event, ...] = (
         duration_ms=5,
         dropped_bytes=1,
         proof="probe",
+    ),
+    policy.ToolDenied(tool="t1", rule="deny", reason="No shell.", policy="production", version="3", attempt=2),
+    policy.ModelDenied(
+        call="m1",
+        attempt=2,
+        model="openai:gpt-5.5",
+        rule="rule 1",
+        reason="Too dear.",
+        policy="production",
+        version="3",
     ),
 )

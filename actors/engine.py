@@ -1,0 +1,188 @@
+"""The policy engine: rules gathered one by one, asked about a tool, a model, an amount, or all at once. Pure.
+
+It decides with the evaluator that agents are held to, so what it answers is what would happen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from msgspec.structs import fields, replace
+
+from ..events.errors import BadInput, NotFound, PolicyDenied
+from ..events.policy import Policy, PolicyContext, PolicyDecision, PolicyRef, PolicyResult, PolicyRule, worst
+from .policy import Rights, Said, Verdict, rights_of
+from .profiles import GROUPS, resolve
+
+PASSED = "All policies passed"
+
+
+class PolicyEngine:
+    """Rules of its own, in a policy named `name`, over the layers it was given.
+
+    Every rule that is added makes a new version; the newest is used unless a context names another by its `PolicyRef`.
+    """
+
+    def __init__(
+        self, rules: Iterable[PolicyRule] = (), *, layers: Iterable[Policy] = (), name: str = "policy"
+    ) -> None:
+        self.layers = tuple(layers)
+        self._known: dict[str, list[Policy]] = {}
+        self.name = name
+        self._known[name] = [Policy(name=name, version="0")]
+        for rule in rules:
+            self.add_rule(rule)
+
+    @property
+    def policy(self) -> Policy:
+        """Its own policy as it stands. Its version counts the rules that were added."""
+        return self._known[self.name][-1]
+
+    @property
+    def version(self) -> str:
+        return self.policy.version
+
+    def add_rule(self, rule: PolicyRule) -> str:
+        """Add a rule. Returns the version that has it."""
+        now = self.policy
+        changed = replace(now, rules=(*now.rules, rule), version=str(len(self._known[self.name])))
+        self._known[self.name].append(changed)
+        return changed.version
+
+    def add_policy(self, policy: Policy) -> None:
+        """Let a policy be known under its name and version, for a `PolicyRef` to name. The same again: no change.
+
+        Raises BadInput for another policy of the same name and version, and for what `resolve` refuses.
+        """
+        resolve((*self.layers, policy))
+        known = self._known.setdefault(policy.name, [])
+        for each in known:
+            if each.version == policy.version and each != policy:
+                raise BadInput(f"There is another policy {policy.name}, version {policy.version}.")
+        if policy not in known:
+            known.append(policy)
+
+    def find(self, ref: PolicyRef) -> Policy:
+        """The policy that a reference names, narrowed by its overrides. Raises NotFound; BadInput for an override."""
+        found = [each for each in self._known.get(ref.name, ()) if ref.version in (None, each.version)]
+        if not found:
+            version = "" if ref.version is None else f", version {ref.version}"
+            raise NotFound(f"There is no policy {ref.name}{version}.")
+        return found[-1]
+
+    def rights(self, context: PolicyContext) -> Rights:
+        """What is left under all of its layers, in the context's scope."""
+        ref = context.policy_ref
+        layers = [*self.layers, self.policy]
+        if ref is not None:
+            layers = [*self.layers, *([] if ref.name == self.name else [self.policy]), self.find(ref)]
+            layers += narrowed(ref.overrides)
+        return rights_of(resolve(layers), context.scope_id)
+
+    # -- asking --
+
+    async def check_tool(self, tool_name: str, context: PolicyContext | None = None) -> PolicyResult:
+        """Whether a tool may be run."""
+        return _result(self.rights(context or PolicyContext()).tool(tool_name))
+
+    async def check_model(self, model: str, context: PolicyContext | None = None) -> PolicyResult:
+        """Whether a model may be called, for as many tokens as the context says."""
+        asked = context or PolicyContext()
+        rights = self.rights(asked)
+        verdict = rights.model(model)
+        result = _result(verdict)
+        if verdict.tokens is not None:
+            result = replace(result, metadata={**result.metadata, "max_tokens_per_request": verdict.tokens})
+            if asked.requested_tokens is not None and asked.requested_tokens > verdict.tokens:
+                reason = f"{asked.requested_tokens} tokens are asked for, and at most {verdict.tokens} are allowed"
+                violations = (*result.violations, f"max_tokens_per_request: {reason}")
+                over = PolicyResult(decision=PolicyDecision.DENY, reason=reason, violations=violations)
+                result = _both(result, over)
+        return result
+
+    async def check_constraints(self, context: PolicyContext) -> PolicyResult:
+        """Whether the amounts of the context are within every limit."""
+        limits = self.rights(context).limits
+        broken: list[Said] = []
+        applied: list[Said] = []
+        asked: tuple[tuple[Any, tuple[Any, Said] | None], ...] = (
+            (context.requested_cost, limits.cost_per_request),
+            (context.requested_tokens, limits.tokens_per_request),
+            (None if context.tool_calls is None else context.tool_calls + 1, limits.tool_calls_per_turn),
+            (context.turn, limits.turns),
+        )
+        for amount, limit in asked:
+            if limit is not None:
+                applied.append(limit[1])
+                if amount is not None and amount > limit[0]:
+                    broken.append(limit[1])
+        return PolicyResult(
+            decision=PolicyDecision.DENY if broken else PolicyDecision.ALLOW,
+            reason=broken[0].reason if broken else PASSED,
+            violations=tuple(f"{said.policy}/{said.rule}: {said.reason}" for said in broken),
+            applied_rules=tuple(dict.fromkeys(f"{said.policy}/{said.rule}" for said in applied)),
+        )
+
+    async def evaluate(self, context: PolicyContext) -> PolicyResult:
+        """All that the context has: its tool, its model, its amounts. Every rule is asked; the strictest counts."""
+        result = await self.check_constraints(context)
+        if context.model is not None:
+            result = _both(result, await self.check_model(context.model, context))
+        if context.tool_name is not None:
+            result = _both(result, await self.check_tool(context.tool_name, context))
+        return result
+
+    async def require(self, context: PolicyContext) -> PolicyResult:
+        """As `evaluate`, for what must not be denied. Raises PolicyDenied with every violation."""
+        result = await self.evaluate(context)
+        if result.decision is PolicyDecision.DENY:
+            raise PolicyDenied(result.reason, violations=result.violations)
+        return result
+
+
+def narrowed(overrides: Mapping[str, Any]) -> list[Policy]:
+    """The layer that overrides make, none where they take nothing away. Raises BadInput for one there is not."""
+    known = {field.name for field in fields(Policy)} - {"name", "version", "profile_tools", "profiles"}
+    given: dict[str, Any] = {}
+    denied: list[str] = []
+    for key, value in overrides.items():
+        group = key.removeprefix("allow_")
+        if key in known:
+            given[key] = value
+        elif key != group and group in GROUPS and isinstance(value, bool):
+            denied += [] if value else [f"group:{group}"]
+        else:
+            flags = ", ".join(f"allow_{group}" for group in sorted(GROUPS))
+            raise BadInput(f"overrides: {key!r} is none. There are {', '.join(sorted(known))}, and {flags} (a bool).")
+    if denied:
+        given["deny"] = (*given.get("deny", ()), *denied)
+    return [Policy(name="overrides", **given)] if given else []
+
+
+def _result(verdict: Verdict) -> PolicyResult:
+    metadata: dict[str, Any] = {}
+    if verdict.rule is not None:
+        metadata = {"policy": verdict.policy, "version": verdict.version, "rule": verdict.rule}
+    return PolicyResult(
+        decision=verdict.decision,
+        reason=PASSED if verdict.decision is PolicyDecision.ALLOW else verdict.reason,
+        violations=verdict.violations,
+        applied_rules=verdict.applied,
+        metadata=metadata,
+    )
+
+
+def _both(one: PolicyResult, other: PolicyResult) -> PolicyResult:
+    """The stricter of two, with what both have to say."""
+    strict, mild = (other, one) if other.decision.rank > one.decision.rank else (one, other)
+    return PolicyResult(
+        decision=worst((one.decision, other.decision)),
+        reason=strict.reason,
+        violations=tuple(dict.fromkeys((*one.violations, *other.violations))),
+        applied_rules=tuple(dict.fromkeys((*one.applied_rules, *other.applied_rules))),
+        metadata={**mild.metadata, **strict.metadata},
+    )
+
+
+__all__ = ["PolicyEngine", "narrowed"]
