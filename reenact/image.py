@@ -42,7 +42,7 @@ class Image:
         same message with it again, now or after a restart, is the same job; another message with it is refused.
         """
         options = {"model": model, "params": params, "priority": priority, "timeout_s": timeout_s, "key": key}
-        return Sending(self._runtime.send(self.id, content, session_id=self.session_id, **options))  # type: ignore[arg-type]
+        return Sending(self._runtime.sending(self.id, content, session_id=self.session_id, **options))
 
     async def interrupt(self, reason: str = "user_interrupt") -> None:
         """Stop the running turn; what was said by then is kept."""
@@ -67,9 +67,12 @@ class Image:
 class Sending:
     """A message on its way: iterate it, await it, or `await sending.run()` for the `Run` behind it."""
 
-    def __init__(self, sent: Any) -> None:
-        self._run: asyncio.Future[Run] = asyncio.ensure_future(sent)
-        self._run.add_done_callback(_known)
+    def __init__(self, sent: asyncio.Future[Run]) -> None:
+        self._run = sent
+        if sent.done():
+            _known(sent)
+        else:
+            sent.add_done_callback(_known)
 
     async def run(self) -> Run:
         """The run. Raises what was wrong with the message."""

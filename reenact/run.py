@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Generator, Sequence
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
 
@@ -23,6 +23,8 @@ from .events.session import (
     JobTimedOut,
     JobWaiting,
 )
+
+T = TypeVar("T")
 
 UNREAD_MAX = 10_000
 """Signals kept for a reader that is slow. Beyond it the oldest are dropped, and it is told; events never are."""
@@ -57,6 +59,39 @@ class Result(Struct, frozen=True, kw_only=True):
     waiting_for: str | None = None
 
 
+class _Awaited(Generic[T]):
+    """Comes once, and many may wait for it, each on a future of its own: who gives up takes nothing from the others."""
+
+    __slots__ = ("_error", "_value", "_waiting", "done")
+
+    def __init__(self) -> None:
+        self.done = False
+        self._value: T | None = None
+        self._error: Exception | None = None
+        self._waiting: list[asyncio.Future[None]] = []
+
+    def come(self, value: T | None = None, error: Exception | None = None) -> None:
+        self.done, self._value, self._error = True, value, error
+        waiting, self._waiting = self._waiting, []
+        for waiter in waiting:
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def wait(self) -> T:
+        if not self.done:
+            waiter = asyncio.get_running_loop().create_future()
+            self._waiting.append(waiter)
+            try:
+                await waiter
+            except asyncio.CancelledError:
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+                raise
+        if self._error is not None:
+            raise self._error
+        return self._value  # type: ignore[return-value]
+
+
 class Run:
     """One accepted input. `job_id` is its id in every event, from the first to the result."""
 
@@ -65,8 +100,8 @@ class Run:
         self.session_id = session_id
         self._now = now
         self._ended = ended
-        self._accepted: asyncio.Future[Reply] = asyncio.get_running_loop().create_future()
-        self._result: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
+        self._accepted: _Awaited[None] = _Awaited()
+        self._result: _Awaited[Result] = _Awaited()
         self._readers: list[Unread] = []
         self._past: list[BusEvent] = []
         self._version = 0
@@ -85,17 +120,13 @@ class Run:
 
     async def result(self, timeout_s: float | None = None) -> Result:
         """How it ended. Raises what refused the input, and TimeoutError after `timeout_s`: the job goes on then."""
-        await self.accepted()
         if timeout_s is None:
-            return await asyncio.shield(self._result)
-        return await asyncio.wait_for(asyncio.shield(self._result), timeout_s)
+            return await self._result.wait()
+        return await asyncio.wait_for(self._result.wait(), timeout_s)
 
     async def accepted(self) -> str:
         """The job's id, as soon as the input is in the log. Raises what refused it; nothing was written then."""
-        accepted = self._accepted
-        reply = accepted.result() if accepted.done() else await asyncio.shield(accepted)
-        if reply.error is not None:
-            raise reply.error
+        await self._accepted.wait()
         return self.job_id
 
     def __aiter__(self) -> AsyncIterator[BusEvent]:
@@ -128,15 +159,14 @@ class Run:
 
     def answer(self, reply: Reply) -> None:
         """Whether the input was accepted."""
-        if not self._accepted.done():
-            self._accepted.set_result(reply)
+        if not self._accepted.done:
+            self._accepted.come(error=reply.error)
         if reply.error is not None:
             self._ended(self)
             if self._waiting:
                 return
-            if not self._result.done():
-                self._result.set_exception(reply.error)
-                self._result.exception()  # who awaits it gets it from `accepted`
+            if not self._result.done:
+                self._result.come(error=reply.error)
             self._close()
 
     def become(self, job_id: str, session_id: str) -> None:
@@ -183,14 +213,14 @@ class Run:
         """It goes on after having waited for a person: there is no result again."""
         if self._waiting:
             self._waiting = False
-            self._result = asyncio.get_running_loop().create_future()
+            self._result = _Awaited()
 
     def _end(self, data: Any, status: str) -> None:
         self._resume()
-        if self._result.done():
+        if self._result.done:
             return
         self._waiting = status == "waiting"
-        self._result.set_result(
+        self._result.come(
             Result(
                 job_id=self.job_id,
                 session_id=self.session_id,

@@ -483,6 +483,18 @@ class Runtime:
             key=key,
         )
 
+    def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
+        """As `send`, begun at once where the image is at hand; what is wrong with the message is the future's to raise."""
+        state = self._images.get(image_id)
+        if state is None:
+            return asyncio.ensure_future(self.send(image_id, content, **options))
+        sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+        try:
+            sent.set_result(self.submit(state, content_of(content), **options))
+        except Exception as error:
+            sent.set_exception(error)
+        return sent
+
     def submit(
         self,
         state: ImageState,

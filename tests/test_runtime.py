@@ -523,13 +523,8 @@ def test_a_job_that_runs_when_the_runtime_closes_goes_on_with_the_next_one() -> 
     gate = Gate()
     job = run(before, store=store, models=Models({"scripted": gate}))
     with pytest.raises(Closed, match="goes on when the log is opened again"):
-        asyncio.run(_accepted(job))
+        asyncio.run(job.result())
     run(after, store=store)
-
-
-async def _accepted(job: Any) -> None:
-    if job._result.exception() is not None:
-        raise job._result.exception()
 
 
 def test_nothing_works_on_a_runtime_that_is_not_open() -> None:

@@ -192,7 +192,7 @@ async def _call(
 ) -> T | _Failed:
     """Enter the function once, off the loop if there is an executor, and bound the wait for it."""
     if executor is None:
-        return await _on_loop(_kept(function(**arguments)), limit_s=limit_s, show=show, name=name)
+        return await _on_loop(function(**arguments), limit_s=limit_s, show=show, name=name)
     work = _Work(function, arguments, show, name)
     thread = executor.submit(contextvars.copy_context().run, work)
     future = asyncio.wrap_future(thread)
@@ -212,7 +212,7 @@ async def _call(
         return _timed_out(name, limit_s)
     ended: T | _Failed | Awaitable[Any] = future.result()
     if isinstance(ended, Awaitable):  # a plain function that returned a coroutine
-        return await _on_loop(_kept(ended), limit_s=limit_s, show=show, name=name)
+        return await _on_loop(ended, limit_s=limit_s, show=show, name=name)
     return ended
 
 
@@ -220,23 +220,38 @@ class _Escaping(Exception):
     """A tool raised what would end the loop, or get past everybody who could tell of it."""
 
 
-async def _kept(awaitable: Awaitable[Any]) -> Any:
-    """SystemExit and its like in a task end the loop: an argument parser's complaint is no reason to."""
+async def _kept(awaitable: Awaitable[Any], ended: asyncio.Future[None]) -> Any:
+    """SystemExit and its like in a task end the loop: an argument parser's complaint is no reason to.
+
+    ended: done with it. It wakes whoever waits a round of the loop sooner than a callback of the task would.
+    """
     try:
         return await awaitable
     except (Exception, asyncio.CancelledError, GeneratorExit):
         raise
     except BaseException as error:
         raise _Escaping(error) from error
+    finally:
+        _over(ended)
+
+
+def _over(ended: asyncio.Future[None]) -> None:
+    if not ended.done():
+        ended.set_result(None)
 
 
 async def _on_loop(awaitable: Awaitable[Any], *, limit_s: float, show: Callable[[object], T], name: str) -> T | _Failed:
-    task = asyncio.ensure_future(awaitable)
+    loop = asyncio.get_running_loop()
+    ended: asyncio.Future[None] = loop.create_future()
+    task = loop.create_task(_kept(awaitable, ended))
+    limit = loop.call_later(limit_s, _over, ended)
     try:
-        await asyncio.wait((task,), timeout=limit_s)
+        await ended
     except asyncio.CancelledError:
         await _stop(task, name)
         raise
+    finally:
+        limit.cancel()
     late = not task.done()
     if late:
         await _stop(task, name)
