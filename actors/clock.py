@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Protocol
 
 
@@ -25,13 +24,13 @@ class SystemClock:
     def __init__(self) -> None:
         from uuid_utils import uuid7
 
-        self._uuid7: Callable[[], object] = uuid7
+        self._uuid7 = uuid7
 
     def now(self) -> int:
         return time.time_ns() // 1000
 
     def new_id(self) -> str:
-        return str(self._uuid7()).replace("-", "")
+        return self._uuid7().hex
 
 
 class ManualClock:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Protocol
 
 from msgspec import Struct
@@ -72,8 +73,9 @@ class Performer(Protocol):
         ...
 
 
-Tell = Callable[[str, Command, Origin | None, Command | None], None]
-"""Puts a command into a stream's mailbox: (stream, command, origin, what to tell where it cannot be stored)."""
+Tell = Callable[[str, Command, Origin | None, Callable[[], Command] | None], None]
+"""Puts a command into a stream's mailbox: (stream, command, origin, what gives the one to tell where it cannot be
+stored)."""
 
 
 class _Flight:
@@ -174,7 +176,7 @@ class Dispatch:
                 _log.exception("%s of %s could not be performed", effect.id, stream)
             command = self._performer.failed(effect, error)
         if not self._closed:
-            self._tell(stream, command, origin, self._performer.failed(effect, _UNSTORABLE))
+            self._tell(stream, command, origin, partial(self._performer.failed, effect, _UNSTORABLE))
             failpoint("effect.told")
 
     async def close(self) -> None:

@@ -266,7 +266,8 @@ class _Actor:
         return said
 
     def _told(self, ask: Ask, prepared: Prepared, beside: list[tuple[Cell, Prepared]], result: Result) -> Committed:
-        self.busy = bool(self.cell.owed)
+        if isinstance(result, Duplicate | ReenactError):
+            self.busy = bool(self.cell.owed)
         if isinstance(result, Duplicate):
             reply = Reply(self.cell.states, duplicate=result.keyed)
             return Committed(self.stream, (), (), reply, ask.told)

@@ -6,7 +6,7 @@ has begun is told with its first words, not when it is complete.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ..events.agent import (
@@ -98,7 +98,7 @@ class Notices:
         self._model: str | None = None
         self._interrupted = ("system", "")
 
-    def apply(self, recorded: Recorded) -> tuple[Live, ...]:
+    def apply(self, recorded: Recorded) -> Sequence[Live]:
         """The notices drawn from the session's next event, in the order in which they are to be told."""
         message = self._scribe.apply(recorded)
         head, position = recorded.head, recorded.position
@@ -106,8 +106,7 @@ class Notices:
         draw = _DRAW.get(type(recorded.data))
         if draw is None:
             return ()
-        signals = draw(self, recorded.data, recorded, message)
-        return tuple([live(signal, at=at, context=context, position=position) for signal in signals])
+        return [live(signal, at, context, position) for signal in draw(self, recorded.data, recorded, message)]
 
     def follow(self, recorded: Recorded) -> None:
         """As `apply`, where nobody wants what is drawn from this event: only what later notices need is remembered."""

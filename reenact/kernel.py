@@ -10,11 +10,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any
-
-from msgspec.structs import replace
 
 from .actors.cell import noun_of
 from .actors.clock import Clock
@@ -233,16 +230,20 @@ class Kernel:
         stream: str,
         command: Command,
         origin: Origin | None,
-        otherwise: Command | None = None,
+        otherwise: Callable[[], Command] | None = None,
         tries: int = 0,
     ) -> None:
-        """The end of an effect, on behalf of whoever caused it. otherwise: what to tell where it cannot be stored."""
+        """The end of an effect, on behalf of whoever caused it. otherwise: gives what to tell where it cannot be
+        stored."""
         if not self.opened:
             return
-        asked = self.asked(command)
-        if origin is not None:
-            asked = replace(
-                asked,
+        if origin is None:
+            asked = self.asked(command)
+        else:
+            asked = Asked(
+                id=self.clock.new_id(),
+                at=self.clock.now(),
+                command=command,
                 scope=origin.scope,
                 principal=origin.principal,
                 cause=origin.cause,
@@ -252,7 +253,13 @@ class Kernel:
         self.bus.tell(stream, Ask(asked, partial(self._ended, stream, command, origin, otherwise, tries)))
 
     def _ended(
-        self, stream: str, command: Command, origin: Origin | None, otherwise: Command | None, tries: int, reply: Reply
+        self,
+        stream: str,
+        command: Command,
+        origin: Origin | None,
+        otherwise: Callable[[], Command] | None,
+        tries: int,
+        reply: Reply,
     ) -> None:
         """Whether an effect's end is stored. What happened in the world must not be lost to a passing fault."""
         error = reply.error
@@ -269,7 +276,7 @@ class Kernel:
         elif isinstance(error, Fenced | StoreFailed | UnknownOutcome | Corrupt):
             self._stopped(error)
         elif otherwise is not None and not isinstance(error, Closed | StoreError):
-            self._tell(stream, otherwise, origin)
+            self._tell(stream, otherwise(), origin)
 
     def _stopped(self, error: ReenactError) -> None:
         """The log takes no more: whoever waits is told. What is owed stays owed, for the next owner."""
@@ -303,8 +310,10 @@ class Kernel:
         failpoint("tell.owed")
         for committed in group:
             if committed.told is not None:
-                with suppress(asyncio.InvalidStateError):  # whoever asked has gone
+                try:
                     committed.told(committed.reply)
+                except asyncio.InvalidStateError:
+                    _log.debug("whoever asked %s has gone", committed.stream)
         failpoint("tell.replied")
 
     def _tell_events(self, events: Iterable[Recorded]) -> None:

@@ -5,7 +5,7 @@ Both are folds over all of the session's events, its past first, then what is pu
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from .events.message import Context as Ids
 from .events.message import Live, Recorded, Signal
@@ -27,7 +27,7 @@ class LiveSession:
         for recorded in past:
             self.apply(recorded, draw=False)
 
-    def apply(self, recorded: Recorded, *, draw: bool = True) -> tuple[Live, ...]:
+    def apply(self, recorded: Recorded, *, draw: bool = True) -> Sequence[Live]:
         """Take over an event as it is published, and give the notices drawn from it, unless nobody wants any."""
         if recorded.version <= self.version:
             return ()

@@ -40,6 +40,9 @@ _STATUS: dict[type, str] = {
 }
 
 
+_TURNS = {TurnStarted, ModelAnswered, ModelFailed, JobResumed, *_STATUS}
+
+
 class Result(Struct, frozen=True, kw_only=True):
     """How a job ended, or what it waits for.
 
@@ -177,19 +180,19 @@ class Run:
     def see(self, event: BusEvent) -> None:
         """An event or a signal of its job, in order."""
         if isinstance(event, Recorded):
-            self._see(event)
-        else:
-            self._push(event)
+            if event.version <= self._version:
+                return
+            self._version = event.version
+            self._past.append(event)
+            self._over = False
+        for reader in self._readers:
+            reader.push(event)
+        if type(event.data) in _TURNS:
+            self._follow(event.data)
 
-    def _see(self, recorded: Recorded) -> None:
-        if recorded.version <= self._version:
-            return
-        self._version = recorded.version
-        data = recorded.data
+    def _follow(self, data: Any) -> None:
+        """An event that says something of how the job will end."""
         kind = type(data)
-        self._past.append(recorded)
-        self._over = False
-        self._push(recorded)
         if kind is TurnStarted:
             self._text, self._stop_reason = "", None
         elif isinstance(data, ModelAnswered):
@@ -236,10 +239,6 @@ class Run:
         if not self._waiting:
             self._ended(self)
         self._close()
-
-    def _push(self, event: BusEvent) -> None:
-        for reader in self._readers:
-            reader.push(event)
 
     def _close(self) -> None:
         self._over = True

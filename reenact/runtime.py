@@ -484,7 +484,7 @@ class Runtime:
         )
 
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
-        """As `send`, begun at once where the image is at hand; what is wrong with the message is the future's to raise."""
+        """As `send`, at once where the image is at hand; what is wrong with the message is raised by the future."""
         state = self._images.get(image_id)
         if state is None:
             return asyncio.ensure_future(self.send(image_id, content, **options))

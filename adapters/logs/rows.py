@@ -195,8 +195,8 @@ def _head(fields: list[Any], epoch: int, names: Names) -> Head:
 
 def _pack(text: str | None) -> Any:
     """32 hex digits as 16 bytes, also within a longer id (`job_<hex>`, `<hex>-0`): half the size, read back alike."""
-    if text is None:
-        return None
+    if text is None or len(text) < 32:
+        return text
     found = _hex_run(text)
     if found is None:
         return text

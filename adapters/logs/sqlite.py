@@ -36,7 +36,7 @@ from .names import Numbers
 from .owner import Ownership
 from .reader import KEYED, LANE, Lane, SqliteReader, lane
 from .recorder import FIXED_IN, Datastore, SqliteRecorder, code_of, is_log, meaning
-from .rows import INSERT, EventRow, pack_data, pack_head
+from .rows import DEFLATED_BYTES_MIN, INSERT, EventRow, pack_data, pack_head
 
 ROW_BYTES_MAX = 256 * 1024 * 1024
 """The largest event that is taken. SQLite itself ends at 1 GB a row."""
@@ -216,13 +216,13 @@ class SqliteLog:
         return pack_head(head, count=count, asked=asked, context=context, writer=self.writer)
 
     def _kind(self, row: Row) -> tuple[int, int | None, bytes]:
-        if len(row.data) > ROW_BYTES_MAX:
-            raise BadInput(f"An event of {len(row.data)} bytes is above the limit of {ROW_BYTES_MAX}.")
-        numbers = self._numbers
-        kind = numbers.type(row.type, row.schema)
+        data = row.data
+        if len(data) > ROW_BYTES_MAX:
+            raise BadInput(f"An event of {len(data)} bytes is above the limit of {ROW_BYTES_MAX}.")
+        kind = self._numbers.type(row.type, row.schema)
         if row.key is not None:
-            return kind, numbers.key(row.key), row.data
-        return kind, *pack_data(row.data)
+            return kind, self._numbers.key(row.key), data
+        return (kind, *pack_data(data)) if len(data) >= DEFLATED_BYTES_MIN else (kind, None, data)
 
     def _record(self, group: _Group) -> None:
         db = self._db
