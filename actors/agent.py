@@ -7,6 +7,9 @@ path:
     model_called --> model_answered --> tool_started ... tool_settled --> model_called --> ... --> turn_completed
          '--> model_failed --> model_called (attempt + 1, after a wait) or turn_completed(error)
 
+Before every call of a model and every run of a tool the rules of the moment are asked (`rights`, from policy.py); what
+they deny is told to the model and stands in the log.
+
 A call begun by an owner that is gone is in doubt. Its class says what follows: `read` and `idempotent` run again with
 the same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess.
 """
@@ -49,9 +52,10 @@ from ..events.agent import (
     WakeAgent,
 )
 from ..events.content import Failure, ToolCall
-from ..events.errors import BadInput, NotFound
+from ..events.errors import BadInput, NotFound, PolicyDenied
 from ..events.message import Command, Effect, Event, Stamp, digest, show_digest
 from ..events.model import ModelAnswer, ModelParams
+from ..events.policy import ApplyPolicy, ModelDenied, ModelWarned, PolicyDecision, ToolDenied
 from ..events.session import (
     CloseSession,
     Definition,
@@ -66,11 +70,13 @@ from ..events.session import (
 )
 from ..events.tool import CallCheck, EffectClass, arguments_digest
 from .decider import Decider
+from .policy import Rights, Said, Verdict, rights_of
 from .session import waking_of
 
 SKIPPED = "Not run: the turn was stopped before this call began."
 INTERRUPTED = "Stopped while it ran: the turn was interrupted."
 UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."
+NO_APPROVALS = "a person would have to approve it, and approvals are not available"
 NO_RUN = {"refusal", "context_exceeded"}
 """Stop reasons after which the calls of the answer are not run."""
 
@@ -103,6 +109,7 @@ class State(Struct, frozen=True, gc=False):
     """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet.
 
     stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
+    rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
     """
 
     session_id: str = ""
@@ -122,6 +129,8 @@ class State(Struct, frozen=True, gc=False):
     steps: int = 0
     calls: int = 0
     tools: int = 0
+    before: int = 0
+    rights: Rights | None = None
     call: Call | None = None
     stop_reason: str | None = None
     asked: int = 0
@@ -155,17 +164,69 @@ def _wake(state: State, message: Send | WakeAgent) -> Sequence[Event]:
     return ()
 
 
+def _apply(state: State, message: ApplyPolicy) -> Sequence[Event]:
+    definition = state.definition
+    if state.agent_id is None or definition is None:
+        return ()
+    changed = replace(definition, policy=message.policy, scope=message.scope)
+    return [] if changed == definition else [AgentConfigured(definition=changed)]
+
+
 def _is_queued(state: State, job_id: str) -> bool:
     return any(job_id == queued for queued, _ in state.queued)
 
 
 def _start_turn(state: State, message: JobStarted) -> Sequence[Event]:
-    return [TurnStarted(turn=state.turn + 1, job_id=message.job_id), *_think(state)]
+    begun = replace(state, turn=state.turn + 1)
+    return [TurnStarted(turn=begun.turn, job_id=message.job_id), *_think(begun)]
 
 
 def _think(state: State) -> Sequence[Event]:
     """The agent's next step of thinking: everything that must hold before a model is called comes in here."""
-    return [_next_call(state)]
+    return _called(state, _next_call(state))
+
+
+def _called(state: State, call: ModelCalled) -> Sequence[Event]:
+    """A call of a model, where the rules of the moment let it be made; else why not, and the end of the turn."""
+    rights = state.rights
+    if rights is None:
+        return [call]
+    turns = rights.limits.turns
+    verdict = rights.model(call.model)
+    said: Said | Verdict = verdict
+    if turns is not None and state.turn > turns[0]:
+        said = turns[1]
+    if said.decision in _SHUT:
+        reason = said.reason if said.decision is PolicyDecision.DENY else f"{said.reason}: {NO_APPROVALS}"
+        denied = ModelDenied(
+            call=call.call,
+            attempt=call.attempt,
+            model=call.model,
+            rule=said.rule or "",
+            reason=reason,
+            policy=said.policy,
+            version=said.version,
+        )
+        failure = Failure(code="policy_denied", message=f"{_by(said)}: {reason}. No model was called.")
+        return [denied, _completed(state, "error", failure)]
+    if said.decision is PolicyDecision.WARN and not state.steps:
+        warned = ModelWarned(
+            call=call.call,
+            model=call.model,
+            rule=said.rule or "",
+            reason=said.reason,
+            policy=said.policy,
+            version=said.version,
+        )
+        return [warned, call]
+    return [call]
+
+
+_SHUT = {PolicyDecision.DENY, PolicyDecision.REQUIRE_APPROVAL}
+
+
+def _by(said: Said | Verdict) -> str:
+    return f"Denied by policy {said.policy} (version {said.version})"
 
 
 def _next_call(state: State) -> ModelCalled:
@@ -176,19 +237,33 @@ def _next_call(state: State) -> ModelCalled:
         attempt=1,
         upto=state.version,
         image_version=definition.image_version,
-        model=(overrides.model if overrides else None) or definition.model,
+        model=_model(state),
         context=show_digest(digest(state.thinks_with, state.items)),
-        params=_params(state) if overrides and overrides.params else None,
+        params=_params(state) if (overrides and overrides.params) or _cap(state) is not None else None,
     )
 
 
 def _params(state: State) -> ModelParams:
     base = state.definition.params if state.definition else ModelParams()
     own = state.overrides.params if state.overrides else None
-    if own is None:
-        return base
-    wanted = {name: value for name in ModelParams.__struct_fields__ if (value := getattr(own, name)) is not None}
-    return replace(base, **wanted)
+    if own is not None:
+        wanted = {name: value for name in ModelParams.__struct_fields__ if (value := getattr(own, name)) is not None}
+        base = replace(base, **wanted)
+    cap = _cap(state)
+    if cap is not None and (base.max_tokens is None or base.max_tokens > cap):
+        base = replace(base, max_tokens=cap)
+    return base
+
+
+def _cap(state: State) -> int | None:
+    """Most tokens that the rules let the job's model write in one call."""
+    return None if state.rights is None else state.rights.model(_model(state)).tokens
+
+
+def _model(state: State) -> str:
+    """The model that the job is answered by."""
+    own = state.overrides.model if state.overrides else None
+    return own or (state.definition.model if state.definition else "")
 
 
 def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
@@ -231,9 +306,44 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
         elif no_run:
             events.append(ToolSettled(tool=tool, outcome="skipped", output=SKIPPED))
         else:
-            events.append(ToolAuthorised(tool=tool))
-            events.append(ToolStarted(tool=tool, attempt=1, arguments=check.arguments))
+            events += _permitted(state, tool, number, part.name, check)
     return events
+
+
+def _permitted(state: State, tool: str, number: int, name: str, check: CallCheck) -> Sequence[Event]:
+    """A call that may begin begins; one that a rule forbids is told so. number: of the call in the session."""
+    rule, decision = None, "allow"
+    if state.rights is not None:
+        verdict = state.rights.tool(name)
+        said = _forbids(state.rights, verdict, number - state.before)
+        if said is not None:
+            return _refused(tool, said, said.reason, "The call was not run")
+        if verdict.decision is PolicyDecision.REQUIRE_APPROVAL:
+            return _refused(tool, verdict, f"{verdict.reason}: {NO_APPROVALS}", "The call was not run")
+        rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
+        decision = str(verdict.decision.value)
+    return [
+        ToolAuthorised(tool=tool, decision=decision, rule=rule),
+        ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
+    ]
+
+
+def _forbids(rights: Rights, verdict: Verdict, ordinal: int) -> Said | Verdict | None:
+    """The rule that forbids a call, the `ordinal`th that its turn asks for."""
+    if verdict.decision is PolicyDecision.DENY:
+        return verdict
+    limit = rights.limits.tool_calls_per_turn
+    return limit[1] if limit is not None and ordinal > limit[0] else None
+
+
+def _refused(
+    tool: str, said: Said | Verdict, reason: str, outcome: str, *, attempt: int = 1, settled: str = "denied"
+) -> Sequence[Event]:
+    denied = ToolDenied(
+        tool=tool, rule=said.rule or "", reason=reason, policy=said.policy, version=said.version, attempt=attempt
+    )
+    output = f"{_by(said)}: {reason}. {outcome}."
+    return [denied, ToolSettled(tool=tool, outcome=settled, output=output, error_type="PolicyDenied")]
 
 
 def _spent(state: State) -> bool:
@@ -288,7 +398,7 @@ def _fail(state: State, message: FailModel) -> Sequence[Event]:
 
 def _failed(state: State, message: ModelFailed) -> Sequence[Event]:
     if message.retry_in_ms is not None:
-        return [_again(state, message.retry_in_ms)]
+        return _called(state, _again(state, message.retry_in_ms))
     if state.stopping is not None or message.failure.code == "cancelled":
         return [_completed(state, "interrupted")]
     return [_completed(state, "error", message.failure)]
@@ -343,14 +453,24 @@ def _sleep(state: State, message: StopAgent | CloseSession) -> Sequence[Event]:
 
 def _recover(state: State, message: RecoverEffect) -> Sequence[Event]:
     if state.call is not None and state.call.id == message.effect:
-        return [_again(state)] if state.call.attempt == message.attempt and state.stopping is None else ()
+        there = state.call.attempt == message.attempt and state.stopping is None
+        return _called(state, _again(state)) if there else ()
     tool = _tool(state, message.effect)
     if tool is None or tool.status != "started" or tool.attempt != message.attempt or state.stopping is not None:
         return ()
     if tool.effect in ("read", "idempotent"):
-        return [_run(tool)]
+        return _run_again(state, tool, "error" if tool.effect == "read" else "unknown")
     doubted = ToolDoubted(tool=tool.id, attempt=tool.attempt)
     return [doubted] if tool.effect == "probeable" else [doubted, ToolUnproved(tool=tool.id)]
+
+
+def _run_again(state: State, tool: Tool, settled: str) -> Sequence[Event]:
+    """Another attempt, where the rules of the moment let it begin. settled: how it ends where they do not."""
+    verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
+    if verdict.decision not in _SHUT:
+        return [_run(tool)]
+    ended = "It began before, and was not run again"
+    return _refused(tool.id, verdict, verdict.reason, ended, attempt=tool.attempt + 1, settled=settled)
 
 
 def _run(tool: Tool) -> ToolStarted:
@@ -365,7 +485,7 @@ def _prove(state: State, message: ProveTool) -> Sequence[Event]:
         return [ToolUnproved(tool=tool.id)]
     if message.happened:
         return [ToolSettled(tool=tool.id, outcome="ok", output=message.output, proof="probe")]
-    return [_run(tool)]
+    return _run_again(state, tool, "error")
 
 
 def _resolve(state: State, message: ResolveTool) -> Sequence[Event]:
@@ -377,6 +497,9 @@ def _resolve(state: State, message: ResolveTool) -> Sequence[Event]:
     if tool.status != "unproved":
         raise BadInput(f"Call {tool.id} is not in doubt: it is {tool.status}.")
     if message.outcome == "retry":
+        verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
+        if verdict.decision in _SHUT:
+            raise PolicyDenied(f"{_by(verdict)}: {verdict.reason}. Settle the call as ok or error.", verdict.violations)
         return [_run(tool)]
     if message.outcome not in ("ok", "error"):
         raise BadInput(f"A call is settled as ok, error or retry, not as {message.outcome!r}.")
@@ -410,6 +533,7 @@ _DECIDE: dict[type, Any] = {
     RecoverEffect: _recover,
     ProveTool: _prove,
     ResolveTool: _resolve,
+    ApplyPolicy: _apply,
 }
 
 
@@ -457,7 +581,17 @@ def _on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         stop_reason=None,
         asked=0,
         steps=0,
+        before=state.tools,
+        rights=state.rights if event.overrides is None else _rights(state.definition, event.overrides),
     )
+
+
+def _rights(definition: Definition | None, overrides: Overrides | None) -> Rights | None:
+    """What the rules leave: those of the definition, and what the job narrows."""
+    layers = () if definition is None else definition.policy
+    if overrides is not None and overrides.policy is not None:
+        layers = (*layers, overrides.policy)
+    return rights_of(layers, definition.scope if definition else "default") if layers else None
 
 
 def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
@@ -472,7 +606,13 @@ def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
 
 
 def _on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
-    return replace(state, version=stamp.version, definition=event.definition, thinks_with=stamp.digest)
+    return replace(
+        state,
+        version=stamp.version,
+        definition=event.definition,
+        thinks_with=stamp.digest,
+        rights=_rights(event.definition, state.overrides),
+    )
 
 
 def _on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:
@@ -553,7 +693,17 @@ def _on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
 
 
 def _on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
-    return replace(state, version=stamp.version, job_id=None, overrides=None, stopping=None, call=None, open=())
+    own = state.overrides is not None and state.overrides.policy is not None
+    return replace(
+        state,
+        version=stamp.version,
+        job_id=None,
+        overrides=None,
+        stopping=None,
+        call=None,
+        open=(),
+        rights=_rights(state.definition, None) if own else state.rights,
+    )
 
 
 def _on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:
@@ -592,18 +742,19 @@ def owed(state: State) -> Sequence[Effect]:
     if call is not None:
         if state.stopping is not None:
             return (CancelEffect(id=f"stop-{call.id}", target=call.id, attempt=call.attempt, tool=False),)
-        definition = state.definition or Definition(image_version=0, model="")
-        overrides = state.overrides
+        rights = state.rights
         return (
             CallModel(
                 id=call.id,
-                model=(overrides.model if overrides else None) or definition.model,
+                model=_model(state),
                 upto=call.upto,
-                image_version=definition.image_version,
+                image_version=state.definition.image_version if state.definition else 0,
                 attempt=call.attempt,
                 epoch=call.epoch,
                 params=_params(state),
                 not_before=call.not_before,
+                policy=() if rights is None else rights.layers,
+                scope="default" if rights is None else rights.scope,
             ),
         )
     if not state.open:
@@ -649,6 +800,8 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
         case "wake_agent", AgentRegistered() | AgentConfigured():
             waking = waking_of(events)
             return WakeAgent(waking=waking) if waking is not None else None
+        case "apply_policy", AgentConfigured():
+            return ApplyPolicy(policy=first.definition.policy, scope=first.definition.scope)
         case "stop_agent", AgentUnregistered() | JobStopping():
             return StopAgent(reason=first.reason)
         case "answer_model", ModelAnswered():
@@ -677,13 +830,15 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return SettleTool(tool=first.tool, outcome="unknown", output="")
         case "recover_effect", ModelCalled():
             return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
-        case "recover_effect", ToolStarted():
+        case "recover_effect", ModelDenied():
+            return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
+        case "recover_effect", ToolStarted() | ToolDenied():
             return RecoverEffect(effect=first.tool, attempt=first.attempt - 1)
         case "recover_effect", ToolDoubted():
             return RecoverEffect(effect=first.tool, attempt=first.attempt)
         case "prove_tool", ToolSettled():
             return ProveTool(tool=first.tool, happened=True, output=first.output)
-        case "prove_tool", ToolStarted():
+        case "prove_tool", ToolStarted() | ToolDenied():
             return ProveTool(tool=first.tool, happened=False)
         case "prove_tool", ToolUnproved():
             return ProveTool(tool=first.tool, happened=None)

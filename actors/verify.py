@@ -24,6 +24,7 @@ from ..events.agent import (
 from ..events.errors import Closed, ReenactError
 from ..events.log import Keyed, Stored
 from ..events.message import Recorded, Unknown
+from ..events.policy import ModelDenied
 from .cell import noun_of
 from .replay import Difference, replay
 
@@ -430,6 +431,8 @@ class _Calls:
             self._failed.add((event.call, event.attempt))
             if event.retry_in_ms is None:
                 self._models[event.call] = 0
+        elif isinstance(event, ModelDenied):
+            self._models.pop(event.call, None)  # its next attempt was not made; a later turn may have the same number
         elif isinstance(event, ToolRequested):
             if event.tool in self._tools or not self._is_new(event.tool):
                 yield f"{event.tool} is asked for twice"

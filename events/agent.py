@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from .content import Cost, Failure, File, Image, OutputPart, Text, Usage
 from .message import Command, Effect, Event
 from .model import ModelAnswer, ModelParams
+from .policy import Policy
 from .session import Definition, Waking
 from .tool import CallCheck, EffectClass
 
@@ -217,7 +218,8 @@ class ToolRequested(Event, frozen=True, kw_only=True):
 
 
 class ToolAuthorised(Event, frozen=True, kw_only=True):
-    """A rule decided that it may run: `allow`, by which rule."""
+    """It may run. decision: `allow`, or `warn` where somebody should know. rule: which one said so, None where none had
+    a say."""
 
     type: ClassVar[str] = "tool_authorised"
     tool: str
@@ -271,7 +273,10 @@ class ToolSettled(Event, frozen=True, kw_only=True):
 
 
 class CallModel(Effect, frozen=True, kw_only=True):
-    """Have a model answer the session up to `upto`. not_before: microseconds UTC, 0 for at once."""
+    """Have a model answer the session up to `upto`. not_before: microseconds UTC, 0 for at once.
+
+    policy, scope: it is offered no tool that these layers deny.
+    """
 
     type: ClassVar[str] = "call_model"
     model: str
@@ -281,6 +286,8 @@ class CallModel(Effect, frozen=True, kw_only=True):
     epoch: int
     params: ModelParams
     not_before: int = 0
+    policy: tuple[Policy, ...] = ()
+    scope: str = "default"
 
 
 class RunTool(Effect, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from .errors import BadInput
-from .message import Event
+from .message import Command, Event
 
 PATTERNS_MAX = 1000
 """Most patterns of one list, and most rules of one policy."""
@@ -211,6 +211,20 @@ class PolicyResult(Struct, frozen=True, kw_only=True, rename="camel"):
     metadata: Mapping[str, Any] = {}
 
 
+# -- asked of an agent --
+
+
+class ApplyPolicy(Command, frozen=True, kw_only=True):
+    """From now on these layers hold for the agent, in the middle of a turn too. Asleep, or so already: nothing happens.
+
+    policy: outermost first, with every name written out.
+    """
+
+    type: ClassVar[str] = "apply_policy"
+    policy: tuple[Policy, ...]
+    scope: str = "default"
+
+
 # -- true of a call that was denied, in its session's stream. Storage format: add, never change --
 
 
@@ -229,6 +243,18 @@ class ToolDenied(Event, frozen=True, kw_only=True):
     attempt: int = 1
 
 
+class ModelWarned(Event, frozen=True, kw_only=True):
+    """A rule wants somebody to know that this model is called. Told once a turn, before `call`."""
+
+    type: ClassVar[str] = "model_warned"
+    call: str
+    model: str
+    rule: str
+    reason: str
+    policy: str
+    version: str
+
+
 class ModelDenied(Event, frozen=True, kw_only=True):
     """A rule forbids calling this model; it was not called. call, attempt: as in `ModelCalled`."""
 
@@ -243,7 +269,8 @@ class ModelDenied(Event, frozen=True, kw_only=True):
     version: str
 
 
-EVENTS = (ToolDenied, ModelDenied)
+COMMANDS = (ApplyPolicy,)
+EVENTS = (ToolDenied, ModelWarned, ModelDenied)
 
 
 # -- checking --

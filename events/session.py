@@ -9,12 +9,14 @@ from msgspec import Struct
 from .content import Failure, InputPart
 from .message import Command, Event
 from .model import ModelParams
+from .policy import Policy
 
 
 class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What an agent thinks with, as drawn from its image when it last changed; recorded in the session, once a change.
 
-    tools: digest over the names and versions of the tools it is offered.
+    tools: digest over the names and versions of the tools it is offered. policy: the layers of rules it is held to,
+    outermost first, with every name written out. scope: the tenant for whom they are asked.
     """
 
     image_version: int
@@ -22,6 +24,8 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     params: ModelParams = ModelParams()
     max_steps: int = 50
     tools: str = ""
+    policy: tuple[Policy, ...] = ()
+    scope: str = "default"
 
 
 class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -35,10 +39,11 @@ class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
 
 class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """What one job wants otherwise than its image says. None: as the image says."""
+    """What one job wants otherwise than its image says. None: as the image says. policy: narrows what it may do."""
 
     model: str | None = None
     params: ModelParams | None = None
+    policy: Policy | None = None
 
 
 # -- asked of a session --

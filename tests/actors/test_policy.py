@@ -142,7 +142,7 @@ def test_one_more_layer_never_weakens_a_decision(
 
 
 @settings(max_examples=300)
-@given(before=layers.filter(bool), added=rules, name=names, data=st.data(), scope=scope)
+@given(before=st.lists(layer, min_size=1, max_size=4).map(tuple), added=rules, name=names, data=st.data(), scope=scope)
 def test_one_more_rule_or_denied_name_in_a_layer_never_weakens_a_decision(
     before: tuple[Policy, ...], added: PolicyRule, name: tuple[str, ...], data: st.DataObject, scope: str
 ) -> None:

@@ -17,10 +17,50 @@ USAGE = Usage(
 )
 COST = Cost(amount="0.001234", table="prices 1.2.3")
 FAILURE = Failure(code="rate_limit", message="Slow down.", retryable=True, retry_after_s=1.5, status=429)
-DEFINITION = session.Definition(
-    image_version=2, model="anthropic:claude-sonnet-5-5", params=PARAMS, max_steps=9, tools="sha256:00"
+POLICY = policy.Policy(
+    name="production",
+    version="3",
+    rules=(
+        policy.ToolPolicy(
+            tool_patterns=("pay_*",), decision="require_approval", reason="Money.", allowed_scopes=("acme",), name="pay"
+        ),
+        policy.ModelPolicy(
+            model_patterns=("gpt-*",),
+            decision="warn",
+            require_approval=True,
+            max_tokens_per_request=1000,
+            allowed_scopes=("acme",),
+            reason="Dear.",
+            name="big",
+        ),
+        policy.ConstraintPolicy(
+            max_cost_per_request="0.5",
+            max_tokens_per_request=2000,
+            max_tool_calls_per_turn=5,
+            max_turns=9,
+            reason="Enough.",
+            name="limits",
+        ),
+    ),
+    profile="shop",
+    allow=("refund",),
+    also_allow=("book",),
+    deny=("exec",),
+    max_tool_calls_per_turn=4,
+    strict=True,
+    profiles=(policy.Profile(name="shop", tools=("refund", "group:web")),),
+    profile_tools=("refund", "web_search", "web_fetch"),
 )
-OVERRIDES = session.Overrides(model="scripted:echo", params=PARAMS)
+DEFINITION = session.Definition(
+    image_version=2,
+    model="anthropic:claude-sonnet-5-5",
+    params=PARAMS,
+    max_steps=9,
+    tools="sha256:00",
+    policy=(POLICY,),
+    scope="acme",
+)
+OVERRIDES = session.Overrides(model="scripted:echo", params=PARAMS, policy=POLICY)
 SPEC = ToolSpec(
     name="refund",
     description="Refund an order.",
@@ -142,6 +182,7 @@ SAMPLES: tuple[Event, ...] = (
         proof="probe",
     ),
     policy.ToolDenied(tool="t1", rule="deny", reason="No shell.", policy="production", version="3", attempt=2),
+    policy.ModelWarned(call="m1", model="openai:gpt-5.5", rule="big", reason="Dear.", policy="production", version="3"),
     policy.ModelDenied(
         call="m1",
         attempt=2,
