@@ -6,6 +6,7 @@ path:
 
     model_called --> model_answered --> tool_started ... tool_settled --> model_called --> ... --> turn_completed
          '--> model_failed --> model_called (attempt + 1, after a wait) or turn_completed(error)
+                   '--> model_selected --> model_called (attempt + 1, of another model or with another key)
 
 Before every call of a model and every run of a tool the rules of the moment are asked (`rights`, from policy.py); what
 they deny is told to the model and stands in the log.
@@ -33,11 +34,14 @@ from ..events.agent import (
     ModelAnswered,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     ProbeTool,
     ProveTool,
     RecoverEffect,
     ResolveTool,
     RunTool,
+    Selection,
+    SelectModel,
     SettleTool,
     StopAgent,
     ToolAuthorised,
@@ -51,7 +55,7 @@ from ..events.agent import (
     TurnStarted,
     WakeAgent,
 )
-from ..events.content import Failure, ToolCall
+from ..events.content import Failure, ToolCall, Tried
 from ..events.errors import BadInput, NotFound, PolicyDenied
 from ..events.message import Command, Effect, Event, Stamp, digest, show_digest
 from ..events.model import ModelAnswer, ModelParams
@@ -69,26 +73,35 @@ from ..events.session import (
     SessionCreated,
 )
 from ..events.tool import CallCheck, EffectClass, arguments_digest
+from . import selection
 from .decider import Decider
 from .policy import Rights, Said, Verdict, rights_of
+from .selection import Selected
 from .session import waking_of
 
 SKIPPED = "Not run: the turn was stopped before this call began."
 INTERRUPTED = "Stopped while it ran: the turn was interrupted."
 UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."
 NO_APPROVALS = "a person would have to approve it, and approvals are not available"
+NOT_ASKED = Failure(code="cancelled", message="Stopped before the model was asked.")
 NO_RUN = {"refusal", "context_exceeded"}
 """Stop reasons after which the calls of the answer are not run."""
 
 
 class Call(Struct, frozen=True, gc=False):
-    """The model call that is owed. not_before: microseconds UTC."""
+    """The model call that is owed. not_before: microseconds UTC. tried: the attempts at it that failed.
+
+    stuck: its last attempt failed, and the next one waits for what must hold before a model is called.
+    """
 
     id: str
     attempt: int
     upto: int
     epoch: int
     not_before: int
+    model: str
+    tried: tuple[Tried, ...] = ()
+    stuck: bool = False
 
 
 class Tool(Struct, frozen=True, gc=False):
@@ -110,6 +123,7 @@ class State(Struct, frozen=True, gc=False):
 
     stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
+    selected: the model in force where it is not simply the definition's. tried: of the call that was given up last.
     """
 
     session_id: str = ""
@@ -135,6 +149,8 @@ class State(Struct, frozen=True, gc=False):
     stop_reason: str | None = None
     asked: int = 0
     open: tuple[Tool, ...] = ()
+    selected: Selected | None = None
+    tried: tuple[Tried, ...] = ()
 
 
 # -- decide --
@@ -182,8 +198,18 @@ def _start_turn(state: State, message: JobStarted) -> Sequence[Event]:
 
 
 def _think(state: State) -> Sequence[Event]:
-    """The agent's next step of thinking: everything that must hold before a model is called comes in here."""
-    return _called(state, _next_call(state))
+    """The agent's next step of thinking: everything that must hold before a model is called comes in here.
+
+    A call that goes on with another model comes in here too: then `state.call` is there, and stuck.
+    """
+    if state.selected is not None or state.overrides is not None:
+        due = selection.due(state.selected, state.definition or _NO_DEFINITION, state.overrides, state.job_id)
+        if due is not None:
+            return [due]
+    return _called(state, _next_call(state) if state.call is None else _again(state))
+
+
+_NO_DEFINITION = Definition(image_version=0, model="")
 
 
 def _called(state: State, call: ModelCalled) -> Sequence[Event]:
@@ -230,7 +256,7 @@ def _by(said: Said | Verdict) -> str:
 
 
 def _next_call(state: State) -> ModelCalled:
-    definition = state.definition or Definition(image_version=0, model="")
+    definition = state.definition or _NO_DEFINITION
     overrides = state.overrides
     return ModelCalled(
         call=f"m{state.calls + 1}",
@@ -261,13 +287,14 @@ def _cap(state: State) -> int | None:
 
 
 def _model(state: State) -> str:
-    """The model that the job is answered by."""
-    own = state.overrides.model if state.overrides else None
-    return own or (state.definition.model if state.definition else "")
+    """The model in force."""
+    if state.selected is not None:
+        return state.selected.model
+    return (state.definition or _NO_DEFINITION).model
 
 
 def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
-    if state.call is None or state.call.id != message.call:
+    if state.call is None or state.call.id != message.call or state.call.stuck:
         return ()
     answer = message.answer
     calls = [(index, part) for index, part in enumerate(answer.parts) if isinstance(part, ToolCall)]
@@ -380,9 +407,10 @@ def _completed(state: State, reason: str, failure: Failure | None = None) -> Tur
 
 def _fail(state: State, message: FailModel) -> Sequence[Event]:
     call = state.call
-    if call is None or call.id != message.call or message.attempt not in (0, call.attempt):
+    if call is None or call.id != message.call or message.attempt not in (0, call.attempt) or call.stuck:
         return ()
-    retry_in_ms = None if state.stopping is not None else message.retry_in_ms
+    select = None if state.stopping is not None else message.select
+    retry_in_ms = None if state.stopping is not None else 0 if select is not None else message.retry_in_ms
     failed = ModelFailed(
         call=call.id,
         attempt=call.attempt,
@@ -392,16 +420,52 @@ def _fail(state: State, message: FailModel) -> Sequence[Event]:
         retry_in_ms=retry_in_ms,
         duration_ms=message.duration_ms,
         cost=message.cost,
+        key=message.key,
+        advance=select is not None,
+        exhausted=message.exhausted and retry_in_ms is None,
     )
-    return [failed]
+    return [failed] if select is None else [failed, _selection(select, call)]
+
+
+def _selection(select: Selection, call: Call) -> ModelSelected:
+    return ModelSelected(
+        model=select.model,
+        provider=selection.provider_of(select.model),
+        reason=select.reason,
+        key=select.key,
+        because=select.because,
+        call=call.id,
+        attempt=call.attempt,
+    )
+
+
+def _selection_of(event: ModelSelected) -> Selection:
+    return Selection(model=event.model, reason=event.reason, key=event.key, because=event.because)
 
 
 def _failed(state: State, message: ModelFailed) -> Sequence[Event]:
+    if message.advance:
+        return ()
     if message.retry_in_ms is not None:
         return _called(state, _again(state, message.retry_in_ms))
     if state.stopping is not None or message.failure.code == "cancelled":
         return [_completed(state, "interrupted")]
-    return [_completed(state, "error", message.failure)]
+    failure = selection.summary(state.tried, message.failure) if message.exhausted else message.failure
+    return [_completed(state, "error", failure)]
+
+
+def _select(state: State, message: SelectModel) -> Sequence[Event]:
+    call = state.call
+    if call is None or call.id != message.call or call.attempt != message.attempt or call.stuck:
+        return ()
+    if state.stopping is not None:  # it was not asked, and is not any more
+        return [ModelFailed(call=call.id, attempt=call.attempt, failure=NOT_ASKED)]
+    return [_selection(message.select, call)]
+
+
+def _selected(state: State, message: ModelSelected) -> Sequence[Event]:
+    """The model that is selected is called: as the next step of a turn, or as the next attempt at a call."""
+    return () if state.job_id is None or state.open else _think(state)
 
 
 def _again(state: State, wait_ms: int = 0) -> ModelCalled:
@@ -440,7 +504,8 @@ def _stopping(state: State, message: JobStopping) -> Sequence[Event]:
             ends.append(ToolSettled(tool=tool.id, outcome="unknown", output=UNKNOWN))
         elif tool.status != "started":
             ends.append(ToolSettled(tool=tool.id, outcome="skipped", output=SKIPPED))
-    if not ends and not state.open and state.call is None and state.job_id is not None:
+    idle = state.call is None or state.call.stuck
+    if not ends and not state.open and idle and state.job_id is not None:
         return [_completed(state, "interrupted")]
     return ends
 
@@ -452,8 +517,9 @@ def _sleep(state: State, message: StopAgent | CloseSession) -> Sequence[Event]:
 
 
 def _recover(state: State, message: RecoverEffect) -> Sequence[Event]:
-    if state.call is not None and state.call.id == message.effect:
-        there = state.call.attempt == message.attempt and state.stopping is None
+    call = state.call
+    if call is not None and call.id == message.effect:
+        there = call.attempt == message.attempt and state.stopping is None and not call.stuck
         return _called(state, _again(state)) if there else ()
     tool = _tool(state, message.effect)
     if tool is None or tool.status != "started" or tool.attempt != message.attempt or state.stopping is not None:
@@ -525,6 +591,8 @@ _DECIDE: dict[type, Any] = {
     ModelAnswered: _answered,
     FailModel: _fail,
     ModelFailed: _failed,
+    SelectModel: _select,
+    ModelSelected: _selected,
     SettleTool: _settle,
     ToolSettled: _settled,
     JobStopping: _stopping,
@@ -606,12 +674,17 @@ def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
 
 
 def _on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
+    wanted, had = event.definition, state.definition
+    selected = state.selected
+    if selected is not None and (had is None or (wanted.model, wanted.fallbacks) != (had.model, had.fallbacks)):
+        selected = None  # what is asked for now is asked
     return replace(
         state,
         version=stamp.version,
-        definition=event.definition,
+        definition=wanted,
         thinks_with=stamp.digest,
-        rights=_rights(event.definition, state.overrides),
+        rights=_rights(wanted, state.overrides),
+        selected=selected,
     )
 
 
@@ -625,14 +698,24 @@ def _on_turn(state: State, event: TurnStarted, stamp: Stamp) -> State:
 
 def _on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
     not_before = stamp.at + event.wait_ms * 1000 if event.wait_ms else 0
-    call = Call(event.call, event.attempt, event.upto, stamp.epoch, not_before)
     if event.attempt > 1:
-        return replace(state, version=stamp.version, call=call)
+        tried = state.call.tried if state.call is not None else ()
+        again = Call(event.call, event.attempt, event.upto, stamp.epoch, not_before, event.model, tried)
+        return replace(state, version=stamp.version, call=again)
+    call = Call(event.call, 1, event.upto, stamp.epoch, not_before, event.model)
     return replace(state, version=stamp.version, call=call, calls=state.calls + 1, steps=state.steps + 1)
+
+
+def _on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
+    selected = selection.after(event, state.definition or _NO_DEFINITION, state.overrides, state.job_id)
+    call = state.call if state.call is None else replace(state.call, stuck=True)
+    return replace(state, version=stamp.version, selected=selected, call=call)
 
 
 def _on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
     asked = [part for part in event.parts if isinstance(part, ToolCall)]
+    if state.selected is not None:
+        state = replace(state, selected=selection.settled(state.selected))
     return replace(
         state,
         version=stamp.version,
@@ -649,10 +732,14 @@ def _on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
 
 
 def _on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
+    call = state.call
+    tried = (*call.tried, selection.tried(call.model, event.failure, event.key)) if call is not None else ()
     if event.retry_in_ms is not None:
-        return replace(state, version=stamp.version)
+        call = None if call is None else replace(call, tried=tried, stuck=event.advance)
+        return replace(state, version=stamp.version, call=call)
     items = digest(state.items, stamp.digest) if event.partial else state.items
-    return replace(state, version=stamp.version, items=items, call=None)
+    selected = None if state.selected is None else selection.settled(state.selected)
+    return replace(state, version=stamp.version, items=items, call=None, tried=tried, selected=selected)
 
 
 def _on_requested(state: State, event: ToolRequested, stamp: Stamp) -> State:
@@ -722,6 +809,7 @@ _EVOLVE: dict[type, Any] = {
     AgentUnregistered: _on_unregistered,
     TurnStarted: _on_turn,
     TurnCompleted: _on_completed,
+    ModelSelected: _on_selected,
     ModelCalled: _on_called,
     ModelAnswered: _on_answered,
     ModelFailed: _on_failed,
@@ -742,11 +830,13 @@ def owed(state: State) -> Sequence[Effect]:
     if call is not None:
         if state.stopping is not None:
             return (CancelEffect(id=f"stop-{call.id}", target=call.id, attempt=call.attempt, tool=False),)
-        rights = state.rights
+        if call.stuck:
+            return ()
+        rights, selected = state.rights, state.selected
         return (
             CallModel(
                 id=call.id,
-                model=_model(state),
+                model=call.model,
                 upto=call.upto,
                 image_version=state.definition.image_version if state.definition else 0,
                 attempt=call.attempt,
@@ -755,11 +845,30 @@ def owed(state: State) -> Sequence[Effect]:
                 not_before=call.not_before,
                 policy=() if rights is None else rights.layers,
                 scope="default" if rights is None else rights.scope,
+                chain=_chain(state),
+                key=None if selected is None else selected.key,
+                reason="primary" if selected is None else selected.reason,
+                tried=call.tried,
+                step=state.steps,
             ),
         )
     if not state.open:
         return ()
     return [effect for tool in state.open if (effect := _owed_of(state, tool)) is not None]
+
+
+def _chain(state: State) -> tuple[str, ...]:
+    """The models that a call may go to, empty where there is only the one."""
+    definition, overrides = state.definition or _NO_DEFINITION, state.overrides
+    if not definition.fallbacks and (overrides is None or not overrides.fallbacks):
+        return ()
+    if state.selected is not None and state.selected.reason == "budget":
+        return ()  # the others cost more than there is
+    chain = selection.chain_of(definition, overrides)
+    rights = state.rights
+    if rights is not None:  # what the rules deny is no way out
+        chain = (chain[0], *(model for model in chain[1:] if rights.model(model).decision not in _SHUT))
+    return chain if len(chain) > 1 else ()
 
 
 def _owed_of(state: State, tool: Tool) -> Effect | None:
@@ -806,7 +915,12 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return StopAgent(reason=first.reason)
         case "answer_model", ModelAnswered():
             return _recall_answer(first, events)
+        case "select_model", ModelSelected():
+            return SelectModel(call=first.call or "", attempt=first.attempt, select=_selection_of(first))
+        case "select_model", ModelFailed():
+            return SelectModel(call=first.call, attempt=first.attempt, select=Selection(model="", reason=""))
         case "fail_model", ModelFailed():
+            second = events[1] if first.advance and len(events) > 1 else None
             return FailModel(
                 call=first.call,
                 attempt=first.attempt,
@@ -816,6 +930,9 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 retry_in_ms=first.retry_in_ms,
                 duration_ms=first.duration_ms,
                 cost=first.cost,
+                key=first.key,
+                select=_selection_of(second) if isinstance(second, ModelSelected) else None,
+                exhausted=first.exhausted,
             )
         case "settle_tool", ToolSettled():
             return SettleTool(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
-from .content import Cost, Failure, File, Image, OutputPart, Text, Usage
+from msgspec import Struct
+
+from .content import Cost, Failure, File, Image, OutputPart, Text, Tried, Usage
 from .message import Command, Effect, Event
 from .model import ModelAnswer, ModelParams
 from .policy import Policy
@@ -48,10 +50,23 @@ class AnswerModel(Command, frozen=True, kw_only=True):
     cost: Cost | None = None
 
 
+class Selection(Struct, frozen=True, kw_only=True, gc=False):
+    """Which model is asked from now on. reason: `fallback`, `probe` (to see whether it answers again), `primary`.
+
+    key: the label of the key it is asked with, None where its provider has only one. because: what led to it.
+    """
+
+    model: str
+    reason: str
+    key: str | None = None
+    because: str | None = None
+
+
 class FailModel(Command, frozen=True, kw_only=True):
     """The model gave no complete answer. retry_in_ms: when to try again, None to give up.
 
-    attempt: which one failed, so that a failure heard twice fails only one; 0 for the one that is owed.
+    attempt: which one failed, so that a failure heard twice fails only one; 0 for the one that is owed. key: the label
+    of the key that it was asked with. select: who is asked in its place, at once. exhausted: nobody is left to ask.
     """
 
     type: ClassVar[str] = "fail_model"
@@ -63,6 +78,21 @@ class FailModel(Command, frozen=True, kw_only=True):
     retry_in_ms: int | None = None
     duration_ms: int = 0
     cost: Cost | None = None
+    key: str | None = None
+    select: Selection | None = None
+    exhausted: bool = False
+
+
+class SelectModel(Command, frozen=True, kw_only=True):
+    """Before the model of a call that is owed was asked: another is to be, or the same with another key.
+
+    Asked of an attempt that is not owed any more, nothing happens.
+    """
+
+    type: ClassVar[str] = "select_model"
+    call: str
+    attempt: int
+    select: Selection
 
 
 class SettleTool(Command, frozen=True, kw_only=True):
@@ -152,6 +182,27 @@ class TurnCompleted(Event, frozen=True, kw_only=True):
     steps: int = 0
 
 
+class ModelSelected(Event, frozen=True, kw_only=True):
+    """Another model is asked from here on, or the same with another key. Told when that changes, and not at each call:
+    what the definition names is asked without a word.
+
+    reason: `primary` (the first of the chain), `fallback`, `probe` (to see whether it answers again), `pinned` (the job
+    named it), `budget`. key: the label of the key that is used, None where the provider has only one: a short digest
+    that tells keys apart. because: the failure's code, `cooldown`, or None. call, attempt: of the model call that goes
+    on with it, None and 0 where none was under way.
+    """
+
+    type: ClassVar[str] = "model_selected"
+    category: ClassVar[str] = "turn"
+    model: str
+    provider: str
+    reason: str
+    key: str | None = None
+    because: str | None = None
+    call: str | None = None
+    attempt: int = 0
+
+
 class ModelCalled(Event, frozen=True, kw_only=True):
     """A model call is owed from here on. What the model sees is the session up to version `upto`, and no more.
 
@@ -189,7 +240,12 @@ class ModelAnswered(Event, frozen=True, kw_only=True):
 
 
 class ModelFailed(Event, frozen=True, kw_only=True):
-    """An attempt gave no complete answer. partial: what had come; it counts only when no retry follows."""
+    """An attempt gave no complete answer. partial: what had come; it counts only when no retry follows.
+
+    retry_in_ms: when the call is tried again, None when it is given up. key: the label of the key that was used, where
+    there are several. advance: it is tried with what `model_selected`, which follows, says. exhausted: nobody was left
+    to ask; the turn's failure tells of every attempt.
+    """
 
     type: ClassVar[str] = "model_failed"
     category: ClassVar[str] = "error"
@@ -201,6 +257,9 @@ class ModelFailed(Event, frozen=True, kw_only=True):
     retry_in_ms: int | None = None
     duration_ms: int = 0
     cost: Cost | None = None
+    key: str | None = None
+    advance: bool = False
+    exhausted: bool = False
 
 
 class ToolRequested(Event, frozen=True, kw_only=True):
@@ -276,6 +335,8 @@ class CallModel(Effect, frozen=True, kw_only=True):
     """Have a model answer the session up to `upto`. not_before: microseconds UTC, 0 for at once.
 
     policy, scope: it is offered no tool that these layers deny.
+    chain: the models that may be asked, in order, empty where this is the only one. key: the label of the key that was
+    selected. reason: why this model was. tried: what did not answer this call so far. step: of the turn, from 1.
     """
 
     type: ClassVar[str] = "call_model"
@@ -288,6 +349,11 @@ class CallModel(Effect, frozen=True, kw_only=True):
     not_before: int = 0
     policy: tuple[Policy, ...] = ()
     scope: str = "default"
+    chain: tuple[str, ...] = ()
+    key: str | None = None
+    reason: str = "primary"
+    tried: tuple[Tried, ...] = ()
+    step: int = 1
 
 
 class RunTool(Effect, frozen=True, kw_only=True):
@@ -333,13 +399,25 @@ class WakeAt(Effect, frozen=True, kw_only=True):
     at: int
 
 
-COMMANDS = (WakeAgent, StopAgent, Interrupt, AnswerModel, FailModel, SettleTool, RecoverEffect, ProveTool, ResolveTool)
+COMMANDS = (
+    WakeAgent,
+    StopAgent,
+    Interrupt,
+    AnswerModel,
+    FailModel,
+    SelectModel,
+    SettleTool,
+    RecoverEffect,
+    ProveTool,
+    ResolveTool,
+)
 EVENTS = (
     AgentRegistered,
     AgentConfigured,
     AgentUnregistered,
     TurnStarted,
     TurnCompleted,
+    ModelSelected,
     ModelCalled,
     ModelAnswered,
     ModelFailed,

@@ -113,11 +113,26 @@ class Cost(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     table: str
 
 
+class Tried(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A model that did not answer. reason: the code of its failure. key: the label of the key it was asked with.
+
+    status: the HTTP status, if there was one.
+    """
+
+    provider: str
+    model: str
+    reason: str
+    status: int | None = None
+    key: str | None = None
+
+
 class Failure(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Why something did not work, for a person and for a program.
 
     code: a stable word (see `events.errors`). retryable: the same request may work later.
     retry_after_s: what the provider asked us to wait. status: the HTTP status, if there was one.
+    tried: every attempt at a model, where several were asked in vain. available_at: when the first of them may be
+    asked again, milliseconds UTC, None where nobody said.
     """
 
     code: str
@@ -125,6 +140,8 @@ class Failure(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     retryable: bool = False
     retry_after_s: float | None = None
     status: int | None = None
+    tried: tuple[Tried, ...] | None = None
+    available_at: int | None = None
 
 
 class UserItem(Struct, frozen=True, kw_only=True, tag="user", gc=False):

@@ -13,14 +13,16 @@ from .model import ModelParams
 class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     """What an image is made of. Every change makes a new version of the whole.
 
-    model: `provider:name`. tools: names of tools, None for all that the container knows. max_steps: most model calls
-    of one turn. workspace: the folder its tools work in, None for one of its own below the base path.
+    model: `provider:name`. fallbacks: the models that are asked when it does not answer, in this order. tools: names of
+    tools, None for all that the container knows. max_steps: most model calls of one turn. workspace: the folder its
+    tools work in, None for one of its own below the base path.
     """
 
     name: str = "New Conversation"
     description: str | None = None
     system_prompt: str = ""
     model: str = "scripted:hello"
+    fallbacks: tuple[str, ...] = ()
     tools: tuple[str, ...] | None = None
     params: ModelParams = ModelParams()
     max_steps: int = 50

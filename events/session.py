@@ -16,7 +16,8 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What an agent thinks with, as drawn from its image when it last changed; recorded in the session, once a change.
 
     tools: digest over the names and versions of the tools it is offered. policy: the layers of rules it is held to,
-    outermost first, with every name written out. scope: the tenant for whom they are asked.
+    outermost first, with every name written out. scope: the tenant for whom they are asked. fallbacks: the models that
+    are asked when `model` does not answer, in this order.
     """
 
     image_version: int
@@ -26,6 +27,7 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     tools: str = ""
     policy: tuple[Policy, ...] = ()
     scope: str = "default"
+    fallbacks: tuple[str, ...] = ()
 
 
 class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -39,11 +41,16 @@ class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
 
 class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """What one job wants otherwise than its image says. None: as the image says. policy: narrows what it may do."""
+    """What one job wants otherwise than its image says. None: as the image says.
+
+    model: this one, and no other unless `fallbacks` are given too. fallbacks: in place of the image's. policy: narrows
+    what it may do.
+    """
 
     model: str | None = None
     params: ModelParams | None = None
     policy: Policy | None = None
+    fallbacks: tuple[str, ...] | None = None
 
 
 # -- asked of a session --

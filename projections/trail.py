@@ -20,6 +20,7 @@ from ..events.agent import (
     ModelAnswered,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     ToolAuthorised,
     ToolDoubted,
     ToolOutput,
@@ -134,7 +135,20 @@ class Trail:
 class _Session:
     """What has to be remembered of one session to understand its next event."""
 
-    __slots__ = ("began", "id", "job", "last", "messages", "provider", "scribe", "tools", "turn_began")
+    __slots__ = (
+        "began",
+        "chosen",
+        "id",
+        "job",
+        "last",
+        "messages",
+        "model",
+        "provider",
+        "scribe",
+        "told",
+        "tools",
+        "turn_began",
+    )
 
     def __init__(self, first: Recorded) -> None:
         self.id = first.session_id or first.stream.removeprefix("session-")
@@ -142,6 +156,9 @@ class _Session:
         self.messages = 0
         self.job: str | None = None
         self.provider = ""
+        self.model = ""  # of the definition
+        self.chosen = ("", "primary")  # the model that was selected last, and why
+        self.told = False  # of that, and the call of it comes next
         self.tools: dict[str, str] = {}  # of the running turn, by what the session calls them
         self.scribe = Scribe()
 
@@ -206,8 +223,10 @@ class _Session:
 
     def on_configured(self, event: AgentConfigured, recorded: Recorded) -> Note:
         wants = event.definition
+        self.model = wants.model
         context: dict[str, Any] = {
             "model": wants.model,
+            "fallbacks": list(wants.fallbacks),
             "image_version": wants.image_version,
             "max_steps": wants.max_steps,
             "tools": wants.tools,
@@ -241,18 +260,41 @@ class _Session:
 
     # -- models --
 
+    def on_selected(self, event: ModelSelected, recorded: Recorded) -> Note:
+        self.chosen, self.told = (event.model, event.reason), True
+        context = {
+            "model": event.model.partition(":")[2],
+            "provider": event.provider,
+            "reason": event.reason,
+            "because": event.because,
+            "key": event.key,
+            "call": event.call,
+        }
+        note = self._note(event, "model", event.model, "success", context)
+        note.type, note.tags = "model.selected", (f"provider:{event.provider}", event.reason)
+        return note
+
+    def _reason(self, model: str) -> str:
+        """Why this model is asked, where the session did not say so just before."""
+        chosen, reason = self.chosen
+        if chosen != model or reason == "probe":
+            return "primary" if model == self.model or chosen != model else "fallback"
+        return reason
+
     def on_called(self, event: ModelCalled, recorded: Recorded) -> Note:
         self.provider, _, name = event.model.partition(":")
-        again = event.attempt > 1
+        told, self.told = self.told, False
+        again = event.attempt > 1 and not told
         context = {
             "model": name,
             "provider": self.provider,
-            "reason": "retry" if again else "primary",
+            "reason": self.chosen[1] if told else "retry" if again else self._reason(event.model),
             "attempt": event.attempt,
             "call": event.call,
         }
         note = self._note(event, "model_call", event.call, "pending", context)
-        note.type = "model.selected"
+        if not told:  # else its selection is a record of its own
+            note.type = "model.selected"
         note.tags = (f"provider:{self.provider}", "retry") if again else (f"provider:{self.provider}",)
         return note
 
@@ -375,6 +417,7 @@ _WRITE: dict[type[Event], Callable[[_Session, Any, Recorded], Note]] = {
     AgentUnregistered: _Session.on_unregistered,
     TurnStarted: _Session.on_turn,
     TurnCompleted: _Session.on_completed,
+    ModelSelected: _Session.on_selected,
     ModelCalled: _Session.on_called,
     ModelAnswered: _Session.on_answered,
     ModelFailed: _Session.on_failed,

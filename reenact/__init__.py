@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "CooldownTimes",
     "Environment",
+    "Failover",
     "ImageConfig",
     "ModelParams",
     "ReenactError",
@@ -24,7 +26,9 @@ __all__ = [
 
 # Public name -> the module it lives in. Type checkers cannot follow the table and read the imports below it.
 _HOMES = {
+    "CooldownTimes": "reenact.actors.cooldown",
     "Environment": "reenact.environment",
+    "Failover": "reenact.actors.failover",
     "ImageConfig": "reenact.events.image",
     "ModelParams": "reenact.events.model",
     "ReenactError": "reenact.events.errors",
@@ -36,6 +40,8 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from .actors.cooldown import CooldownTimes as CooldownTimes
+    from .actors.failover import Failover as Failover
     from .adapters.models.scripted import Scripted as Scripted
     from .adapters.tools.context import ToolContext as ToolContext
     from .adapters.tools.tool import tool as tool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator
+from collections.abc import AsyncIterator, Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .events.message import BusEvent
@@ -30,6 +30,7 @@ class Image:
         content: object,
         *,
         model: str | None = None,
+        fallbacks: Sequence[str] | None = None,
         params: ModelParams | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
@@ -37,11 +38,20 @@ class Image:
     ) -> Sending:
         """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.
 
-        content: a text, or a list of parts. model, params: for this job only, recorded with it. priority: higher first
-        among what is queued. timeout_s: the job times out so long after it was accepted. key: an idempotency key: the
-        same message with it again, now or after a restart, is the same job; another message with it is refused.
+        content: a text, or a list of parts. model, params: for this job only, recorded with it. A model that is named
+        here is the only one that is asked, unless fallbacks are named too: then those, and the image's own last.
+        priority: higher first among what is queued. timeout_s: the job times out so long after it was accepted. key: an
+        idempotency key: the same message with it again, now or after a restart, is the same job; another message with
+        it is refused.
         """
-        options = {"model": model, "params": params, "priority": priority, "timeout_s": timeout_s, "key": key}
+        options = {
+            "model": model,
+            "fallbacks": fallbacks,
+            "params": params,
+            "priority": priority,
+            "timeout_s": timeout_s,
+            "key": key,
+        }
         return Sending(self._runtime.sending(self.id, content, session_id=self.session_id, **options))
 
     async def interrupt(self, reason: str = "user_interrupt") -> None:

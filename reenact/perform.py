@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +43,7 @@ from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting,
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
+    from .fallover import Fallover
     from .live import LiveSession
 
 _log = logging.getLogger("reenact")
@@ -54,9 +55,6 @@ WORKSPACES_MAX = 10_000
 """Paths of working folders that are remembered."""
 NOT_RUN = "Not run: the turn was stopped before this call began."
 
-Provide = Callable[[str, EnvironmentSpec], Credentials | Mapping[str, str | None] | None]
-"""Gives the credentials for a provider, per call; what it gives is never stored."""
-
 
 class Outside:
     """The performer of a runtime: one environment an agent, one thread pool for tools that block."""
@@ -66,7 +64,7 @@ class Outside:
         *,
         tools: Tools,
         environment: EnvironmentFactory,
-        provide: Provide,
+        fallover: Fallover,
         retries: Retries,
         clock: Clock,
         base_path: Path,
@@ -79,7 +77,7 @@ class Outside:
     ) -> None:
         self.tools = tools
         self._environment = environment
-        self._provide = provide
+        self._fallover = fallover
         self._retries = retries
         self._clock = clock
         self._base_path = base_path
@@ -130,6 +128,7 @@ class Outside:
         assembler = Assembler()
         bill = Bill(effect.model, self._clock)
         began = time.perf_counter()
+        asked: _Asked | None = None
         try:
             if effect.not_before:
                 # A clock that was set back must not make it wait for years.
@@ -139,7 +138,13 @@ class Outside:
             session = await self._session(stream)
             config = await self._config(session.ids.image_id or "", effect.image_version)
             tools = self.tools if config.tools is None else self.tools.only(config.tools)
-            answer = await self._stream(session, effect, config, tools, assembler, bill)
+            spec = _spec(session, effect, config)
+            asked = spec, Credentials()
+            whom = self._fallover.before(effect, spec)
+            if not isinstance(whom, Credentials):
+                return whom
+            asked = spec, whom
+            answer = await self._stream(session, effect, config, tools, assembler, bill, spec, whom)
         except asyncio.CancelledError:
             partial = assembler.parts(partial=True)
             usage, took_ms = assembler.usage, _since(began)
@@ -153,10 +158,11 @@ class Outside:
                 cost=await bill.settle(usage) if usage is not None or partial else None,
             )
         except Exception as error:
-            return await self._failed(stream, effect, error, assembler, began, bill)
+            return await self._failed(stream, effect, error, assembler, began, bill, asked)
         calls = (part for part in answer.parts if isinstance(part, ToolCall))
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
         took_ms = _since(began)
+        self._fallover.answered(effect, whom)
         cost = await bill.settle(answer.usage, answer.model)
         return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=took_ms, cost=cost)
 
@@ -168,25 +174,17 @@ class Outside:
         tools: Tools,
         assembler: Assembler,
         bill: Bill,
+        spec: EnvironmentSpec,
+        credentials: Credentials,
     ) -> ModelAnswer:
-        provider, _, name = effect.model.partition(":")
-        spec = EnvironmentSpec(
-            agent_id=session.ids.agent_id or "",
-            image_id=session.ids.image_id or "",
-            session_id=session.session_id,
-            container_id=session.ids.container_id or "",
-            model=effect.model,
-            system_prompt=config.system_prompt,
-            workspace=config.workspace,
-        )
         environment = self._environment_of(spec)
         request = ModelRequest(
-            model=name,
+            model=effect.model.partition(":")[2],
             system=config.system_prompt,
             items=session.context.render(effect.upto),
             tools=tools.specs(),
             params=effect.params,
-            credentials=_credentials(self._provide(provider, spec)),
+            credentials=credentials,
             session_id=session.session_id,
             call=effect.id,
             cache=session.context.cache,
@@ -221,7 +219,14 @@ class Outside:
         )
 
     async def _failed(
-        self, stream: str, effect: CallModel, error: Exception, assembler: Assembler, began: float, bill: Bill
+        self,
+        stream: str,
+        effect: CallModel,
+        error: Exception,
+        assembler: Assembler,
+        began: float,
+        bill: Bill,
+        asked: _Asked | None,
     ) -> FailModel:
         failpoint("model.failed")
         took_ms = _since(began)
@@ -233,21 +238,29 @@ class Outside:
             failure = Failure(code=error.code, message=str(error))
         else:
             failure, partial = Failure(code="internal", message=_said(error)), assembler.parts(partial=True)
-        wait_s = self._retries.next_wait(effect.attempt, failure)
-        await self._tell_failure(stream, failure, effect.attempt, wait_s)
+        retry_in_ms, select, key, exhausted = None, None, None, False
+        if asked is None or isinstance(error, ReenactError):  # no model had a part in it
+            wait_s = self._retries.next_wait(effect.attempt, failure)
+            retry_in_ms = None if wait_s is None else round(wait_s * 1000)
+        else:
+            failure, retry_in_ms, select, key, exhausted = self._fallover.after(effect, *asked, failure)
+        await self._tell_failure(stream, failure, effect.attempt, retry_in_ms)
         return FailModel(
             call=effect.id,
             attempt=effect.attempt,
             failure=failure,
             partial=partial,
             usage=usage,
-            retry_in_ms=None if wait_s is None else round(wait_s * 1000),
+            retry_in_ms=retry_in_ms,
             duration_ms=took_ms,
+            key=key,
+            select=select,
+            exhausted=exhausted,
             # Text without a count of its tokens was billed, and nobody knows how much: that is no zero.
             cost=await bill.settle(usage) if usage is not None or partial else None,
         )
 
-    async def _tell_failure(self, stream: str, failure: Failure, attempt: int, wait_s: float | None) -> None:
+    async def _tell_failure(self, stream: str, failure: Failure, attempt: int, wait_ms: int | None) -> None:
         """Let watchers see it live; the log has it a moment later."""
         with suppress(ReenactError):
             session = await self._session(stream)
@@ -255,8 +268,8 @@ class Outside:
             if failure.code in _CONNECTION and session.session_id in self._connected:
                 self._connected.discard(session.session_id)
                 self._emit(session, Disconnected(reason=failure.message))
-            if wait_s is not None:
-                self._emit(session, Reconnecting(attempt=attempt + 1, wait_s=wait_s))
+            if wait_ms is not None:
+                self._emit(session, Reconnecting(attempt=attempt + 1, wait_s=wait_ms / 1000))
 
     def _environment_of(self, spec: EnvironmentSpec) -> Environment:
         """The agent's environment; another one when its model or its definition has changed, and the old one's end."""
@@ -359,6 +372,7 @@ class Outside:
         known = self._environments.pop(agent_id, None)
         if known is not None:
             self._connected.discard(known[0].session_id)
+            self._fallover.forget(known[0].session_id)
             await _disposed(known[1])
 
     async def close(self) -> None:
@@ -394,13 +408,20 @@ def _stopped(tool: str, *, repeatable: bool) -> SettleTool:
     return SettleTool(tool=tool, outcome="unknown", output=UNKNOWN, error_type="Interrupted")
 
 
-def _credentials(given: Credentials | Mapping[str, str | None] | None) -> Credentials:
-    if given is None:
-        return Credentials()
-    if isinstance(given, Credentials):
-        return given
-    key = given.get("api_key", given.get("apiKey"))
-    return Credentials(api_key=key, base_url=given.get("base_url", given.get("baseUrl")))
+_Asked = tuple[EnvironmentSpec, Credentials]
+"""For whom a model was asked, and with which key."""
+
+
+def _spec(session: LiveSession, effect: CallModel, config: ImageConfig) -> EnvironmentSpec:
+    return EnvironmentSpec(
+        agent_id=session.ids.agent_id or "",
+        image_id=session.ids.image_id or "",
+        session_id=session.session_id,
+        container_id=session.ids.container_id or "",
+        model=effect.model,
+        system_prompt=config.system_prompt,
+        workspace=config.workspace,
+    )
 
 
 def _since(began: float) -> int:

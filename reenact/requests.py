@@ -245,6 +245,19 @@ def check_sending(params: ModelParams | None, priority: object, timeout_s: objec
         check_params(params)
 
 
+FALLBACKS_MAX = 16
+"""Most models that may take another's place."""
+
+
+def fallbacks_of(given: object) -> tuple[str, ...]:
+    """Models as a chain of fallbacks. Raises BadInput for what is no list of names, or too long a one."""
+    if not isinstance(given, list | tuple) or not all(isinstance(model, str) for model in given):
+        raise BadInput(f"fallbacks must be a list of models, not {_shown(given)}.")
+    if len(given) > FALLBACKS_MAX:
+        raise BadInput(f"{len(given)} fallbacks are too many: at most {FALLBACKS_MAX}.")
+    return tuple(dict.fromkeys(given))
+
+
 def _shown(value: object) -> str:
     text = ascii(value)
     return text if len(text) <= 60 else text[:60] + "…"
@@ -340,6 +353,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
 def check_config(config: ImageConfig) -> None:
     """Raises BadInput for a definition that no model can work with, or that cannot be stored."""
     check_params(config.params)
+    fallbacks_of(config.fallbacks)
     if config.max_steps < 1:
         raise BadInput(f"maxSteps must be at least 1, not {config.max_steps}.")
     try:
@@ -358,4 +372,4 @@ def check_params(params: ModelParams) -> None:
         raise BadInput(f"thinking must be off, low, medium or high, not {_shown(params.thinking)}.")
 
 
-__all__ = ["NAMES", "check_sending", "checked_text", "config_of", "content_of", "register"]
+__all__ = ["NAMES", "check_sending", "checked_text", "config_of", "content_of", "fallbacks_of", "register"]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from itertools import count
 from pathlib import Path
@@ -21,11 +21,12 @@ from msgspec.structs import replace
 
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.container import State as ContainerState
+from .actors.failover import Failover
 from .actors.image import State as ImageState
 from .actors.image import evolve as evolve_image
 from .actors.replay import Replay, replay
 from .actors.session import State as SessionState
-from .adapters.models import Models, Retries, credentials_for
+from .adapters.models import Models, Retries, all_credentials_for
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
@@ -61,10 +62,11 @@ from .events.session import (
     Waking,
 )
 from .events.subscription import Subscription
+from .fallover import Fallover, Provide
 from .image import Image
 from .kernel import Kernel
-from .perform import Outside, Provide
-from .requests import check_sending, checked_text, config_of, content_of, register
+from .perform import Outside
+from .requests import check_sending, checked_text, config_of, content_of, fallbacks_of, register
 from .run import Run
 
 if TYPE_CHECKING:
@@ -75,9 +77,12 @@ UPDATES_MAX = 20
 """How often a change of a definition is made again because somebody else changed it meanwhile."""
 
 
-def from_environment(provider: str, spec: EnvironmentSpec) -> Credentials:
-    """The default credentials: the provider's usual environment variables, read at every call."""
-    return credentials_for(provider, os.environ)
+def from_environment(provider: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
+    """The default credentials: the provider's usual environment variables, read at every call.
+
+    `ANTHROPIC_API_KEYS` and its like hold several keys, with commas between.
+    """
+    return all_credentials_for(provider, os.environ)
 
 
 class Runtime:
@@ -89,7 +94,9 @@ class Runtime:
                 print(event)
 
     persistence: a log, or the URL of one (`memory://`, `sqlite:///path`). tools: what its agents may be given.
-    credentials(provider, spec): gives key and base URL per call, default from the environment; never stored.
+    credentials(provider, spec): gives key and base URL per call, default from the environment; never stored. A list of
+    them is several keys: a session keeps to one until that is refused, unpaid or limited. failover: how it goes on when
+    a model does not answer.
     base_path: where working folders are made, default `.reenact` beside the current folder.
     environment_factory(spec): gives an agent its outside, default the model that its image names.
     default_agent: the definition that new images start from, an `ImageConfig` or a dict of its fields.
@@ -106,6 +113,7 @@ class Runtime:
         default_agent: ImageConfig | Mapping[str, Any] | None = None,
         models: Models | None = None,
         retries: Retries | None = None,
+        failover: Failover | None = None,
         clock: Clock | None = None,
         scope: str = "default",
         principal: str = "user",
@@ -124,6 +132,7 @@ class Runtime:
         self._environment_factory = environment_factory or self._default_environment
         self._provide = credentials or from_environment
         self._retries = retries or Retries()
+        self._fallover = Fallover(failover or Failover(), self._retries, self.clock, self._provide)
         self._recover = recover
         self._kernel = Kernel(
             persistence,
@@ -158,7 +167,7 @@ class Runtime:
             self._outside = Outside(
                 tools=self.tools,
                 environment=self._environment_factory,
-                provide=self._provide,
+                fallover=self._fallover,
                 retries=self._retries,
                 clock=self.clock,
                 base_path=self.base_path,
@@ -443,8 +452,13 @@ class Runtime:
 
     def _check(self, config: ImageConfig) -> None:
         self._models.parse(config.model)
+        self._check_fallbacks(config.fallbacks)
         if config.tools is not None:
             self.tools.only(config.tools)
+
+    def _check_fallbacks(self, fallbacks: tuple[str, ...] | None) -> None:
+        for model in fallbacks or ():
+            self._models.parse(checked_text(model, "fallbacks"))
 
     async def _register_tools(self, container_id: str, config: ImageConfig) -> None:
         new = [spec for spec in self._tools_of(config).specs() if (container_id, spec.version) not in self._known_tools]
@@ -465,6 +479,7 @@ class Runtime:
         *,
         session_id: str | None = None,
         model: str | None = None,
+        fallbacks: Sequence[str] | None = None,
         params: ModelParams | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
@@ -477,6 +492,7 @@ class Runtime:
             content_of(content),
             session_id=session_id or state.session_id,
             model=model,
+            fallbacks=fallbacks,
             params=params,
             priority=priority,
             timeout_s=timeout_s,
@@ -502,6 +518,7 @@ class Runtime:
         *,
         session_id: str,
         model: str | None = None,
+        fallbacks: Sequence[str] | None = None,
         params: ModelParams | None = None,
         priority: int = 0,
         timeout_s: float | None = None,
@@ -510,10 +527,14 @@ class Runtime:
         """As `send`, at once, for an image whose state is at hand."""
         if model is not None:
             self._models.parse(checked_text(model, "model"))
+        others = None if fallbacks is None else fallbacks_of(fallbacks)
+        self._check_fallbacks(others)
         check_sending(params, priority, timeout_s)
         job_id = self.new_id("job")
         run = Run(job_id, session_id, self.clock.now, self._kernel.let_go)
-        overrides = Overrides(model=model, params=params) if model is not None or params is not None else None
+        overrides = None
+        if model is not None or params is not None or others is not None:
+            overrides = Overrides(model=model, params=params, fallbacks=others)
         command = Send(
             job_id=job_id,
             content=content,
@@ -541,6 +562,7 @@ class Runtime:
                 model=config.model,
                 params=config.params,
                 max_steps=config.max_steps,
+                fallbacks=config.fallbacks,
                 tools=self._tools_of(config).digest,
             ),
         )

@@ -13,6 +13,7 @@ from ...events.agent import (
     ModelAnswered,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     ToolDoubted,
     ToolRequested,
     ToolSettled,
@@ -101,6 +102,8 @@ class Screen:
                 self._wait(
                     f"waiting for {called.model}" + (f", attempt {called.attempt}" if called.attempt > 1 else "")
                 )
+            case ModelSelected() as selected:
+                self._selected(selected)
             case ModelAnswered() as answer:
                 self._answered(answer)
             case ModelFailed() as failed:
@@ -139,10 +142,18 @@ class Screen:
         self.said = text_of(failed.partial)
         if failed.failure.code == "cancelled":
             return
-        if failed.retry_in_ms is not None:
+        if failed.advance:
+            self._tell(f"  ✗ {short(failed.failure.message, 100)}", "yellow")
+        elif failed.retry_in_ms is not None:
             what = f"{short(failed.failure.message, 100)}; again in {span(failed.retry_in_ms)}"
             self._tell(f"  ✗ {what}", "yellow")
             self._wait(f"waiting {span(failed.retry_in_ms)} before it tries again")
+
+    def _selected(self, selected: ModelSelected) -> None:
+        key = f" with key {selected.key}" if selected.key is not None else ""
+        if selected.reason == "pinned":
+            return  # as it was asked for
+        self._tell(f"  → {selected.model}{key} ({selected.reason})", "yellow")
 
     def _requested(self, asked: ToolRequested) -> None:
         parts = self._asked.get(asked.call, ())

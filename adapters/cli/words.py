@@ -13,6 +13,7 @@ from ...events.agent import (
     ModelAnswered,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     ToolRequested,
     ToolSettled,
     ToolStarted,
@@ -34,14 +35,19 @@ def about(data: Any) -> str:
         case JobFailed(failure=failure):
             return f"{failure.code}: {failure.message}"
         case AgentConfigured(definition=definition):
-            return f"{definition.model}, version {definition.image_version}"
+            others = f", else {', '.join(definition.fallbacks)}" if definition.fallbacks else ""
+            return f"{definition.model}{others}, version {definition.image_version}"
         case ModelCalled():
             attempt = f", attempt {data.attempt}" if data.attempt > 1 else ""
             return f"{data.call} {data.model} sees versions 1 to {data.upto}{attempt}"
         case ModelAnswered():
             return f"{data.call} {data.stop_reason}: {_parts(data.parts)}"
+        case ModelSelected():
+            key = f", key {data.key}" if data.key is not None else ""
+            because = f" after {data.because}" if data.because is not None else ""
+            return f"{data.model} as {data.reason}{because}{key}"
         case ModelFailed():
-            again = "" if data.retry_in_ms is None else f", again in {span(data.retry_in_ms)}"
+            again = "" if data.retry_in_ms is None or data.advance else f", again in {span(data.retry_in_ms)}"
             return f"{data.call} {data.failure.code}: {data.failure.message}{again}"
         case ToolRequested():
             problem = f": {data.problem}" if data.problem else ""

@@ -3,7 +3,17 @@
 Home of the provider SDKs, loaded on first use, and of stamina.
 """
 
-from .providers import PROVIDERS, ModelName, Models, credentials_for, model_for
+from .providers import PROVIDERS, ModelName, Models, all_credentials_for, credentials_for, label_of, model_for
 from .retry import Retries, RetryPolicy
 
-__all__ = ["Models", "ModelName", "model_for", "credentials_for", "PROVIDERS", "Retries", "RetryPolicy"]
+__all__ = [
+    "Models",
+    "ModelName",
+    "model_for",
+    "credentials_for",
+    "all_credentials_for",
+    "label_of",
+    "PROVIDERS",
+    "Retries",
+    "RetryPolicy",
+]

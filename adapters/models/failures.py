@@ -22,6 +22,18 @@ RETRYABLE = frozenset(
 
 LONGEST_MESSAGE = 1_000
 
+_USUAL_STATUS = {
+    "invalid_request": 400,
+    "auth": 401,
+    "billing": 402,
+    "permission": 403,
+    "model_not_found": 404,
+    "too_large": 413,
+    "rate_limit": 429,
+    "server_error": 500,
+    "overloaded": 529,
+}
+
 _BY_STATUS = {
     400: "invalid_request",
     401: "auth",
@@ -66,6 +78,11 @@ def failure(
 def code_of_status(status: int) -> str:
     """What an HTTP status alone says: the code for it, `server_error` for the rest from 500, else `invalid_request`."""
     return _BY_STATUS.get(status) or ("server_error" if status >= 500 else "invalid_request")
+
+
+def status_of(code: str) -> int | None:
+    """The HTTP status that a code is most often told with, None for one that comes without."""
+    return _USUAL_STATUS.get(code)
 
 
 def retry_after_s(headers: Mapping[str, str]) -> float | None:

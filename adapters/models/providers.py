@@ -6,6 +6,7 @@ Nothing here loads an SDK; an adapter's own module does, at its first call.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import Mapping
 from importlib import import_module
 from typing import Any, NamedTuple
@@ -59,14 +60,30 @@ def model_for(name: str) -> ModelName:
 
 def credentials_for(provider: str, environ: Mapping[str, str]) -> Credentials:
     """What the environment says of a provider; what is missing or blank is None. An unknown provider has none."""
+    return all_credentials_for(provider, environ)[0]
+
+
+def all_credentials_for(provider: str, environ: Mapping[str, str]) -> tuple[Credentials, ...]:
+    """As `credentials_for`, once for each key: that of the usual variable first, then those of the same name in the
+    plural (`ANTHROPIC_API_KEYS`), which has several with commas between. Never empty."""
     found = PROVIDERS.get(provider)
+    if found is None or found.key_variable is None:
+        return (Credentials(),)
+    base_url = (environ.get(found.base_url_variable, "").strip() or None) if found.base_url_variable else None
+    one, several = environ.get(found.key_variable, ""), environ.get(f"{found.key_variable}S", "")
+    keys = dict.fromkeys(key for each in (one, *several.split(",")) if (key := each.strip()))
+    return tuple(Credentials(api_key=key, base_url=base_url) for key in keys) or (Credentials(base_url=base_url),)
 
-    def value(variable: str | None) -> str | None:
-        return (environ.get(variable, "").strip() or None) if variable else None
 
-    if found is None:
-        return Credentials()
-    return Credentials(api_key=value(found.key_variable), base_url=value(found.base_url_variable))
+def label_of(credentials: Credentials) -> str | None:
+    """A short digest that tells keys apart in a log and gives none of them away; None where there is no key.
+
+    It is keyed by where the key is used, so that one key in two places is two.
+    """
+    if not credentials.api_key:
+        return None
+    place = hashlib.blake2b((credentials.base_url or "").encode(), digest_size=32, person=b"reenact key").digest()
+    return hashlib.blake2b(credentials.api_key.encode(), key=place, digest_size=4).hexdigest()
 
 
 class Models:

@@ -12,13 +12,17 @@ import random
 from msgspec import Struct
 
 from ...events.content import Failure
+from ...events.errors import BadInput
+
+LONGEST_WAIT_S = 86_400
 
 
 class RetryPolicy(Struct, frozen=True, kw_only=True, rename="camel"):
     """attempts: calls in all, the first included. Waits double from wait_initial_s up to wait_max_s.
 
     jitter_s: up to so much is added by chance, so that many sessions do not come back at the same moment.
-    retry_after_cap_s: a provider that asks for a longer wait than this gets this.
+    retry_after_cap_s: a provider that asks for a longer wait than this gets this. Raises BadInput for what is no number
+    of attempts, or no wait of at most a day.
     """
 
     attempts: int = 5
@@ -26,6 +30,14 @@ class RetryPolicy(Struct, frozen=True, kw_only=True, rename="camel"):
     wait_max_s: float = 30.0
     jitter_s: float = 0.5
     retry_after_cap_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            least, most = (1, 1_000) if name == "attempts" else (0, LONGEST_WAIT_S)
+            whole = isinstance(value, int) and not isinstance(value, bool)
+            if not (whole or (isinstance(value, float) and name != "attempts")) or not least <= value <= most:
+                raise BadInput(f"{name} must be a number from {least} to {most:,}, not {ascii(value)[:60]}.")
 
 
 class Retries:

@@ -32,6 +32,7 @@ from ...events.errors import BadInput
 from ...events.message import Signal
 from ...events.model import ModelRequest
 from ...events.stream import TextBlockStart, TextBlockStop, TextDelta, ThinkingDelta, ThinkingStart, ThinkingStop
+from .failures import RETRYABLE, status_of
 
 LARGEST_SCRIPT_BYTES = 64 << 20
 MOST_FILES = 256
@@ -57,12 +58,13 @@ class Call(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
 class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How a step fails, after what it says. times: only the first so many attempts at a call, None for always.
 
-    The attempts are counted in memory: a new process counts anew.
+    code: any of the codes of failures, see `failures`. retryable: None for what its code says. The attempts are counted
+    in memory: a new process counts anew.
     """
 
     code: str = "server_error"
     message: str = "a failure from the script"
-    retryable: bool = True
+    retryable: bool | None = None
     retry_after_s: float | None = None
     status: int | None = None
     times: int | None = None
@@ -71,7 +73,7 @@ class Fault(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
         return Failure(
             code=self.code,
             message=self.message,
-            retryable=self.retryable,
+            retryable=self.code in RETRYABLE if self.retryable is None else self.retryable,
             retry_after_s=self.retry_after_s,
             status=self.status,
         )
@@ -190,13 +192,16 @@ Script = Played | Chosen
 def script_for(name: str) -> Script:
     """The script of `scripted:<name>`: one that is built in, or, where the name ends in `.json`, a file.
 
+    `fails:CODE` fails every call with that code of `failures`, as a provider that is out of order would; `fails` is
+    `fails:server_error`.
+
     A file holds a list of steps, or an object with `steps` and `repeat`. It is read again when it has changed. Raises
     `BadInput`, on one line, naming the file, the step and what is wrong with it, or the scripts there are.
     """
     if not name.endswith(".json"):
-        built_in = BUILT_IN.get(name)
+        built_in = BUILT_IN.get(name) or _failing(name)
         if built_in is None:
-            names = ", ".join(BUILT_IN)
+            names = ", ".join((*BUILT_IN, "fails:CODE"))
             raise BadInput(f"there is no script {name!r}; built in are {names}; or name a file that ends in .json")
         return built_in
     try:
@@ -214,6 +219,16 @@ def script_for(name: str) -> Script:
     except OSError as error:
         raise BadInput(f"script {name}: {error.strerror or error}") from None
     return script
+
+
+def _failing(name: str) -> Played | None:
+    """The script that fails with the code in its name."""
+    word, _, code = name.partition(":")
+    code = code or "server_error"
+    if word != "fails" or not code.isidentifier():
+        return None
+    fault = Fault(code=code, message=f"this script always fails: {code}", status=status_of(code))
+    return Played([Step(error=fault)], repeat=True)
 
 
 def _parsed(name: str, text: bytes) -> Played:

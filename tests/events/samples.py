@@ -1,7 +1,7 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
 from reenact.events import agent, container, image, policy, session
-from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Usage
+from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Tried, Usage
 from reenact.events.message import Event
 from reenact.events.model import ModelParams
 from reenact.events.tool import ToolSpec
@@ -16,7 +16,15 @@ USAGE = Usage(
     extra={"web_search_requests": 1},
 )
 COST = Cost(amount="0.001234", table="prices 1.2.3")
-FAILURE = Failure(code="rate_limit", message="Slow down.", retryable=True, retry_after_s=1.5, status=429)
+FAILURE = Failure(
+    code="rate_limit",
+    message="Slow down.",
+    retryable=True,
+    retry_after_s=1.5,
+    status=429,
+    tried=(Tried(provider="scripted", model="echo", reason="rate_limit", status=429, key="1a2b3c4d"),),
+    available_at=1_700_000_030_000,
+)
 POLICY = policy.Policy(
     name="production",
     version="3",
@@ -59,8 +67,9 @@ DEFINITION = session.Definition(
     tools="sha256:00",
     policy=(POLICY,),
     scope="acme",
+    fallbacks=("openai:gpt-5.5",),
 )
-OVERRIDES = session.Overrides(model="scripted:echo", params=PARAMS, policy=POLICY)
+OVERRIDES = session.Overrides(model="scripted:echo", params=PARAMS, policy=POLICY, fallbacks=("scripted:hello",))
 SPEC = ToolSpec(
     name="refund",
     description="Refund an order.",
@@ -98,6 +107,7 @@ SAMPLES: tuple[Event, ...] = (
             description="Answers customers.",
             system_prompt="Be kind.",
             model="scripted:echo",
+            fallbacks=("scripted:hello",),
             tools=("refund",),
             params=PARAMS,
             max_steps=9,
@@ -127,6 +137,15 @@ SAMPLES: tuple[Event, ...] = (
     agent.AgentUnregistered(container_id="acme", agent_id="agent_1", reason="stopped"),
     agent.TurnStarted(turn=1, job_id="job_1"),
     agent.TurnCompleted(turn=1, reason="error", stop_reason="end_turn", failure=FAILURE, steps=2),
+    agent.ModelSelected(
+        model="scripted:hello",
+        provider="scripted",
+        reason="fallback",
+        key="1a2b3c4d",
+        because="overloaded",
+        call="m1",
+        attempt=1,
+    ),
     agent.ModelCalled(
         call="m1",
         attempt=2,
@@ -157,6 +176,9 @@ SAMPLES: tuple[Event, ...] = (
         retry_in_ms=500,
         duration_ms=12,
         cost=COST,
+        key="1a2b3c4d",
+        advance=True,
+        exhausted=True,
     ),
     agent.ToolRequested(
         tool="t1",

@@ -1,0 +1,246 @@
+"""Which models are left alone for a while, because they failed a moment ago. Pure: a table, and what changes it.
+
+A failure opens a window for the model and the key it was asked with; a key that is refused or not paid for is closed
+for all its models. A window that is open never grows: who fails within it changes nothing but, where another model or
+another reason fails with the same key, that the whole key cools until the same end. Each window after the last one is
+longer, up to a limit, until the model answers or a day has passed without a failure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Literal
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.errors import BadInput
+
+WINDOWS_MAX = 1_000
+"""Windows that are remembered; the one that ended longest ago goes first."""
+
+PROBES_MAX = 256
+"""Providers whose last probe is remembered."""
+
+_OF_THE_KEY = frozenset(("auth", "billing"))
+_OF_THE_MODEL = frozenset(("model_not_found", "permission", "bad_response", "internal"))
+"""Failures that say nothing of the key."""
+
+Kind = Literal["transient", "billing", "auth"]
+
+
+class CooldownTimes(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How long what cools, in seconds. Raises BadInput for a time that is none.
+
+    transient_s: after the first failure, the second, and so on; the last one for all that follow. billing_s, auth_s:
+    the first window; each next one is twice as long, up to `..._max_s`. forget_s: without a failure for so long, the
+    next one counts as the first. probe_margin_s: so long before the end of its window a model may be probed.
+    probe_every_s: no provider is probed more often.
+    """
+
+    transient_s: tuple[float, ...] = (30.0, 60.0, 300.0)
+    billing_s: float = 5 * 3600.0
+    billing_max_s: float = 24 * 3600.0
+    auth_s: float = 600.0
+    auth_max_s: float = 3600.0
+    forget_s: float = 24 * 3600.0
+    probe_margin_s: float = 120.0
+    probe_every_s: float = 30.0
+
+    def __post_init__(self) -> None:
+        if not self.transient_s:
+            raise BadInput("transient_s must name at least one time.")
+        for name in self.__struct_fields__:
+            value = getattr(self, name)
+            for each in value if isinstance(value, tuple) else (value,):
+                check_number(name, each, most=LONGEST_S)
+
+
+LONGEST_S = 366 * 24 * 3600.0
+"""No window is longer: a year."""
+
+
+def check_number(name: str, value: object, *, least: float = 0.0, most: float) -> None:
+    """Raises BadInput, naming it, for what is no number from `least` to `most`."""
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float)
+        or not math.isfinite(value)
+        or not least <= value <= most
+    ):
+        raise BadInput(f"{name} must be a number from {least:,g} to {most:,g}, not {ascii(value)[:60]}.")
+
+
+class Window(Struct, frozen=True, gc=False):
+    """since, until, failed_at: microseconds UTC. code: of the failure that opened it. count: windows of its kind in a
+    row. failed_at: the last failure, within it too."""
+
+    code: str
+    since: int
+    until: int
+    count: int
+    failed_at: int
+
+
+class Cooldowns(Struct, frozen=True):
+    """windows: by key and model, model None for all models of a key. probes: when a provider's model was last known to
+    fail or probed. well: models that answered after they had failed. Never changed: each step gives another table.
+
+    A key is named by its label; one that has none (a provider that needs no key) is named None, and is no key to close.
+    """
+
+    windows: dict[tuple[str | None, str | None], Window] = {}
+    probes: dict[str, int] = {}
+    well: frozenset[str] = frozenset()
+
+
+def until(table: Cooldowns, key: str | None, model: str, now: int) -> int | None:
+    """When a model may be asked with a key again, microseconds UTC; None where it may be now."""
+    ends = [
+        window.until
+        for scope in ((model, None) if key is not None else (model,))
+        if (window := table.windows.get((key, scope))) is not None and _open(window, now)
+    ]
+    return max(ends, default=None)
+
+
+def is_well(table: Cooldowns, model: str) -> bool:
+    """Whether it is known to have answered after its last failure."""
+    return model in table.well
+
+
+def probe_worthy(table: Cooldowns, provider: str, expiry: float | None, now: int, times: CooldownTimes) -> bool:
+    """Whether a model that failed may be asked once, to see whether it answers again.
+
+    expiry: the end of its window. None or NaN, that is, nobody knows: it is worth a try. An end that is far is not; and
+    no provider is probed more often than `times.probe_every_s`, counted from its last failure or probe.
+    """
+    last = table.probes.get(provider)
+    if last is not None and 0 <= now - last < times.probe_every_s * 1_000_000:
+        return False
+    if expiry is None or math.isnan(expiry):
+        return True
+    return now >= expiry - times.probe_margin_s * 1_000_000
+
+
+# -- what changes it --
+
+
+def failed(
+    table: Cooldowns,
+    key: str | None,
+    model: str,
+    code: str,
+    now: int,
+    times: CooldownTimes,
+    *,
+    retry_after_s: float | None = None,
+) -> Cooldowns:
+    """The table after a model failed for good with this key: what was to be tried again was.
+
+    retry_after_s: what the provider asked for, honoured up to the longest window of its kind.
+    """
+    table = probed(table, model.partition(":")[0], now, times)
+    table = replace(table, well=table.well - {model})
+    place = (key, None if key is not None and code in _OF_THE_KEY else model)
+    windows = dict(table.windows)
+    whole = windows.get((key, None)) if key is not None else None
+    if whole is not None and _open(whole, now):
+        windows[key, None] = replace(whole, failed_at=now)
+        return replace(table, windows=windows)
+    widest = _widest(windows, key, model, code, now)
+    if widest is not None:
+        windows[key, None] = replace(widest, failed_at=now)
+    known = windows.get(place)
+    if known is not None and _open(known, now):
+        if place[1] is not None:
+            windows[place] = replace(known, failed_at=now)
+        return replace(table, windows=windows)
+    windows[place] = _next(known, code, now, times, retry_after_s)
+    return replace(table, windows=_bounded(windows, now))
+
+
+def succeeded(table: Cooldowns, key: str | None, model: str) -> Cooldowns:
+    """The table after a model answered: neither it nor its key cools any more, and its next failure is a first one."""
+    gone = {(key, model)} if key is None else {(key, model), (key, None)}
+    windows = {place: window for place, window in table.windows.items() if place not in gone}
+    well = table.well if len(table.well) < WINDOWS_MAX else frozenset[str]()
+    return Cooldowns(windows, table.probes, well | {model})
+
+
+def probed(table: Cooldowns, provider: str, now: int, times: CooldownTimes) -> Cooldowns:
+    """The table after a provider was asked to no avail, or is about to be probed."""
+    probes = {name: at for name, at in table.probes.items() if 0 <= now - at < times.forget_s * 1_000_000}
+    probes.pop(provider, None)
+    while len(probes) >= PROBES_MAX:
+        del probes[next(iter(probes))]
+    probes[provider] = now
+    return replace(table, probes=probes)
+
+
+def soonest(table: Cooldowns, places: Iterable[tuple[str | None, str]], now: int) -> int | None:
+    """The first moment at which one of these keys and models may be asked, None where none of them cools."""
+    ends = [end for key, model in places if (end := until(table, key, model, now)) is not None]
+    return min(ends, default=None)
+
+
+def _open(window: Window, now: int) -> bool:
+    """A window that begins in the future was opened before the clock was set back."""
+    return window.since <= now < window.until
+
+
+def _widest(
+    windows: dict[tuple[str | None, str | None], Window], key: str | None, model: str, code: str, now: int
+) -> Window | None:
+    """The open window that becomes the whole key's, now that something else failed with it."""
+    if key is None or code in _OF_THE_MODEL or code in _OF_THE_KEY:
+        return None
+    others = [
+        window
+        for (holder, scope), window in windows.items()
+        if holder == key
+        and scope is not None
+        and _open(window, now)
+        and window.code not in _OF_THE_MODEL
+        and (scope != model or window.code != code)
+    ]
+    return max(others, key=lambda window: window.until, default=None)
+
+
+def _next(known: Window | None, code: str, now: int, times: CooldownTimes, retry_after_s: float | None) -> Window:
+    count = 1
+    if known is not None and kind_of(known.code) == kind_of(code):
+        age = now - known.failed_at
+        if 0 <= age < times.forget_s * 1_000_000:
+            count = known.count + 1
+    span_us = math.ceil(span_s(kind_of(code), count, times, retry_after_s) * 1_000_000)
+    return Window(code, now, now + span_us, count, now)
+
+
+def kind_of(code: str) -> Kind:
+    """How a failure of this code cools."""
+    if code == "billing":
+        return "billing"
+    return "auth" if code in ("auth", "permission") else "transient"
+
+
+def span_s(kind: Kind, count: int, times: CooldownTimes, retry_after_s: float | None = None) -> float:
+    """How long the `count`-th window in a row lasts."""
+    if kind == "billing":
+        first, most = times.billing_s, times.billing_max_s
+    elif kind == "auth":
+        first, most = times.auth_s, times.auth_max_s
+    else:
+        steps = times.transient_s
+        step, most = steps[min(count, len(steps)) - 1], max(steps)
+        return max(step, min(retry_after_s or 0.0, most))
+    return min(first * 2.0 ** min(count - 1, 64), most)
+
+
+def _bounded(
+    windows: dict[tuple[str | None, str | None], Window], now: int
+) -> dict[tuple[str | None, str | None], Window]:
+    if len(windows) > WINDOWS_MAX:
+        del windows[min(windows, key=lambda place: windows[place].until)]
+    return windows

@@ -1,0 +1,321 @@
+"""What to do when a model does not answer: ask it again, ask with another key, ask another model, or give up. Pure.
+
+Chosen from what the call says (its chain, what it has tried), from the keys that there are, and from the table of what
+cools down; the choice is recorded by the session, so a replay needs neither table nor keys. A call is asked at most
+`Failover.attempts` times where there is anywhere else to go.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from msgspec import Struct
+
+from ..events.agent import CallModel, Selection
+from ..events.content import Failure, Tried
+from ..events.errors import BadInput
+from .cooldown import (
+    Cooldowns,
+    CooldownTimes,
+    check_number,
+    failed,
+    is_well,
+    probe_worthy,
+    probed,
+    soonest,
+    until,
+)
+from .selection import provider_of
+
+NEVER = ("cancelled", "context_exceeded", "too_large")
+"""After these nobody else is ever asked: a person wanted an end, or no model could read it."""
+
+STOP_ON = ("invalid_request", "content_filter", "bad_input")
+"""After these nobody else is asked unless the settings say otherwise: the same request would be refused everywhere."""
+
+BUSY = frozenset(("rate_limit", "overloaded", "timeout"))
+ROTATES = frozenset(("auth", "billing", "rate_limit"))
+"""Failures after which another key of the same provider is tried first."""
+
+
+class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
+    """How a runtime goes on when a model does not answer. Raises BadInput for numbers that are none.
+
+    retries: how often a model that is busy (rate limit, overload, time-out) is asked again while there is another to
+    ask; any other failure follows the runtime's `RetryPolicy`. rotations: other keys that are tried after a rate limit
+    before another model is; after a refused or unpaid key all are. attempts: of one call in all, over models and keys.
+    stop_on: codes of failures after which nobody else is asked, beside those of `NEVER`. cooldowns: for how long what
+    failed is left alone.
+    """
+
+    retries: int = 2
+    rotations: int = 1
+    attempts: int = 20
+    stop_on: tuple[str, ...] = STOP_ON
+    cooldowns: CooldownTimes = CooldownTimes()
+
+    def __post_init__(self) -> None:
+        for name, least in (("retries", 0), ("rotations", 0), ("attempts", 1)):
+            value = getattr(self, name)
+            check_number(name, value, least=least, most=1_000)
+            if not isinstance(value, int):
+                raise BadInput(f"{name} must be a whole number, not {value}.")
+        if not isinstance(self.stop_on, tuple) or not all(isinstance(code, str) and code for code in self.stop_on):
+            raise BadInput("stop_on must be a tuple of failure codes.")
+        if not isinstance(self.cooldowns, CooldownTimes):
+            raise BadInput("cooldowns must be a CooldownTimes.")
+
+    def advances(self, code: str) -> bool:
+        """Whether another model may be asked after this failure. What is not known may be."""
+        return code not in NEVER and code not in self.stop_on
+
+
+class Go(Struct, frozen=True):
+    """Ask the model, with this key."""
+
+    key: str | None
+
+
+class Select(Struct, frozen=True):
+    """Record this selection; its model is asked next."""
+
+    selection: Selection
+
+
+class Retry(Struct, frozen=True):
+    """Ask the same again, after so long."""
+
+    wait_s: float
+
+
+class Stop(Struct, frozen=True):
+    """The failure is the end: asking somebody else would not help."""
+
+
+class Exhausted(Struct, frozen=True):
+    """Nobody is left. unasked: who was not asked because it cools. available_at: milliseconds UTC."""
+
+    unasked: tuple[Tried, ...]
+    available_at: int | None
+
+
+class Keys(Struct, frozen=True):
+    """The keys of each provider of a chain, by their labels, in the order in which they were given.
+
+    used: when each was last used. sticky: the one that the session used last, by provider.
+    """
+
+    of: Mapping[str, Sequence[str | None]]
+    used: Mapping[str | None, int] = {}
+    sticky: Mapping[str, str | None] = {}
+
+    def all(self, model: str) -> Sequence[str | None]:
+        return self.of.get(provider_of(model)) or (None,)
+
+    def named(self, model: str, key: str | None) -> str | None:
+        """As a selection says it: None where there is no choice."""
+        return key if len(self.all(model)) > 1 else None
+
+
+def in_order(keys: Keys, model: str, table: Cooldowns, now: int, *, preferred: str | None = None) -> list[str | None]:
+    """The keys to ask a model with: the preferred one, then the least recently used, then those that cool, the one
+    that is first done with it first."""
+    given = keys.all(model)
+    wanted = preferred if preferred is not None else keys.sticky.get(provider_of(model))
+
+    def rank(place: int) -> Any:
+        key = given[place]
+        end = until(table, key, model, now)
+        if end is not None:
+            return 1, end, 0, place
+        return 0, 0 if key is not None and key == wanted else 1, keys.used.get(key, -1), place
+
+    return [given[place] for place in sorted(range(len(given)), key=rank)]
+
+
+def ready(keys: Keys, model: str, table: Cooldowns, now: int, *, preferred: str | None = None) -> list[str | None]:
+    """As `in_order`, without those that cool."""
+    ordered = in_order(keys, model, table, now, preferred=preferred)
+    return [key for key in ordered if until(table, key, model, now) is None]
+
+
+def before(
+    call: CallModel, keys: Keys, table: Cooldowns, now: int, settings: Failover
+) -> tuple[Go | Select | Exhausted, Cooldowns]:
+    """Whom to ask, before anybody is, and the table after it.
+
+    A conversation that fell back returns to the first of its chain at the beginning of a turn: at once when that is
+    known to answer again, else as a probe. Where everything cools, the one that is first done with it is probed.
+    """
+    chain = call.chain or (call.model,)
+    if call.attempt >= settings.attempts:
+        return Go(in_order(keys, call.model, table, now, preferred=call.key)[0]), table
+    if len(chain) == 1:
+        return _with_a_key(call, keys, table, now), table
+    head = chain[0]
+    if call.model != head and call.step == 1 and call.attempt == 1 and call.reason != "budget":
+        back, table = _back(head, keys, table, now, settings)
+        if back is not None:
+            return Select(back), table
+    if call.reason == "probe" and call.attempt > 1:
+        return Go(in_order(keys, call.model, table, now, preferred=call.key)[0]), table
+    if ready(keys, call.model, table, now):
+        return _with_a_key(call, keys, table, now), table
+    if call.model == head:
+        probe, table = _probe([head], keys, table, now, settings)
+        if probe is not None:
+            return Select(probe), table
+    return _elsewhere(call, chain, keys, table, now, settings, because="cooldown", me=True)
+
+
+def after(
+    call: CallModel,
+    failure: Failure,
+    key: str | None,
+    keys: Keys,
+    table: Cooldowns,
+    now: int,
+    settings: Failover,
+    *,
+    wait_s: float | None,
+) -> tuple[Retry | Select | Stop | Exhausted, Cooldowns]:
+    """What follows when a call failed, and the table after it. wait_s: of the retry policy, None where it gives up.
+
+    key: the label of the key it was asked with, also where there is only one.
+    """
+    code, chain = failure.code, call.chain or (call.model,)
+    if not settings.advances(code):
+        return (Stop() if wait_s is None else Retry(wait_s)), table
+    others = len(chain) > 1 or len(keys.all(call.model)) > 1
+    may_go_on = not others or call.attempt < settings.attempts
+    if wait_s is not None and may_go_on and not _leaves(call, code, key, chain, keys, table, now, settings):
+        return Retry(wait_s), table
+    table = failed(table, key, call.model, code, now, settings.cooldowns, retry_after_s=failure.retry_after_s)
+    if not others:
+        return Stop(), table
+    if may_go_on:
+        other = _rotated(call, code, key, keys, table, now, settings)
+        if other is not None:
+            selection = Selection(model=call.model, reason="fallback", key=other, because=code)
+            return Select(selection), table
+        choice, table = _elsewhere(call, chain, keys, table, now, settings, because=code, me=False)
+        return choice, table
+    return _exhausted(call, chain, keys, table, now), table
+
+
+def tries(call: CallModel, key: str | None) -> int:
+    """How often the model of a call was asked with this key, now included."""
+    mine = [each for each in call.tried if f"{each.provider}:{each.model}" == call.model and each.key == key]
+    return len(mine) + 1
+
+
+# -- where to go --
+
+
+def _with_a_key(call: CallModel, keys: Keys, table: Cooldowns, now: int) -> Go | Select:
+    """The session's own key, or another where that one cools: a change of what was selected is told."""
+    key = in_order(keys, call.model, table, now, preferred=call.key)[0]
+    if call.key is not None and key != call.key and call.key in keys.all(call.model):
+        return Select(Selection(model=call.model, reason="fallback", key=key, because="cooldown"))
+    return Go(key)
+
+
+def _back(head: str, keys: Keys, table: Cooldowns, now: int, settings: Failover) -> tuple[Selection | None, Cooldowns]:
+    """To the first of the chain, from a fallback."""
+    usable = ready(keys, head, table, now)
+    if usable and is_well(table, head):
+        return Selection(model=head, reason="primary", key=keys.named(head, usable[0])), table
+    return _probe([head], keys, table, now, settings)
+
+
+def _probe(
+    models: Sequence[str], keys: Keys, table: Cooldowns, now: int, settings: Failover, *, any_time: bool = False
+) -> tuple[Selection | None, Cooldowns]:
+    """A probe of the one of these that is first done with cooling; any_time: however far that is."""
+    ends = [(soonest(table, [(key, model) for key in keys.all(model)], now), model) for model in models]
+    end, model = min(ends, key=lambda each: -1 if each[0] is None else each[0])
+    provider = provider_of(model)
+    expiry = None if any_time else end
+    if not probe_worthy(table, provider, expiry, now, settings.cooldowns):
+        return None, table
+    key = in_order(keys, model, table, now)[0]
+    selection = Selection(model=model, reason="probe", key=keys.named(model, key), because=None)
+    return selection, probed(table, provider, now, settings.cooldowns)
+
+
+def _elsewhere(
+    call: CallModel,
+    chain: Sequence[str],
+    keys: Keys,
+    table: Cooldowns,
+    now: int,
+    settings: Failover,
+    *,
+    because: str,
+    me: bool,
+) -> tuple[Select | Exhausted, Cooldowns]:
+    """The next model of the chain that was not asked for this call and does not cool; else a probe; else nobody.
+
+    me: the model of the call itself was not asked either, and may be probed.
+    """
+    asked = {f"{each.provider}:{each.model}" for each in call.tried}
+    left = [model for model in chain if model not in asked and (me or model != call.model)]
+    for model in left:
+        usable = ready(keys, model, table, now)
+        if usable and model != call.model:
+            reason = "primary" if model == chain[0] else "fallback"
+            chosen = Selection(model=model, reason=reason, key=keys.named(model, usable[0]), because=because)
+            return Select(chosen), table
+    if left:
+        probe, table = _probe(left, keys, table, now, settings, any_time=True)
+        if probe is not None:
+            return Select(probe), table
+    return _exhausted(call, chain, keys, table, now), table
+
+
+def _leaves(
+    call: CallModel,
+    code: str,
+    key: str | None,
+    chain: Sequence[str],
+    keys: Keys,
+    table: Cooldowns,
+    now: int,
+    settings: Failover,
+) -> bool:
+    """Whether another is asked although the same could be asked again."""
+    if call.reason == "probe":
+        return True
+    if code not in BUSY or tries(call, keys.named(call.model, key)) <= settings.retries:
+        return False
+    if code in ROTATES and _rotated(call, code, key, keys, table, now, settings) is not None:
+        return True
+    asked = {f"{each.provider}:{each.model}" for each in call.tried} | {call.model}
+    return any(model not in asked and ready(keys, model, table, now) for model in chain)
+
+
+def _rotated(
+    call: CallModel, code: str, key: str | None, keys: Keys, table: Cooldowns, now: int, settings: Failover
+) -> str | None:
+    """Another key of the same provider that this model was not asked with for this call."""
+    if code not in ROTATES or len(keys.all(call.model)) < 2:
+        return None
+    mine = [each for each in call.tried if f"{each.provider}:{each.model}" == call.model]
+    asked = {each.key for each in mine} | {key}
+    if code == "rate_limit":
+        limited = {each.key for each in mine if each.reason == code} | {key}
+        if len(limited) > settings.rotations:
+            return None
+    return next((other for other in ready(keys, call.model, table, now) if other not in asked), None)
+
+
+def _exhausted(call: CallModel, chain: Sequence[str], keys: Keys, table: Cooldowns, now: int) -> Exhausted:
+    asked = {f"{each.provider}:{each.model}" for each in call.tried} | {call.model}
+    unasked = []
+    for model in chain:
+        if model not in asked:
+            provider, _, name = model.partition(":")
+            unasked.append(Tried(provider=provider, model=name, reason="cooldown"))
+    end = soonest(table, [(key, model) for model in chain for key in keys.all(model)], now)
+    return Exhausted(tuple(unasked), None if end is None else -(-end // 1000))

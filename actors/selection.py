@@ -1,0 +1,142 @@
+"""Which model answers: the chain that a turn may use, and what is in force of it. Pure.
+
+A conversation asks the first of its chain until that does not answer, and then stays with what did: the selection is
+sticky, and every change of it is a `model_selected`. A job that names a model is held to it, unless it names fallbacks.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+from msgspec import Struct
+
+from ..events.agent import ModelSelected
+from ..events.content import Failure, Tried
+from ..events.session import Definition, Overrides
+
+_LASTING = frozenset(("auth", "billing", "permission", "model_not_found"))
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_MS = 253_402_300_799_999  # of the year 9999
+_SHOWN_MAX = 12
+
+
+class Selected(Struct, frozen=True, gc=False):
+    """What was selected last. head: the first of the chain it was selected from; it holds while that is the first.
+
+    job: the only one it holds for, None for all.
+    """
+
+    model: str
+    reason: str
+    key: str | None
+    head: str
+    job: str | None = None
+
+
+def chain_of(definition: Definition, overrides: Overrides | None) -> tuple[str, ...]:
+    """The models that may be asked, each once, the first one first; never empty.
+
+    Where a job names a model with fallbacks, the definition's own comes last.
+    """
+    own = fallbacks = None
+    if overrides is not None:
+        own, fallbacks = overrides.model, overrides.fallbacks
+    if own is None:
+        wanted = (definition.model, *(definition.fallbacks if fallbacks is None else fallbacks))
+    elif fallbacks:
+        wanted = (own, *fallbacks, definition.model)
+    else:
+        return (own,)
+    return tuple(dict.fromkeys(wanted))
+
+
+def due(
+    selected: Selected | None, definition: Definition, overrides: Overrides | None, job: str | None
+) -> ModelSelected | None:
+    """The selection to be made before a model is called, None where the one in force will do."""
+    if selected is None and (overrides is None or overrides.model is None):
+        return None
+    chain = chain_of(definition, overrides)
+    head = chain[0]
+    current = definition.model if selected is None else selected.model
+    if current == head:
+        return None
+    if selected is not None and _holds(selected, chain, job):
+        return None
+    reason = "primary" if overrides is None or overrides.model is None else "pinned"
+    return ModelSelected(model=head, provider=provider_of(head), reason=reason)
+
+
+def _holds(selected: Selected, chain: tuple[str, ...], job: str | None) -> bool:
+    if selected.job is not None:
+        return selected.job == job
+    return selected.head == chain[0] and selected.model in chain
+
+
+def after(
+    event: ModelSelected, definition: Definition, overrides: Overrides | None, job: str | None
+) -> Selected | None:
+    """What is in force after a selection; None where it is what the definition says anyhow."""
+    if event.key is None and event.reason == "primary" and event.model == definition.model:
+        return None
+    return Selected(
+        event.model,
+        event.reason,
+        event.key,
+        chain_of(definition, overrides)[0],
+        job if event.reason == "budget" else None,
+    )
+
+
+def settled(selected: Selected) -> Selected:
+    """As `selected`, when the call that it was a probe for is over."""
+    if selected.reason != "probe":
+        return selected
+    reason = "primary" if selected.model == selected.head else "fallback"
+    return Selected(selected.model, reason, selected.key, selected.head, selected.job)
+
+
+def provider_of(model: str) -> str:
+    return model.partition(":")[0]
+
+
+def tried(model: str, failure: Failure, key: str | None) -> Tried:
+    """A failed attempt as it is remembered."""
+    provider, _, name = model.partition(":")
+    return Tried(provider=provider, model=name, reason=failure.code, status=failure.status, key=key)
+
+
+def summary(attempts: tuple[Tried, ...], last: Failure) -> Failure:
+    """Why nobody answered: every attempt, and when the first model may be asked again.
+
+    attempts: in order, the last one included. last: how that failed; what it names as tried was not asked at all.
+    """
+    everything = (*attempts, *(last.tried or ()))
+    return Failure(
+        code="models_exhausted",
+        message=f"No model answered: {_told(everything)}.{_again(last.available_at)}",
+        retryable=any(each.reason not in _LASTING for each in everything),
+        status=last.status,
+        tried=everything,
+        available_at=last.available_at,
+    )
+
+
+def _told(attempts: tuple[Tried, ...]) -> str:
+    """Each model once a reason, with how often."""
+    counts: dict[str, int] = {}
+    for each in attempts:
+        why = each.reason if each.status is None else f"{each.reason}, {each.status}"
+        key = "" if each.key is None else f", key {each.key}"
+        told = f"{each.provider}:{each.model} ({why}{key})"
+        counts[told] = counts.get(told, 0) + 1
+    said = [told if count == 1 else f"{told[:-1]}, {count} times)" for told, count in counts.items()]
+    more = len(said) - _SHOWN_MAX
+    return ", ".join(said[:_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
+
+
+def _again(available_at: int | None) -> str:
+    if available_at is None:
+        return ""
+    when = _EPOCH + timedelta(milliseconds=min(max(available_at, 0), _LAST_MS))
+    return f" One may be asked again at {when.isoformat(timespec='seconds').replace('+00:00', 'Z')}."

@@ -1,0 +1,132 @@
+"""Whom to ask, at the edge: the keys that there are, what cools down, and the choice for each call of a model.
+
+The rules are in `actors.failover`, which is pure; here are the clock, the keys and the table. The table is this
+process's own and begins empty: what failed for an earlier one is tried again, once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from msgspec.structs import replace
+
+from .actors import failover
+from .actors.clock import Clock
+from .actors.cooldown import Cooldowns, succeeded
+from .actors.failover import Exhausted, Failover, Go, Keys, Retry, Select
+from .actors.selection import provider_of
+from .adapters.models import Retries, label_of
+from .environment import EnvironmentSpec
+from .events.agent import CallModel, FailModel, Selection, SelectModel
+from .events.content import Failure
+from .events.model import Credentials
+
+Given = Credentials | Mapping[str, str | None]
+Provide = Callable[[str, EnvironmentSpec], Given | Sequence[Given] | None]
+"""Gives the credentials for a provider, per call, one or several; what it gives is never stored."""
+
+SESSIONS_MAX = 10_000
+"""Sessions whose key is remembered."""
+
+
+class Fallover:
+    """The choices of one runtime."""
+
+    def __init__(self, settings: Failover, retries: Retries, clock: Clock, provide: Provide) -> None:
+        self.settings = settings
+        self._retries = retries
+        self._clock = clock
+        self._provide = provide
+        self.table = Cooldowns()
+        self._used: dict[str | None, int] = {}
+        self._sticky: dict[str, dict[str, str | None]] = {}
+
+    def before(self, call: CallModel, spec: EnvironmentSpec) -> Credentials | SelectModel | FailModel:
+        """Who is asked first: the credentials to ask with, or the command that tells of another choice."""
+        mine = credentials_of(self._provide(provider_of(call.model), spec))
+        plain = len(mine) == 1 and call.key is None
+        if plain and (not call.chain or (not self.table.windows and call.model == call.chain[0])):
+            return mine[0]
+        keys, now = self._keys(call, spec, mine), self._clock.now()
+        choice, self.table = failover.before(call, keys, self.table, now, self.settings)
+        if isinstance(choice, Select):
+            return SelectModel(call=call.id, attempt=call.attempt, select=choice.selection)
+        if isinstance(choice, Go):
+            if len(mine) > 1:
+                self._take(choice.key, call, spec, now)
+            return next((each for each in mine if label_of(each) == choice.key), mine[0])
+        failure = Failure(code="cooldown", message=f"{call.model} and all that may take its place are cooling down.")
+        return FailModel(call=call.id, attempt=call.attempt, failure=_with(failure, choice), exhausted=True)
+
+    def after(
+        self, call: CallModel, spec: EnvironmentSpec, used: Credentials, failure: Failure
+    ) -> tuple[Failure, int | None, Selection | None, str | None, bool]:
+        """What follows a failure: as it is recorded, when to try again (ms), who is asked instead, the label of the key
+        where there are several, and whether nobody is left."""
+        key = label_of(used)
+        keys = self._keys(call, spec, self._of(call.model, spec))
+        named = keys.named(call.model, key)
+        wait_s = self._retries.next_wait(failover.tries(call, named), failure)
+        choice, self.table = failover.after(
+            call, failure, key, keys, self.table, self._clock.now(), self.settings, wait_s=wait_s
+        )
+        if isinstance(choice, Retry):
+            return failure, round(choice.wait_s * 1000), None, named, False
+        if isinstance(choice, Select):
+            return failure, 0, choice.selection, named, False
+        if isinstance(choice, Exhausted):
+            return _with(failure, choice), None, None, named, True
+        return failure, None, None, named, False
+
+    def answered(self, call: CallModel, used: Credentials) -> None:
+        """A model answered: nothing of it cools any more."""
+        if self.table.windows or call.reason == "probe":
+            self.table = succeeded(self.table, label_of(used), call.model)
+
+    def forget(self, session_id: str) -> None:
+        """A session's agent is gone."""
+        self._sticky.pop(session_id, None)
+
+    def _keys(self, call: CallModel, spec: EnvironmentSpec, mine: Sequence[Credentials]) -> Keys:
+        of: dict[str, Sequence[str | None]] = {provider_of(call.model): [label_of(each) for each in mine]}
+        for model in call.chain:
+            provider = provider_of(model)
+            if provider not in of:
+                of[provider] = [label_of(each) for each in self._of(model, spec)]
+        return Keys(of, self._used, self._sticky.get(spec.session_id, {}))
+
+    def _of(self, model: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
+        """The keys for a model that is not asked now: what goes wrong with them is told when it is."""
+        try:
+            return credentials_of(self._provide(provider_of(model), replace(spec, model=model)))
+        except Exception:
+            return (Credentials(),)
+
+    def _take(self, key: str | None, call: CallModel, spec: EnvironmentSpec, now: int) -> None:
+        """Remember that a key is used, and by whom: a session keeps to its key."""
+        self._used[key] = now
+        if len(self._used) > SESSIONS_MAX:
+            del self._used[min(self._used, key=self._used.__getitem__)]
+        if spec.session_id not in self._sticky and len(self._sticky) >= SESSIONS_MAX:
+            del self._sticky[next(iter(self._sticky))]
+        self._sticky.setdefault(spec.session_id, {})[provider_of(call.model)] = key
+
+
+def credentials_of(given: Given | Sequence[Given] | None) -> tuple[Credentials, ...]:
+    """What a provider of credentials gave, as credentials; one without anything in it where it gave nothing."""
+    if given is None:
+        return (Credentials(),)
+    if isinstance(given, Credentials | Mapping):
+        return (_one(given),)
+    return tuple(_one(each) for each in given) or (Credentials(),)
+
+
+def _one(given: Given) -> Credentials:
+    if isinstance(given, Credentials):
+        return given
+    key = given.get("api_key", given.get("apiKey"))
+    return Credentials(api_key=key, base_url=given.get("base_url", given.get("baseUrl")))
+
+
+def _with(failure: Failure, choice: Exhausted) -> Failure:
+    return replace(failure, tried=choice.unasked or None, available_at=choice.available_at)

@@ -1,0 +1,466 @@
+"""A runtime whose models fail: whom it asks next, what it records of it, what a kill in the middle leaves."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from reenact import CooldownTimes, Failover
+from reenact.actors.clock import ManualClock
+from reenact.adapters.models import Models, Retries, RetryPolicy
+from reenact.adapters.models.scripted import Scripted
+from reenact.events.agent import ModelCalled, ModelFailed, ModelSelected
+from reenact.events.content import Failure, Text, Usage
+from reenact.events.errors import BadInput
+from reenact.events.log import MemoryStore
+from reenact.events.message import Signal
+from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
+from reenact.events.stream import TextBlockStart, TextDelta
+from reenact.runtime import Runtime
+from tests.runtimes import Gate, Heard, runtime
+
+A, B, C = "scripted:a", "scripted:b", "other:c"
+
+
+class Provider:
+    """A provider whose models say their name, or fail as they are told to. `asked`: (model, key) of every request.
+
+    fails: model or key or (model, key) -> the code it fails with, a list of codes for one after the other.
+    """
+
+    def __init__(self, **fails: Any) -> None:
+        self.fails: dict[Any, Any] = dict(fails)
+        self.asked: list[tuple[str, str | None]] = []
+        self.seen: list[Any] = []
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
+        key = request.credentials.api_key
+        self.asked.append((request.model, key))
+        self.seen.append(request.items)
+        code = None
+        for name in ((request.model, key), request.model, key):
+            wanted = self.fails.get(name)
+            code = wanted.pop(0) if isinstance(wanted, list) and wanted else wanted or None
+            if code:
+                break
+        if code:
+            yield TextBlockStart()
+            yield TextDelta(text=f"half of {request.model}")
+            failure = Failure(code=code, message=f"{code}!", retryable=code in ("overloaded", "timeout"), status=500)
+            raise ModelFailure(failure, partial=(Text(text=f"half of {request.model}"),))
+        yield ModelAnswer(
+            parts=(Text(text=f"I am {request.model}."),),
+            stop_reason="end_turn",
+            usage=Usage(input_tokens=1, output_tokens=1),
+            model=request.model,
+        )
+
+    @property
+    def models(self) -> list[str]:
+        return [model for model, _ in self.asked]
+
+
+def opened(provider: Provider, *, store: MemoryStore | None = None, **options: Any) -> Runtime:
+    options.setdefault("default_agent", {"model": A, "fallbacks": [B, C]})
+    return runtime(store=store, models=Models({"scripted": provider, "other": provider}), **options)
+
+
+def play(work: Callable[[Runtime], Any], provider: Provider, **options: Any) -> Any:
+    async def main() -> Any:
+        async with opened(provider, **options) as open_now:
+            return await work(open_now)
+
+    return asyncio.run(asyncio.wait_for(main(), 20))
+
+
+async def identical(of: Runtime, session_id: str) -> None:
+    verdict = await of.replay(session_id)
+    assert verdict.identical, verdict.summary
+
+
+def selections(events: Any) -> list[tuple[str, str, str | None]]:
+    return [
+        (event.data.model, event.data.reason, event.data.because)
+        for event in events
+        if isinstance(event.data, ModelSelected)
+    ]
+
+
+def called(events: Any) -> list[str]:
+    return [event.data.model for event in events if isinstance(event.data, ModelCalled)]
+
+
+def test_a_plain_turn_with_fallbacks_has_no_event_more_than_one_without() -> None:
+    async def types(of: Runtime) -> list[str]:
+        bot = await of.image("x")
+        await bot.send("hi")
+        return [event.type for event in await bot.events()]
+
+    assert play(types, Provider()) == play(types, Provider(), default_agent={"model": A})
+
+
+def test_when_a_model_does_not_answer_the_next_one_does_and_the_session_stays_with_it() -> None:
+    provider = Provider(a="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        first = await bot.send("one")
+        assert (first.status, first.text) == ("succeeded", "I am b.")
+        assert (await bot.send("two")).text == "I am b."
+        events = await bot.events()
+        assert selections(events) == [(B, "fallback", "auth")]
+        assert called(events) == [A, B, B]
+        assert provider.models == ["a", "b", "b"]  # while it cools nobody asks it
+        await identical(of, bot.session_id)
+
+    play(work, provider)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        *("auth", "permission", "billing", "rate_limit", "overloaded", "timeout", "model_not_found"),
+        *("server_error", "connection", "stream_cut", "bad_response", "something_new"),
+    ],
+)
+def test_it_advances_after(code: str) -> None:
+    async def work(of: Runtime) -> None:
+        result = await (await of.image("x")).send("hi")
+        assert (result.status, result.text) == ("succeeded", "I am b.")
+
+    play(work, Provider(a=code))
+
+
+@pytest.mark.parametrize("code", ["cancelled", "context_exceeded", "too_large", "invalid_request", "content_filter"])
+def test_it_does_not_advance_after(code: str) -> None:
+    provider = Provider(a=code)
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        result = await bot.send("hi")
+        assert result.status in ("failed", "cancelled") and provider.models == ["a"]
+        assert selections(await bot.events()) == []
+
+    play(work, provider)
+
+
+def test_what_may_be_asked_elsewhere_is_a_setting() -> None:
+    async def work(of: Runtime) -> None:
+        assert (await (await of.image("x")).send("hi")).status == "failed"
+
+    play(work, Provider(a="auth"), failover=Failover(stop_on=("auth",)))
+
+
+def test_an_interrupt_asks_nobody_else() -> None:
+    async def work() -> None:
+        gate = Gate()
+        options = {"default_agent": {"model": A, "fallbacks": [C]}}
+        async with runtime(models=Models({"scripted": gate, "other": Provider()}), **options) as of:
+            bot = await of.image("x")
+            run = await bot.send("hi").run()
+            async for event in run:
+                if event.type == "text_delta":
+                    await bot.interrupt()
+            assert (await run.result()).status == "cancelled"
+            assert selections(await bot.events()) == []
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_a_busy_model_is_asked_a_few_times_more_before_another_is() -> None:
+    provider = Provider(a="overloaded")
+
+    async def work(of: Runtime) -> None:
+        await (await of.image("x")).send("hi")
+
+    play(work, provider, failover=Failover(retries=1))
+    assert provider.models == ["a", "a", "b"]
+
+
+def test_with_nowhere_to_go_a_model_is_asked_as_often_as_the_policy_says_and_fails_by_its_own_name() -> None:
+    provider = Provider(a="overloaded")
+
+    async def work(of: Runtime) -> None:
+        result = await (await of.image("x")).send("hi")
+        assert result.failure is not None and result.failure.code == "overloaded"
+
+    play(work, provider, default_agent={"model": A})
+    assert provider.models == ["a", "a", "a"]
+
+
+def test_when_nobody_answers_the_turn_fails_with_every_attempt_and_the_end_of_the_first_cooldown() -> None:
+    provider = Provider(a="auth", b="overloaded", c="billing")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        failure = (await bot.send("hi")).failure
+        assert failure is not None and failure.code == "models_exhausted"
+        assert failure.tried is not None
+        assert [(each.provider, each.model, each.reason, each.status) for each in failure.tried] == [
+            ("scripted", "a", "auth", 500),
+            ("scripted", "b", "overloaded", 500),
+            ("other", "c", "billing", 500),
+        ]
+        assert failure.available_at is not None
+        assert 0 < failure.available_at - of.clock.now() // 1000 <= 30_000
+        assert "scripted:a (auth, 500)" in failure.message and "may be asked again at" in failure.message
+        await identical(of, bot.session_id)
+
+    play(work, provider, failover=Failover(retries=0))
+
+
+def test_a_model_that_cools_is_not_asked_by_other_sessions_either() -> None:
+    provider = Provider(a="billing")
+
+    async def work(of: Runtime) -> None:
+        await (await of.image("x")).send("one")
+        second = await of.image("y")
+        assert (await second.send("two")).text == "I am b."
+        assert provider.models == ["a", "b", "b"]
+        events = await second.events()
+        assert selections(events) == [(B, "fallback", "cooldown")] and called(events) == [A, B]
+        await identical(of, second.session_id)
+
+    play(work, provider)
+
+
+def test_what_a_failed_model_had_said_is_not_in_the_answer_of_the_next_one_nor_in_what_that_sees() -> None:
+    provider = Provider(a="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi")).text == "I am b."
+        await bot.send("again")
+        assert "half" not in repr(provider.seen[1]) and "half" not in repr(provider.seen[2])
+        failed = next(event.data for event in await bot.events() if isinstance(event.data, ModelFailed))
+        assert failed.partial == (Text(text="half of a"),)
+        assert not any("half" in repr(message) for message in await bot.messages())
+
+    play(work, provider)
+
+
+def test_a_model_named_for_one_message_is_the_only_one_that_is_asked() -> None:
+    provider = Provider(c="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi", model=C)).status == "failed"
+        assert provider.models == ["c"]
+        assert (await bot.send("hi")).text == "I am a."
+        assert selections(await bot.events()) == [(C, "pinned", None), (A, "primary", None)]
+        await identical(of, bot.session_id)
+
+    play(work, provider)
+
+
+def test_with_fallbacks_of_its_own_a_message_goes_on_to_those_and_then_to_the_images_model() -> None:
+    provider = Provider(c="auth", b="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi", model=C, fallbacks=[B])).text == "I am a."
+        assert provider.models == ["c", "b", "a"]
+        assert (await bot.send("hi", fallbacks=[])).text == "I am a."
+        await identical(of, bot.session_id)
+
+    play(work, provider)
+
+
+def test_a_changed_definition_begins_with_its_own_model() -> None:
+    provider = Provider(a="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        await bot.send("one")
+        await of.update_image(bot.id, {"model": C, "fallbacks": [B]})
+        assert (await bot.send("two")).text == "I am c."
+        await identical(of, bot.session_id)
+
+    play(work, provider)
+
+
+# -- coming back --
+
+
+def test_a_session_returns_to_its_first_model_when_that_is_known_to_answer_and_probes_it_else() -> None:
+    provider, clock = Provider(a=["overloaded"]), ManualClock()
+
+    async def work(of: Runtime) -> None:
+        one, two = await of.image("x"), await of.image("y")
+        await one.send("hi")
+        await two.send("hi")
+        assert provider.models == ["a", "b", "b"]
+        clock.move(s=31)
+        assert (await one.send("hi")).text == "I am a."
+        assert (await two.send("hi")).text == "I am a."
+        assert [reason for _, reason, _ in selections(await one.events())] == ["fallback", "probe"]
+        assert [reason for _, reason, _ in selections(await two.events())] == ["fallback", "primary"]
+        for each in (one, two):
+            await each.send("hi")
+            assert len(selections(await each.events())) == 2
+            await identical(of, each.session_id)
+
+    play(work, provider, failover=Failover(retries=0), clock=clock)
+
+
+def test_a_probe_that_fails_is_one_request_and_leaves_the_session_where_it_was() -> None:
+    provider, clock = Provider(a="overloaded"), ManualClock()
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        await bot.send("hi")
+        clock.move(s=31)
+        before = len(provider.asked)
+        assert (await bot.send("hi")).text == "I am b."
+        assert provider.models[before:] == ["a", "b"]
+        await identical(of, bot.session_id)
+
+    play(work, provider, failover=Failover(retries=2), clock=clock)
+
+
+# -- keys --
+
+
+def keys(*names: str) -> Callable[[str, Any], list[Credentials]]:
+    return lambda provider, spec: [Credentials(api_key=name) for name in names]
+
+
+def test_a_refused_key_is_followed_by_the_next_one_before_another_model_is_asked() -> None:
+    provider = Provider(key_one="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi")).text == "I am a."
+        assert (await bot.send("hi")).text == "I am a."
+        assert provider.asked == [("a", "key_one"), ("a", "key_two"), ("a", "key_two")]
+        events = await bot.events()
+        [selected] = [event.data for event in events if isinstance(event.data, ModelSelected)]
+        [failed] = [event.data for event in events if isinstance(event.data, ModelFailed)]
+        assert selected.model == A and selected.key is not None and failed.key not in (None, selected.key)
+        assert not any(key in repr(event) for event in events for key in ("key_one", "key_two"))
+        await identical(of, bot.session_id)
+
+    play(work, provider, credentials=keys("key_one", "key_two"))
+
+
+def test_a_rate_limit_tries_one_more_key_and_then_another_model() -> None:
+    provider = Provider(a="rate_limit")
+
+    async def work(of: Runtime) -> None:
+        assert (await (await of.image("x")).send("hi")).text == "I am b."
+
+    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=Failover(retries=0))
+    assert [model for model, _ in provider.asked] == ["a", "a", "b"]
+    assert len({key for model, key in provider.asked if model == "a"}) == 2
+
+
+def test_sessions_share_the_keys_and_each_keeps_to_its_own() -> None:
+    provider = Provider()
+
+    async def work(of: Runtime) -> None:
+        bots = [await of.image(name) for name in "xyz"]
+        for _ in range(2):
+            for bot in bots:
+                await bot.send("hi")
+
+    play(work, provider, credentials=keys("k1", "k2"))
+    assert [key for _, key in provider.asked] == ["k1", "k2", "k1"] * 2
+
+
+# -- a kill in the middle --
+
+
+def test_a_process_that_dies_in_the_middle_of_a_failover_is_gone_on_with_where_it_was() -> None:
+    """The first falls back and dies while the fallback answers; the next one asks the fallback, and nobody else."""
+    store, gate = MemoryStore(), Gate()
+    provider = Provider(a="auth")
+
+    async def dies() -> str:
+        async with runtime(
+            store=store,
+            models=Models({"scripted": provider, "other": gate}),
+            default_agent={"model": A, "fallbacks": [C]},
+        ) as of:
+            bot = await of.image("x")
+            run = await bot.send("hi").run()
+            async for event in run:
+                if event.type == "text_delta" and "partial" in event.data.text:
+                    break
+            return bot.session_id
+
+    async def goes_on(session_id: str) -> None:
+        second = Provider()
+        of = opened(second, store=store, default_agent={"model": A, "fallbacks": [C]})
+        heard = Heard(of)
+        async with of:
+            await heard.until("job_succeeded")
+            events = await of.events(session_id)
+            assert called(events) == [A, C, C] and second.models == ["c"]
+            assert events[-1].type == "job_succeeded"
+            await identical(of, session_id)
+
+    session_id = asyncio.run(asyncio.wait_for(dies(), 20))
+    asyncio.run(asyncio.wait_for(goes_on(session_id), 20))
+
+
+# -- bad input --
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        *({"retries": bad} for bad in (-1, float("nan"), 0.5, True, "2", None)),
+        *({"rotations": -1}, {"attempts": 0}, {"attempts": float("inf")}, {"stop_on": "auth"}, {"stop_on": (1,)}),
+        {"cooldowns": {}},
+    ],
+)
+def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=next(iter(settings))):
+        Failover(**settings)
+
+
+@pytest.mark.parametrize("bad", [-1.0, float("nan"), float("inf"), "1", None, True])
+@pytest.mark.parametrize("name", CooldownTimes.__struct_fields__)
+def test_times_that_are_none_are_refused_by_name(name: str, bad: Any) -> None:
+    with pytest.raises(BadInput, match=name):
+        CooldownTimes(**{name: (bad,) if name == "transient_s" else bad})
+    with pytest.raises(BadInput):
+        CooldownTimes(transient_s=())
+
+
+@pytest.mark.parametrize("name", RetryPolicy.__struct_fields__)
+def test_a_retry_policy_that_makes_no_sense_is_refused_by_name(name: str) -> None:
+    for bad in (-1, float("nan"), float("inf"), "1", None, True):
+        with pytest.raises(BadInput, match=name):
+            RetryPolicy(**{name: bad})
+    Retries(RetryPolicy(wait_initial_s=0, wait_max_s=1))
+
+
+@pytest.mark.parametrize("fallbacks", ["scripted:b", ["nowhere:b"], [1], ["b"], [f"scripted:{n}" for n in range(17)]])
+def test_fallbacks_that_there_are_none_of_are_refused_and_nothing_is_sent(fallbacks: Any) -> None:
+    async def work(of: Runtime) -> None:
+        with pytest.raises(BadInput):
+            await of.image("bad", fallbacks=fallbacks)
+        bot = await of.image("x")
+        with pytest.raises(BadInput):
+            await bot.send("hi", fallbacks=fallbacks)
+        assert [event.type for event in await bot.events()] == ["session_created"]
+
+    play(work, Provider())
+
+
+def test_a_script_can_fail_as_any_provider_does() -> None:
+    async def work() -> None:
+        async with runtime(
+            models=Models({"other": Scripted([{"text": "Hello."}], repeat=True)}),
+            default_agent={"model": "scripted:fails:auth", "fallbacks": ["scripted:fails", "other:x"]},
+        ) as of:
+            bot = await of.image("x")
+            assert (await bot.send("hi")).text == "Hello."
+            codes = [event.data.failure for event in await bot.events() if isinstance(event.data, ModelFailed)]
+            assert [(each.code, each.status) for each in codes] == [("auth", 401)] + [("server_error", 500)] * 3
+
+    asyncio.run(asyncio.wait_for(work(), 20))
