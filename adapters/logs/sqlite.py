@@ -381,21 +381,33 @@ class SqliteLog:
         """Give the write-ahead log its size, by a transaction that is taken back.
 
         A sync of a file that grows takes twice as long as one of a file that has its blocks: without this, the first
-        hundred commits of every owner do. No room for it: then it grows as it is written.
+        hundred commits of every owner do. No room for it, or a quota or limit on files: what was taken is given back,
+        and it grows as it is written.
         """
         db = self._db
         (cached,) = db.execute("PRAGMA cache_size").fetchone()
         db.execute("PRAGMA cache_size = 10")  # pages, so that the others go to the file before the end
+        size = CHECKPOINT_PAGES * _PAGE_BYTES
+        fits = self._has_room_for("BEGIN IMMEDIATE") and self._has_room_for(
+            f"INSERT INTO owners (writer, opened) VALUES (zeroblob({size}), 0)"
+        )
+        if db.in_transaction:
+            db.execute("ROLLBACK")
+        db.execute(f"PRAGMA cache_size = {cached}")
+        if not fits:
+            self._has_room_for("PRAGMA wal_checkpoint(TRUNCATE)")
+
+    def _has_room_for(self, statement: str) -> bool:
+        """Execute what need not be kept; False where there was no room for it, or a lock. Any other error is raised."""
         try:
-            db.execute("BEGIN IMMEDIATE")
-            db.execute("INSERT INTO owners (writer, opened) VALUES (zeroblob(?), 0)", (CHECKPOINT_PAGES * _PAGE_BYTES,))
+            self._db.execute(statement).fetchone()
         except sqlite3.Error as error:
-            if code_of(error) not in (sqlite3.SQLITE_FULL, *_WAITED_FOR):
+            # A quota and a limit on the size of files look like any write that failed.
+            over = getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_IOERR_WRITE
+            if not over and code_of(error) not in (sqlite3.SQLITE_FULL, *_WAITED_FOR):
                 raise
-        finally:
-            if db.in_transaction:
-                db.execute("ROLLBACK")
-            db.execute(f"PRAGMA cache_size = {cached}")
+            return False
+        return True
 
     def close(self) -> None:
         """Release the file and the ownership. Idempotent."""

@@ -135,6 +135,17 @@ def test_a_full_disk_is_named_when_a_log_is_opened_on_it(small: Path) -> None:
         assert there(path, writer.acknowledged + later.acknowledged), "beside an owner it is read on a full disk too"
 
 
+def test_opening_a_log_does_not_take_the_last_room_on_a_disk(small: Path) -> None:
+    path = small / "log.db"
+    SqliteLog(path).close()
+    fill(small, leave=300_000)
+    with closing(SqliteLog(path)) as log:
+        assert os.statvfs(small).f_bavail * os.statvfs(small).f_frsize > 200_000
+        writer = Writer(log)
+        writer.write(5000)
+        assert there(path, writer.acknowledged)
+
+
 class SaysStored(SqliteLog):
     """The broken build: a full disk is nobody's business."""
 
@@ -155,12 +166,17 @@ def test_a_build_that_says_stored_on_a_full_disk_is_found(small: Path) -> None:
 
 LIMITED = """
 import os, resource, signal, sys
+from contextlib import closing
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import DiskFull, StoreError, StoreFailed, UnknownOutcome
 from reenact.events.log import Transaction
 from pathlib import Path
 from tests.faults.test_disk_full import Writer, there
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (200_000, resource.RLIM_INFINITY))  # less than the log would take at once
+with closing(SqliteLog(sys.argv[1] + "-small.db")) as log:
+    Writer(log).write(4000)
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
 log = SqliteLog(sys.argv[1])
 writer = Writer(log)
 stops = 0
