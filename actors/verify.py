@@ -1,7 +1,8 @@
 """Whether a log keeps its word, as far as the log alone can show: read from end to end, re-driven, and counted.
 
 Reads only, reaches nothing outside, and goes on after what it finds. What it cannot see: whole batches cut off the end
-of a stream together with every trace of them, and a log whose chains were all made anew.
+of a stream together with every trace of them, and a log whose chains were all made anew. A history written down
+elsewhere (`REENACT_HISTORY`) shows both.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from ..events.agent import (
     TurnCompleted,
 )
 from ..events.errors import Closed, ReenactError
+from ..events.history import Answered, Began, Entry, Handed, Piece, Raised, piece
 from ..events.log import Keyed, Stored
 from ..events.message import Recorded, Unknown
 from ..events.policy import ModelDenied
@@ -39,6 +41,8 @@ INVARIANTS: Mapping[str, str] = {
     "owing": "the log lists as owing the streams whose last batch owes, and no other",
     "keys": "every idempotency key stands for a batch that is there",
     "file": "the file itself is sound",
+    "durable": "what a history says was stored is there, byte for byte, at its place",
+    "phantom": "nothing is there that a history says was refused, or that nobody handed in while it was written",
 }
 """What is checked, by the name it has in a `Violation`."""
 
@@ -73,7 +77,8 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
     """What was read and what was found. sound: nothing was found.
 
     redriven: batches that were decided again and came out alike. newer: streams that hold what a newer release wrote;
-    they are checked for everything but replay and effects. more: violations beyond those listed.
+    they are checked for everything but replay and effects. promised: batches that a history says were stored. more:
+    violations beyond those listed.
     """
 
     sound: bool
@@ -85,6 +90,7 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
     owing: int
     epochs: int
     erased: int = 0
+    promised: int = 0
     newer: tuple[str, ...] = ()
     violations: tuple[Violation, ...] = ()
     more: int = 0
@@ -97,6 +103,8 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
             found = len(self.violations) + self.more
             return f"{found} violation{'s' if found > 1 else ''} in {read}; the first: {self.violations[0]}"
         said = f"sound: {read}, {self.redriven} batches re-driven"
+        if self.promised:
+            said += f", {self.promised} batches promised and there"
         if self.erased:
             said += f", {self.erased} items erased"
         return said + (f", {len(self.newer)} streams of a newer release" if self.newer else "")
@@ -113,16 +121,21 @@ class Readable(Protocol):
     def streams(self, prefix: str = "", *, owing: bool = False) -> list[str]: ...
 
 
-def verify(log: Readable, *, keys: Iterable[Keyed] = (), flaws: Iterable[str] = ()) -> Report:
+def verify(
+    log: Readable, *, keys: Iterable[Keyed] = (), flaws: Iterable[str] = (), history: Iterable[Entry] = ()
+) -> Report:
     """Read the log by position, then stream by stream, then its tables. It may grow meanwhile.
 
-    keys: every idempotency key of the log. flaws: what its store found by its own means. Raises only what reading
+    keys: every idempotency key of the log. flaws: what its store found by its own means. history: what was asked of it
+    and answered, written down elsewhere and read before the log. Raises only what reading
     raises for other reasons than damage, as `Closed`.
     """
+    told = _History(history)
     checker = _Checker(log)
     for flaw in flaws:
         checker.found("file", flaw)
-    checker.whole()
+    checker.whole(told)
+    told.compare(checker)
     owes = {stream: checker.stream(stream) for stream in checker.streams()}
     checker.owing(owes)
     commands = 0
@@ -139,6 +152,7 @@ def verify(log: Readable, *, keys: Iterable[Keyed] = (), flaws: Iterable[str] = 
         owing=sum(owes.values()),
         epochs=len(checker.writers),
         erased=checker.erased,
+        promised=told.promised,
         newer=tuple(checker.newer),
         violations=tuple(checker.violations),
         more=checker.more,
@@ -174,7 +188,7 @@ class _Checker:
 
     # -- by position --
 
-    def whole(self) -> None:
+    def whole(self, told: _History) -> None:
         """The log in order of position: no gap, no epoch that falls, one writer an epoch, no id twice."""
         before, epoch = 0, 0
         for stored in self._by_position():
@@ -192,6 +206,7 @@ class _Checker:
             if head.id in self._ids:
                 self._found_at("ids", f"a second batch has the id {head.id}", at)
             self._ids.add(head.id)
+            told.see(stored)
             before, epoch = stored.position + len(batch.rows) - 1, max(epoch, stored.epoch)
             self.batches += 1
             self.events += len(batch.rows)
@@ -312,6 +327,83 @@ class _Checker:
         if not page or page[0].batch.last != keyed.version:
             what = f"the key {keyed.key!r} of {keyed.scope!r} stands for a batch that is not there"
             self.found("keys", what, stream=keyed.stream, version=keyed.version)
+
+
+class _History:
+    """What was asked of the log and answered, as somebody else wrote it down, against what is there."""
+
+    def __init__(self, entries: Iterable[Entry]) -> None:
+        self.promised = 0
+        self._writers: dict[int, list[str]] = {}
+        self._handed: dict[str, Piece] = {}
+        self._whole: list[tuple[str, ...]] = []  # ids that are there together or not at all
+        self._stored: dict[str, int] = {}  # id -> position
+        self._doubtful: set[str] = set()
+        self._there: dict[str, tuple[int, Piece]] = {}
+        self._strange: list[Stored] = []
+        self._last = 0
+        open_: dict[tuple[int, int], Handed] = {}
+        for entry in entries:
+            match entry:
+                case Began():
+                    self._writers.setdefault(entry.epoch, []).append(entry.writer)
+                case Handed():
+                    open_[entry.epoch, entry.call] = entry
+                    for transaction in entry.transactions:
+                        self._handed.update((each.id, each) for each in transaction)
+                        self._whole.append(tuple(each.id for each in transaction))
+                case Answered():
+                    for transaction, result in zip(_call(open_, entry), entry.results, strict=False):
+                        for each, position in zip(transaction, () if isinstance(result, str) else result, strict=False):
+                            self._stored[each.id] = position
+                            self._last = max(self._last, position)
+                case Raised():
+                    transactions = _call(open_, entry)
+                    if entry.written is None:
+                        self._doubt(transactions)
+        for handed in open_.values():  # nobody lived to write down the answer
+            self._doubt(handed.transactions)
+
+    def _doubt(self, transactions: Iterable[Iterable[Piece]]) -> None:
+        self._doubtful.update(each.id for transaction in transactions for each in transaction)
+
+    def see(self, stored: Stored) -> None:
+        """A batch that is there."""
+        if stored.batch.head.id in self._handed:
+            self._there[stored.batch.head.id] = stored.position, piece(stored.batch)
+        elif stored.epoch in self._writers and stored.position < self._last:
+            self._strange.append(stored)
+
+    def compare(self, checker: _Checker) -> None:
+        for id_, position in self._stored.items():
+            handed = self._handed[id_]
+            if self._there.get(id_) == (position, handed):
+                self.promised += 1
+            else:
+                at = self._there.get(id_)
+                now = "lost" if at is None else "not the same" if at[1] != handed else f"at {at[0]}"
+                what = f"the batch {id_} was stored at {position}, and is {now}"
+                checker.found("durable", what, stream=handed.stream, version=handed.version + 1, position=position)
+        for id_, (position, found) in self._there.items():
+            if id_ not in self._stored and id_ not in self._doubtful:
+                what = f"the batch {id_} was refused, and is there"
+                checker.found("phantom", what, stream=found.stream, version=found.version + 1, position=position)
+        for ids in self._whole:
+            there = [id_ for id_ in ids if id_ in self._there]
+            if 0 < len(there) < len(ids):
+                checker.found("atomic", f"of the batches {', '.join(ids)} only {', '.join(there)} are there")
+        for stored in self._strange:
+            what = f"nobody handed in the batch {stored.batch.head.id}"
+            checker.found("phantom", what, stream=stored.batch.stream, position=stored.position)
+        for epoch, writers in self._writers.items():
+            if len(writers) > 1:
+                checker.found("writer", f"{' and '.join(writers)} all began epoch {epoch}")
+
+
+def _call(open_: dict[tuple[int, int], Handed], end: Answered | Raised) -> tuple[tuple[Piece, ...], ...]:
+    """What was handed in with the call that ended. A history that begins in the middle may not have it."""
+    handed = open_.pop((end.epoch, end.call), None)
+    return () if handed is None else handed.transactions
 
 
 class _Reading:

@@ -44,13 +44,13 @@ class Commands:
 
         return findings(url)
 
-    def verify(self, url: str) -> Row:
-        """Whether the log at `url` keeps its word, and where it does not."""
+    def verify(self, url: str, *, history: str | None = None) -> Row:
+        """Whether the log at `url` keeps its word, and where it does not. history: a file of what it said."""
         import msgspec
 
         from .verify import verify
 
-        report = verify(url)
+        report = verify(url, history=history)
         violations = [{**msgspec.to_builtins(each), "text": str(each)} for each in report.violations]
         return {**msgspec.to_builtins(report), "violations": violations, "summary": report.summary}
 

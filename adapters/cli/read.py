@@ -234,10 +234,15 @@ class Read:
             self._output.note(f"there are more than these {count(len(rows))} rows: narrow the query, or use LIMIT.")
         return 0
 
-    def verify(self, *, common: Common = _COMMON) -> int:
+    def verify(
+        self,
+        *,
+        history: Annotated[str | None, Parameter(help="What REENACT_HISTORY named: is all there that was?")] = None,
+        common: Common = _COMMON,
+    ) -> int:
         """Check a whole log: file, order, chains, every batch decided again, every call. Exit 1 where it fails."""
         self._output.json = common.json
-        report = self._front.verify(common.db)
+        report = self._front.verify(common.db, history=history)
         if self._output.json:
             self._output.row(report)
             return 0 if report["sound"] else 1

@@ -7,7 +7,8 @@ sqlite:////var/a.db    a file, absolute (four slashes); a plain path that ends i
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, cast
 
 from ...events.errors import BadInput
 from ...events.log import Log, MemoryLog
@@ -21,9 +22,19 @@ _SHAPES = "Use memory://, sqlite:///file.db (relative), sqlite:////folder/file.d
 def open_log(url: str, *, writer: str | None = None) -> Log:
     """Own the log at `url`, created when it is not there. writer: the name of this process in it.
 
+    Where `REENACT_HISTORY` names a file, what is asked of the log and what it answers is also written there.
     Raises `BadInput` for a URL that names no log, and what `SqliteLog` raises: `Owned`, `NotALog`, and so on.
     """
-    path = path_of(url)
+    log = _opened(path_of(url), writer)
+    history = os.environ.get("REENACT_HISTORY")
+    if not history:
+        return log
+    from .history import Witnessed
+
+    return cast("Log", Witnessed(log, history))
+
+
+def _opened(path: str | None, writer: str | None) -> Log:
     if path is None:
         return MemoryLog() if writer is None else MemoryLog(writer=writer)
     from .sqlite import SqliteLog

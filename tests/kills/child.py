@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from reenact import tool
-from reenact.actors.verify import verify
-from reenact.adapters.logs import open_reader
+from reenact.adapters.logs.history import VARIABLE
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.tools.context import ToolContext
@@ -24,6 +23,7 @@ from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted
 from reenact.events.message import Recorded
 from reenact.events.session import JobQueued
 from reenact.runtime import Runtime
+from reenact.verify import verify
 
 CLASSES = {"look": "read", "book": "idempotent", "ship": "probeable", "pay": "unsafe"}
 
@@ -134,6 +134,7 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     """Do what a case says, killed where it says so. role: `prepare`, `work` or `resume`."""
     Here.folder = Path(case["folder"])
     Here.inside = case.get("inside") or ""
+    os.environ[VARIABLE] = str(Here.folder / "history")
     role = {"prepare": prepare, "work": work, "resume": resume}[case["role"]]
     with _broken(case.get("broken")):
         failpoint.arm(case.get("failpoint") or "")
@@ -196,8 +197,7 @@ async def resume(case: dict[str, Any]) -> dict[str, Any]:
         second = await asyncio.wait_for(more.result(), patience_s)
         events = await opened.events(bot.session_id)
         replay = await opened.replay(bot.session_id)
-    with contextlib.closing(open_reader(str(Here.folder / "agents.db"))) as reader:
-        report = verify(reader)
+    report = verify(str(Here.folder / "agents.db"), history=Here.folder / "history")
     return {
         "first": first.status,
         "second": second.status,

@@ -1,0 +1,191 @@
+"""A history of what a log was asked and answered, against the log: what was promised and lost, or never handed in."""
+
+import os
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+from msgspec.structs import replace
+
+from reenact.actors.verify import verify as verify_log
+from reenact.adapters.logs import open_log, sqlite
+from reenact.adapters.logs.history import VARIABLE
+from reenact.events import failpoint
+from reenact.events.errors import BadInput, NotFound, UnknownOutcome
+from reenact.events.history import Began, Entry, entries, line
+from reenact.events.log import Log, MemoryLog, MemoryStore, Result, Transaction
+from reenact.verify import verify
+from tests.adapters.cli.terminal import one_line, reenact
+from tests.faults.logs import busy_log, settle
+from tests.faults.test_disk_full import Writer
+
+
+@pytest.fixture
+def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    path = tmp_path / "elsewhere" / "history"
+    path.parent.mkdir()
+    monkeypatch.setenv(VARIABLE, str(path))
+    yield path
+    failpoint.arm("")
+
+
+def written(path: Path) -> list[Entry]:
+    with path.open("rb") as lines:
+        return list(entries(lines))
+
+
+@pytest.fixture
+def path(tmp_path: Path, history: Path) -> Path:
+    path = tmp_path / "log.db"
+    busy_log(path)
+    settle(path)
+    return path
+
+
+def next_owner(path: Path) -> None:
+    with closing(open_log(str(path))) as log:
+        writer = Writer(log)  # type: ignore[arg-type]
+        writer.write(500)
+        writer.write(500)
+
+
+def found(path: Path, history: Path) -> set[str]:
+    return {violation.invariant for violation in verify(str(path), history=history).violations}
+
+
+def test_a_log_that_was_written_to_by_several_owners_is_all_that_it_promised(path: Path, history: Path) -> None:
+    next_owner(path)
+    report = verify(str(path), history=history)
+    assert report.sound, report.violations
+    assert report.promised == report.batches and f"{report.promised} batches promised and there" in report.summary
+    assert [entry.epoch for entry in written(history) if isinstance(entry, Began)] == [1, 2]
+
+
+def _cut(path: Path) -> tuple[str, ...]:
+    """The newest batch, with every trace of it: the log alone cannot tell."""
+    with closing(sqlite3.connect(path)) as db:
+        first, stream = db.execute(
+            "SELECT e.position, s.name FROM events e JOIN streams s ON s.number = e.stream"
+            " WHERE part = 0 ORDER BY position DESC"
+        ).fetchone()
+    return (
+        f"DELETE FROM events WHERE position >= {first}",
+        f"UPDATE sqlite_sequence SET seq = {first - 1} WHERE name = 'events'",
+        f"DELETE FROM commands WHERE stream = '{stream}' AND version > 1",
+        "DELETE FROM owing",
+        "DELETE FROM streams WHERE number NOT IN (SELECT stream FROM events)",
+    )
+
+
+DAMAGES: dict[str, tuple[Callable[[Path], tuple[str, ...]], str]] = {
+    "the newest batch cut off with every trace of it": (_cut, "durable"),
+    "an event changed": (lambda path: ("UPDATE events SET data = zeroblob(3) WHERE position = 20",), "durable"),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGES)
+def test_what_was_promised_and_is_not_there_is_named(name: str, path: Path, history: Path) -> None:
+    damage, invariant = DAMAGES[name]
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in damage(path):
+            db.execute(statement)
+    assert invariant in found(path, history)
+
+
+def test_what_nobody_handed_in_is_named(path: Path, history: Path) -> None:
+    lines = [text for text in history.read_bytes().splitlines(keepends=True) if b'"call":9,' not in text]
+    history.write_bytes(b"".join(lines))
+    assert found(path, history) == {"phantom"}
+
+
+def test_a_history_from_before_or_after_a_log_says_nothing_of_the_rest(path: Path, history: Path) -> None:
+    history.unlink()
+    next_owner(path)
+    report = verify(str(path), history=history)
+    assert report.sound and 0 < report.promised < report.batches
+
+
+@pytest.mark.parametrize("step", ["commit.rows", "commit.executed"])
+def test_a_commit_in_doubt_may_be_there_or_not(step: str, tmp_path: Path, history: Path) -> None:
+    path = tmp_path / "log.db"
+    log = open_log(str(path))
+    writer = Writer(log)  # type: ignore[arg-type]
+    writer.write(500)
+    prepared = writer.prepare(500)
+    failpoint.arm(f"{step}:1:eio")
+    with pytest.raises((OSError, UnknownOutcome)):
+        log.commit([Transaction((prepared.batch,))])
+    log.close()
+    report = verify(str(path), history=history)
+    assert report.sound and report.promised == 1 and report.batches == 1 + (step == "commit.executed")
+
+
+def test_a_reopened_log_is_a_new_owner_in_its_history(tmp_path: Path, history: Path) -> None:
+    log = open_log(str(tmp_path / "log.db"))
+    writer = Writer(log)  # type: ignore[arg-type]
+    writer.write(500)
+    log.reopen()  # type: ignore[attr-defined]
+    writer.write(500)
+    log.close()
+    log.close()
+    assert [entry.epoch for entry in written(history) if isinstance(entry, Began)] == [1, 2]
+    assert verify(str(tmp_path / "log.db"), history=history).promised == 2
+
+
+class _Halves(sqlite.SqliteLog):
+    """The broken build: a transaction of two batches is two, and the process dies between them."""
+
+    def commit(self, transactions: Sequence[Transaction]) -> list[Result]:
+        for transaction in transactions:
+            super().commit([Transaction(transaction.batches[:1])])
+        raise KeyboardInterrupt
+
+
+def test_a_half_of_a_transaction_is_named_though_nobody_promised_it(
+    tmp_path: Path, history: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sqlite, "SqliteLog", _Halves)
+    log: Log = open_log(str(tmp_path / "log.db"))
+    one, two = Writer(log).prepare(500), Writer(log).prepare(500)  # type: ignore[arg-type]
+    other = replace(two.batch, stream="container-b", head=replace(two.batch.head, id="f" * 32))
+    with pytest.raises(KeyboardInterrupt):
+        log.commit([Transaction((one.batch, other))])
+    log.close()
+    assert "atomic" in found(tmp_path / "log.db", history)
+
+
+def test_one_epoch_that_two_writers_began_is_named() -> None:
+    store = MemoryStore()
+    report = verify_log(MemoryLog(store), history=[Began(1, "one"), Began(1, "two")])
+    assert [violation.invariant for violation in report.violations] == ["writer"]
+
+
+def test_a_line_that_was_cut_off_is_none_and_what_is_no_history_is_refused(tmp_path: Path) -> None:
+    whole = line(Began(3, "somebody"))
+    assert list(entries([whole, whole[:-4]])) == [Began(3, "somebody")]
+    for wrong in (b"hello\n", b'{"what":"dreamt"}\n', b"[" * 100_000 + b"\n", b"\xff\n"):
+        with pytest.raises(BadInput, match="line 2 of the history"):
+            list(entries([whole, wrong]))
+
+
+def test_without_the_variable_nothing_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(VARIABLE, raising=False)
+    with closing(open_log(str(tmp_path / "log.db"))) as log:
+        assert type(log) is sqlite.SqliteLog
+    assert {name for name in os.listdir(tmp_path) if not name.startswith("log.db")} == set()
+
+
+def test_the_command_line_compares_too(path: Path, history: Path) -> None:
+    ended = reenact("verify", "--db", str(path), "--history", str(history))
+    assert ended.code == 0 and "promised and there" in ended.out
+    with closing(sqlite3.connect(path)) as db, db:
+        for statement in _cut(path):
+            db.execute(statement)
+    assert reenact("verify", "--db", str(path)).code == 0
+    ended = reenact("verify", "--db", str(path), "--history", str(history))
+    assert ended.code == 1 and "is lost" in ended.out
+    with pytest.raises(NotFound):
+        verify(str(path), history="nowhere")
+    assert "cannot be read" in one_line(reenact("verify", "--db", str(path), "--history", "nowhere"))
