@@ -58,7 +58,7 @@ class _Remembered(dict[int, T]):
 def _context(text: str) -> Context:
     try:
         return msgspec.json.decode(text, type=Context)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Corrupt(f"A stored context cannot be read: {error}.") from error
 
 

@@ -94,7 +94,7 @@ def owner_of(path: str) -> Owner | None:
     try:
         with open(lock_path(path), "rb") as file:
             return msgspec.json.decode(file.read(_SAYS_BYTES), type=Owner)
-    except (OSError, msgspec.MsgspecError):
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 
 

@@ -133,15 +133,15 @@ class Reader:
     def _signals(self, event: dict[str, Any]) -> Sequence[Signal]:
         match event.get("type"):
             case "content_block_delta":
-                delta, index = _object(event, "delta"), event.get("index")
+                delta, index = _object(event, "delta"), _index(event)
                 block = self._blocks.get(index)
                 return block.delta(delta) if block is not None else self._delta_of_none(index, delta)
             case "content_block_start":
-                index = event.get("index")
+                index = _index(event)
                 # A repeated beginning is a repeated event, not another block.
                 return _NOTHING if index in self._blocks else self._begin(index, _object(event, "content_block"))
             case "content_block_stop":
-                ended = self._blocks.pop(event.get("index"), None)
+                ended = self._blocks.pop(_index(event), None)
                 return ended.end() if ended is not None else _NOTHING
             case "message_start" if not self._started:
                 self._started = True
@@ -309,7 +309,7 @@ def _decode(data: bytes) -> Any:
         except RecursionError as error:
             raise ValueError("nested too deep") from error
     piece = value.get("delta") if isinstance(value, dict) else None
-    return value if isinstance(piece, dict) and piece.get("type") in _TEXTS else clean_json(value)
+    return value if isinstance(piece, dict) and _text(piece, "type") in _TEXTS else clean_json(value)
 
 
 def _no_number(name: str) -> float:
@@ -324,6 +324,11 @@ def _object(event: dict[str, Any], name: str) -> dict[str, Any]:
 def _text(event: dict[str, Any], name: str) -> str:
     value = event.get(name)
     return value if isinstance(value, str) else ""
+
+
+def _index(event: dict[str, Any]) -> int | str | None:
+    value = event.get("index")
+    return value if isinstance(value, int | str) else None
 
 
 def _shown(block: dict[str, Any]) -> str:

@@ -124,7 +124,7 @@ class ResponsesReading:
     def _item(self, data: Mapping[str, Any]) -> _Item:
         key = data.get("output_index")
         if not isinstance(key, int):
-            key = data.get("item_id") or _mapping(data.get("item")).get("id")
+            key = _text(data.get("item_id")) or _text(_mapping(data.get("item")).get("id"))
         item = self._items.get(key)
         if item is None:
             item = self._items[key] = _Item()

@@ -4,6 +4,7 @@ Each gets true inputs of its kind with bytes flipped, cut, doubled and spliced, 
 """
 
 import asyncio
+import json
 import os
 import random
 import time
@@ -15,16 +16,25 @@ from typing import Any
 import msgspec
 import pytest
 
+from reenact.actors.verify import verify
 from reenact.adapters.hosts import local
 from reenact.adapters.logs import path_of
 from reenact.adapters.logs import rows as log_rows
+from reenact.adapters.logs.names import _context
+from reenact.adapters.logs.owner import lock_path, owner_of
+from reenact.adapters.models.anthropic_answer import Reader
+from reenact.adapters.models.openai_chat_answer import ChatReading
+from reenact.adapters.models.openai_host import DONE, Reply
+from reenact.adapters.models.openai_responses_answer import ResponsesReading
 from reenact.adapters.models.script import _parsed
 from reenact.adapters.models.sse import EventReader
-from reenact.events import codec
+from reenact.events import codec, history
 from reenact.events.assembler import parse_input
 from reenact.events.errors import BadInput, Corrupt
 from reenact.events.image import ImageConfig
+from reenact.events.log import MemoryLog
 from reenact.events.message import Context
+from reenact.events.model import ModelFailure
 from reenact.requests import config_of, content_of
 from tests.conftest import LONG
 from tests.faults.logs import TOOLS
@@ -86,15 +96,42 @@ def mutated(rng: random.Random, corpus: list[bytes]) -> bytes:
     return bytes(data)
 
 
-def attacked(parse: Callable[[bytes], object], corpus: list[bytes], typed: tuple[type[Exception], ...]) -> Counter[str]:
-    """Feed it the true inputs, the poison and COUNT mutations; only `typed` errors may come out."""
+def twisted(rng: random.Random, value: Any) -> Any:
+    """A value that is JSON with one thing in it, somewhere, replaced by what nobody expects there."""
+    if rng.random() < 0.15 or not isinstance(value, dict | list) or not value:
+        return rng.choice(ODD)
+    if isinstance(value, dict):
+        name = rng.choice(list(value))
+        if rng.random() < 0.2:
+            return {key: each for key, each in value.items() if key != name}
+        return value | {name: twisted(rng, value[name])}
+    at = rng.randrange(len(value))
+    return [*value[:at], *([] if rng.random() < 0.2 else [twisted(rng, value[at])]), *value[at + 1 :]]
+
+
+ODD = (None, True, 0, -1, 1.5, 2**53, 2**70, "", "x", "\ud800", "\0", [], {}, [[]], [None], {"": None}, {"type": 7})
+
+
+def attacked(
+    parse: Callable[[bytes], object],
+    corpus: list[bytes],
+    typed: tuple[type[Exception], ...],
+    twist: Callable[[random.Random], bytes] | None = None,
+) -> Counter[str]:
+    """Feed it the true inputs, the poison and COUNT mutations; only `typed` errors may come out.
+
+    twist: gives one that is well-formed and wrong; every other input is one of those.
+    """
     rng = random.Random(SEED)
     outcomes: Counter[str] = Counter()
     slowest = 0.0
     for data in corpus:
         parse(data)
     for number in range(COUNT + len(POISON)):
-        data = POISON[number] if number < len(POISON) else mutated(rng, corpus)
+        if number < len(POISON):
+            data = POISON[number]
+        else:
+            data = twist(rng) if twist is not None and number % 2 else mutated(rng, corpus)
         began = time.perf_counter()
         try:
             parse(data)
@@ -151,6 +188,11 @@ class _Names:
 
     def writer(self, epoch: int) -> str:
         return "writer"
+
+
+def test_the_contexts_of_a_log() -> None:
+    corpus = [b"{}", msgspec.json.encode(Context(scope="acme", principal="somebody", session_id="sess_1"))]
+    attacked(lambda text: _context(text.decode("utf-8", "surrogateescape")), corpus, (Corrupt,))
 
 
 def test_the_heads_and_rows_of_a_log() -> None:
@@ -247,6 +289,140 @@ def test_urls_of_logs() -> None:
         assert path is None or (path and "\0" not in path)
 
     attacked(parse, corpus, (BadInput,))
+
+
+# -- what models answer
+
+
+def sse(*events: Any) -> bytes:
+    return b"".join(b"data: " + json.dumps(event).encode() + b"\n\n" for event in events)
+
+
+def chunk(delta: Any, finish: str | None = None, **more: Any) -> Any:
+    return {"id": "c1", "model": "m", "choices": [{"index": 0, "delta": delta, "finish_reason": finish}], **more}
+
+
+CHAT = [
+    [
+        chunk({"role": "assistant", "content": "Hel"}),
+        chunk({"content": "lo", "reasoning_content": "hm"}),
+        chunk({}, "stop", usage={"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}),
+    ],
+    [
+        chunk({"tool_calls": [{"index": 0, "id": "t1", "type": "function", "function": {"name": "look"}}]}),
+        chunk({"tool_calls": [{"index": 0, "function": {"arguments": '{"city":"Rome"}'}}]}),
+        chunk({}, "tool_calls"),
+    ],
+    [chunk({"content": "no"}), {"error": {"message": "overloaded", "type": "server_error", "code": 503}}],
+]
+_ITEM = {"type": "message", "id": "m1", "role": "assistant", "content": [{"type": "output_text", "text": "Hello"}]}
+_CALL = {"type": "function_call", "id": "f1", "call_id": "t1", "name": "look", "arguments": '{"city":"Rome"}'}
+_THOUGHT = {"type": "reasoning", "id": "r1", "summary": [{"type": "summary_text", "text": "hm"}]}
+_USAGE = {"input_tokens": 3, "output_tokens": 2, "output_tokens_details": {"reasoning_tokens": 1}}
+
+
+def responses(*items: Any, status: str = "completed") -> list[Any]:
+    events: list[Any] = [{"type": "response.created", "response": {"id": "resp_1", "model": "m"}}]
+    for index, item in enumerate(items):
+        events.append({"type": "response.output_item.added", "output_index": index, "item": item})
+        events.append({"type": "response.output_text.delta", "item_id": item["id"], "content_index": 0, "delta": "He"})
+        events.append({"type": "response.function_call_arguments.delta", "item_id": item["id"], "delta": "{"})
+        events.append({"type": "response.output_item.done", "output_index": index, "item": item})
+    last = {"id": "resp_1", "model": "m", "status": status, "output": list(items), "usage": _USAGE}
+    return [*events, {"type": f"response.{status}", "response": last}]
+
+
+RESPONSES = [responses(_THOUGHT, _ITEM), responses(_CALL), responses(_ITEM, status="incomplete")]
+
+
+def twisting(streams: list[list[Any]]) -> Callable[[random.Random], bytes]:
+    def twist(rng: random.Random) -> bytes:
+        events = list(rng.choice(streams))
+        for _ in range(rng.randrange(1, 4)):
+            at = rng.randrange(len(events))
+            events[at] = twisted(rng, events[at])
+        return sse(*events)
+
+    return twist
+
+
+def test_answers_of_anthropic(root: Path) -> None:
+    corpus = [file.read_bytes() for file in sorted((root / "tests/adapters/models/fixtures/anthropic").glob("*.sse"))]
+    streams = [[json.loads(data) for _, data in EventReader().feed(text)] for text in corpus]
+
+    def parse(data: bytes) -> None:
+        reader, events = Reader({"look": "look"}), EventReader()
+        for _, text in events.feed(data):
+            reader.take(text)
+        if (rest := events.rest()) is not None:
+            reader.take(rest[1], last=True)
+        reader.answer()
+
+    attacked(parse, corpus, (ModelFailure,), twisting(streams))
+    bodies = [{"id": "m", "model": "m", "content": [{"type": "text", "text": "hi"}], "stop_reason": "end_turn"}]
+
+    def whole(data: bytes) -> None:
+        reader = Reader({})
+        reader.whole(data, status=200, kind="application/json")
+        reader.answer()
+
+    attacked(whole, [json.dumps(b).encode() for b in bodies], (ModelFailure,), lambda rng: plain_bytes(rng, bodies))
+
+
+def plain_bytes(rng: random.Random, bodies: list[Any]) -> bytes:
+    return json.dumps(twisted(rng, rng.choice(bodies))).encode()
+
+
+@pytest.mark.parametrize(
+    ("make", "streams"),
+    [
+        (lambda: ChatReading("api.openai.com"), [[*stream, "DONE"] for stream in CHAT[:2]]),
+        (lambda: ResponsesReading("api.openai.com"), RESPONSES),
+    ],
+    ids=["chat", "responses"],
+)
+def test_answers_of_openai(make: Callable[[], Any], streams: list[list[Any]]) -> None:
+    def parse(data: bytes) -> None:
+        reading, reader = make(), EventReader()
+        for name, text in [*reader.feed(data), *filter(None, [reader.rest()])]:
+            event = ("", DONE) if text == b'"DONE"' else Reply._decoded(None, name, text)  # type: ignore[arg-type]
+            reading.event(*event)
+            if reading.done:
+                break
+        if hasattr(reading, "end"):
+            reading.end()
+        reading.answer()
+        reading.partial()
+
+    attacked(parse, [sse(*stream) for stream in streams], (ModelFailure,), twisting([*streams, CHAT[2]]))
+
+
+# -- what processes write for each other
+
+
+def test_histories_of_logs() -> None:
+    corpus = [
+        history.line(history.Began(1, "process 7")),
+        history.line(history.Handed(1, 1, ((history.Piece("a" * 32, "container-a", 0, 1, "00"),),)))
+        + history.line(history.Answered(1, 1, ((1,),)))
+        + history.line(history.Raised(1, 2, "disk_full", False)),
+    ]
+
+    def parse(data: bytes) -> None:
+        verify(MemoryLog(), history=history.entries(data.splitlines(keepends=True)))
+
+    attacked(parse, corpus, (BadInput,))
+
+
+def test_what_a_lock_file_says(tmp_path: Path) -> None:
+    path = tmp_path / "log.db"
+    corpus = [b'{"pid":7,"writer":"process 7","socket":null}', b'{"pid":7,"socket":"/run/some.sock"}']
+
+    def parse(data: bytes) -> None:
+        Path(lock_path(str(path))).write_bytes(data)
+        assert owner_of(str(path)) is None or data
+
+    attacked(parse, corpus, ())
 
 
 # -- the owner's socket
