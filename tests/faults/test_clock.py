@@ -15,7 +15,7 @@ from reenact.actors.verify import verify as verify_log
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.log import MemoryLog, MemoryStore
-from tests.conftest import LONG
+from tests.conftest import LONG, Figure
 from tests.faults.logs import TOOLS, three_calls
 from tests.runtimes import Gate, runtime
 
@@ -41,21 +41,27 @@ def anywhere(seed: int) -> Callable[[int], float]:
     return lambda reading: rng.choice((-YEARS_10_S, YEARS_10_S, -3600, 0.001, 86_400, -0.001, 0))
 
 
-JUMPS: dict[str, Callable[[int], float]] = {
-    "frozen": lambda reading: 0,
-    "backwards": lambda reading: -60.0 * reading,
-    "ten years back, once": lambda reading: 0 if reading < 40 else -YEARS_10_S,
-    "ten years on, once": lambda reading: 0 if reading < 40 else YEARS_10_S,
-    **{f"anywhere, seed {seed}": anywhere(seed) for seed in range(SEEDS)},
+JUMPS: dict[str, list[Callable[[int], float]]] = {
+    "frozen": [lambda reading: 0],
+    "backwards": [lambda reading: -60.0 * reading],
+    "ten years back, once": [lambda reading: 0 if reading < 40 else -YEARS_10_S],
+    "ten years on, once": [lambda reading: 0 if reading < 40 else YEARS_10_S],
+    "anywhere": [anywhere(seed) for seed in range(SEEDS)],
 }
 
 
 @pytest.mark.parametrize("jumps", JUMPS)
-def test_order_and_replay_do_not_depend_on_the_clock(jumps: str) -> None:
+def test_order_and_replay_do_not_depend_on_the_clock(jumps: str, figure: Figure) -> None:
+    readings = sum(map(lives, JUMPS[jumps]))
+    figure(f"{jumps}: {readings} readings of the clock in {len(JUMPS[jumps])} logs, order and replay as ever")
+
+
+def lives(jump: Callable[[int], float]) -> int:
+    """Two owners one after the other; how often they read the clock."""
     store = MemoryStore()
 
     async def live(turns: int, prefix: int) -> int:
-        clock = Jumping(JUMPS[jumps], prefix=prefix)
+        clock = Jumping(jump, prefix=prefix)
         models = Models({"scripted": Scripted(three_calls)})
         async with runtime(models=models, store=store, tools=TOOLS, clock=clock) as opened:
             bot = await opened.image("support")
@@ -72,7 +78,7 @@ def test_order_and_replay_do_not_depend_on_the_clock(jumps: str) -> None:
     readings += asyncio.run(asyncio.wait_for(live(2, 10**6), 30))  # the next owner
     report = verify_log(MemoryLog(store), keys=store.keys.values())
     assert report.sound, report.violations
-    print(f"{jumps}: {readings} readings, {report.summary}")
+    return readings
 
 
 def deadline(jump_s: float) -> float:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.verify import verify
-from tests.conftest import LONG
+from tests.conftest import LONG, Figure
 
 STRACE = shutil.which("strace")
 ROOT = Path(__file__).parents[2]
@@ -145,7 +145,7 @@ FAULTS = [
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize(("call", "fault", "step"), FAULTS, ids=lambda value: str(value))
-def test_an_error_at_any_call_loses_nothing(call: str, fault: str, step: int, tmp_path: Path) -> None:
+def test_an_error_at_any_call_loses_nothing(call: str, fault: str, step: int, tmp_path: Path, figure: Figure) -> None:
     """From the first call to the last one that the program makes."""
     seen: Counter[str] = Counter()
     nth = 1
@@ -155,13 +155,13 @@ def test_an_error_at_any_call_loses_nothing(call: str, fault: str, step: int, tm
         seen["points"] += 1
         nth += 1 if LONG else step
     assert run.words == {"ack": 60} and not run.wrong, "past the last call nothing fails"
-    print(f"{call} {fault}: {seen.pop('points')} points up to call {nth - 1}, {dict(seen)}")
+    figure(f"{call} {fault}: {seen.pop('points')} points up to call {nth - 1}, {dict(seen)}")
 
 
-def test_the_errors_catch_a_broken_build(tmp_path: Path) -> None:
+def test_the_errors_catch_a_broken_build(tmp_path: Path, figure: Figure) -> None:
     for nth in range(4, 90, 4):
         wrong = inject(tmp_path / f"{nth}.db", "broken", "fdatasync", "EIO", nth).wrong
         if wrong:
-            print(f"found at call {nth}: {wrong[0]}")
+            figure(f"found at call {nth}: {wrong[0]}")
             return
     pytest.fail("no violation found")

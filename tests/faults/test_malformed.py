@@ -9,7 +9,7 @@ import os
 import random
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -36,12 +36,23 @@ from reenact.events.log import MemoryLog
 from reenact.events.message import Context
 from reenact.events.model import ModelFailure
 from reenact.requests import config_of, content_of
-from tests.conftest import LONG
+from tests.conftest import LONG, Figure
 from tests.faults.logs import TOOLS
 
 COUNT = 100_000 if LONG else 2_000
 SEED = int(os.environ.get("REENACT_SEED", "20"))
 SLOWEST_S = 1.0  # 50 ms is the aim and is printed; the rest is for busy machines
+
+COUNTED: list[str] = []
+
+
+@pytest.fixture(autouse=True)
+def counted(figure: Figure) -> Iterator[None]:
+    COUNTED.clear()
+    yield
+    for text in COUNTED:
+        figure(text)
+
 
 POISON = (
     b"",
@@ -142,7 +153,7 @@ def attacked(
             error.add_note(f"seed {SEED}, input {number}: {data[:300]!r}")
             raise
         slowest = max(slowest, time.perf_counter() - began)
-    print(f"seed {SEED}: {sum(outcomes.values())} inputs, slowest {slowest * 1000:.1f} ms, {dict(outcomes)}")
+    COUNTED.append(f"seed {SEED}: {sum(outcomes.values())} inputs, slowest {slowest * 1000:.1f} ms, {dict(outcomes)}")
     assert slowest < SLOWEST_S
     assert (outcomes["taken"] > 0 and len(outcomes) > 1) or not typed
     return outcomes

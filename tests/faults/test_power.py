@@ -18,7 +18,7 @@ from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import NotFound, ReenactError
 from reenact.events.log import Stored
 from reenact.verify import verify
-from tests.conftest import LONG
+from tests.conftest import LONG, Figure
 from tests.faults.power import STRACE, State, states, traced
 
 pytestmark = pytest.mark.skipif(STRACE is None, reason="needs strace to record system calls")
@@ -115,7 +115,7 @@ def wrong(state: State, truth: list[Stored], folder: Path, *, thorough: bool) ->
                 shutil.rmtree(name)
 
 
-def test_no_state_that_a_power_loss_may_leave_lacks_what_was_acknowledged(folder: Path) -> None:
+def test_no_state_that_a_power_loss_may_leave_lacks_what_was_acknowledged(folder: Path, figure: Figure) -> None:
     found, truth = recorded(folder, "ours", 400 if LONG else 40)
     step = 1 if LONG else max(1, len(found) // 1200)
     tested = 0
@@ -123,13 +123,13 @@ def test_no_state_that_a_power_loss_may_leave_lacks_what_was_acknowledged(folder
         problem = wrong(state, truth, folder, thorough=number % 25 == 0)
         assert problem is None, f"{state.how}: {problem}"
         tested += 1
-    print(f"power loss: {tested} of {len(found)} states, 0 violations")
+    figure(f"power loss: {tested} of {len(found)} states, 0 violations")
     assert tested > (5000 if LONG else 400)
 
 
 @pytest.mark.parametrize(("kind", "finds"), [("NORMAL", "lost"), ("OFF", "corrupt")])
-def test_the_states_catch_a_broken_build(kind: str, finds: str, folder: Path) -> None:
+def test_the_states_catch_a_broken_build(kind: str, finds: str, folder: Path, figure: Figure) -> None:
     states, truth = recorded(folder, kind, 150 if LONG else 25)
     problems = Counter((wrong(state, truth, folder, thorough=False) or "fine").split(":")[0] for state in states)
-    print(f"power loss, synchronous = {kind}: {dict(problems)}")
+    figure(f"power loss, synchronous = {kind}: {dict(problems)}")
     assert problems[finds] > 0

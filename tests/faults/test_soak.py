@@ -16,7 +16,7 @@ from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.session import CloseSession
 from reenact.verify import verify
-from tests.conftest import LONG
+from tests.conftest import LONG, Figure
 from tests.faults.logs import THREE_CALLS, TOOLS
 
 SOAK_S = float(os.environ.get("REENACT_SOAK_S", "300" if LONG else "3"))
@@ -61,7 +61,7 @@ def steps(request: Any, seen: Any) -> Any:
 
 @pytest.mark.long
 @pytest.mark.timeout(SOAK_S * 2 + 120)
-def test_memory_does_not_grow_with_what_is_over(tmp_path: Path, few_awake: None) -> None:
+def test_memory_does_not_grow_with_what_is_over(tmp_path: Path, few_awake: None, figure: Figure) -> None:
     path = tmp_path / "log.db"
     turns = 0
 
@@ -98,7 +98,7 @@ def test_memory_does_not_grow_with_what_is_over(tmp_path: Path, few_awake: None)
     points = asyncio.run(main())
     warm = [point for point in points if point[0] > SOAK_S / 3]
     growth = slope([(turn / 100_000, mib) for _, turn, mib in warm])
-    print(
+    figure(
         f"soak: {turns} turns in {SOAK_S:.0f} s, RSS {points[0][2]:.0f} -> {warm[0][2]:.0f} -> {points[-1][2]:.0f} MiB,"
         f" {growth:.1f} MiB for 100,000 turns, {path.stat().st_size / turns:.0f} bytes of log a turn"
     )

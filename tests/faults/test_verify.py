@@ -21,7 +21,7 @@ from reenact.events import codec
 from reenact.events.errors import ReenactError
 from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.verify import verify
-from tests.conftest import LONG
+from tests.conftest import LONG, Figure
 from tests.contracts.batches import one
 from tests.faults.logs import THREE_CALLS, TOOLS, busy_log, settle
 from tests.runtimes import runtime
@@ -120,10 +120,11 @@ def rows(path: Path) -> list[tuple[int, int, bytes, bytes | None]]:
 
 
 @pytest.mark.parametrize("column", ["data", "head"])
-def test_a_flipped_bit_in_any_event_is_found(column: str, path: Path) -> None:
+def test_a_flipped_bit_in_any_event_is_found(column: str, path: Path, figure: Figure) -> None:
     rng = random.Random(5)
     missed = []
-    for number in range(2000 if LONG else 60):
+    flips = 2000 if LONG else 60
+    for number in range(flips):
         position, _, data, head = rng.choice([row for row in rows(path) if row[2 if column == "data" else 3]])
         before = data if column == "data" else head or b""
         bit = rng.randrange(len(before) * 8)
@@ -134,6 +135,7 @@ def test_a_flipped_bit_in_any_event_is_found(column: str, path: Path) -> None:
         if not found(copy):
             missed.append((number, position, bit))
     assert not missed
+    figure(f"{flips} bits of {column} flipped, each found")
 
 
 def test_a_deleted_row_is_found_wherever_it_stood(path: Path) -> None:
@@ -259,7 +261,7 @@ def test_whole_batches_cut_off_with_every_trace_of_them_are_not_found(path: Path
 # -- damage, planted in the file
 
 
-def test_a_flipped_bit_in_the_file_never_passes_for_the_truth(path: Path) -> None:
+def test_a_flipped_bit_in_the_file_never_passes_for_the_truth(path: Path, figure: Figure) -> None:
     rng = random.Random(11)
     truth, whole = content(path), path.read_bytes()
     copy = path.with_name("flipped.db")
@@ -279,7 +281,7 @@ def test_a_flipped_bit_in_the_file_never_passes_for_the_truth(path: Path) -> Non
             harmless += 1
         else:
             named += 1
-    print(f"{refused} refused, {named} named, {harmless} in unused bytes")
+    figure(f"{refused} refused, {named} named, {harmless} in unused bytes")
     assert named > 0 and refused > 0
 
 

@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONG, Figure
 from tests.simulation.broken import BROKEN, build
 from tests.simulation.simulate import Report, simulate
 
-LONG = bool(os.environ.get("REENACT_LONG"))
 SEEDS, A_CHUNK = (5_000, 250) if LONG else (300, 50)
-WITHIN = 600
+WITHIN = 2_000
 """Every broken build is caught within so many seeds."""
 
 HERE = Path(__file__).resolve().parent
@@ -27,10 +27,14 @@ ONCE = [int(line.split()[0]) for line in (HERE / "seeds.txt").read_text().splitl
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("first", range(0, SEEDS, A_CHUNK))
-def test_whatever_happens_nothing_false_is_said_and_everything_finishes(first: int) -> None:
+def test_whatever_happens_nothing_false_is_said_and_everything_finishes(first: int, figure: Figure) -> None:
+    counts: Counter[str] = Counter()
     for seed in range(first, first + A_CHUNK):
         report = simulate(seed)
         assert not report.failures, str(report)
+        counts.update(events=report.events, deaths=sum(n for what, n in report.counts.items() if "death" in what))
+        counts.update(starts=report.counts["starts"])
+    figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, 0 failures")
 
 
 @pytest.mark.parametrize("seed", ONCE)
@@ -40,10 +44,11 @@ def test_what_failed_once_does_not_fail_again(seed: int) -> None:
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_a_broken_build_is_caught(name: str) -> None:
+def test_a_broken_build_is_caught(name: str, figure: Figure) -> None:
     with build(name):
         for seed in range(WITHIN):
-            if simulate(seed).failures:
+            if failures := simulate(seed).failures:
+                figure(f"{name}: found at seed {seed}, {failures[0].partition(':')[0]}")
                 return
     pytest.fail(f"{WITHIN} seeds and nobody noticed that {name}")
 
