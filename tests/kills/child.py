@@ -9,12 +9,16 @@ import asyncio
 import contextlib
 import os
 import signal
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from reenact import tool
+from reenact.adapters.hosts.local import call
+from reenact.adapters.logs import open_reader, sqlite
 from reenact.adapters.logs.history import VARIABLE
+from reenact.adapters.logs.owner import owner_of
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.tools.context import ToolContext
@@ -27,12 +31,14 @@ from reenact.verify import verify
 
 CLASSES = {"look": "read", "book": "idempotent", "ship": "probeable", "pay": "unsafe"}
 
-STEPS = [
-    {"tool_calls": [{"name": name, "input": {"n": n}} for n, name in enumerate(CLASSES)]},
-    {"text": "All done."},
-    {"text": "Still here."},
-    {"text": "And still."},
-]
+
+def steps(case: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the model says: the calls of the case, all of them unless it names some, then a few words."""
+    calls = case.get("calls") or list(CLASSES)
+    first: dict[str, Any] = {"tool_calls": [{"name": name, "input": {"n": n}} for n, name in enumerate(calls)]}
+    if case.get("fails"):
+        first["error"] = {"code": "overloaded", "times": case["fails"]}
+    return [first, {"text": "All done."}, {"text": "Still here."}, {"text": "And still."}]
 
 
 class Here:
@@ -112,33 +118,46 @@ def runtime(case: dict[str, Any]) -> Runtime:
     return Runtime(
         f"sqlite:///{Here.folder / 'agents.db'}",
         tools=[look, book, ship, paying],
-        models=Models({"scripted": Scripted(STEPS)}),
-        retries=Retries(RetryPolicy(attempts=3, wait_initial_s=0.001, wait_max_s=0.001, jitter_s=0.0)),
+        models=Models({"scripted": Scripted(steps(case))}),
+        retries=Retries(RetryPolicy(attempts=50, wait_initial_s=0.001, wait_max_s=0.001, jitter_s=0.0)),
         default_agent={"model": "scripted:any"},
         base_path=Here.folder,
-        threads=2,
+        threads=case.get("threads", 2),
     )
 
 
 def warm() -> None:
     """Load what is loaded late, in a thread of nobody: what a fork would else load for itself."""
+    import reenact.adapters.logs.history
     import reenact.adapters.logs.sqlite
     import reenact.owner
+    import reenact.projections.duck
     import reenact.projections.transcript  # noqa: F401
 
 
-# -- the three things that a process may be there for --
+# -- what a process may be there for --
 
 
 def main(case: dict[str, Any]) -> dict[str, Any]:
-    """Do what a case says, killed where it says so. role: `prepare`, `work` or `resume`."""
+    """Do what a case says, killed where it says so. role: the name of one of the functions below."""
     Here.folder = Path(case["folder"])
     Here.inside = case.get("inside") or ""
     os.environ[VARIABLE] = str(Here.folder / "history")
-    role = {"prepare": prepare, "work": work, "resume": resume}[case["role"]]
+    sqlite.CHECKPOINT_PAGES = case.get("checkpoint_pages", sqlite.CHECKPOINT_PAGES)
+    role = {"prepare": prepare, "work": work, "resume": resume, "ask": ask, "project": project}[case["role"]]
     with _broken(case.get("broken")):
         failpoint.arm(case.get("failpoint") or "")
-        return asyncio.run(role(case))
+        passed = count_passes() if case.get("counts") else None
+        said = asyncio.run(role(case))
+        return said if passed is None else {"passed": passed}
+
+
+def count_passes() -> Counter[str]:
+    """From here on: how often each failpoint is come by."""
+    passed: Counter[str] = Counter()
+    failpoint._armed["counted"] = failpoint._Armed(0, "")
+    failpoint._reached = lambda name: passed.update([name])
+    return passed
 
 
 @contextlib.contextmanager
@@ -180,6 +199,30 @@ async def work(case: dict[str, Any]) -> dict[str, Any]:
         result = await run
         Here.line("ended", f"{result.job_id} {result.status}")
         return {"status": result.status, "told": told}
+
+
+async def ask(case: dict[str, Any]) -> dict[str, Any]:
+    """Answer what comes in over the socket, as it would from another process: here it comes from this one."""
+    async with runtime(case):
+        owner = owner_of(str(Here.folder / "agents.db"))
+        assert owner is not None and owner.socket is not None
+        for n in range(case.get("requests", 3)):
+            await call(owner.socket, "container_create_request", {"containerId": f"c{n}"})
+            Here.line("containers", f"c{n}")
+        return {"containers": (await call(owner.socket, "container_list_request"))["containerIds"]}
+
+
+async def project(case: dict[str, Any]) -> dict[str, Any]:
+    """Lay the log out as tables, a few events at a time, beside its owner. A digest of them says what is in them."""
+    from reenact.projections.duck import DuckProjection
+
+    with contextlib.closing(open_reader(str(Here.folder / "agents.db"))) as reader:
+        with DuckProjection(Here.folder / "tables.duckdb") as live:
+            live.catch_up(reader, batch_events=case.get("batch_events", 5))
+            found = live.digest()
+        with DuckProjection() as anew:
+            anew.catch_up(reader)
+            return {"live": found, "rebuilt": anew.digest()}
 
 
 async def resume(case: dict[str, Any]) -> dict[str, Any]:

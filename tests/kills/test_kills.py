@@ -17,9 +17,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import duckdb
 import pytest
 
 from reenact.events import failpoint
+from reenact.verify import verify
+from tests.conftest import LONG, Figure
 from tests.kills.child import CLASSES
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -80,14 +83,18 @@ def template(processes: Processes, tmp_path_factory: pytest.TempPathFactory) -> 
 class World:
     """One log and what was done outside."""
 
-    def __init__(self, processes: Processes, template: Path, folder: Path, broken: str | None = None) -> None:
+    def __init__(
+        self, processes: Processes, template: Path, folder: Path, broken: str | None = None, **always: Any
+    ) -> None:
         self.processes = processes
+        self.always = always
+        self.calls: list[str] = always.get("calls") or list(CLASSES)
         self.folder = folder / "world"
         self.broken = broken
         shutil.copytree(template, self.folder)
 
     def run(self, role: str, **case: Any) -> dict[str, Any]:
-        return self.processes.run(self.folder, role, broken=self.broken, **case)
+        return self.processes.run(self.folder, role, broken=self.broken, **self.always, **case)
 
     def lines(self, file: str) -> list[str]:
         path = self.folder / file
@@ -113,17 +120,17 @@ class World:
         assert set(of_session) <= set(said["events"]), "somebody was told of what is not in the log"
         # Every call was asked for once, and ended once.
         names = said["calls"]
-        assert sorted(names.values()) == sorted(CLASSES)
+        assert sorted(names.values()) == sorted(self.calls)
         assert Counter(tool for tool, _, _ in said["ends"]) == Counter(dict.fromkeys(names, 1))
         assert {outcome for _, outcome, _ in said["ends"]} == {"ok"}
         # What took place, counted outside.
         starts = Counter(names[tool] for tool in said["starts"])
-        for name, effect in CLASSES.items():
+        for name in self.calls:
             effects = self.lines(f"{name}.effects")
             asked = next(tool for tool, each in names.items() if each == name)
             assert set(effects) <= {f"{said['session']}:{asked}"}, "one key, at every attempt"
             waited = [asked, "ok", "person"] in said["ends"]
-            match effect:
+            match CLASSES[name]:
                 case "unsafe":
                     assert len(effects) <= 1 and starts[name] == 1, f"{name} took place {len(effects)} times"
                     assert len(effects) == 1 or waited, "it took place, or a person was asked"
@@ -198,7 +205,6 @@ IN_A_TURN = [
     "open.locked:1",
     "open.ready:1",
 ]
-OFTEN = [f"{name}:{count}" for name in sorted({each.partition(":")[0] for each in IN_A_TURN}) for count in range(1, 13)]
 
 
 @pytest.mark.parametrize("place", IN_A_TURN)
@@ -206,11 +212,121 @@ def test_killed_at_a_failpoint(world: World, place: str) -> None:
     killed(world, failpoint=f"{place}:kill")
 
 
-@pytest.mark.long
-@pytest.mark.parametrize("place", OFTEN)
-def test_killed_at_a_failpoint_if_it_comes_by_so_often(world: World, place: str) -> None:
-    ended = world.run("work", failpoint=f"{place}:kill")
-    world.judge(world.resumed(), kills=ended["code"] == KILLED)
+# -- at every failpoint there is, ten times and more --
+
+KILLS = 10
+
+WHERE: dict[str, dict[str, Any]] = {
+    **{name: {"first": {"inside": "ship after"}, "role": "resume"} for name in ("effect.recover", "probe.start")},
+    "probe.ended": {"first": {"inside": "ship after"}, "role": "resume"},
+    "model.failed": {"always": {"fails": 12}},
+    "socket.request": {"role": "ask", "more": {"requests": 10}},
+    "socket.answer": {"role": "ask", "more": {"requests": 10}},
+    "projection.commit": {"first": {}, "role": "project"},
+    "projection.committed": {"first": {}, "role": "project"},
+}
+"""Failpoints that are not come by in any turn: what comes before, and what is being done there."""
+
+
+@pytest.mark.parametrize("name", failpoint.NAMES)
+def test_killed_ten_times_at_every_failpoint(
+    processes: Processes, template: Path, tmp_path: Path, name: str, figure: Figure
+) -> None:
+    """The so-many-th time it is come by, spread over all the times that it is come by at all."""
+    where = WHERE.get(name, {})
+    role, more = where.get("role", "work"), where.get("more", {})
+    always = {"checkpoint_pages": 2, **where.get("always", {})}
+
+    def begun(number: int) -> World:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        world = World(processes, template, folder, **always)
+        if "first" in where:
+            world.run("work", **where["first"])
+        return world
+
+    passed = begun(0).run(role, counts=True, **more)["said"]["passed"].get(name, 0)
+    assert passed > 0, f"{role} never comes by {name}"
+    kills = runs = 0
+    while kills < KILLS:
+        world, at = begun(runs + 1), 1 + runs * passed // KILLS % passed
+        ended = world.run(role, failpoint=f"{name}:{at}:kill", **more)
+        runs += 1
+        assert runs < 3 * KILLS, f"{ended}: it is hardly ever killed there"
+        kills += ended["code"] == KILLED
+        what_follows(world, role, where)
+    figure(f"{name}: {kills} kills, come by {passed} times a run, 0 violations")
+
+
+def what_follows(world: World, role: str, where: dict[str, Any]) -> None:
+    """Whatever was being done is done to its end by the next process."""
+    match role:
+        case "ask":
+            listed = world.run("ask", requests=0)["said"]["containers"]
+            assert set(world.lines("containers")) <= set(listed), "what was answered is there"
+            assert verify(str(world.folder / "agents.db"), history=world.folder / "history").sound
+        case "project":
+            tables = world.run("project")["said"]
+            assert tables["live"] == tables["rebuilt"], "what was rebuilt over a kill is not what is rebuilt at once"
+        case _:
+            world.judge(world.resumed(), kills=2 if "first" in where else 1)
+
+
+def test_tables_that_took_a_part_twice_are_caught(processes: Processes, template: Path, tmp_path: Path) -> None:
+    """The broken build: the position is forgotten, the rows are not."""
+    world = World(processes, template, tmp_path)
+    world.run("work")
+    world.run("project")
+    with duckdb.connect(str(world.folder / "tables.duckdb")) as connection:
+        connection.execute("UPDATE tool_calls SET runs = runs + 1")
+    with pytest.raises(AssertionError, match="rebuilt over a kill"):
+        what_follows(world, "project", {})
+
+
+# -- in every window around a tool --
+
+WINDOWS = {
+    "its start is decided, and not stored": "cell.decided:2",
+    "its start is stored, and nobody knows": "group.committed:2",
+    "it is about to be entered": "tool.start:1",
+    "it is in it, and has done nothing": "before",
+    "it is in it, and has done it": "after",
+    "it has returned, and that is not told": "effect.performed:2",
+    "its end is decided, and not stored": "cell.decided:3",
+    "its end is stored, and nobody knows": "group.committed:3",
+}
+TIMES = 15 if LONG else 1
+
+
+@pytest.mark.parametrize("window", WINDOWS)
+@pytest.mark.parametrize("name", CLASSES)
+def test_killed_in_a_window_around_a_tool(
+    processes: Processes, template: Path, tmp_path: Path, name: str, window: str, figure: Figure
+) -> None:
+    """Of each class alone, once or twice in a row, with one worker or more."""
+    effects: Counter[int] = Counter()
+    asked = 0
+    for number in range(TIMES):
+        chance = random.Random(number)
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        world = World(processes, template, folder, calls=[name], threads=chance.choice([1, 2, 4]))
+        place = WINDOWS[window]
+        case = {"inside": f"{name} {place}"} if ":" not in place else {"failpoint": f"{place}:kill"}
+        kills = world.run("work", **case)["code"] == KILLED
+        assert kills, f"not killed where {window}"
+        if chance.random() < 0.3:
+            again = f"{chance.choice(['group.committed', 'cell.decided', 'effect.begin'])}:{chance.randint(1, 3)}:kill"
+            kills += world.run("resume", failpoint=again)["code"] == KILLED
+        said = world.resumed()
+        world.judge(said, kills=kills)
+        effects[len(world.lines(f"{name}.effects"))] += 1
+        asked += any(proof == "person" for _, _, proof in said["ends"])
+    figure(f"{CLASSES[name]}, {window}: {TIMES} kills, took place {dict(effects)}, {asked} put to a person")
+    if CLASSES[name] == "unsafe":
+        assert set(effects) <= {0, 1}
+    if window.startswith(("its start is decided", "its end is stored")):
+        assert not asked, "nothing is in doubt there"
 
 
 # -- killed again, while it recovers --
