@@ -20,7 +20,9 @@ from reenact.events.log import Batch, MemoryLog, MemoryStore, Row, Transaction
 from reenact.events.message import Asked, Head
 from reenact.events.session import JobQueued
 from reenact.image import Image
+from reenact.projections.duck import DuckProjection
 from reenact.verify import verify
+from tests.conftest import LONG, Figure
 from tests.runtimes import runtime
 
 
@@ -155,3 +157,48 @@ def test_an_event_of_ten_megabytes_is_an_event_like_any_other(tmp_path: Path) ->
     report = verify(str(path))
     assert report.sound and report.batches == 3
     assert text in str(codec.unpack(SqliteLog(path).read("container-a")[1]))
+
+
+SESSIONS, EVERY = (400, 20) if LONG else (40, 10)
+
+
+def test_one_poisoned_event_in_many_stops_its_own_session_and_no_other(broken_upcaster: None, figure: Figure) -> None:
+    """Of many sessions every so-many-th is poisoned. Who reads all of them by position stops there, by name."""
+    store, kinds = MemoryStore(), (UNKNOWN, DAMAGED, NEWER, OLD)
+    sessions: list[tuple[str, str]] = []
+
+    async def before() -> None:
+        async with runtime(store=store) as opened:
+            for number in range(SESSIONS):
+                bot = await opened.image(f"bot {number}")
+                sessions.append((bot.id, bot.session_id))
+                for turn in range(6):
+                    await bot.send(f"turn {turn}")
+
+    async def after() -> None:
+        async with runtime(store=store) as opened:
+            for image_id, session_id in sessions:
+                if session_id in ill:
+                    with pytest.raises(ReenactError, match=ill[session_id].type):
+                        await (await opened.send(image_id, "more", session_id=session_id)).result()
+                else:
+                    run = await opened.send(image_id, "more", session_id=session_id)
+                    assert (await run.result()).status == "succeeded"
+
+    asyncio.run(asyncio.wait_for(before(), 300))
+    ill = {session: kinds[n % 4] for n, (_, session) in enumerate(sessions[::EVERY])}
+    for session_id, row in ill.items():
+        append(MemoryLog(store), f"session-{session_id}", row)
+    asyncio.run(asyncio.wait_for(after(), 300))
+    report = verify_log(MemoryLog(store), keys=store.keys.values())
+    named = {violation.stream for violation in report.violations} | set(report.newer)
+    assert named == {f"session-{session_id}" for session_id in ill}, "each is named, and nothing else is"
+
+    first = next(s.position for s in store.all if s.batch.rows[0] in (DAMAGED, OLD))
+    with DuckProjection() as tables:
+        for _ in range(2):  # and again: it does not get over it by itself
+            with pytest.raises(Corrupt, match="job_queued"):
+                tables.catch_up(MemoryLog(store), batch_events=100)
+        assert tables.position < first
+        assert tables.sql("SELECT max(position) FROM events").rows == [(tables.position,)], "nothing is skipped"
+    figure(f"{len(ill)} of {SESSIONS} sessions poisoned, in {report.events} events: each stopped by name, no other")
