@@ -12,9 +12,10 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..events.errors import Closed, Conflict, KeyReused, ReenactError
+from ..events.errors import Closed, Conflict, Full, KeyReused, ReenactError
 from ..events.log import Duplicate, Keyed, Log, Result, Transaction
 from ..events.message import Asked, Effect, Recorded
+from ..events.session import Send
 from .cell import Cell, Prepared
 from .commit import GroupCommit
 from .conversation import CONVERSATION
@@ -28,6 +29,16 @@ AWAKE_MAX = 20_000
 
 BORN_MAX = 5_000
 """Streams born beside another that are kept at hand until they are first asked; beyond it they are read again."""
+
+MAILBOX_MAX = 100_000
+"""Messages that wait in one stream's mailbox. One more is refused; the end of an effect comes again later."""
+
+# Limits at the door are no decisions: a replay does not ask for them, so they may be changed.
+QUEUED_MAX = 10_000
+"""Jobs that wait in one session's lane. One more message is refused."""
+
+EVENTS_MAX = 500_000
+"""Events of one session. Beyond it no more messages are taken; what was accepted goes on. 13 events make a turn."""
 
 _log = logging.getLogger("reenact.actors")
 
@@ -108,7 +119,12 @@ class ActorSystem:
 
     def put(self, stream: str, message: Ask | Peek) -> None:
         """Put a message into a stream's mailbox, waking the stream. Raises Closed after close."""
-        self._actor(stream).lane.tell(message)
+        lane = self._actor(stream).lane
+        if lane.depth >= MAILBOX_MAX and message.told is not None:
+            full = Full(f"{MAILBOX_MAX} messages wait for {stream}.")
+            self._publish([Committed(stream, (), (), Reply(error=full), message.told)])
+        else:
+            lane.tell(message)
 
     def _committed(self, group: list[Any]) -> None:
         """Tell what one commit brought, then let its streams go on: what they say next is told behind it."""
@@ -203,6 +219,8 @@ class _Actor:
             self.retries = 0
             if message.asked.key is not None and self._answered(message, message.asked.key):
                 return False
+            if type(message.asked.command) is Send and self.cell.noun is CONVERSATION:
+                self._room()
             return self._submit(message)
         except Exception as error:
             return self._refuse(told, error)
@@ -214,6 +232,13 @@ class _Actor:
             self.cell, past = born
             return past
         return self.cell.load(self.system.log)
+
+    def _room(self) -> None:
+        """Whether the session has room for one more message."""
+        if self.cell.version >= EVENTS_MAX:
+            raise Full(f"{self.stream} has {self.cell.version} events, its limit: go on in a new session.")
+        if len(self.cell.states[0].queue) >= QUEUED_MAX:
+            raise Full(f"{QUEUED_MAX} messages wait in {self.stream}.")
 
     def _answered(self, ask: Ask, key: str) -> bool:
         """Whether its key was used before: then it has its answer, whatever became of the stream since."""

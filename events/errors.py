@@ -88,6 +88,12 @@ class Conflict(Refused):
     code = "conflict"
 
 
+class Full(Refused):
+    """There is no room for more of these; nothing was written. Try again when some of them are over."""
+
+    code = "full"
+
+
 class KeyReused(Refused):
     """This idempotency key was used before with another command; nothing was written."""
 

@@ -6,6 +6,7 @@ It runs the loop in a thread of its own. Handlers given to `on` run there: keep 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
@@ -20,7 +21,7 @@ from .events.message import BusEvent, Live, Recorded
 from .events.notice import Message
 from .events.subscription import Subscription
 from .image import Image as AsyncImage
-from .run import Result
+from .run import UNREAD_MAX, Result
 from .run import Run as AsyncRun
 
 T = TypeVar("T")
@@ -44,6 +45,8 @@ class Runtime:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._thread: threading.Thread | None = None
         self._watching: set[asyncio.Task[None]] = set()
+        self._crowded: set[asyncio.Event] = set()
+        self._closing = False
 
     def __enter__(self) -> Self:
         return self.open()
@@ -74,9 +77,21 @@ class Runtime:
         if self._runtime is not None:
             runtime, self._runtime = self._runtime, None
             try:
-                self._do(runtime.close())
+                self._do(self._close(runtime))
             finally:
                 self._stop()
+
+    async def _close(self, runtime: _async.Runtime) -> None:
+        self._closing = True
+        for room in self._crowded:
+            room.set()
+        await runtime.close()
+
+    def _soon(self, work: Callable[[], object]) -> None:
+        """Have it done on the loop, if there still is one."""
+        with contextlib.suppress(RuntimeError):
+            if self._loop is not None:
+                self._loop.call_soon_threadsafe(work)
 
     def _stop(self) -> None:
         assert self._loop is not None and self._thread is not None
@@ -214,6 +229,8 @@ class Run:
         self._runtime = runtime
         self._run = run
         self._seen: queue.SimpleQueue[Any] | None = None
+        self._room = asyncio.Event()
+        self._room.set()
         self.job_id = run.job_id
         self.session_id = run.session_id
 
@@ -232,6 +249,8 @@ class Run:
             seen = self._runtime._do(self._watched())
             self._seen = None
         while (event := seen.get()) is not _END:
+            if not self._room.is_set() and seen.qsize() < UNREAD_MAX // 2:
+                self._runtime._soon(self._room.set)
             if isinstance(event, BaseException):
                 raise event
             yield event
@@ -253,7 +272,16 @@ class Run:
         try:
             async for event in self._run:
                 seen.put(event)
+                if seen.qsize() >= UNREAD_MAX and not self._runtime._closing:
+                    await self._room_for_more()
         except Exception as error:
             seen.put(error)
         finally:
             seen.put(_END)
+
+    async def _room_for_more(self) -> None:
+        """Wait for a slow reader. Meanwhile the run drops what is only live, and keeps what is stored."""
+        self._room.clear()
+        self._runtime._crowded.add(self._room)
+        await self._room.wait()
+        self._runtime._crowded.discard(self._room)

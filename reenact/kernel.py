@@ -27,6 +27,7 @@ from .events.errors import (
     Corrupt,
     DiskFull,
     Fenced,
+    Full,
     KeyReused,
     ReenactError,
     StoreError,
@@ -269,7 +270,7 @@ class Kernel:
         log("%s did not take %s: %s", stream, command.type, error)
         if not tries:
             self._complain(stream, command, error)
-        if isinstance(error, DiskFull | Busy | Conflict):
+        if isinstance(error, DiskFull | Busy | Conflict | Full):
             # Nothing was written, and there may be room soon.
             wait_s = min(RETELL_MAX_S, 0.05 * 2**tries)
             self._loop.call_later(wait_s, self._tell, stream, command, origin, otherwise, tries + 1)

@@ -20,7 +20,7 @@ from .anthropic_answer import Reader, content_type, status_failure
 from .anthropic_request import body, forget_thinking, wire_name
 from .deadline import Deadline
 from .failures import broken, failure
-from .sse import EventReader
+from .sse import EventReader, within
 
 if TYPE_CHECKING:
     import httpx2
@@ -169,9 +169,11 @@ def _is_whole(first: bytes, kind: str) -> bool:
 
 
 async def _rest(piece: bytes, pieces: AsyncIterator[bytes], deadline: Deadline) -> bytes:
-    gathered = [piece]
+    gathered, read = [piece], len(piece)
     while piece:
         with deadline:
             piece = await anext(pieces, b"")
         gathered.append(piece)
+        read += len(piece)
+        within(read)
     return b"".join(gathered)

@@ -18,7 +18,7 @@ from msgspec import Struct
 from ...events.model import Credentials, ModelFailure
 from .deadline import Deadline
 from .failures import failure, not_an_answer
-from .sse import EventReader
+from .sse import EventReader, within
 
 if TYPE_CHECKING:
     import httpx2
@@ -126,9 +126,11 @@ class Reply:
             return await anext(self._pieces, b"")
 
     async def _body(self, piece: bytes) -> Any:
-        pieces = [piece]
+        pieces, read = [piece], len(piece)
         while piece := await self._piece():
             pieces.append(piece)
+            read += len(piece)
+            within(read)
         text = b"".join(pieces)
         try:
             return _decode(text)

@@ -5,6 +5,12 @@ The OpenAI SDK's own reader builds a model object per event, which costs 75 micr
 
 from __future__ import annotations
 
+from ...events.model import ModelFailure
+from .failures import failure
+
+ANSWER_BYTES_MAX = 128 * 1024 * 1024
+"""The longest answer of a model that is read, in one piece or as a stream; what comes after it ends the call."""
+
 
 class EventReader:
     """Feed it pieces as they arrive; an event comes out with the blank line that ends it, as `(name, data)`.
@@ -13,7 +19,7 @@ class EventReader:
     and unknown fields are passed over; lines may end in LF, CR or CRLF.
     """
 
-    __slots__ = ("_cr", "_data", "_line", "_name", "_started")
+    __slots__ = ("_cr", "_data", "_line", "_name", "_read", "_started")
 
     def __init__(self) -> None:
         self._line: list[bytes] = []
@@ -21,9 +27,12 @@ class EventReader:
         self._name = b""
         self._cr = False
         self._started = False
+        self._read = 0
 
     def feed(self, piece: bytes) -> list[tuple[str, bytes]]:
-        """The events that this piece completes, often none."""
+        """The events that this piece completes, often none. Raises `ModelFailure` for more than `ANSWER_BYTES_MAX`."""
+        self._read += len(piece)
+        within(self._read)
         if not self._started and piece:
             self._started = True
             piece = piece.removeprefix(b"\xef\xbb\xbf")
@@ -67,3 +76,11 @@ class EventReader:
         event = self._name.decode("utf-8", "replace"), b"\n".join(self._data)
         self._data, self._name = [], b""
         return event
+
+
+def within(read: int) -> None:
+    """Raise `ModelFailure` when so many bytes of an answer are too many."""
+    if read > ANSWER_BYTES_MAX:
+        raise ModelFailure(
+            failure("bad_response", f"the answer has more than {ANSWER_BYTES_MAX} bytes", retryable=False)
+        )
