@@ -13,6 +13,12 @@ they deny is told to the model and stands in the log.
 
 A call begun by an owner that is gone is in doubt. Its class says what follows: `read` and `idempotent` run again with
 the same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess.
+
+A call that a person must approve waits beside the others, and is looked at again when it may begin: what starts is what
+was approved, with the arguments in the log, in time, or nothing.
+
+    tool_requested, action_required --> action_resolved, tool_authorised --> tool_checked, tool_started --> tool_settled
+         '--> denied, expired, taken back, changed since: tool_settled(denied)
 """
 
 from __future__ import annotations
@@ -23,6 +29,17 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..events.action import (
+    ActionCancelled,
+    ActionExpired,
+    ActionRequired,
+    ActionResolved,
+    Grant,
+    GrantRevoked,
+    GrantUsed,
+    ResolveAction,
+    RevokeGrant,
+)
 from ..events.agent import (
     AgentConfigured,
     AgentRegistered,
@@ -31,6 +48,7 @@ from ..events.agent import (
     CallModel,
     CancelEffect,
     FailModel,
+    LaunchTool,
     ModelAnswered,
     ModelCalled,
     ModelFailed,
@@ -43,10 +61,13 @@ from ..events.agent import (
     Selection,
     SelectModel,
     SettleTool,
+    StartTool,
     StopAgent,
     ToolAuthorised,
+    ToolChecked,
     ToolDoubted,
     ToolOutput,
+    ToolRelaunched,
     ToolRequested,
     ToolSettled,
     ToolStarted,
@@ -56,7 +77,7 @@ from ..events.agent import (
     WakeAgent,
 )
 from ..events.content import Failure, ToolCall, Tried
-from ..events.errors import BadInput, NotFound, PolicyDenied
+from ..events.errors import BadInput, BadResolution, NotFound, PolicyDenied, TooMany
 from ..events.message import Command, Effect, Event, Stamp, digest, show_digest
 from ..events.model import ModelAnswer, ModelParams
 from ..events.policy import ApplyPolicy, ModelDenied, ModelWarned, PolicyDecision, ToolDenied
@@ -72,8 +93,19 @@ from ..events.session import (
     Send,
     SessionCreated,
 )
-from ..events.tool import CallCheck, EffectClass, arguments_digest
+from ..events.tool import APPROVAL_TIMEOUT_S, CallCheck, EffectClass, Place, arguments_digest
 from . import selection
+from .approval import (
+    GRANTS_MAX,
+    Terms,
+    grant_digest,
+    granted,
+    model_digest,
+    policy_digest,
+    terms_digest,
+    what_changed,
+    why_asked,
+)
 from .decider import Decider
 from .policy import Rights, Said, Verdict, rights_of
 from .selection import Selected
@@ -82,8 +114,18 @@ from .session import waking_of
 SKIPPED = "Not run: the turn was stopped before this call began."
 INTERRUPTED = "Stopped while it ran: the turn was interrupted."
 UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."
-NO_APPROVALS = "a person would have to approve it, and approvals are not available"
 NOT_ASKED = Failure(code="cancelled", message="Stopped before the model was asked.")
+NOT_ALLOWED = "a person would have to approve it"
+DENIED = "A person did not allow this call. It was not run."
+EXPIRED = "Nobody allowed this call in time. It was not run."
+TAKEN_BACK = "The question whether this call may run was taken back. It was not run."
+DENIED_MODEL = "a person did not allow it"
+UNANSWERED_MODEL = "nobody allowed it in time"
+CROWDED = "Not run: too many calls wait for a person's approval already."
+
+APPROVALS_MAX = 100
+"""Most calls of one answer that may wait for an approval."""
+
 NO_RUN = {"refusal", "context_exceeded"}
 """Stop reasons after which the calls of the answer are not run."""
 
@@ -104,8 +146,27 @@ class Call(Struct, frozen=True, gc=False):
     stuck: bool = False
 
 
+class Approval(Struct, frozen=True, gc=False):
+    """What a person was asked of a call. asked_at, expires_at: microseconds UTC. digest: over what it is bound to.
+
+    granted: it runs on a leave given before, in `action`.
+    """
+
+    action: str
+    digest: str
+    asked_at: int
+    expires_at: int
+    timeout_ms: int
+    place: Place
+    policy: str
+    granted: bool = False
+
+
 class Tool(Struct, frozen=True, gc=False):
-    """A call without an end yet. status: asked, requested, authorised, started, doubted, unproved."""
+    """A call without an end yet. status: asked, requested, waiting, authorised, started, doubted, unproved.
+
+    approval: what a person was asked before it may run, None where nobody was.
+    """
 
     id: str
     call_id: str
@@ -116,10 +177,16 @@ class Tool(Struct, frozen=True, gc=False):
     timeout_s: float = 60.0
     attempt: int = 0
     epoch: int = 0
+    version: str = ""
+    approval: Approval | None = None
 
 
 class State(Struct, frozen=True, gc=False):
     """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet.
+
+    actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
+    held: the question before the next model call, with the model and the policy it is about. allowed: models that a
+    person allowed this job, each under a policy.
 
     stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
@@ -151,6 +218,10 @@ class State(Struct, frozen=True, gc=False):
     open: tuple[Tool, ...] = ()
     selected: Selected | None = None
     tried: tuple[Tried, ...] = ()
+    actions: int = 0
+    grants: tuple[Grant, ...] = ()
+    held: tuple[str, str, str] | None = None
+    allowed: tuple[tuple[str, str], ...] = ()
 
 
 # -- decide --
@@ -222,19 +293,11 @@ def _called(state: State, call: ModelCalled) -> Sequence[Event]:
     said: Said | Verdict = verdict
     if turns is not None and state.turn > turns[0]:
         said = turns[1]
-    if said.decision in _SHUT:
-        reason = said.reason if said.decision is PolicyDecision.DENY else f"{said.reason}: {NO_APPROVALS}"
-        denied = ModelDenied(
-            call=call.call,
-            attempt=call.attempt,
-            model=call.model,
-            rule=said.rule or "",
-            reason=reason,
-            policy=said.policy,
-            version=said.version,
-        )
-        failure = Failure(code="policy_denied", message=f"{_by(said)}: {reason}. No model was called.")
-        return [denied, _completed(state, "error", failure)]
+    if said.decision is PolicyDecision.REQUIRE_APPROVAL and (call.model, policy_digest(rights)) not in state.allowed:
+        # Between two attempts nobody can be asked: the first one was, of the rules of that moment.
+        return [_ask_model(state, call, said)] if call.attempt == 1 else _no_model(state, call, said, NOT_ALLOWED)
+    if said.decision is PolicyDecision.DENY:
+        return _no_model(state, call, said, said.reason)
     if said.decision is PolicyDecision.WARN and not state.steps:
         warned = ModelWarned(
             call=call.call,
@@ -246,6 +309,36 @@ def _called(state: State, call: ModelCalled) -> Sequence[Event]:
         )
         return [warned, call]
     return [call]
+
+
+def _no_model(state: State, call: ModelCalled, said: Said | Verdict, reason: str) -> Sequence[Event]:
+    denied = ModelDenied(
+        call=call.call,
+        attempt=call.attempt,
+        model=call.model,
+        rule=said.rule or "",
+        reason=reason,
+        policy=said.policy,
+        version=said.version,
+    )
+    failure = Failure(code="policy_denied", message=f"{_by(said)}: {reason}. No model was called.")
+    return [denied, _completed(state, "error", failure)]
+
+
+def _ask_model(state: State, call: ModelCalled, said: Said | Verdict) -> ActionRequired:
+    """A person is asked whether this job may be answered by this model."""
+    action, policy = f"a{state.actions + 1}", policy_digest(state.rights)
+    wait_s = APPROVAL_TIMEOUT_S if state.definition is None else state.definition.approval_timeout_s
+    return ActionRequired(
+        action=action,
+        kind="approval",
+        timeout_ms=round(wait_s * 1000),
+        payload={"model": call.model},
+        job_id=state.job_id,
+        reason=f"policy {said.policy}/{said.rule}",
+        digest=model_digest(state.session_id, action, state.job_id, call.model, policy),
+        policy=policy,
+    )
 
 
 _SHUT = {PolicyDecision.DENY, PolicyDecision.REQUIRE_APPROVAL}
@@ -313,6 +406,7 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
             cost=message.cost,
         )
     ]
+    put = 0  # questions of this answer
     no_run = state.stopping is not None or answer.stop_reason in NO_RUN or _spent(state)
     for number, ((index, part), check) in enumerate(zip(calls, message.checks, strict=True), start=state.tools + 1):
         tool = f"t{number}"
@@ -333,22 +427,27 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
         elif no_run:
             events.append(ToolSettled(tool=tool, outcome="skipped", output=SKIPPED))
         else:
-            events += _permitted(state, tool, number, part.name, check)
+            events += _permitted(state, tool, number, part, check, put)
+            put += isinstance(events[-1], ActionRequired)
     return events
 
 
-def _permitted(state: State, tool: str, number: int, name: str, check: CallCheck) -> Sequence[Event]:
-    """A call that may begin begins; one that a rule forbids is told so. number: of the call in the session."""
-    rule, decision = None, "allow"
+def _permitted(state: State, tool: str, number: int, part: ToolCall, check: CallCheck, put: int) -> Sequence[Event]:
+    """A call that may begin begins; one that a rule forbids is told so; for one that a person must approve, they are
+    asked. number: of the call in the session. put: questions of this answer so far.
+    """
+    rule, decision, reason = None, "allow", why_asked(state.definition, check)
     if state.rights is not None:
-        verdict = state.rights.tool(name)
+        verdict = state.rights.tool(part.name)
         said = _forbids(state.rights, verdict, number - state.before)
         if said is not None:
             return _refused(tool, said, said.reason, "The call was not run")
-        if verdict.decision is PolicyDecision.REQUIRE_APPROVAL:
-            return _refused(tool, verdict, f"{verdict.reason}: {NO_APPROVALS}", "The call was not run")
         rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
         decision = str(verdict.decision.value)
+        if verdict.decision is PolicyDecision.REQUIRE_APPROVAL:
+            reason = f"policy {rule}"
+    if reason is not None:
+        return _approval(state, tool, part, check, reason, put)
     return [
         ToolAuthorised(tool=tool, decision=decision, rule=rule),
         ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
@@ -371,6 +470,171 @@ def _refused(
     )
     output = f"{_by(said)}: {reason}. {outcome}."
     return [denied, ToolSettled(tool=tool, outcome=settled, output=output, error_type="PolicyDenied")]
+
+
+def _approval(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, put: int) -> list[Event]:
+    """What becomes of a call that a person must approve: it starts on a leave given before, or it is asked for."""
+    definition = state.definition
+    policy = policy_digest(state.rights)
+    place = check.place or Place()
+    grant = granted(state.grants, check, part.name, part.input, policy)
+    if grant is not None:
+        return [
+            GrantUsed(grant=grant.action, tool=tool, place=place),
+            ToolAuthorised(tool=tool, rule=f"grant {grant.action}"),
+            ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
+        ]
+    if put >= APPROVALS_MAX:
+        return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type="TooMany")]
+    action = f"a{state.actions + put + 1}"
+    wait_s = APPROVAL_TIMEOUT_S if definition is None else definition.approval_timeout_s
+    terms = Terms(
+        session=state.session_id,
+        action=action,
+        tool=tool,
+        name=part.name,
+        version=check.version,
+        arguments=part.input,
+        effect=check.effect,
+        timeout_s=check.timeout_s,
+        place=place,
+        policy=policy,
+        timeout_ms=round(wait_s * 1000),
+    )
+    asked = ActionRequired(
+        action=action,
+        kind="approval",
+        timeout_ms=terms.timeout_ms,
+        job_id=state.job_id,
+        tool=tool,
+        reason=reason,
+        digest=terms_digest(terms),
+        place=place,
+        policy=policy,
+    )
+    return [asked]
+
+
+def _terms(state: State, tool: Tool, approval: Approval) -> Terms:
+    """What a waiting call's approval covers, from what is known of the call."""
+    return Terms(
+        session=state.session_id,
+        action=approval.action,
+        tool=tool.id,
+        name=tool.name,
+        version=tool.version,
+        arguments=tool.input,
+        effect=tool.effect,
+        timeout_s=tool.timeout_s,
+        place=approval.place,
+        policy=approval.policy,
+        timeout_ms=approval.timeout_ms,
+    )
+
+
+def _waiting(state: State, action: str, status: str = "waiting") -> Tool | None:
+    """The call that waits for this action."""
+    for each in state.open:
+        if each.approval is not None and each.approval.action == action and each.status == status:
+            return each
+    return None
+
+
+def _may_resolve(state: State, message: ResolveAction) -> Sequence[Event]:
+    """Whether the leave for calls to come that a person gives is one that they may give."""
+    always = message.resolution.get("always")
+    tool = _waiting(state, message.action)
+    if always is None or tool is None:
+        return ()
+    if always == "class" and tool.effect != "read":
+        raise BadResolution(
+            f"Only a tool declared effect='read' may always run; {tool.name} is {tool.effect}. Allow exactly this call"
+            " for good with always=exact."
+        )
+    if len(state.grants) >= GRANTS_MAX:
+        raise TooMany(f"This session keeps {GRANTS_MAX:,} leaves for calls to come, its most; revoke one first.")
+    return ()
+
+
+def _resolved(state: State, message: ActionResolved) -> Sequence[Event]:
+    tool = _waiting(state, message.action)
+    if tool is None:
+        if not _holds(state, message.action):
+            return ()
+        return _think(state) if message.resolution.get("approved") is True else _unthinkable(state, DENIED_MODEL)
+    if message.resolution.get("approved") is True:
+        return [ToolAuthorised(tool=tool.id, rule=f"approval {message.action}")]
+    comment = message.resolution.get("comment")
+    said = f"{DENIED} They say: {comment}" if comment else DENIED
+    return [ToolSettled(tool=tool.id, outcome="denied", output=said, error_type="Denied")]
+
+
+def _holds(state: State, action: str) -> bool:
+    """Whether the agent waits for this action before it thinks on."""
+    return state.held is not None and state.held[0] == action and state.job_id is not None and state.stopping is None
+
+
+def _unthinkable(state: State, reason: str) -> Sequence[Event]:
+    """A person did not allow the model: the turn is over."""
+    call = _next_call(state)
+    said = Verdict() if state.rights is None else state.rights.model(call.model)
+    return _no_model(state, call, said, reason)
+
+
+def _unresolved(state: State, message: ActionExpired | ActionCancelled) -> Sequence[Event]:
+    tool = _waiting(state, message.action)
+    if isinstance(message, ActionCancelled) and message.cancel_job:
+        return ()  # the end of the job settles it
+    if tool is None:
+        return _unthinkable(state, UNANSWERED_MODEL) if _holds(state, message.action) else ()
+    if isinstance(message, ActionExpired):
+        return [ToolSettled(tool=tool.id, outcome="denied", output=EXPIRED, error_type="ApprovalExpired")]
+    return [ToolSettled(tool=tool.id, outcome="denied", output=TAKEN_BACK, error_type="ApprovalCancelled")]
+
+
+def _start(state: State, message: StartTool) -> Sequence[Event]:
+    """An approved call may begin only as what it was approved to be, and in time."""
+    tool = _tool(state, message.tool)
+    if tool is None or tool.status != "authorised" or tool.approval is None or tool.attempt != message.attempt:
+        return ()
+    checked = ToolChecked(
+        tool=tool.id,
+        attempt=message.attempt,
+        at=message.at,
+        version=message.version,
+        effect=message.effect,
+        timeout_s=message.timeout_s,
+        place=message.place,
+        problem=message.problem,
+    )
+    changed = _changed(state, tool, tool.approval, checked)
+    if changed is None:
+        return [checked, _begin(tool)]
+    if tool.attempt:
+        output = f"{UNKNOWN} It was not begun again: since a person allowed it, {changed}."
+        return [checked, ToolSettled(tool=tool.id, outcome="unknown", output=output, error_type="ApprovalChanged")]
+    output = f"Not run: a person allowed this call, but since then {changed}."
+    return [checked, ToolSettled(tool=tool.id, outcome="denied", output=output, error_type="ApprovalChanged")]
+
+
+def _changed(state: State, tool: Tool, approval: Approval, now: ToolChecked) -> str | None:
+    """Why an approval does not cover what would run now, None where it does."""
+    terms = _terms(state, tool, approval)
+    if terms_digest(terms) != approval.digest:
+        return "the call is not the one that was approved"
+    if now.at >= approval.expires_at:
+        return "the approval has expired"
+    if now.at < approval.asked_at:
+        return "the clock was set back, so that nobody can tell whether the approval still holds"
+    if approval.granted and all(grant.action != approval.action for grant in state.grants):
+        return "the leave for it was taken back"
+    return what_changed(terms, now, policy_digest(state.rights))
+
+
+def _revoke(state: State, message: RevokeGrant) -> Sequence[Event]:
+    if any(grant.action == message.action for grant in state.grants):
+        return [GrantRevoked(grant=message.action, by=message.by)]
+    return ()
 
 
 def _spent(state: State) -> bool:
@@ -532,14 +796,29 @@ def _recover(state: State, message: RecoverEffect) -> Sequence[Event]:
 
 def _run_again(state: State, tool: Tool, settled: str) -> Sequence[Event]:
     """Another attempt, where the rules of the moment let it begin. settled: how it ends where they do not."""
-    verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
-    if verdict.decision not in _SHUT:
+    verdict = _forbidden(state, tool)
+    if verdict is None:
         return [_run(tool)]
     ended = "It began before, and was not run again"
     return _refused(tool.id, verdict, verdict.reason, ended, attempt=tool.attempt + 1, settled=settled)
 
 
-def _run(tool: Tool) -> ToolStarted:
+def _forbidden(state: State, tool: Tool) -> Verdict | None:
+    """What forbids another attempt of a call: a rule, or a rule that asks for an approval which the call has not."""
+    if state.rights is None:
+        return None
+    verdict = state.rights.tool(tool.name)
+    if verdict.decision is PolicyDecision.REQUIRE_APPROVAL and tool.approval is not None:
+        return None
+    return verdict if verdict.decision in _SHUT else None
+
+
+def _run(tool: Tool) -> ToolStarted | ToolRelaunched:
+    """Begin again. What a person approved is looked at again first: it may be another tool by now."""
+    return _begin(tool) if tool.approval is None else ToolRelaunched(tool=tool.id, attempt=tool.attempt)
+
+
+def _begin(tool: Tool) -> ToolStarted:
     return ToolStarted(tool=tool.id, attempt=tool.attempt + 1, arguments=arguments_digest(tool.input))
 
 
@@ -563,8 +842,8 @@ def _resolve(state: State, message: ResolveTool) -> Sequence[Event]:
     if tool.status != "unproved":
         raise BadInput(f"Call {tool.id} is not in doubt: it is {tool.status}.")
     if message.outcome == "retry":
-        verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
-        if verdict.decision in _SHUT:
+        verdict = _forbidden(state, tool)
+        if verdict is not None:
             raise PolicyDenied(f"{_by(verdict)}: {verdict.reason}. Settle the call as ok or error.", verdict.violations)
         return [_run(tool)]
     if message.outcome not in ("ok", "error"):
@@ -602,6 +881,12 @@ _DECIDE: dict[type, Any] = {
     ProveTool: _prove,
     ResolveTool: _resolve,
     ApplyPolicy: _apply,
+    StartTool: _start,
+    ResolveAction: _may_resolve,
+    ActionResolved: _resolved,
+    ActionExpired: _unresolved,
+    ActionCancelled: _unresolved,
+    RevokeGrant: _revoke,
 }
 
 
@@ -650,6 +935,8 @@ def _on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         asked=0,
         steps=0,
         before=state.tools,
+        held=None,
+        allowed=(),
         rights=state.rights if event.overrides is None else _rights(state.definition, event.overrides),
     )
 
@@ -743,7 +1030,91 @@ def _on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
 
 
 def _on_requested(state: State, event: ToolRequested, stamp: Stamp) -> State:
-    return _with_tool(state, event.tool, stamp, status="requested", effect=event.effect, timeout_s=event.timeout_s)
+    return _with_tool(
+        state,
+        event.tool,
+        stamp,
+        status="requested",
+        effect=event.effect,
+        timeout_s=event.timeout_s,
+        version=event.version,
+    )
+
+
+def _on_required(state: State, event: ActionRequired, stamp: Stamp) -> State:
+    state = replace(state, actions=state.actions + 1)
+    if event.digest is None:
+        return replace(state, version=stamp.version)
+    if event.tool is None:
+        return replace(state, version=stamp.version, held=(event.action, event.payload.get("model", ""), event.policy))
+    approval = Approval(
+        action=event.action,
+        digest=event.digest,
+        asked_at=stamp.at,
+        expires_at=stamp.at + event.timeout_ms * 1000,
+        timeout_ms=event.timeout_ms,
+        place=event.place or Place(),
+        policy=event.policy,
+    )
+    return _with_tool(state, event.tool, stamp, status="waiting", approval=approval)
+
+
+def _on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
+    tool = _waiting(state, event.action)
+    if event.resolution.get("approved") is not True:
+        return replace(state, version=stamp.version)
+    if tool is None:
+        held = state.held
+        allowed = (*state.allowed, held[1:]) if held is not None and held[0] == event.action else state.allowed
+        return replace(state, version=stamp.version, allowed=allowed)
+    approval = tool.approval
+    assert approval is not None
+    arguments, always = event.resolution.get("arguments"), event.resolution.get("always")
+    if arguments is not None:
+        tool = replace(tool, input=arguments)
+        edited = replace(approval, digest=terms_digest(_terms(state, tool, approval)))
+        # What the model is told of the call names the change, so this is a part of what it sees.
+        state = _with_tool(state, tool.id, stamp, input=arguments, approval=edited)
+        state = replace(state, items=digest(state.items, stamp.digest))
+    if always is not None:
+        grant = Grant(
+            action=event.action,
+            kind=always,
+            name=tool.name,
+            version=tool.version,
+            digest=grant_digest(tool.name, tool.version, tool.input, approval.place, approval.policy),
+            by=event.by,
+        )
+        state = replace(state, grants=(*state.grants, grant))
+    return replace(state, version=stamp.version)
+
+
+def _on_granted(state: State, event: GrantUsed, stamp: Stamp) -> State:
+    tool = _tool(state, event.tool)
+    if tool is None:
+        return replace(state, version=stamp.version)
+    wait_s = APPROVAL_TIMEOUT_S if state.definition is None else state.definition.approval_timeout_s
+    approval = Approval(
+        action=event.grant,
+        digest="",
+        asked_at=stamp.at,
+        expires_at=stamp.at + round(wait_s * 1_000_000),
+        timeout_ms=round(wait_s * 1000),
+        place=event.place,
+        policy=policy_digest(state.rights),
+        granted=True,
+    )
+    approval = replace(approval, digest=terms_digest(_terms(state, tool, approval)))
+    return _with_tool(state, event.tool, stamp, approval=approval)
+
+
+def _on_revoked(state: State, event: GrantRevoked, stamp: Stamp) -> State:
+    grants = tuple(grant for grant in state.grants if grant.action != event.grant)
+    return replace(state, version=stamp.version, grants=grants)
+
+
+def _on_relaunched(state: State, event: ToolRelaunched, stamp: Stamp) -> State:
+    return _with_tool(state, event.tool, stamp, status="authorised")
 
 
 def _on_authorised(state: State, event: ToolAuthorised, stamp: Stamp) -> State:
@@ -789,6 +1160,7 @@ def _on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
         stopping=None,
         call=None,
         open=(),
+        held=None,
         rights=_rights(state.definition, None) if own else state.rights,
     )
 
@@ -819,6 +1191,11 @@ _EVOLVE: dict[type, Any] = {
     ToolDoubted: _on_doubted,
     ToolUnproved: _on_unproved,
     ToolSettled: _on_settled,
+    ToolRelaunched: _on_relaunched,
+    ActionRequired: _on_required,
+    ActionResolved: _on_resolved,
+    GrantUsed: _on_granted,
+    GrantRevoked: _on_revoked,
 }
 
 
@@ -897,6 +1274,8 @@ def _owed_of(state: State, tool: Tool) -> Effect | None:
             key=f"{state.session_id}:{tool.id}",
             attempt=tool.attempt,
         )
+    if tool.status == "authorised" and tool.approval is not None:
+        return LaunchTool(id=f"launch-{tool.id}", tool=tool.id, name=tool.name, input=tool.input, attempt=tool.attempt)
     return None
 
 
@@ -951,18 +1330,33 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
         case "recover_effect", ToolStarted() | ToolDenied():
             return RecoverEffect(effect=first.tool, attempt=first.attempt - 1)
+        case "recover_effect", ToolRelaunched():
+            return RecoverEffect(effect=first.tool, attempt=first.attempt)
         case "recover_effect", ToolDoubted():
             return RecoverEffect(effect=first.tool, attempt=first.attempt)
         case "prove_tool", ToolSettled():
             return ProveTool(tool=first.tool, happened=True, output=first.output)
-        case "prove_tool", ToolStarted() | ToolDenied():
+        case "prove_tool", ToolStarted() | ToolDenied() | ToolRelaunched():
             return ProveTool(tool=first.tool, happened=False)
         case "prove_tool", ToolUnproved():
             return ProveTool(tool=first.tool, happened=None)
         case "resolve_tool", ToolSettled():
             return ResolveTool(tool=first.tool, outcome=first.outcome, output=_plain(first.output))
-        case "resolve_tool", ToolStarted():
+        case "resolve_tool", ToolStarted() | ToolRelaunched():
             return ResolveTool(tool=first.tool, outcome="retry")
+        case "start_tool", ToolChecked():
+            return StartTool(
+                tool=first.tool,
+                attempt=first.attempt,
+                at=first.at,
+                version=first.version,
+                effect=first.effect,
+                timeout_s=first.timeout_s,
+                place=first.place,
+                problem=first.problem,
+            )
+        case "revoke_grant", GrantRevoked():
+            return RevokeGrant(action=first.grant, by=first.by)
     return None
 
 
@@ -972,6 +1366,7 @@ def _plain(output: ToolOutput) -> str:
 
 def _recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel:
     started = {event.tool: event.arguments for event in events if isinstance(event, ToolStarted)}
+    places = {event.tool: event.place for event in events if isinstance(event, ActionRequired | GrantUsed)}
     checks = tuple(
         CallCheck(
             name=event.name,
@@ -979,6 +1374,8 @@ def _recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel
             timeout_s=event.timeout_s,
             version=event.version,
             arguments=started.get(event.tool, ""),
+            approval="ask" if event.tool in places else "never",
+            place=places.get(event.tool),
             problem=event.problem,
         )
         for event in events

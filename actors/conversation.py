@@ -1,4 +1,4 @@
-"""One conversation is one stream: the session and the agent decide side by side, and append together. Pure.
+"""One conversation is one stream: session, agent and questions decide side by side, and append together. Pure.
 
 They speak to each other in events only, in the order in which the stream has them.
 """
@@ -10,13 +10,14 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..events.message import Context
+from .action import ACTION
 from .agent import AGENT
 from .decider import Noun
 from .session import SESSION
 
 
 def _context(states: tuple[Any, ...], context: Context) -> Context:
-    session, agent = states
+    session, agent, _ = states
     return replace(
         context,
         container_id=session.container_id,
@@ -31,4 +32,4 @@ def _job(states: tuple[Any, ...]) -> str | None:
     return running.job_id if running is not None else None
 
 
-CONVERSATION = Noun("session-", (SESSION, AGENT), _context, _job)
+CONVERSATION = Noun("session-", (SESSION, AGENT, ACTION), _context, _job)

@@ -15,9 +15,11 @@ from typing import Protocol
 
 from msgspec import Struct
 
+from ..events.action import ExpireAction, ExpireActionAt
 from ..events.agent import (
     CallModel,
     CancelEffect,
+    LaunchTool,
     ModelCalled,
     ProbeTool,
     RecoverEffect,
@@ -33,7 +35,7 @@ from .clock import Clock
 
 _log = logging.getLogger("reenact.dispatch")
 
-Work = CallModel | RunTool | ProbeTool
+Work = CallModel | RunTool | ProbeTool | LaunchTool
 """Effects that reach outside."""
 
 CLOSE_S = 1.5
@@ -138,17 +140,27 @@ class Dispatch:
         if isinstance(effect, CallModel | RunTool) and not _starts(effect, events):
             failpoint("effect.recover")
             self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin, None)
-        elif isinstance(effect, CallModel | RunTool | ProbeTool):
+        elif isinstance(effect, CallModel | RunTool | ProbeTool | LaunchTool):
             flight.task = asyncio.get_running_loop().create_task(self._perform(stream, effect, origin, flight))
         elif isinstance(effect, CancelEffect):
             self._cancel(stream, effect, flights, origin)
         elif isinstance(effect, WakeAt):
-            # Measured from the batch that owed it: the clock may have been set to another year since.
-            at = events[-1].head.at if events else self._clock.now()
-            delay_s = max(0.0, (effect.at - at) / 1_000_000)
-            command = ExpireJob(job_id=effect.job_id)
-            flight.timer = asyncio.get_running_loop().call_later(delay_s, self._tell, stream, command, origin, None)
+            command: Command = ExpireJob(job_id=effect.job_id)
+            flight.timer = self._later(effect.at - self._since(events), stream, command, origin)
+        elif isinstance(effect, ExpireActionAt):
+            # A clock that was set back must not give a question more time than it had.
+            wait = min(effect.at - self._since(events), effect.at - effect.asked_at)
+            flight.timer = self._later(wait, stream, ExpireAction(action=effect.action), origin)
         return flight
+
+    def _since(self, events: Sequence[Recorded]) -> int:
+        """From when a time is measured: the batch that owed it. The clock may have been set to another year since."""
+        return events[-1].head.at if events else self._clock.now()
+
+    def _later(self, wait: int, stream: str, command: Command, origin: Origin | None) -> asyncio.TimerHandle:
+        """Tell the stream in so many microseconds."""
+        delay_s = max(0.0, wait / 1_000_000)
+        return asyncio.get_running_loop().call_later(delay_s, self._tell, stream, command, origin, None)
 
     def _cancel(
         self, stream: str, effect: CancelEffect, flights: dict[tuple[str, int], _Flight], origin: Origin | None

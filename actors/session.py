@@ -1,7 +1,8 @@
 """A session's lane: what was accepted, what runs, and how it ended. Pure.
 
-One job runs at a time, in the order of priority and then of acceptance. It hears from the agent of the same stream only
-events: a turn that completed ends the job, a call that only a person can settle makes it wait.
+One job runs at a time, in the order of priority and then of acceptance. It hears from the other deciders of its stream
+only events: a turn that completed ends the job; a call that only a person can settle, and a question put to a person,
+make it wait until the last of them is answered.
 """
 
 from __future__ import annotations
@@ -12,12 +13,14 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..events.action import ActionCancelled, ActionEnded, ActionExpired, ActionRequired, ActionResolved
 from ..events.agent import (
     AgentConfigured,
     AgentRegistered,
     AgentUnregistered,
     Interrupt,
     StopAgent,
+    ToolRelaunched,
     ToolSettled,
     ToolStarted,
     ToolUnproved,
@@ -69,7 +72,8 @@ class Queued(Struct, frozen=True, gc=False):
 class State(Struct, frozen=True, gc=False):
     """queue: in the order in which it will run. doubts: calls of the running job that only a person can settle.
 
-    waiting_for: the one of them that the job was last said to wait for.
+    asked: questions of the running job to a person, as (action, call, kind). waiting_for: the doubt or the question
+    that the job was last said to wait for.
     """
 
     session_id: str | None = None
@@ -81,6 +85,7 @@ class State(Struct, frozen=True, gc=False):
     running: Queued | None = None
     stopping: str | None = None
     doubts: tuple[str, ...] = ()
+    asked: tuple[tuple[str, str, str], ...] = ()
     waiting_for: str | None = None
 
 
@@ -124,15 +129,41 @@ def _unproved(state: State, message: ToolUnproved) -> Sequence[Event]:
     return [JobWaiting(job_id=state.running.job_id, tool=message.tool, reason=UNKNOWN)]
 
 
-def _proved(state: State, message: ToolSettled | ToolStarted) -> Sequence[Event]:
-    """The call it waited for is no doubt any more: it goes on, or waits for the next one."""
-    if state.waiting_for is None or state.waiting_for in state.doubts or state.running is None:
+def _required(state: State, message: ActionRequired) -> Sequence[Event]:
+    running = state.running
+    if running is None or message.job_id != running.job_id:
         return ()
-    if state.stopping is not None:
+    if state.stopping is not None or state.waiting_for is not None:
+        return ()
+    if state.asked[0][0] != message.action:
+        return ()  # of several put at once, the first is the one it waits for
+    return [_waits(running, message.action, message.tool or "", message.kind)]
+
+
+def _waits(running: Queued, action: str, tool: str, kind: str) -> JobWaiting:
+    return JobWaiting(job_id=running.job_id, tool=tool, reason=kind, action=action)
+
+
+def _proved(state: State, message: ToolSettled | ToolStarted | ToolRelaunched) -> Sequence[Event]:
+    return _on(state)
+
+
+def _answered(state: State, message: ActionEnded) -> Sequence[Event]:
+    if isinstance(message, ActionCancelled) and message.cancel_job and state.running is not None:
+        return _stop(state, state.running.job_id, message.reason)
+    return _on(state)
+
+
+def _on(state: State) -> Sequence[Event]:
+    """What it waited for has come: it goes on, or waits for the next."""
+    waits, running = state.waiting_for, state.running
+    if waits is None or running is None or state.stopping is not None:
+        return ()
+    if waits in state.doubts or any(waits == action for action, _, _ in state.asked):
         return ()
     if state.doubts:
-        return [JobWaiting(job_id=state.running.job_id, tool=state.doubts[0], reason=UNKNOWN)]
-    return [JobResumed(job_id=state.running.job_id)]
+        return [JobWaiting(job_id=running.job_id, tool=state.doubts[0], reason=UNKNOWN)]
+    return [_waits(running, *state.asked[0])] if state.asked else [JobResumed(job_id=running.job_id)]
 
 
 def _cancel(state: State, message: CancelJob) -> Sequence[Event]:
@@ -188,6 +219,11 @@ _DECIDE: dict[type, Any] = {
     ToolUnproved: _unproved,
     ToolSettled: _proved,
     ToolStarted: _proved,
+    ToolRelaunched: _proved,
+    ActionRequired: _required,
+    ActionResolved: _answered,
+    ActionExpired: _answered,
+    ActionCancelled: _answered,
     CancelJob: _cancel,
     ExpireJob: _expire,
     WakeAgent: _wake,
@@ -248,17 +284,17 @@ def _on_started(state: State, event: JobStarted, stamp: Stamp) -> State:
     known = next((queued for queued in state.queue if queued.job_id == event.job_id), None)
     begun = known or Queued(event.job_id, 0, None, event.overrides)
     return replace(
-        state, running=begun, queue=_without(state, event.job_id), stopping=None, doubts=(), waiting_for=None
+        state, running=begun, queue=_without(state, event.job_id), stopping=None, doubts=(), asked=(), waiting_for=None
     )
 
 
 def _on_waiting(state: State, event: JobWaiting, stamp: Stamp) -> State:
-    return replace(state, waiting_for=event.tool)
+    return replace(state, waiting_for=event.action or event.tool)
 
 
 def _on_ended(state: State, event: JobSucceeded | JobFailed | JobCancelled | JobTimedOut, stamp: Stamp) -> State:
     if state.running and state.running.job_id == event.job_id:
-        return replace(state, running=None, stopping=None, doubts=(), waiting_for=None)
+        return replace(state, running=None, stopping=None, doubts=(), asked=(), waiting_for=None)
     return replace(state, queue=_without(state, event.job_id))
 
 
@@ -271,13 +307,25 @@ def _on_unproved(state: State, event: ToolUnproved, stamp: Stamp) -> State:
 
 
 def _on_resumed(state: State, event: JobResumed, stamp: Stamp) -> State:
-    return replace(state, doubts=(), waiting_for=None)
+    return replace(state, doubts=(), asked=(), waiting_for=None)
 
 
-def _on_proved(state: State, event: ToolSettled | ToolStarted, stamp: Stamp) -> State:
+def _on_proved(state: State, event: ToolSettled | ToolStarted | ToolRelaunched, stamp: Stamp) -> State:
     if event.tool in state.doubts:
         return replace(state, doubts=tuple(tool for tool in state.doubts if tool != event.tool))
     return state
+
+
+def _on_required(state: State, event: ActionRequired, stamp: Stamp) -> State:
+    if state.running is None or event.job_id != state.running.job_id:
+        return state
+    return replace(state, asked=(*state.asked, (event.action, event.tool or "", event.kind)))
+
+
+def _on_answered(state: State, event: ActionEnded, stamp: Stamp) -> State:
+    if not state.asked:
+        return state
+    return replace(state, asked=tuple(each for each in state.asked if each[0] != event.action))
 
 
 def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
@@ -309,6 +357,11 @@ _EVOLVE: dict[type, Any] = {
     ToolUnproved: _on_unproved,
     ToolSettled: _on_proved,
     ToolStarted: _on_proved,
+    ToolRelaunched: _on_proved,
+    ActionRequired: _on_required,
+    ActionResolved: _on_answered,
+    ActionExpired: _on_answered,
+    ActionCancelled: _on_answered,
     AgentRegistered: _on_registered,
     AgentUnregistered: _on_unregistered,
     SessionCreated: _on_created,

@@ -11,7 +11,7 @@ from .message import Command, Effect, Event
 from .model import ModelAnswer, ModelParams
 from .policy import Policy
 from .session import Definition, Waking
-from .tool import CallCheck, EffectClass
+from .tool import CallCheck, EffectClass, Place
 
 ToolOutput = str | tuple[Text | Image | File, ...]
 
@@ -122,6 +122,24 @@ class ProveTool(Command, frozen=True, kw_only=True):
     tool: str
     happened: bool | None
     output: ToolOutput = ""
+
+
+class StartTool(Command, frozen=True, kw_only=True):
+    """An approved call is about to begin: what it is found to be now, at the edge. It starts only if that is what was
+    approved, in time.
+
+    attempt: how often it began before. at: now, microseconds UTC. problem: why it cannot run here at all.
+    """
+
+    type: ClassVar[str] = "start_tool"
+    tool: str
+    attempt: int
+    at: int
+    version: str = ""
+    effect: EffectClass = "unsafe"
+    timeout_s: float = 0.0
+    place: Place = Place()
+    problem: str | None = None
 
 
 class ResolveTool(Command, frozen=True, kw_only=True):
@@ -286,6 +304,28 @@ class ToolAuthorised(Event, frozen=True, kw_only=True):
     rule: str | None = None
 
 
+class ToolChecked(Event, frozen=True, kw_only=True):
+    """What an approved call was found to be just before it would start: what its approval is compared with."""
+
+    type: ClassVar[str] = "tool_checked"
+    tool: str
+    attempt: int
+    at: int
+    version: str
+    effect: EffectClass
+    timeout_s: float
+    place: Place
+    problem: str | None = None
+
+
+class ToolRelaunched(Event, frozen=True, kw_only=True):
+    """An approved call is to begin again: it is checked first, as it was before its first run."""
+
+    type: ClassVar[str] = "tool_relaunched"
+    tool: str
+    attempt: int
+
+
 class ToolStarted(Event, frozen=True, kw_only=True):
     """A run is owed from here on, durable before it begins. arguments: digest of the arguments it runs with."""
 
@@ -381,6 +421,16 @@ class ProbeTool(Effect, frozen=True, kw_only=True):
     attempt: int
 
 
+class LaunchTool(Effect, frozen=True, kw_only=True):
+    """Look at an approved call once more where it would run, and say what is found. May be repeated: nothing runs."""
+
+    type: ClassVar[str] = "launch_tool"
+    tool: str
+    name: str
+    input: dict[str, Any]
+    attempt: int
+
+
 class CancelEffect(Effect, frozen=True, kw_only=True):
     """Have the effect `target` stopped, and its end reported as any other end is."""
 
@@ -409,6 +459,7 @@ COMMANDS = (
     SettleTool,
     RecoverEffect,
     ProveTool,
+    StartTool,
     ResolveTool,
 )
 EVENTS = (
@@ -423,6 +474,8 @@ EVENTS = (
     ModelFailed,
     ToolRequested,
     ToolAuthorised,
+    ToolChecked,
+    ToolRelaunched,
     ToolStarted,
     ToolDoubted,
     ToolUnproved,

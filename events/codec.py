@@ -11,13 +11,21 @@ from typing import Any
 
 import msgspec
 
-from . import agent, container, image, policy, session
+from . import action, agent, container, image, policy, session
 from .errors import BadInput, Corrupt
 from .log import Batch, Row, Stored
 from .message import Context, Event, Head, Recorded, Unknown, digest
 
 TYPES: dict[str, type[Event]] = {
-    event.type: event for event in (*container.EVENTS, *image.EVENTS, *session.EVENTS, *agent.EVENTS, *policy.EVENTS)
+    event.type: event
+    for event in (
+        *container.EVENTS,
+        *image.EVENTS,
+        *session.EVENTS,
+        *agent.EVENTS,
+        *action.EVENTS,
+        *policy.EVENTS,
+    )
 }
 """Every event type of this release by its stored name."""
 

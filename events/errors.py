@@ -4,12 +4,19 @@ ReenactError
 ├── Refused               you asked something impossible; nothing was written
 │   ├── BadInput          the input is malformed
 │   │   ├── BadQuery      the SQL cannot be run, or not within its bounds
-│   │   └── BadPolicy     a policy file that says what no policy can
+│   │   ├── BadPolicy     a policy file that says what no policy can
+│   │   └── BadResolution the answer does not fit what was asked
 │   ├── PolicyDenied      a rule forbids it; nothing was done
 │   ├── NotFound          no such thing
 │   ├── Conflict          the stream moved on; read again
 │   ├── KeyReused         the same idempotency key came with another command
-│   └── Closed            it was closed before you asked
+│   ├── Closed            it was closed before you asked
+│   ├── ActionOver        the question was answered, has expired or was taken back
+│   ├── ActionLate        the answer came after the question had expired
+│   ├── ActionChanged     what would run is not what you were shown
+│   ├── ClockBehind       the clock says that the question was not asked yet
+│   ├── NotAPerson        an agent or a tool wanted to decide
+│   └── TooMany           a bound on what waits is reached
 ├── StoreError            the log
 │   ├── Fenced            another owner has taken over; nothing was written
 │   ├── Owned             another process owns the file; nothing was written
@@ -104,6 +111,48 @@ class Closed(Refused):
     """It is closed."""
 
     code = "closed"
+
+
+class BadResolution(BadInput):
+    """The answer does not fit what was asked; nothing was decided."""
+
+    code = "bad_resolution"
+
+
+class ActionOver(Refused):
+    """This question is over: it was answered, has expired, or was taken back. Nothing was decided now."""
+
+    code = "action_over"
+
+
+class ActionLate(Refused):
+    """The answer came too late: the question has expired, which is recorded now. Nothing was approved."""
+
+    code = "action_expired"
+
+
+class ActionChanged(Refused):
+    """What would run is not what you were shown; nothing was decided. Look at it again."""
+
+    code = "action_changed"
+
+
+class ClockBehind(Refused):
+    """The clock says that the question was not asked yet; nothing was decided. Set the clock, and answer again."""
+
+    code = "clock_behind"
+
+
+class NotAPerson(Refused):
+    """An agent or a tool cannot decide an action: a person must."""
+
+    code = "not_a_person"
+
+
+class TooMany(Refused):
+    """A bound is reached; nothing was written."""
+
+    code = "too_many"
 
 
 class StoreError(ReenactError):

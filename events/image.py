@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from .message import Command, Event
 from .model import ModelParams
+from .tool import APPROVAL_TIMEOUT_S
 
 
 class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -16,6 +17,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     model: `provider:name`. fallbacks: the models that are asked when it does not answer, in this order. tools: names of
     tools, None for all that the container knows. max_steps: most model calls of one turn. workspace: the folder its
     tools work in, None for one of its own below the base path.
+    approval_required: a person is asked before every call of a tool. approval_timeout_s: how long they may take.
     """
 
     name: str = "New Conversation"
@@ -28,6 +30,8 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     max_steps: int = 50
     workspace: str | None = None
     metadata: dict[str, str] | None = None
+    approval_required: bool = False
+    approval_timeout_s: float = APPROVAL_TIMEOUT_S
 
 
 # -- asked of an image --

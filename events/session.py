@@ -10,6 +10,7 @@ from .content import Failure, InputPart
 from .message import Command, Event
 from .model import ModelParams
 from .policy import Policy
+from .tool import APPROVAL_TIMEOUT_S
 
 
 class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -17,7 +18,8 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
     tools: digest over the names and versions of the tools it is offered. policy: the layers of rules it is held to,
     outermost first, with every name written out. scope: the tenant for whom they are asked. fallbacks: the models that
-    are asked when `model` does not answer, in this order.
+    are asked when `model` does not answer, in this order. approval_required: a person is asked before every call of a
+    tool. approval_timeout_s: how long they may take.
     """
 
     image_version: int
@@ -28,6 +30,8 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     policy: tuple[Policy, ...] = ()
     scope: str = "default"
     fallbacks: tuple[str, ...] = ()
+    approval_required: bool = False
+    approval_timeout_s: float = APPROVAL_TIMEOUT_S
 
 
 class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -147,13 +151,17 @@ class JobStarted(Event, frozen=True, kw_only=True):
 
 
 class JobWaiting(Event, frozen=True, kw_only=True):
-    """It can go on only when a person has answered. tool: the call in question."""
+    """It can go on only when a person has answered. tool: the call in question, empty where it is about none.
+
+    action: the question that was put, None where the call's own outcome is what is asked for.
+    """
 
     type: ClassVar[str] = "job_waiting"
     source: ClassVar[str] = "session"
     job_id: str
     tool: str
     reason: str
+    action: str | None = None
 
 
 class JobResumed(Event, frozen=True, kw_only=True):

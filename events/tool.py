@@ -14,6 +14,10 @@ EffectClass = Literal["read", "idempotent", "probeable", "unsafe"]
 
 Approval = Literal["never", "ask"]
 
+APPROVAL_TIMEOUT_S = 24 * 3600.0
+"""How long a person may take to approve a call, unless its image says otherwise. What was approved must begin by then
+too."""
+
 
 class ToolSpec(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """A tool as offered to a model and recorded in its container.
@@ -32,10 +36,23 @@ class ToolSpec(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     source: str = "code"
 
 
+class Place(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Where and with what a call would run, as far as it is not the tool's own business: what an approval covers.
+
+    cwd: its working folder, empty for none. env: what its environment has beyond the usual. sandbox: digest of the
+    walls around it, empty for none.
+    """
+
+    cwd: str = ""
+    env: dict[str, str] = {}
+    sandbox: str = ""
+
+
 class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What the edge found of one call before it may run: the tool's facts, or the problem that forbids it.
 
-    problem: told to the model as an error result; the call is then never run.
+    problem: told to the model as an error result; the call is then never run. place: where it would run; needed where
+    a person may have to be asked.
     """
 
     name: str
@@ -45,6 +62,7 @@ class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     version: str = ""
     arguments: str = ""
     problem: str | None = None
+    place: Place | None = None
 
 
 def arguments_digest(arguments: object) -> str:

@@ -13,6 +13,15 @@ from typing import Any, Literal
 import msgspec
 from msgspec import Struct
 
+from ..events.action import (
+    ActionCancelled,
+    ActionExpired,
+    ActionRequired,
+    ActionResolved,
+    ActionTokenIssued,
+    GrantRevoked,
+    GrantUsed,
+)
 from ..events.agent import (
     AgentConfigured,
     AgentRegistered,
@@ -22,8 +31,10 @@ from ..events.agent import (
     ModelFailed,
     ModelSelected,
     ToolAuthorised,
+    ToolChecked,
     ToolDoubted,
     ToolOutput,
+    ToolRelaunched,
     ToolRequested,
     ToolSettled,
     ToolStarted,
@@ -136,6 +147,7 @@ class _Session:
     """What has to be remembered of one session to understand its next event."""
 
     __slots__ = (
+        "asked",
         "began",
         "chosen",
         "id",
@@ -160,6 +172,7 @@ class _Session:
         self.chosen = ("", "primary")  # the model that was selected last, and why
         self.told = False  # of that, and the call of it comes next
         self.tools: dict[str, str] = {}  # of the running turn, by what the session calls them
+        self.asked: dict[str, tuple[str, int]] = {}  # open questions: what kind, and when
         self.scribe = Scribe()
 
     # -- the session and its jobs --
@@ -185,7 +198,7 @@ class _Session:
         return _job(event, "pending", {})
 
     def on_waiting(self, event: JobWaiting, recorded: Recorded) -> Note:
-        return _job(event, "pending", {"tool": event.tool, "reason": event.reason})
+        return _job(event, "pending", {"tool": event.tool, "reason": event.reason, "action": event.action})
 
     def on_resumed(self, event: JobResumed, recorded: Recorded) -> Note:
         return _job(event, "pending", {})
@@ -362,6 +375,79 @@ class _Session:
         note.type, note.resource_type = "tool.approved", "approval"
         return note
 
+    # -- questions to people --
+
+    def on_required(self, event: ActionRequired, recorded: Recorded) -> Note:
+        self.asked[event.action] = event.kind, recorded.timestamp
+        context: dict[str, Any] = {
+            "approval_id": f"{self.id}:{event.action}",
+            "type": event.kind,
+            "tool_id": self.tools.get(event.tool or ""),
+            "reason": event.reason,
+            "payload": redacted(event.payload),
+            "digest": event.digest,
+            "expires_at": recorded.timestamp + event.timeout_ms,
+        }
+        return self._asked(event, "approval.requested", "pending", context)
+
+    def on_resolved(self, event: ActionResolved, recorded: Recorded) -> Note:
+        approved = event.resolution.get("approved")
+        decision = "approved" if approved is True else "denied" if approved is False else "answered"
+        context: dict[str, Any] = {
+            "approval_id": f"{self.id}:{event.action}",
+            "decision": decision,
+            "approver": event.by,
+            "resolution": redacted(event.resolution),
+            "digest": event.digest,
+        }
+        status: Status = "failure" if approved is False else "success"
+        note = self._asked(event, "approval.denied" if approved is False else "approval.granted", status, context)
+        return self._since(note, event.action, recorded)
+
+    def on_expired(self, event: ActionExpired, recorded: Recorded) -> Note:
+        context = {"approval_id": f"{self.id}:{event.action}", "decision": "timeout", "approver": event.by or None}
+        note = self._asked(event, "approval.expired", "failure", context)
+        note.error = AuditError(code="action_expired", message="Nobody answered in time.")
+        return self._since(note, event.action, recorded)
+
+    def on_taken_back(self, event: ActionCancelled, recorded: Recorded) -> Note:
+        context = {
+            "approval_id": f"{self.id}:{event.action}",
+            "decision": "cancelled",
+            "approver": event.by or None,
+            "reason": event.reason,
+        }
+        note = self._asked(event, "approval.cancelled", "failure", context)
+        note.error = AuditError(code="cancelled", message=event.reason)
+        return self._since(note, event.action, recorded)
+
+    def on_token(self, event: ActionTokenIssued, recorded: Recorded) -> Note:
+        return self._asked(event, event.type, "pending", {"approval_id": f"{self.id}:{event.action}"})
+
+    def on_grant_used(self, event: GrantUsed, recorded: Recorded) -> Note:
+        context = {"approval_id": f"{self.id}:{event.grant}", "tool_id": self.tools.get(event.tool)}
+        return self._note(event, "tool_call", event.tool, "pending", context)
+
+    def on_revoked(self, event: GrantRevoked, recorded: Recorded) -> Note:
+        context = {"approval_id": f"{self.id}:{event.grant}", "revokedBy": event.by}
+        return self._note(event, "grant", event.grant, "success", context)
+
+    def _asked(self, event: Any, type: str, status: Status, context: dict[str, Any]) -> Note:
+        """Only a question whether something may be done is called an approval."""
+        note = self._note(event, "approval", event.action, status, context)
+        kind, _ = self.asked.get(event.action, ("", 0))
+        if kind in _APPROVALS:
+            note.type = type
+        return note
+
+    def _since(self, note: Note, action: str, recorded: Recorded) -> Note:
+        _, asked_at = self.asked.pop(action, ("", recorded.timestamp))
+        note.duration = max(0, recorded.timestamp - asked_at)
+        return note
+
+    def on_checked(self, event: ToolChecked | ToolRelaunched, recorded: Recorded) -> Note:
+        return self._tool(event, "pending", {"tool_id": self.tools.get(event.tool), "attempt": event.attempt})
+
     def on_run(self, event: ToolStarted, recorded: Recorded) -> Note:
         context = {"tool_id": self.tools.get(event.tool), "attempt": event.attempt, "paramsHash": event.arguments}
         return self._tool(event, "pending", context)
@@ -398,6 +484,8 @@ class _Session:
         return Note(type=event.type, status=status, resource_type=kind, resource_id=f"{self.id}:{id}", context=context)
 
 
+_APPROVALS = ("approval", "confirm", "apply_changes")
+
 _DECISIONS = {"allow": "approved", "deny": "denied"}
 
 _WRITE: dict[type[Event], Callable[[_Session, Any, Recorded], Note]] = {
@@ -427,10 +515,19 @@ _WRITE: dict[type[Event], Callable[[_Session, Any, Recorded], Note]] = {
     ToolDoubted: _Session.on_doubted,
     ToolUnproved: _Session.on_doubted,
     ToolSettled: _Session.on_settled,
+    ToolChecked: _Session.on_checked,
+    ToolRelaunched: _Session.on_checked,
+    ActionRequired: _Session.on_required,
+    ActionResolved: _Session.on_resolved,
+    ActionExpired: _Session.on_expired,
+    ActionCancelled: _Session.on_taken_back,
+    ActionTokenIssued: _Session.on_token,
+    GrantUsed: _Session.on_grant_used,
+    GrantRevoked: _Session.on_revoked,
 }
 
 
-_OF_JOB = frozenset(kind for kind in _WRITE if "job_id" in kind.__struct_fields__)
+_OF_JOB = frozenset(kind for kind in _WRITE if "job_id" in kind.__struct_fields__ and kind is not ActionRequired)
 _BEGINS = frozenset((JobStarted, TurnStarted))
 
 

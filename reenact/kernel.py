@@ -18,6 +18,7 @@ from .actors.clock import Clock
 from .actors.dispatch import Dispatch, Origin, Performer
 from .actors.system import ActorSystem, Ask, Committed, Peek, Reply
 from .adapters.logs import open_log
+from .adapters.tools.acting import acting_as
 from .events import codec
 from .events.bus import SystemBus
 from .events.errors import (
@@ -215,16 +216,21 @@ class Kernel:
             del self._runs[run.session_id]
 
     def asked(self, command: Command, *, key: str | None = None, correlation: str | None = None) -> Asked:
-        """A command in its envelope, from this runtime's principal, now."""
+        """A command in its envelope, now, from this runtime's principal, or from the agent inside whose tool we are."""
         return Asked(
             id=self.clock.new_id(),
             at=self.clock.now(),
             command=command,
             scope=self.scope,
-            principal=self.principal,
+            principal=self.acting_as,
             correlation=correlation,
             key=key,
         )
+
+    @property
+    def acting_as(self) -> str:
+        """The principal that whoever calls now acts as: inside of a tool, its agent."""
+        return acting_as() or self.principal
 
     def _tell(
         self,

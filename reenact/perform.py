@@ -13,9 +13,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from msgspec.structs import replace
+
 from .actors.clock import Clock
 from .actors.dispatch import Unstorable, Work
 from .actors.image import State as ImageState
+from .adapters.tools.acting import acting
 from .adapters.tools.context import ToolContext
 from .adapters.tools.registry import Tools
 from .adapters.tools.runner import probe, run
@@ -27,10 +30,12 @@ from .events.agent import (
     CallModel,
     CancelEffect,
     FailModel,
+    LaunchTool,
     ProbeTool,
     ProveTool,
     RunTool,
     SettleTool,
+    StartTool,
 )
 from .events.assembler import Assembler
 from .events.content import Failure, OutputPart, ToolCall, Usage
@@ -40,6 +45,7 @@ from .events.image import ImageConfig
 from .events.message import Command, Signal
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting, ToolProgress
+from .events.tool import Place
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
@@ -100,6 +106,8 @@ class Outside:
             return await self._call_model(stream, effect)
         if isinstance(effect, RunTool):
             return await self._run_tool(stream, effect)
+        if isinstance(effect, LaunchTool):
+            return await self._launch_tool(stream, effect)
         return await self._probe_tool(stream, effect)
 
     def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
@@ -120,6 +128,9 @@ class Outside:
             known = isinstance(error, Unstorable) or effect.effect in ("read", "idempotent")
             outcome = "error" if known else "unknown"
             return SettleTool(tool=effect.id, outcome=outcome, output=_said(error), error_type=type(error).__name__)
+        if isinstance(effect, LaunchTool):
+            problem = f"it could not be looked at again ({_said(error)})"
+            return StartTool(tool=effect.tool, attempt=effect.attempt, at=self._clock.now(), problem=problem)
         return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
 
     # -- models --
@@ -161,6 +172,9 @@ class Outside:
             return await self._failed(stream, effect, error, assembler, began, bill, asked)
         calls = (part for part in answer.parts if isinstance(part, ToolCall))
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
+        if effect.policy or config.approval_required or any(check.approval == "ask" for check in checks):
+            place = self._place(await self._image(session.ids.image_id or ""))
+            checks = tuple(replace(check, place=place) for check in checks)
         took_ms = _since(began)
         self._fallover.answered(effect, whom)
         cost = await bill.settle(answer.usage, answer.model)
@@ -294,7 +308,8 @@ class Outside:
             session = await self._session(stream)
             context = await self._tool_context(session, effect)
             failpoint("tool.start")
-            ended = await run(tool, effect.input, context, executor=self._executor(), timeout_s=effect.timeout_s)
+            with acting(f"agent:{session.ids.agent_id or ''}"):
+                ended = await run(tool, effect.input, context, executor=self._executor(), timeout_s=effect.timeout_s)
             failpoint("tool.ended")
         except asyncio.CancelledError:
             stopped = _stopped(effect.id, repeatable=effect.effect in ("read", "idempotent"))
@@ -317,6 +332,34 @@ class Outside:
             dropped_bytes=ended.dropped_bytes,
         )
 
+    async def _launch_tool(self, stream: str, effect: LaunchTool) -> Command:
+        """What an approved call is by now: its tool as it is here, and where it would run."""
+        session = await self._session(stream)
+        image = await self._image(session.ids.image_id or "")
+        offered = image.config.tools
+        tool = self.tools.get(effect.name) if offered is None or effect.name in offered else None
+        problem: str | None = None
+        if tool is None:
+            problem = f"there is no tool named {effect.name!r} here any more"
+        else:
+            checked = self.tools.check(effect.name, effect.input)
+            problem = None if checked.problem is None else f"its arguments are not accepted any more: {checked.problem}"
+        command = StartTool(tool=effect.tool, attempt=effect.attempt, at=self._clock.now(), problem=problem)
+        if tool is None:
+            return command
+        return replace(
+            command,
+            version=tool.version,
+            effect=tool.spec.effect,
+            timeout_s=tool.spec.timeout_s,
+            place=self._place(image),
+        )
+
+    def _place(self, image: ImageState) -> Place:
+        """Where an image's tools run, as an approval covers it."""
+        workspace = self.workspace(image)
+        return Place(cwd="" if workspace is None else str(workspace.absolute()))
+
     async def _probe_tool(self, stream: str, effect: ProbeTool) -> Command:
         tool = self.tools.get(effect.name)
         if tool is None:
@@ -325,7 +368,8 @@ class Outside:
             session = await self._session(stream)
             context = await self._tool_context(session, effect)
             failpoint("probe.start")
-            proof = await probe(tool, effect.input, context, executor=self._executor())
+            with acting(f"agent:{session.ids.agent_id or ''}"):
+                proof = await probe(tool, effect.input, context, executor=self._executor())
             failpoint("probe.ended")
         except Exception:
             return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)

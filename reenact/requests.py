@@ -298,7 +298,13 @@ def content_of(content: object) -> tuple[InputPart, ...]:
     return parts
 
 
-_CONFIG_NAMES = {"instructions": "systemPrompt", "system_prompt": "systemPrompt", "max_steps": "maxSteps"}
+_CONFIG_NAMES = {
+    "instructions": "systemPrompt",
+    "system_prompt": "systemPrompt",
+    "max_steps": "maxSteps",
+    "approval_required": "approvalRequired",
+    "approval_timeout_s": "approvalTimeoutS",
+}
 _PARAM_NAMES = {
     "maxTokens": "maxTokens",
     "max_tokens": "maxTokens",
@@ -356,6 +362,9 @@ def check_config(config: ImageConfig) -> None:
     fallbacks_of(config.fallbacks)
     if config.max_steps < 1:
         raise BadInput(f"maxSteps must be at least 1, not {config.max_steps}.")
+    if not 0 < config.approval_timeout_s <= TIMEOUT_MAX_S:
+        wait_s = _shown(config.approval_timeout_s)
+        raise BadInput(f"approvalTimeoutS must be above 0 and at most {TIMEOUT_MAX_S:,}, not {wait_s}.")
     try:
         msgspec.msgpack.encode(config)
     except (UnicodeEncodeError, OverflowError) as error:

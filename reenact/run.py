@@ -46,7 +46,8 @@ _TURNS = {TurnStarted, ModelAnswered, ModelFailed, JobResumed, *_STATUS}
 class Result(Struct, frozen=True, kw_only=True):
     """How a job ended, or what it waits for.
 
-    status: succeeded, failed, cancelled, timed_out or waiting (a person must settle the call `waiting_for`).
+    status: succeeded, failed, cancelled, timed_out or waiting: a person must answer the question `action`
+    (`Runtime.resolve_action`), or, where that is None, say what became of the call `waiting_for` (`Runtime.resolve`).
     text: the answer's text; of an interrupted turn what was said by then. stop_reason: of the last answer.
     usage: summed over all model calls of the job. steps: how many there were.
     """
@@ -60,6 +61,7 @@ class Result(Struct, frozen=True, kw_only=True):
     steps: int = 0
     failure: Failure | None = None
     waiting_for: str | None = None
+    action: str | None = None
 
 
 class _Awaited(Generic[T]):
@@ -233,7 +235,8 @@ class Run:
                 usage=self._usage,
                 steps=self._steps,
                 failure=getattr(data, "failure", None),
-                waiting_for=getattr(data, "tool", None) if self._waiting else None,
+                waiting_for=(data.tool or None) if self._waiting else None,
+                action=f"{self.session_id}:{data.action}" if self._waiting and data.action else None,
             )
         )
         if not self._waiting:

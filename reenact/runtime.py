@@ -29,8 +29,10 @@ from .actors.session import State as SessionState
 from .adapters.models import Models, Retries, all_credentials_for
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
+from .asking import Asking
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
+from .events.action import Grant
 from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
 from .events.bus import SystemBus
 from .events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
@@ -66,6 +68,7 @@ from .fallover import Fallover, Provide
 from .image import Image
 from .kernel import Kernel
 from .perform import Outside
+from .projections.actions import Action
 from .requests import check_sending, checked_text, config_of, content_of, fallbacks_of, register
 from .run import Run
 
@@ -147,6 +150,7 @@ class Runtime:
         self._peek = self._kernel.peek
         self._images: dict[str, ImageState] = {}
         self._agents = Agents(self._peek, self.images)
+        self._asking = Asking(self)
         self._known_tools: set[tuple[str, str]] = set()
         self._server: LocalServer | None = None
         register(self)
@@ -564,6 +568,8 @@ class Runtime:
                 max_steps=config.max_steps,
                 fallbacks=config.fallbacks,
                 tools=self._tools_of(config).digest,
+                approval_required=config.approval_required,
+                approval_timeout_s=config.approval_timeout_s,
             ),
         )
 
@@ -663,6 +669,63 @@ class Runtime:
         """Say what became of a call in doubt: `ok` or `error` with what the model is told, or `retry`."""
         await self.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
 
+    # -- questions to people --
+
+    async def actions(self, session_id: str | None = None) -> list[Action]:
+        """The questions that wait for a person, oldest first: of one session, or of all."""
+        return await self._asking.pending(session_id)
+
+    pending = actions
+
+    async def action(self, action_id: str) -> Action:
+        """One question and how it stands. action_id: `<session>:<action>`. Raises NotFound."""
+        return await self._asking.action(action_id)
+
+    async def resolve_action(
+        self,
+        action_id: str,
+        resolution: Mapping[str, Any] | bool,
+        *,
+        comment: str | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        always: str | None = None,
+        digest: str | None = None,
+        token: str | None = None,
+    ) -> Action:
+        """Answer a question, once; what waits for it goes on. Returns it as it stands then.
+
+        resolution: what fits its kind; True and False stand for `{"approved": ...}`. comment: told to the model where a
+        call is denied. arguments: of an approval, those to run instead. always: `exact` or `class`, leave for calls to
+        come. digest: of what you were shown; refused where it is another by now. token: one that was issued for it.
+
+        Raises NotFound, ActionOver, ActionLate (it is recorded as expired), BadResolution, ActionChanged, ClockBehind,
+        and NotAPerson where an agent or a tool asks.
+        """
+        given: dict[str, Any] = {"approved": resolution} if isinstance(resolution, bool) else dict(resolution)
+        for name, value in (("comment", comment), ("arguments", arguments), ("always", always)):
+            if value is not None:
+                given[name] = dict(value) if isinstance(value, Mapping) else value
+        return await self._asking.resolve(action_id, given, shown=digest, token=token)
+
+    async def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
+        """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Over: fine."""
+        await self._asking.cancel(action_id, reason=reason, cancel_job=cancel_job)
+
+    async def issue_token(self, action_id: str) -> str:
+        """A token that resolves this question once, for whoever should. It is stored nowhere: only its digest is.
+
+        One that was issued before is worth nothing then.
+        """
+        return await self._asking.issue_token(action_id)
+
+    async def grants(self, session_id: str) -> list[Grant]:
+        """The leaves for calls to come that people gave in a session."""
+        return list((await self._peek(f"session-{session_id}"))[1].grants)
+
+    async def revoke_grant(self, action_id: str) -> None:
+        """Take back the leave for calls to come that was given in this action. Already so: fine."""
+        await self._asking.revoke(action_id)
+
     async def agent_of(self, image_id: str) -> str | None:
         """The id of the agent in an image's current session, None when it sleeps."""
         state = await self.find_image(image_id)
@@ -707,6 +770,11 @@ class Runtime:
         elif isinstance(data, ImageDeleted):
             self._images.pop(data.image_id, None)
 
+    @property
+    def acting_as(self) -> str:
+        """The principal that whoever calls now acts as: inside of a tool, its agent."""
+        return self._kernel.acting_as
+
     def _now_ms(self) -> int:
         return self.clock.now() // 1000
 
@@ -715,7 +783,13 @@ class Runtime:
 
 
 _HEARD = {AgentRegistered, AgentUnregistered, ImageCreated, ImageUpdated, ImageDeleted, SessionAttached}
-_CAMEL = {"max_steps": "maxSteps", "instructions": "systemPrompt", "system_prompt": "systemPrompt"}
+_CAMEL = {
+    "max_steps": "maxSteps",
+    "instructions": "systemPrompt",
+    "system_prompt": "systemPrompt",
+    "approval_required": "approvalRequired",
+    "approval_timeout_s": "approvalTimeoutS",
+}
 
 
 __all__ = ["Runtime", "from_environment"]

@@ -231,7 +231,7 @@ def test_a_model_that_a_rule_denies_is_not_called_and_the_job_fails_by_name() ->
 
 
 def test_a_model_that_a_person_must_approve_is_not_called_without_one() -> None:
-    stream = under(policy(about("scripted:*", require_approval=True))).owes()
+    stream = under(policy(about("scripted:*", require_approval=True))).owes("expire-a1")
     assert not any(isinstance(event, ModelCalled) for event in stream.events)
 
 

@@ -323,7 +323,7 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def the_two_agree(self) -> None:
-        session, agent = self.cell.states
+        session, agent, _ = self.cell.states
         talk = self.talk
         assert session.session_id == talk.session and session.closed == talk.closed
         assert agent.agent_id == talk.agent and session.awake == (talk.agent is not None)
@@ -345,7 +345,7 @@ class Conversation(RuleBasedStateMachine):
 
     @invariant()
     def what_is_over_owes_nothing(self) -> None:
-        session, _ = self.cell.states
+        session, _, _ = self.cell.states
         if session.running is None and not session.queue:
             assert self.cell.owed == ()
 

@@ -1,10 +1,10 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
-from reenact.events import agent, container, image, policy, session
+from reenact.events import action, agent, container, image, policy, session
 from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Tried, Usage
 from reenact.events.message import Event
 from reenact.events.model import ModelParams
-from reenact.events.tool import ToolSpec
+from reenact.events.tool import Place, ToolSpec
 
 PARAMS = ModelParams(max_tokens=1000, temperature=0.5, thinking="low", stop_sequences=("END",), tool_choice="auto")
 USAGE = Usage(
@@ -68,7 +68,10 @@ DEFINITION = session.Definition(
     policy=(POLICY,),
     scope="acme",
     fallbacks=("openai:gpt-5.5",),
+    approval_required=True,
+    approval_timeout_s=600.0,
 )
+PLACE = Place(cwd="/tmp/x", env={"LANG": "C"}, sandbox="sha256:66")
 OVERRIDES = session.Overrides(model="scripted:echo", params=PARAMS, policy=POLICY, fallbacks=("scripted:hello",))
 SPEC = ToolSpec(
     name="refund",
@@ -113,6 +116,8 @@ SAMPLES: tuple[Event, ...] = (
             max_steps=9,
             workspace="/tmp/x",
             metadata={"team": "a"},
+            approval_required=True,
+            approval_timeout_s=600.0,
         ),
         alias="support",
     ),
@@ -125,7 +130,7 @@ SAMPLES: tuple[Event, ...] = (
     session.SessionClosed(reason="image_deleted"),
     session.JobQueued(job_id="job_1", content=INPUT, overrides=OVERRIDES, priority=3, timeout_ms=5000),
     session.JobStarted(job_id="job_1", overrides=OVERRIDES),
-    session.JobWaiting(job_id="job_1", tool="t1", reason="outcome unknown"),
+    session.JobWaiting(job_id="job_1", tool="t1", reason="outcome unknown", action="a1"),
     session.JobResumed(job_id="job_1"),
     session.JobSucceeded(job_id="job_1"),
     session.JobFailed(job_id="job_1", failure=FAILURE),
@@ -191,6 +196,17 @@ SAMPLES: tuple[Event, ...] = (
         problem="x",
     ),
     agent.ToolAuthorised(tool="t1", decision="allow", rule="default"),
+    agent.ToolChecked(
+        tool="t1",
+        attempt=1,
+        at=1_700_000_000_000_000,
+        version="sha256:11",
+        effect="idempotent",
+        timeout_s=30.0,
+        place=PLACE,
+        problem="it is gone",
+    ),
+    agent.ToolRelaunched(tool="t1", attempt=1),
     agent.ToolStarted(tool="t1", attempt=1, arguments="sha256:33"),
     agent.ToolDoubted(tool="t1", attempt=1),
     agent.ToolUnproved(tool="t1"),
@@ -214,4 +230,32 @@ SAMPLES: tuple[Event, ...] = (
         policy="production",
         version="3",
     ),
+    action.ActionRequired(
+        action="a1",
+        kind="approval",
+        timeout_ms=600_000,
+        payload={"message": "Deploy?"},
+        job_id="job_1",
+        tool="t1",
+        reason="tool",
+        metadata={"source": "deploy"},
+        digest="sha256:44",
+        place=PLACE,
+        policy="sha256:55",
+        token="sha256:77",
+        key="sha256:88",
+    ),
+    action.ActionResolved(
+        action="a1",
+        resolution={"approved": True, "comment": "fine", "arguments": {"order": "43"}, "always": "exact"},
+        at=1_700_000_000_000_000,
+        by="ann",
+        digest="sha256:44",
+        token="sha256:77",
+    ),
+    action.ActionExpired(action="a1", at=1_700_000_000_000_000, by="ann"),
+    action.ActionCancelled(action="a1", reason="user_cancel", by="ann", cancel_job=True),
+    action.ActionTokenIssued(action="a1", token="sha256:77"),
+    action.GrantUsed(grant="a1", tool="t2", place=PLACE),
+    action.GrantRevoked(grant="a1", by="ann"),
 )

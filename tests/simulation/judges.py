@@ -281,7 +281,7 @@ def everything_came_to_its_end(seen: Evidence) -> Iterator[str]:
         if cell.owed:
             yield f"{stream} owes {[effect.id for effect in cell.owed]}"
         if stream.startswith("session-"):
-            session, agent = cell.states
+            session, agent, _ = cell.states
             if session.running or session.queue:
                 yield f"{stream} has jobs left: {session.running} {session.queue}"
             if agent.open or agent.call:

@@ -336,7 +336,7 @@ class People:
         """(session, call) of what only a person can settle, as the log has it."""
         found = []
         for stream in self._streams():
-            _, agent = self._states(stream)
+            _, agent, _ = self._states(stream)
             found += [(stream.removeprefix("session-"), tool.id) for tool in agent.open if tool.status == "unproved"]
         return found
 
@@ -362,7 +362,7 @@ class People:
             self.call(node, "resolve", node.runtime.resolve(session, tool, outcome, "so it is said"))
             did = True
         for stream in self._streams():
-            session, agent = self._states(stream)
+            session, agent, _ = self._states(stream)
             if session.queue and agent.agent_id is None and not session.closed:
                 [image] = self._states(f"image-{session.image_id}")
                 if image.deleted:  # and whoever deleted it was cut short

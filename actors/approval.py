@@ -1,0 +1,102 @@
+"""What an approval covers, as a digest, and whether a call is still what was approved. Pure.
+
+Covered is everything that decides what happens: which call of which session, the tool and its version, all its
+arguments, its effect class and time limit, where and with what environment and walls it runs, the policy, and how long
+the leave holds. Change one of them, and it is another digest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from ..events.action import Grant
+from ..events.agent import ToolChecked
+from ..events.message import digest
+from ..events.session import Definition
+from ..events.tool import CallCheck, EffectClass, Place
+from .policy import Rights
+
+GRANTS_MAX = 1000
+"""Most leaves for calls to come that a session keeps. Beyond it a person is asked each time."""
+
+
+class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """Everything that one approval is bound to. timeout_ms: how long the leave holds, from when it was asked for."""
+
+    session: str
+    action: str
+    tool: str
+    name: str
+    version: str
+    arguments: dict[str, Any]
+    effect: EffectClass
+    timeout_s: float
+    place: Place
+    policy: str
+    timeout_ms: int
+
+
+def terms_digest(terms: Terms) -> str:
+    """Digest over all of it, whatever the order of keys."""
+    return _show(msgspec.json.encode(terms, order="deterministic"))
+
+
+def grant_digest(name: str, version: str, arguments: dict[str, Any], place: Place, policy: str) -> str:
+    """Digest over what must be the same for a call to run on a leave given before."""
+    return _show(msgspec.json.encode((name, version, arguments, place, policy), order="deterministic"))
+
+
+def _show(value: bytes) -> str:
+    """In full: whoever writes the arguments could look for two with equal beginnings."""
+    return "sha256:" + digest(b"reenact approval 1\0", value).hex()
+
+
+def why_asked(definition: Definition | None, check: CallCheck) -> str | None:
+    """Why a person must be asked before this call runs, None where nobody must."""
+    if definition is not None and definition.approval_required:
+        return "agent"
+    return "tool" if check.approval == "ask" else None
+
+
+def granted(
+    grants: tuple[Grant, ...], check: CallCheck, name: str, arguments: dict[str, Any], policy: str
+) -> Grant | None:
+    """The leave given before that covers this call, None where there is none."""
+    if not grants:
+        return None
+    exact = grant_digest(name, check.version, arguments, check.place or Place(), policy)
+    for grant in grants:
+        if grant.kind == "exact" and grant.digest == exact:
+            return grant
+        same = (grant.kind, grant.name, grant.version) == ("class", name, check.version)
+        if same and check.effect == "read":
+            return grant
+    return None
+
+
+def what_changed(approved: Terms, now: ToolChecked, policy: str) -> str | None:
+    """What of an approved call is otherwise by now, in words; None where all of it is as it was approved."""
+    if now.problem is not None:
+        return now.problem
+    if now.version != approved.version:
+        return "its tool is another version now"
+    if now.effect != approved.effect or now.timeout_s != approved.timeout_s:
+        return "its tool is declared otherwise now"
+    if now.place != approved.place:
+        return "it would run in another place now"
+    return "the policy has changed" if policy != approved.policy else None
+
+
+def model_digest(session: str, action: str, job: str | None, model: str, policy: str) -> str:
+    """Digest over what a person is asked of a model: whether this one may answer this job under these rules."""
+    return _show(msgspec.json.encode(("model", session, action, job, model, policy), order="deterministic"))
+
+
+def policy_digest(rights: Rights | None) -> str:
+    """Digest of the rules that hold now; empty where there are none."""
+    if rights is None:
+        return ""
+    return _show(msgspec.json.encode((rights.layers, rights.scope), order="deterministic"))

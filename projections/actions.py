@@ -1,0 +1,176 @@
+"""The questions put to people, in every session: what each is about and how it stands. A pure fold over the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.action import (
+    ActionCancelled,
+    ActionExpired,
+    ActionRequired,
+    ActionResolved,
+    ActionStatus,
+    ActionType,
+)
+from ..events.agent import ModelAnswered, ToolRequested, TurnCompleted
+from ..events.content import ToolCall
+from ..events.message import Event, Recorded
+from ..events.tool import EffectClass
+
+
+class AskedCall(Struct, frozen=True, kw_only=True, rename="camel"):
+    """The call that an approval is about, with all that would run. cwd: empty where it has no folder."""
+
+    tool: str
+    name: str
+    version: str
+    arguments: dict[str, Any]
+    effect: EffectClass
+    timeout_s: float
+    cwd: str = ""
+
+
+class Action(Struct, frozen=True, kw_only=True, rename="camel"):
+    """One question and how it stands. id: `<session>:<action>`. Times are milliseconds since 1970-01-01 UTC.
+
+    call: of an approval, the call it is about. digest: over everything an approval is bound to; hand it back with the
+    answer, and nothing else can be approved by it. resolution, by: what was answered, and by whom.
+    """
+
+    id: str
+    session_id: str
+    type: ActionType
+    status: ActionStatus = "pending"
+    payload: dict[str, Any] = {}
+    asked_at: int
+    expires_at: int
+    job_id: str | None = None
+    tool: str | None = None
+    reason: str = ""
+    metadata: dict[str, Any] | None = None
+    digest: str | None = None
+    call: AskedCall | None = None
+    resolution: dict[str, Any] | None = None
+    by: str = ""
+    ended_at: int | None = None
+
+
+class Actions:
+    """All of them. `apply` takes every event of the log, or of one session, in order, each once, and never raises."""
+
+    name = "actions"
+    version = 1
+
+    __slots__ = ("_actions", "_answers", "_calls")
+
+    def __init__(self) -> None:
+        self._actions: dict[str, Action] = {}  # in the order in which they were asked
+        self._answers: dict[str, tuple[str, tuple[Any, ...]]] = {}  # stream -> the last answer, and its parts
+        self._calls: dict[str, dict[str, AskedCall]] = {}  # stream -> the calls of the running turn
+
+    def apply(self, recorded: Recorded) -> None:
+        take = _TAKE.get(type(recorded.data))
+        if take is not None:
+            take(self, recorded.data, recorded)
+
+    def get(self, action_id: str) -> Action | None:
+        return self._actions.get(action_id)
+
+    def query(
+        self,
+        *,
+        status: ActionStatus | Collection[ActionStatus] | None = None,
+        session_id: str | None = None,
+        job_id: str | None = None,
+        type: ActionType | None = None,
+    ) -> list[Action]:
+        """Those that pass every filter given, oldest first."""
+        statuses = None if status is None else frozenset((status,) if isinstance(status, str) else status)
+        return [
+            action
+            for action in self
+            if (statuses is None or action.status in statuses)
+            and (session_id is None or action.session_id == session_id)
+            and (job_id is None or action.job_id == job_id)
+            and (type is None or action.type == type)
+        ]
+
+    def __iter__(self) -> Iterator[Action]:
+        return iter(self._actions.values())
+
+    def __len__(self) -> int:
+        return len(self._actions)
+
+    # -- the calls they are about --
+
+    def _on_answered(self, event: ModelAnswered, recorded: Recorded) -> None:
+        self._answers[recorded.stream] = event.call, event.parts
+
+    def _on_requested(self, event: ToolRequested, recorded: Recorded) -> None:
+        call, parts = self._answers.get(recorded.stream, ("", ()))
+        part = parts[event.part] if call == event.call and event.part < len(parts) else None
+        self._calls.setdefault(recorded.stream, {})[event.tool] = AskedCall(
+            tool=event.tool,
+            name=event.name,
+            version=event.version,
+            arguments=part.input if isinstance(part, ToolCall) else {},
+            effect=event.effect,
+            timeout_s=event.timeout_s,
+        )
+
+    def _on_completed(self, event: TurnCompleted, recorded: Recorded) -> None:
+        self._answers.pop(recorded.stream, None)
+        self._calls.pop(recorded.stream, None)
+
+    # -- the questions --
+
+    def _on_required(self, event: ActionRequired, recorded: Recorded) -> None:
+        session_id = recorded.stream.removeprefix("session-")
+        id = f"{session_id}:{event.action}"
+        call = self._calls.get(recorded.stream, {}).get(event.tool or "") if event.digest is not None else None
+        if call is not None and event.place is not None:
+            call = replace(call, cwd=event.place.cwd)
+        self._actions[id] = Action(
+            id=id,
+            session_id=session_id,
+            type=event.kind,
+            payload=event.payload,
+            asked_at=recorded.timestamp,
+            expires_at=recorded.timestamp + event.timeout_ms,
+            job_id=event.job_id,
+            tool=event.tool,
+            reason=event.reason,
+            metadata=event.metadata,
+            digest=event.digest,
+            call=call,
+        )
+
+    def _end(self, event: Any, recorded: Recorded, status: ActionStatus, **changes: Any) -> None:
+        id = f"{recorded.stream.removeprefix('session-')}:{event.action}"
+        action = self._actions.get(id)
+        if action is not None:  # its question may have been erased
+            self._actions[id] = replace(action, status=status, ended_at=recorded.timestamp, by=event.by, **changes)
+
+    def _on_resolved(self, event: ActionResolved, recorded: Recorded) -> None:
+        self._end(event, recorded, "resolved", resolution=event.resolution)
+
+    def _on_expired(self, event: ActionExpired, recorded: Recorded) -> None:
+        self._end(event, recorded, "expired")
+
+    def _on_cancelled(self, event: ActionCancelled, recorded: Recorded) -> None:
+        self._end(event, recorded, "cancelled")
+
+
+_TAKE: dict[type[Event], Callable[[Actions, Any, Recorded], None]] = {
+    ModelAnswered: Actions._on_answered,
+    ToolRequested: Actions._on_requested,
+    TurnCompleted: Actions._on_completed,
+    ActionRequired: Actions._on_required,
+    ActionResolved: Actions._on_resolved,
+    ActionExpired: Actions._on_expired,
+    ActionCancelled: Actions._on_cancelled,
+}

@@ -1,0 +1,179 @@
+"""Questions to people, as a program sees them: what waits, answering it, taking it back, tokens.
+
+Nothing is kept here. What a question is and how it stands is in its session's stream; this finds it and asks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import secrets
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from .actors.action import Asked, check_resolution
+from .actors.action import State as ActionState
+from .actors.agent import State as AgentState
+from .events.action import ActionExpired, CancelAction, IssueToken, ResolveAction, RevokeGrant
+from .events.errors import ActionLate, BadInput, BadResolution, NotFound
+from .projections.actions import Action, Actions, AskedCall
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+
+class Asking:
+    """The questions of one runtime's log."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def pending(self, session_id: str | None = None) -> list[Action]:
+        """Those that wait, oldest first."""
+        if session_id is not None:
+            return await self._pending(session_id)
+        # Every question has an end in time, so every session in which one waits owes something.
+        streams = await asyncio.to_thread(self._runtime.log.streams, "session-", owing=True)
+        found = [action for stream in streams for action in await self._pending(stream.removeprefix("session-"))]
+        return sorted(found, key=lambda action: action.asked_at)
+
+    async def _pending(self, session_id: str) -> list[Action]:
+        agent, asking = await self._states(session_id)
+        return [_shown(session_id, asked, agent) for asked in asking.pending]
+
+    async def action(self, action_id: str) -> Action:
+        """One of them, over or not."""
+        session_id, action = parts_of(action_id)
+        agent, asking = await self._states(session_id)
+        for asked in asking.pending:
+            if asked.id == action:
+                return _shown(session_id, asked, agent)
+        board = Actions()
+        for recorded in await self._runtime.events(session_id):
+            board.apply(recorded)
+        found = board.get(action_id)
+        if found is None:
+            raise NotFound(f"There is no action {action} in session {session_id}.")
+        return found
+
+    async def of_token(self, token: str) -> Action:
+        """The pending one that a token is for. Raises NotFound, whatever is wrong with the token."""
+        wanted = token_digest(token)
+        for stream in await asyncio.to_thread(self._runtime.log.streams, "session-", owing=True):
+            session_id = stream.removeprefix("session-")
+            agent, asking = await self._states(session_id)
+            for asked in asking.pending:
+                if asked.token is not None and secrets.compare_digest(asked.token, wanted):
+                    return _shown(session_id, asked, agent)
+        raise NotFound("There is no pending action for this token.")
+
+    async def resolve(
+        self, action_id: str, resolution: Mapping[str, Any], *, shown: str | None = None, token: str | None = None
+    ) -> Action:
+        """Answer one. Raises what refuses it."""
+        session_id, action = parts_of(action_id)
+        _, asking = await self._states(session_id)
+        asked = next((each for each in asking.pending if each.id == action), None)
+        given = dict(resolution)
+        if asked is not None and given.get("arguments") is not None and asked.kind == "approval":
+            check_resolution(asked.kind, asked.payload, given, of_call=asked.digest is not None)
+            await self._check_arguments(session_id, action, given["arguments"])
+        command = ResolveAction(
+            action=action,
+            resolution=given,
+            at=self._runtime.clock.now(),
+            by=self._runtime.acting_as,
+            digest=shown,
+            token=None if token is None else token_digest(token),
+        )
+        reply = await self._runtime.ask(f"session-{session_id}", command)
+        if any(isinstance(recorded.data, ActionExpired) for recorded in reply.events):
+            raise ActionLate
+        return await self.action(action_id)
+
+    async def _check_arguments(self, session_id: str, action: str, arguments: dict[str, Any]) -> None:
+        """Whether a call can run with arguments that a person wrote."""
+        agent, _ = await self._states(session_id)
+        call = next((tool for tool in agent.open if tool.approval is not None and tool.approval.action == action), None)
+        if call is None:
+            return
+        if call.name not in self._runtime.tools:
+            raise BadResolution(f"The tool {call.name!r} is not here, so other arguments for it cannot be checked.")
+        problem = self._runtime.tools.check(call.name, arguments).problem
+        if problem is not None:
+            raise BadResolution(f"With these arguments the call cannot run: {problem}")
+
+    async def cancel(self, action_id: str, *, reason: str, cancel_job: bool) -> None:
+        """Take one back."""
+        session_id, action = parts_of(action_id)
+        command = CancelAction(action=action, by=self._runtime.acting_as, reason=reason, cancel_job=cancel_job)
+        await self._runtime.ask(f"session-{session_id}", command)
+
+    async def issue_token(self, action_id: str) -> str:
+        """A new token for one that waits."""
+        session_id, action = parts_of(action_id)
+        token = new_token()
+        await self._runtime.ask(f"session-{session_id}", IssueToken(action=action, token=token_digest(token)))
+        return token
+
+    async def revoke(self, action_id: str) -> None:
+        """Take back a leave for calls to come."""
+        session_id, action = parts_of(action_id)
+        await self._runtime.ask(f"session-{session_id}", RevokeGrant(action=action, by=self._runtime.acting_as))
+
+    async def _states(self, session_id: str) -> tuple[AgentState, ActionState]:
+        session, agent, asking = await self._runtime._peek(f"session-{session_id}")
+        if session.session_id is None:
+            raise NotFound(f"Session not found: {session_id}")
+        return agent, asking
+
+
+def parts_of(action_id: str) -> tuple[str, str]:
+    """The session and the action of an id `<session>:<action>`. Raises BadInput."""
+    session_id, colon, action = action_id.rpartition(":")
+    if not (colon and session_id and action):
+        raise BadInput(f"An action is named <session>:<action>, not {ascii(action_id)[:60]}.")
+    return session_id, action
+
+
+def new_token() -> str:
+    """256 bits of chance, as text that fits anywhere."""
+    return secrets.token_urlsafe(32)
+
+
+def token_digest(token: str) -> str:
+    """What the log has of a token."""
+    return "sha256:" + hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _shown(session_id: str, asked: Asked, agent: AgentState) -> Action:
+    call = None
+    for tool in agent.open:
+        if tool.approval is not None and tool.approval.action == asked.id:
+            call = AskedCall(
+                tool=tool.id,
+                name=tool.name,
+                version=tool.version,
+                arguments=tool.input,
+                effect=tool.effect,
+                timeout_s=tool.timeout_s,
+                cwd=tool.approval.place.cwd,
+            )
+    return Action(
+        id=f"{session_id}:{asked.id}",
+        session_id=session_id,
+        type=asked.kind,
+        status=asked.status,
+        payload=asked.payload,
+        asked_at=asked.asked_at // 1000,
+        expires_at=asked.expires_at // 1000,
+        job_id=asked.job_id,
+        tool=asked.tool,
+        reason=asked.reason,
+        metadata=asked.metadata,
+        digest=asked.digest,
+        call=call,
+        resolution=asked.resolution,
+        by=asked.by,
+        ended_at=None if asked.ended_at is None else asked.ended_at // 1000,
+    )

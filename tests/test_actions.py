@@ -1,0 +1,280 @@
+"""Questions to people over a whole runtime: asked, answered, over restarts, by whom and by whom not."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from reenact import Runtime, tool
+from reenact.events.errors import (
+    ActionChanged,
+    ActionLate,
+    ActionOver,
+    BadInput,
+    BadResolution,
+    NotAPerson,
+    NotFound,
+)
+from reenact.events.log import MemoryStore
+from tests.runtimes import Heard, run
+
+REFUND = [{"tool_calls": [{"name": "refund", "input": {"order": "42"}}]}, {"text": "Done."}]
+
+done: list[str] = []
+
+
+@tool(effect="idempotent", approval="ask")
+def refund(order: str) -> str:
+    """Refund an order."""
+    done.append(order)
+    return f"refunded {order}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_done() -> None:
+    done.clear()
+
+
+async def waiting(runtime: Runtime) -> Any:
+    bot = await runtime.image("support")
+    result = await bot.send("Refund order 42")
+    assert (result.status, result.waiting_for) == ("waiting", "t1") and result.action == f"{bot.session_id}:a1"
+    return bot, result.action
+
+
+def test_a_call_that_needs_approval_waits_and_runs_once_it_is_approved() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        sent = await bot.send("Refund order 42").run()
+        result = await sent
+        assert result.status == "waiting" and not done
+        [action] = await runtime.actions()
+        assert (action.id, action.type, action.status, action.job_id) == (
+            result.action,
+            "approval",
+            "pending",
+            sent.job_id,
+        )
+        assert action.call is not None and action.call.arguments == {"order": "42"} and action.call.name == "refund"
+        assert await runtime.actions(bot.session_id) == [action] == [await runtime.action(action.id)]
+        resolved = await runtime.resolve_action(action.id, True, digest=action.digest)
+        assert (resolved.status, resolved.resolution, resolved.by) == ("resolved", {"approved": True}, "user")
+        assert (await sent).text == "Done." and done == ["42"]
+        assert await runtime.actions() == []
+        assert (await runtime.replay(bot.session_id)).identical
+
+    run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_denied_it_does_not_run_and_the_model_is_told() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot, action = await waiting(runtime)
+        heard = Heard(runtime)
+        await runtime.resolve_action(action, False, comment="too much")
+        await heard.until("job_succeeded")
+        assert not done
+        result = next(message for message in await bot.messages() if message.role == "tool")
+        assert "too much" in result.content[0].output.value and result.content[0].output.type == "execution-denied"
+        assert (await runtime.replay(bot.session_id)).identical
+
+    run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_it_waits_over_restarts_without_a_thread_and_is_answered_by_the_next_owner() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> str:
+        return (await waiting(runtime))[1]
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        [found] = await runtime.actions()
+        assert found.id == action
+        assert runtime._kernel.dispatch.under_way == 1, "its end in time, and nothing else"
+        await runtime.resolve_action(action, True)
+        await heard.until("job_succeeded")
+        assert done == ["42"]
+
+    action = run(before, REFUND, repeat=False, store=store, tools=[refund])
+    run(after, REFUND[1:], repeat=False, store=store, tools=[refund])
+
+
+def test_a_call_whose_tool_is_another_by_then_is_not_run() -> None:
+    @tool(name="refund", effect="idempotent", approval="ask")
+    def other(order: str, urgent: bool = False) -> str:
+        """Refund an order, now with urgency."""
+        raise AssertionError
+
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> str:
+        return (await waiting(runtime))[1]
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        await runtime.resolve_action(action, True)
+        await heard.until("job_succeeded")
+        [settled] = heard.of("tool_settled")
+        assert settled.data.outcome == "denied" and "another version" in settled.data.output
+
+    action = run(before, REFUND, repeat=False, store=store, tools=[refund])
+    run(after, REFUND[1:], repeat=False, store=store, tools=[other])
+
+
+def test_of_a_hundred_who_approve_and_deny_at_once_one_decides() -> None:
+    async def work(runtime: Runtime) -> None:
+        _bot, action = await waiting(runtime)
+        heard = Heard(runtime)
+        tries = (runtime.resolve_action(action, bool(n % 2)) for n in range(100))
+        said = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(not isinstance(each, BaseException) for each in said) == 1
+        assert all(isinstance(each, ActionOver) for each in said if isinstance(each, BaseException))
+        await heard.until("job_succeeded")
+        assert len(heard.of("action_resolved")) == 1 and len(done) <= 1
+
+    run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_what_is_no_answer_is_refused_and_the_question_stays() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot, action = await waiting(runtime)
+        with pytest.raises(BadResolution):
+            await runtime.resolve_action(action, {"approved": "yes"})
+        with pytest.raises(BadResolution, match="always"):
+            await runtime.resolve_action(action, True, always="class")
+        with pytest.raises(BadResolution, match="cannot run"):
+            await runtime.resolve_action(action, True, arguments={"ordr": "43"})
+        with pytest.raises(ActionChanged):
+            await runtime.resolve_action(action, True, digest="sha256:0")
+        with pytest.raises(BadInput):
+            await runtime.resolve_action("a1", True)
+        with pytest.raises(NotFound):
+            await runtime.resolve_action(f"{bot.session_id}:a2", True)
+        with pytest.raises(NotFound):
+            await runtime.resolve_action("sess_none:a1", True)
+        assert [each.id for each in await runtime.actions()] == [action] and not done
+
+    run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_arguments_that_a_person_changed_are_what_runs() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot, action = await waiting(runtime)
+        heard = Heard(runtime)
+        await runtime.resolve_action(action, True, arguments={"order": "43"})
+        await heard.until("job_succeeded")
+        assert done == ["43"]
+        assert (await runtime.replay(bot.session_id)).identical
+
+    run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_an_expired_question_is_no() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support", approval_timeout_s=0.05)
+        result = await bot.send("Refund order 42")
+        heard = Heard(runtime)
+        if result.status == "waiting":
+            await heard.until("job_succeeded")
+        assert not done
+        with pytest.raises(ActionOver):
+            await runtime.resolve_action(f"{bot.session_id}:a1", True)
+        assert (await runtime.action(f"{bot.session_id}:a1")).status == "expired"
+
+    run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_an_image_may_ask_before_every_call() -> None:
+    @tool(effect="read")
+    def look(n: int) -> str:
+        """Look."""
+        return "seen"
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support", approval_required=True)
+        assert (await bot.send("look")).status == "waiting"
+
+    run(work, [{"tool_calls": [{"name": "look", "input": {"n": 1}}]}, {"text": "."}], repeat=False, tools=[look])
+
+
+# -- who may not --
+
+
+@pytest.mark.parametrize("kind", ["async", "thread"])
+def test_a_tool_cannot_approve_however_it_reaches_the_runtime(kind: str) -> None:
+    said: list[BaseException] = []
+    opened: list[Runtime] = []
+
+    async def approve() -> str:
+        [action] = await opened[0].actions()
+        try:
+            await opened[0].resolve_action(action.id, True)
+        except NotAPerson as error:
+            said.append(error)
+        return "tried"
+
+    if kind == "async":
+
+        @tool(effect="read")
+        async def sneak() -> str:
+            """Try."""
+            return await asyncio.create_task(approve())
+    else:
+
+        @tool(effect="read")
+        def sneak() -> str:
+            """Try."""
+            return asyncio.run_coroutine_threadsafe(approve(), opened[0]._kernel._loop).result()
+
+    async def work(runtime: Runtime) -> None:
+        opened.append(runtime)
+        bot = await runtime.image("support")
+        heard = Heard(runtime)
+        await bot.send("go")
+        await heard.until("tool_settled")
+        assert len(said) == 1 and not done
+        assert len(await runtime.actions()) == 1
+        assert runtime.acting_as == "user"
+
+    calls = [{"name": "refund", "input": {"order": "42"}}, {"name": "sneak", "input": {}}]
+    run(work, [{"tool_calls": calls}, {"text": "."}], repeat=False, tools=[refund, sneak])
+
+
+# -- tokens --
+
+
+def test_a_token_answers_once_and_is_stored_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(runtime: Runtime) -> None:
+        bot, action = await waiting(runtime)
+        heard = Heard(runtime)
+        first = await runtime.issue_token(action)
+        token = await runtime.issue_token(action)
+        assert len(token) == 43 and first != token
+        for wrong in (first, "", token[:-1], token + "x"):
+            with pytest.raises(NotFound, match="for this token"):
+                await runtime.resolve_action(action, True, token=wrong)
+        await runtime.resolve_action(action, True, token=token)
+        with pytest.raises(NotFound, match="for this token"):
+            await runtime.resolve_action(action, True, token=token)
+        await heard.until("job_succeeded")
+        assert done == ["42"]
+        for shown in (repr(heard.events), repr(await bot.events()), caplog.text, repr(vars(runtime))):
+            assert token not in shown and first not in shown
+
+    run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_a_late_answer_is_told_and_recorded() -> None:
+    async def work(runtime: Runtime) -> None:
+        _bot, action = await waiting(runtime)
+        now = runtime.clock.now
+        runtime.clock.now = lambda: now() + 25 * 3600 * 1_000_000  # type: ignore[method-assign]
+        heard = Heard(runtime)
+        with pytest.raises(ActionLate):
+            await runtime.resolve_action(action, True)
+        await heard.until("action_expired")
+        assert not done
+
+    run(work, REFUND, repeat=False, tools=[refund])
