@@ -62,8 +62,11 @@ class SystemBus:
         resolver: Callable[[str], Target | None] | None = None,
         now: Callable[[], int] | None = None,
         new_id: Callable[[], str] | None = None,
+        context: Callable[[], Context] = Context,
     ) -> None:
-        """resolver(key): makes the target of a key that has none yet, or None. now(): microseconds since 1970 UTC.
+        """context(): on whose behalf a request is asked that brings no context of its own.
+
+        resolver(key): makes the target of a key that has none yet, or None. now(): microseconds since 1970 UTC.
         new_id(): a requestId that was never given before."""
         self.resolver = resolver
         self.position = 0
@@ -72,7 +75,7 @@ class SystemBus:
         self._now = now or _system_now
         self._subscriptions = Subscriptions()
         self._delivery = Delivery(report=self.emit, now=self._now)
-        self._requests = Requests(self, now=self._now, new_id=new_id or _request_ids())
+        self._requests = Requests(self, now=self._now, new_id=new_id or _request_ids(), context=context)
         self._targets: dict[str, Target] = {}
         self._activating = threading.RLock()
         self._producer = producer_of(self)

@@ -73,9 +73,17 @@ class _Pending:
 class Requests:
     """The tables behind `SystemBus.request` and `SystemBus.on_command`."""
 
-    __slots__ = ("_bus", "_gone", "_heard", "_new_id", "_now", "_pending", "_responders", "late")
+    __slots__ = ("_bus", "_context", "_gone", "_heard", "_new_id", "_now", "_pending", "_responders", "late")
 
-    def __init__(self, bus: _Bus, *, now: Callable[[], int], new_id: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        bus: _Bus,
+        *,
+        now: Callable[[], int],
+        new_id: Callable[[], str],
+        context: Callable[[], Context] = Context,
+    ) -> None:
+        self._context = context
         self._bus = bus
         self._now = now
         self._new_id = new_id
@@ -102,7 +110,7 @@ class Requests:
             kind,
             payload,
             at=self._now(),
-            context=context or Context(),
+            context=context or self._context(),
             source="command",
             category="request",
             intent="request",

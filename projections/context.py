@@ -16,9 +16,11 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain, islice
 from typing import Any, overload
 
+import msgspec
 from msgspec.structs import replace
 
-from ..events.agent import ModelAnswered, ModelCalled, ModelFailed, ToolRequested, ToolSettled
+from ..events.action import ActionRequired, ActionResolved
+from ..events.agent import ModelAnswered, ModelCalled, ModelFailed, ToolOutput, ToolRequested, ToolSettled
 from ..events.content import (
     AssistantItem,
     InputPart,
@@ -49,6 +51,10 @@ SAID_NOTHING = {
 """What a call that ended without a word of output tells the model, by outcome."""
 
 
+CHANGED = "[A person changed the arguments of this call before it ran. It ran with: {}]"
+"""What stands before the output of a call that a person approved with other arguments."""
+
+
 class Context:
     """The context of one session, from its first event on.
 
@@ -60,6 +66,8 @@ class Context:
     __slots__ = (
         "_answer",
         "_answers",
+        "_asked",
+        "_changed",
         "_ids",
         "_items",
         "_lost",
@@ -80,9 +88,10 @@ class Context:
         self._repeats: dict[str, int] = {}
         self._answer: _Answer | None = None  # the last one, while calls of it are open
         self._answers: dict[int, _Answer] = {}  # by place in the list: those whose calls did not all end in one event
-        self._tools: dict[
-            str, int
-        ] = {}  # of the open answer: a call's name in the session -> its place among the calls
+        # Of the open answer: a call's name in the session -> its place among the calls.
+        self._tools: dict[str, int] = {}
+        self._asked: dict[str, str] = {}  # questions about its calls -> the call
+        self._changed: dict[str, str] = {}  # calls whose arguments a person changed -> those, as JSON
 
     def apply(self, recorded: Recorded) -> None:
         """Take the next event of the session."""
@@ -167,6 +176,7 @@ class Context:
                 self._answers[answer.place] = answer
             self._answer = None
             self._tools = {}
+            self._asked, self._changed = {}, {}
 
     def _settle(self, version: int) -> None:
         if self._answer is not None and self._answer.closed:
@@ -217,8 +227,19 @@ class Context:
             return
         call, failed = answer.calls[place], event.outcome != "ok"
         output = event.output or SAID_NOTHING.get(event.outcome, SAID_NOTHING["error"])
+        if event.tool in self._changed:
+            output = _behind(CHANGED.format(self._changed[event.tool]), output)
         answer.ends[place] = (version, ToolResult(id=call.id, name=call.name, output=output, is_error=failed))
         self._settle(version)
+
+    def _on_required(self, event: ActionRequired, version: int) -> None:
+        if event.tool in self._tools:
+            self._asked[event.action] = event.tool
+
+    def _on_resolved(self, event: ActionResolved, version: int) -> None:
+        tool, arguments = self._asked.get(event.action), event.resolution.get("arguments")
+        if tool is not None and arguments is not None and event.resolution.get("approved") is True:
+            self._changed[tool] = msgspec.json.encode(arguments).decode()
 
     def _on_blank(self, event: Erased | Unknown, version: int) -> None:
         """What cannot be read still had its place in the conversation."""
@@ -244,6 +265,8 @@ _TAKE: dict[type[Event], Callable[[Context, Any, int], None]] = {
     ModelFailed: Context._on_failed,
     ToolRequested: Context._on_requested,
     ToolSettled: Context._on_settled,
+    ActionRequired: Context._on_required,
+    ActionResolved: Context._on_resolved,
     Erased: Context._on_blank,
     Unknown: Context._on_blank,
 }
@@ -282,6 +305,10 @@ class _Answer:
             else:
                 out.append(_synthetic(call, UNFINISHED))
         return tuple(out)
+
+
+def _behind(note: str, output: ToolOutput) -> ToolOutput:
+    return f"{note}\n\n{output}" if isinstance(output, str) else (Text(text=note), *output)
 
 
 def _synthetic(call: ToolCall, text: str) -> ToolResult:

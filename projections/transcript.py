@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
+from ..events.action import ActionRequired, ActionResolved
 from ..events.agent import (
     ModelAnswered,
     ModelFailed,
@@ -41,7 +42,7 @@ class Transcript:
     `apply` takes the session's events in order of version, each once; it never raises.
     """
 
-    __slots__ = ("_calls", "_lines", "_messages", "_scribe", "_stopping")
+    __slots__ = ("_asked", "_calls", "_lines", "_messages", "_scribe", "_stopping")
 
     def __init__(self) -> None:
         self._scribe = Scribe()
@@ -49,6 +50,7 @@ class Transcript:
         self._lines: list[_Line] = []
         self._calls: dict[str, _Line] = {}  # open ones, by the id of their message
         self._stopping = ""
+        self._asked: dict[str, str] = {}  # open questions -> the call each is about
 
     @property
     def messages(self) -> Sequence[Message]:
@@ -76,6 +78,17 @@ class Transcript:
                 self._stands(recorded.data.tool, "in doubt")
             case ToolUnproved():
                 self._stands(recorded.data.tool, "in doubt: waits for a person")
+            case ActionRequired(kind="approval", tool=str(tool), digest=str(), action=action):
+                self._stands(tool, "waits for approval")
+                self._asked[action] = tool
+            case ActionRequired(kind=kind):
+                self._note(recorded, f"asked a person: {kind}")
+            case ActionResolved(action=action, resolution=given, by=by) if action in self._asked:
+                said = f"approved by {by}" if given.get("approved") is True else f"denied by {by}"
+                changed = ", with other arguments" if given.get("arguments") is not None else ""
+                self._stands(self._asked.pop(action), said + changed)
+            case ActionResolved(by=by):
+                self._note(recorded, f"answered by {by}")
             case JobStopping():
                 self._stopping = recorded.data.reason
             case TurnCompleted(reason=reason):

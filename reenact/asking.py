@@ -7,26 +7,119 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import inspect
+import logging
 import secrets
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
+
+from msgspec import Struct
 
 from .actors.action import Asked, check_resolution
 from .actors.action import State as ActionState
 from .actors.agent import State as AgentState
-from .events.action import ActionExpired, CancelAction, IssueToken, ResolveAction, RevokeGrant
-from .events.errors import ActionLate, BadInput, BadResolution, NotFound
+from .events.action import (
+    ActionExpired,
+    ActionRequired,
+    CancelAction,
+    IssueToken,
+    ResolveAction,
+    RevokeGrant,
+)
+from .events.errors import ActionLate, ActionOver, BadInput, BadResolution, Closed, NotFound
+from .events.message import Recorded
 from .projections.actions import Action, Actions, AskedCall
+from .projections.asking import asking
 
 if TYPE_CHECKING:
     from .runtime import Runtime
 
 
-class Asking:
-    """The questions of one runtime's log."""
+_log = logging.getLogger("reenact")
 
-    def __init__(self, runtime: Runtime) -> None:
+
+class ApprovalRequest(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What an approval handler is given: one call that may not run before somebody says so.
+
+    id: `<session>:<action>`. tool_id: the tool's name. params: all arguments it would run with. text: the question as
+    a person should read it. timestamp, expires_at: milliseconds since 1970-01-01 UTC.
+    """
+
+    id: str
+    tool_id: str
+    reason: str
+    params: dict[str, Any]
+    timestamp: int
+    expires_at: int
+    session_id: str
+    job_id: str | None
+    text: str
+
+
+ApprovalHandler = Callable[[ApprovalRequest], Awaitable[bool] | bool]
+"""Says whether a call may run: only True is yes."""
+
+
+class Asking:
+    """The questions of one runtime's log. handler: decides approvals where a run brings no handler of its own."""
+
+    def __init__(self, runtime: Runtime, handler: ApprovalHandler | None = None) -> None:
         self._runtime = runtime
+        self.handler = handler
+        self._handling: set[asyncio.Task[None]] = set()
+
+    # -- those that a program decides --
+
+    def hear(self, recorded: Recorded, data: ActionRequired) -> None:
+        """A question was put: an approval goes to the handler of its run, else to the runtime's."""
+        if data.kind != "approval" or data.digest is None:
+            return
+        session_id = recorded.stream.removeprefix("session-")
+        handler = self._runtime._kernel.handler_of(session_id, data.job_id or "") or self.handler
+        if handler is not None:
+            self._begin(f"{session_id}:{data.action}", handler)
+
+    async def take_up(self) -> None:
+        """Put what waits since an earlier owner to the runtime's handler."""
+        if self.handler is not None:
+            for action in await self.pending():
+                if action.type == "approval" and action.call is not None:
+                    self._begin(action.id, self.handler)
+
+    def _begin(self, action_id: str, handler: ApprovalHandler) -> None:
+        task = asyncio.ensure_future(self._handle(action_id, handler))
+        self._handling.add(task)
+        task.add_done_callback(self._handling.discard)
+
+    async def _handle(self, action_id: str, handler: ApprovalHandler) -> None:
+        """Ask the handler, and record what it says. What it raises is no; its silence ends when the question does."""
+        with suppress(ActionOver, ActionLate, NotFound, Closed):
+            action = await self.action(action_id)
+            if action.status != "pending":
+                return
+            given: dict[str, Any] = {"approved": False}
+            left_s = max(0.0, (action.expires_at - self._runtime.clock.now() // 1000) / 1000)
+            try:
+                async with asyncio.timeout(left_s):
+                    said = handler(request_of(action))
+                    said = await said if inspect.isawaitable(said) else said
+                given["approved"] = said is True
+            except TimeoutError:
+                return  # it expires, or is over already
+            except Exception as error:
+                _log.exception("the approval handler failed at %s", action_id)
+                given["comment"] = f"The approval handler failed: {type(error).__name__}."
+            await self.resolve(action_id, given, shown=action.digest)
+
+    async def close(self) -> None:
+        """Ask nobody any more: what waits goes on waiting."""
+        for task in tuple(self._handling):
+            task.cancel()
+        if self._handling:
+            await asyncio.wait(tuple(self._handling), timeout=1.0)
+
+    # -- what waits --
 
     async def pending(self, session_id: str | None = None) -> list[Action]:
         """Those that wait, oldest first."""
@@ -126,6 +219,22 @@ class Asking:
         if session.session_id is None:
             raise NotFound(f"Session not found: {session_id}")
         return agent, asking
+
+
+def request_of(action: Action) -> ApprovalRequest:
+    """An approval as a handler is given it."""
+    assert action.call is not None
+    return ApprovalRequest(
+        id=action.id,
+        tool_id=action.call.name,
+        reason=action.reason,
+        params=action.call.arguments,
+        timestamp=action.asked_at,
+        expires_at=action.expires_at,
+        session_id=action.session_id,
+        job_id=action.job_id,
+        text="\n".join(asking(action)),
+    )
 
 
 def parts_of(action_id: str) -> tuple[str, str]:

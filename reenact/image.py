@@ -11,6 +11,7 @@ from .events.model import ModelParams
 from .run import Result, Run
 
 if TYPE_CHECKING:
+    from .asking import ApprovalHandler
     from .events.message import Recorded
     from .events.notice import Message
     from .runtime import Runtime
@@ -35,6 +36,7 @@ class Image:
         priority: int = 0,
         timeout_s: float | None = None,
         key: str | None = None,
+        approval_handler: ApprovalHandler | None = None,
     ) -> Sending:
         """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.
 
@@ -43,14 +45,18 @@ class Image:
         priority: higher first among what is queued. timeout_s: the job times out so long after it was accepted. key: an
         idempotency key: the same message with it again, now or after a restart, is the same job; another message with
         it is refused.
+
+        approval_handler(request): says of each call of this job that needs approval whether it may run. Only True is
+        yes; what it raises is no, and so is its silence when the question's time is up.
         """
-        options = {
+        options: dict[str, Any] = {
             "model": model,
             "fallbacks": fallbacks,
             "params": params,
             "priority": priority,
             "timeout_s": timeout_s,
             "key": key,
+            "approval_handler": approval_handler,
         }
         return Sending(self._runtime.sending(self.id, content, session_id=self.session_id, **options))
 

@@ -81,11 +81,16 @@ class Kernel:
         self._live: dict[str, LiveSession] = {}
         self._runs: dict[str, Runs] = {}
         self._later: set[asyncio.Future[object]] = set()
+        self._armed = True
 
     # -- life --
 
-    async def open(self, performer: Performer, *, recover: bool = True) -> None:
-        """Own the log, and take up what is owed in it unless `recover` is False. Raises `Owned` and its like."""
+    async def open(self, performer: Performer, *, recover: bool = True, armed: bool = True) -> None:
+        """Own the log, and take up what is owed in it unless `recover` is False. Raises `Owned` and its like.
+
+        armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed.
+        """
+        self._armed = armed
         self._loop = asyncio.get_running_loop()
         given = self._persistence
         if self.bus.disposed:
@@ -95,7 +100,7 @@ class Kernel:
         self.bus.resolver = self._mailbox
         self.dispatch = Dispatch(performer, self._tell, clock=self.clock)
         self.opened = True
-        if recover:
+        if recover and armed:
             for stream in await asyncio.to_thread(self._log.streams, "session-", owing=True):
                 self.wake(stream)
 
@@ -209,6 +214,11 @@ class Kernel:
         self._runs_of(run.session_id).join(run, past)
         run.answer(reply)
 
+    def handler_of(self, session_id: str, job_id: str) -> Any:
+        """What decides the approvals of a job, as whoever sent it said; None where nobody did."""
+        runs = self._runs.get(session_id)
+        return runs.handler_of(job_id) if runs is not None else None
+
     def let_go(self, run: Run) -> None:
         """A run is over."""
         runs = self._runs.get(run.session_id)
@@ -312,7 +322,7 @@ class Kernel:
             if committed.events:
                 self._tell_events(committed.events)
                 failpoint("tell.emitted")
-            if committed.events or committed.owed:
+            if self._armed and (committed.events or committed.owed):
                 self.dispatch.owed(committed.stream, committed.owed, committed.events)
         failpoint("tell.owed")
         for committed in group:

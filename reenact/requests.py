@@ -1,4 +1,4 @@
-"""The seventeen requests of the bus, each with its response: what may be asked by name and with plain data.
+"""The requests of the bus, each with its response: what may be asked by name and with plain data.
 
 Every one is a few commands to actors. What fails is told in the response's `error`; what is already so succeeds.
 """
@@ -12,12 +12,15 @@ import msgspec
 from msgspec import ValidationError
 
 from .actors.image import State as ImageState
+from .adapters.tools.acting import acting
 from .agents import Awake
+from .events.action import AGENT_PRINCIPALS
 from .events.content import File, Image, InputPart, Text
 from .events.errors import BadInput, NotFound
 from .events.image import ImageConfig
 from .events.message import BusEvent
 from .events.model import ModelParams
+from .projections.asking import asking
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -36,6 +39,10 @@ def _responder(
     runtime: Runtime, answer: Callable[[Runtime, Asked], Awaitable[Answer]]
 ) -> Callable[[Asked, BusEvent], Awaitable[Answer]]:
     async def respond(data: Asked, request: BusEvent) -> Answer:
+        principal = request.context.principal
+        if principal.startswith(AGENT_PRINCIPALS):  # it is answered elsewhere than where it was asked
+            with acting(principal):
+                return await answer(runtime, data)
         return await answer(runtime, data)
 
     return respond
@@ -176,6 +183,36 @@ def _agent(awake: Awake) -> Answer:
     return {"agentId": awake.agent_id, "containerId": awake.container_id, "imageId": awake.image_id}
 
 
+# -- questions to people --
+
+
+async def _action_list(runtime: Runtime, data: Asked) -> Answer:
+    actions = await runtime.actions(_text(data, "sessionId", None))
+    return {"actions": [msgspec.to_builtins(action) for action in actions]}
+
+
+async def _action_get(runtime: Runtime, data: Asked) -> Answer:
+    action = await runtime.action(_text(data, "actionId"))
+    return {"action": msgspec.to_builtins(action), "text": "\n".join(asking(action))}
+
+
+async def _action_resolve(runtime: Runtime, data: Asked) -> Answer:
+    """resolution: as `Runtime.resolve_action` takes it, all of it. No token is taken: whoever watches would see it."""
+    resolution = data.get("resolution")
+    if not isinstance(resolution, Mapping | bool):
+        raise BadInput("resolution must be an object, or true or false.")
+    plain = resolution if isinstance(resolution, bool) else msgspec.to_builtins(resolution)
+    digest = _text(data, "digest", None)
+    action = await runtime.resolve_action(_text(data, "actionId"), plain, digest=digest)
+    return {"action": msgspec.to_builtins(action)}
+
+
+async def _action_cancel(runtime: Runtime, data: Asked) -> Answer:
+    action_id, reason = _text(data, "actionId"), _text(data, "reason", None) or "cancelled"
+    await runtime.cancel_action(action_id, reason=reason, cancel_job=data.get("cancelJob") is True)
+    return {"actionId": action_id}
+
+
 _ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
     "container_create": _container_create,
     "container_get": _container_get,
@@ -194,6 +231,10 @@ _ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
     "agent_list": _agent_list,
     "agent_destroy": _agent_destroy,
     "agent_destroy_all": _agent_destroy_all,
+    "action_list": _action_list,
+    "action_get": _action_get,
+    "action_resolve": _action_resolve,
+    "action_cancel": _action_cancel,
 }
 
 NAMES = tuple(f"{name}_request" for name in _ANSWERS)

@@ -31,6 +31,9 @@ UNREAD_MAX = 10_000
 
 _ENDS = (JobSucceeded, JobFailed, JobCancelled, JobTimedOut)
 
+APPROVAL = "approval"
+"""The reason of a wait that an approval handler can end."""
+
 _STATUS: dict[type, str] = {
     JobSucceeded: "succeeded",
     JobFailed: "failed",
@@ -100,9 +103,22 @@ class _Awaited(Generic[T]):
 class Run:
     """One accepted input. `job_id` is its id in every event, from the first to the result."""
 
-    def __init__(self, job_id: str, session_id: str, now: Callable[[], int], ended: Callable[[Run], None]) -> None:
+    def __init__(
+        self,
+        job_id: str,
+        session_id: str,
+        now: Callable[[], int],
+        ended: Callable[[Run], None],
+        *,
+        handler: Any = None,
+        handled: bool = False,
+    ) -> None:
+        """handler: decides its approvals, see `asking.ApprovalHandler`. handled: somebody does, so it waits for them
+        without ending as `waiting`."""
         self.job_id = job_id
         self.session_id = session_id
+        self.handler = handler
+        self._handled = handled or handler is not None
         self._now = now
         self._ended = ended
         self._accepted: _Awaited[None] = _Awaited()
@@ -207,7 +223,7 @@ class Run:
                 self._text = text_of(data.partial)
         elif kind is JobResumed:
             self._resume()
-        elif kind in _STATUS:
+        elif kind in _STATUS and not (self._handled and kind is JobWaiting and data.reason == APPROVAL):
             self._end(data, _STATUS[kind])
 
     def _count(self, usage: Usage | None) -> None:
@@ -275,6 +291,10 @@ class Runs:
         if not runs:
             self._by_job.pop(run.job_id, None)
         return not self._by_job
+
+    def handler_of(self, job_id: str) -> Any:
+        """What decides the approvals of a job, None where none of its runs says."""
+        return next((run.handler for run in self._by_job.get(job_id, ()) if run.handler is not None), None)
 
     def join(self, run: Run, past: Sequence[Recorded]) -> None:
         """Add a run to a job that was accepted before, and tell it what was."""

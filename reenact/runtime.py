@@ -29,10 +29,10 @@ from .actors.session import State as SessionState
 from .adapters.models import Models, Retries, all_credentials_for
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
-from .asking import Asking
+from .asking import ApprovalHandler, Asking
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
-from .events.action import Grant
+from .events.action import ActionRequired, Grant
 from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
 from .events.bus import SystemBus
 from .events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
@@ -50,7 +50,7 @@ from .events.image import (
     UpdateImage,
 )
 from .events.log import Keyed, Log
-from .events.message import Live, Recorded, digest
+from .events.message import Context, Live, Recorded, digest
 from .events.model import Credentials, ModelParams
 from .events.notice import Message
 from .events.queue import LiveView
@@ -103,6 +103,8 @@ class Runtime:
     base_path: where working folders are made, default `.reenact` beside the current folder.
     environment_factory(spec): gives an agent its outside, default the model that its image names.
     default_agent: the definition that new images start from, an `ImageConfig` or a dict of its fields.
+    approval_handler(request): says of calls that need approval whether they may run; see `Image.send`.
+    armed: False: what is decided is recorded, and nothing is done; the next armed owner does it.
     """
 
     def __init__(
@@ -122,6 +124,8 @@ class Runtime:
         principal: str = "user",
         threads: int | None = None,
         recover: bool = True,
+        armed: bool = True,
+        approval_handler: ApprovalHandler | None = None,
     ) -> None:
         self.tools = tools if isinstance(tools, Tools) else Tools(tools)
         self.default_agent = config_of(default_agent, ImageConfig())
@@ -130,13 +134,14 @@ class Runtime:
         self.principal = principal
         self.clock = clock or SystemClock()
         self.new_id = Ids(self.clock)
-        self.bus = SystemBus(now=self.clock.now)
+        self.bus = SystemBus(now=self.clock.now, context=lambda: Context(self.scope, self.acting_as))
         self._models = models or Models()
         self._environment_factory = environment_factory or self._default_environment
         self._provide = credentials or from_environment
         self._retries = retries or Retries()
         self._fallover = Fallover(failover or Failover(), self._retries, self.clock, self._provide)
         self._recover = recover
+        self._armed = armed
         self._kernel = Kernel(
             persistence,
             bus=self.bus,
@@ -150,7 +155,7 @@ class Runtime:
         self._peek = self._kernel.peek
         self._images: dict[str, ImageState] = {}
         self._agents = Agents(self._peek, self.images)
-        self._asking = Asking(self)
+        self._asking = Asking(self, approval_handler if armed else None)
         self._known_tools: set[tuple[str, str]] = set()
         self._server: LocalServer | None = None
         register(self)
@@ -181,8 +186,10 @@ class Runtime:
                 later=self._kernel.later,
                 emit=self._kernel.signal,
             )
-            await self._kernel.open(self._outside, recover=self._recover)
+            await self._kernel.open(self._outside, recover=self._recover, armed=self._armed)
             await self._listen()
+            if self._recover:
+                await self._asking.take_up()
         return self
 
     async def _listen(self) -> None:
@@ -200,6 +207,7 @@ class Runtime:
         if self._server is not None:
             server, self._server = self._server, None
             await server.close()
+        await self._asking.close()
         await self._kernel.close()
         if was_open:
             await self._outside.close()
@@ -488,6 +496,7 @@ class Runtime:
         priority: int = 0,
         timeout_s: float | None = None,
         key: str | None = None,
+        approval_handler: ApprovalHandler | None = None,
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self.image_state(image_id)
@@ -501,6 +510,7 @@ class Runtime:
             priority=priority,
             timeout_s=timeout_s,
             key=key,
+            approval_handler=approval_handler,
         )
 
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
@@ -527,6 +537,7 @@ class Runtime:
         priority: int = 0,
         timeout_s: float | None = None,
         key: str | None = None,
+        approval_handler: ApprovalHandler | None = None,
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
         if model is not None:
@@ -535,7 +546,14 @@ class Runtime:
         self._check_fallbacks(others)
         check_sending(params, priority, timeout_s)
         job_id = self.new_id("job")
-        run = Run(job_id, session_id, self.clock.now, self._kernel.let_go)
+        run = Run(
+            job_id,
+            session_id,
+            self.clock.now,
+            self._kernel.let_go,
+            handler=approval_handler,
+            handled=self._asking.handler is not None,
+        )
         overrides = None
         if model is not None or params is not None or others is not None:
             overrides = Overrides(model=model, params=params, fallbacks=others)
@@ -759,6 +777,9 @@ class Runtime:
         data = recorded.data
         if type(data) not in _HEARD:
             return
+        if isinstance(data, ActionRequired):
+            self._asking.hear(recorded, data)
+            return
         gone = self._agents.hear(recorded)
         if gone is not None:
             self._kernel.later(self._outside.forget(gone))
@@ -782,7 +803,15 @@ class Runtime:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
 
 
-_HEARD = {AgentRegistered, AgentUnregistered, ImageCreated, ImageUpdated, ImageDeleted, SessionAttached}
+_HEARD = {
+    ActionRequired,
+    AgentRegistered,
+    AgentUnregistered,
+    ImageCreated,
+    ImageUpdated,
+    ImageDeleted,
+    SessionAttached,
+}
 _CAMEL = {
     "max_steps": "maxSteps",
     "instructions": "systemPrompt",
