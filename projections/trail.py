@@ -147,6 +147,7 @@ class _Session:
     """What has to be remembered of one session to understand its next event."""
 
     __slots__ = (
+        "answered",
         "asked",
         "began",
         "chosen",
@@ -173,6 +174,7 @@ class _Session:
         self.told = False  # of that, and the call of it comes next
         self.tools: dict[str, str] = {}  # of the running turn, by what the session calls them
         self.asked: dict[str, tuple[str, int]] = {}  # open questions: what kind, and when
+        self.answered: dict[str, tuple[str, str]] = {}  # the rule that lets a call run -> its question, and by whom
         self.scribe = Scribe()
 
     # -- the session and its jobs --
@@ -364,11 +366,12 @@ class _Session:
         return note
 
     def on_authorised(self, event: ToolAuthorised, recorded: Recorded) -> Note:
+        action, approver = self.answered.pop(event.rule or "", (event.tool, event.rule or "policy"))
         context = {
-            "approval_id": f"{self.id}:{event.tool}",
+            "approval_id": f"{self.id}:{action}",
             "tool_id": self.tools.get(event.tool),
             "decision": _DECISIONS.get(event.decision, event.decision),
-            "approver": event.rule or "policy",
+            "approver": approver,
         }
         status: Status = "success" if event.decision == "allow" else "failure"
         note = self._tool(event, status, context)
@@ -401,6 +404,7 @@ class _Session:
             "digest": event.digest,
         }
         status: Status = "failure" if approved is False else "success"
+        self.answered[f"approval {event.action}"] = event.action, event.by
         note = self._asked(event, "approval.denied" if approved is False else "approval.granted", status, context)
         return self._since(note, event.action, recorded)
 

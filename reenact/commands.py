@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -37,6 +37,12 @@ class Commands:
         from .lookup import short
 
         return short(full)
+
+    def decide(self, url: str, action_id: str, resolution: Mapping[str, Any], digest: str | None) -> tuple[Row, bool]:
+        """Answer a question to a person: see `decisions.decide`."""
+        from .decisions import decide
+
+        return decide(url, action_id, resolution, digest)
 
     def doctor(self, url: str) -> Iterable[Row]:
         """What is found out about this machine, and the log at `url`."""

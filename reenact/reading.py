@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
@@ -18,7 +19,7 @@ from .adapters.logs import open_reader
 from .events import codec
 from .events.agent import ModelAnswered, ToolRequested, ToolSettled, ToolStarted, ToolUnproved
 from .events.content import ToolCall
-from .events.errors import BadInput, StoreError
+from .events.errors import BadInput, NotFound, StoreError
 from .events.image import ImageCreated, ImageDeleted, ImageUpdated
 from .events.log import Log, Stored
 from .events.message import Recorded
@@ -26,6 +27,7 @@ from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up, catch_up_stream
 
 if TYPE_CHECKING:
+    from .projections.actions import Action, Actions
     from .projections.duck import Answer
 
 Row = dict[str, Any]
@@ -195,6 +197,55 @@ class Reading:
                 case ToolSettled(tool=tool):
                     calls.pop(tool, None)
         return list(calls.values())
+
+    # -- questions to people --
+
+    def actions(self, *, over: bool = False, session_id: str | None = None) -> list[Row]:
+        """What waits for a person, oldest first; where `over`, also what did."""
+        board = self._asked(session_id)
+        return [msgspec.to_builtins(action) for action in board.query(status=None if over else "pending")]
+
+    def action(self, wanted: str) -> tuple[Row, list[str]]:
+        """One question, and the same as a person reads it. wanted: `<session>:<action>` with any unique part of the
+        session, or only one of the two where that is enough. Raises NotFound, and BadInput where several fit.
+        """
+        from datetime import datetime
+
+        from .projections.asking import asking
+
+        action = self._action(wanted)
+        return msgspec.to_builtins(action), asking(action, zone=datetime.now().astimezone().tzinfo or _utc())
+
+    def _action(self, wanted: str) -> Action:
+        session, colon, number = wanted.rpartition(":")
+        if colon and session:
+            session_id = self.session(session)
+            found = self._asked(session_id).get(f"{session_id}:{number}")
+            if found is None:
+                raise NotFound(f"Session {lookup.short(session_id)} has no action {number[:20]!a}.")
+            return found
+        pending = self._asked(None).query(status="pending")
+        fitting = [action for action in pending if wanted in (action.id.rpartition(":")[2], action.session_id)]
+        if not fitting:
+            with suppress(NotFound):
+                session_id = self.session(wanted)
+                fitting = [action for action in pending if action.session_id == session_id]
+        if len(fitting) > 1:
+            shown = ", ".join(f"{lookup.short(each.session_id)}:{each.id.rpartition(':')[2]}" for each in fitting[:6])
+            raise BadInput(f"{wanted[:60]!a} could be any of {len(fitting)}: {shown}.")
+        if not fitting:
+            raise NotFound(f"Nothing that waits for a person is called {wanted[:60]!a}. See: reenact approvals")
+        return fitting[0]
+
+    def _asked(self, session_id: str | None) -> Actions:
+        from .projections.actions import Actions
+
+        board = Actions()
+        if session_id is None:
+            catch_up(self.log, board)
+        else:
+            catch_up_stream(self.log, f"session-{session_id}", board)
+        return board
 
     def size(self, session_id: str) -> int:
         """How many events a session has."""

@@ -5,9 +5,11 @@ It takes up nothing by itself, so that a conversation in one session leaves alon
 
 from __future__ import annotations
 
+import asyncio
 import os
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -64,13 +66,17 @@ class Talk:
         self.name = name
         self.notes = tuple(notes)
 
-    def send(self, content: object) -> Run:
-        """Send a message. Iterate what comes back for the events, ask it for the `result()`."""
+    def send(self, content: object, *, asks: bool = False) -> Run:
+        """Send a message. Iterate what comes back for the events, ask it for the `result()`.
+
+        asks: whoever reads the events answers for calls that need approval, so that the run does not end as waiting.
+        """
         self._working.full = None
-        run = self._run = self._image.send(content, model=self._override, params=self._params)
+        handler = _reader_answers if asks else None
+        run = self._run = self._image.send(content, model=self._override, params=self._params, approval_handler=handler)
         if self._working.full is not None:  # before there was a run to tell of it
             self._working.runtime.wait(self._failed(self._working.full))
-        call = self._working.waits_for(self.session_id)
+        call = self._working.waits_for(self.session_id, run.job_id)
         if call is not None:
             self._working.runtime.wait(self._failed(self.held_up(call)))
         return run
@@ -78,6 +84,11 @@ class Talk:
     def held_up(self, call: str) -> Refused:
         """Why what was sent last is not answered now: an earlier job of its session waits for a person."""
         name = lookup.short(self.session_id)
+        if call.startswith("a"):
+            return Refused(
+                f"session {name} waits for a person, so this message is queued. Answer what it asks:"
+                f" reenact approvals show {name}:{call}"
+            )
         return Refused(
             f"session {name} waits for a person, so this message is queued. Say what became of the earlier call:"
             f" reenact resume {name} --settle {call}=ok|error|retry"
@@ -109,6 +120,12 @@ class Talk:
             self._run.fail(error)
 
 
+async def _reader_answers(request: object) -> bool:
+    """Whoever reads the run's events says it, and not this."""
+    await asyncio.Event().wait()
+    return False
+
+
 class Working:
     """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python.
 
@@ -133,11 +150,13 @@ class Working:
         """A job waits for a person: whoever sits before a later one of its session is told."""
         for talk in self._talks:
             if talk.session_id == event.session_id and talk.job_id not in (None, event.data.job_id):
-                talk.fail(talk.held_up(event.data.tool))
+                talk.fail(talk.held_up(event.data.action or event.data.tool))
 
-    def waits_for(self, session_id: str) -> str | None:
-        """The call for which a session waits for a person, None when it does not."""
+    def waits_for(self, session_id: str, job_id: str) -> str | None:
+        """The call or the question for which a job of a session before this one waits, None when none does."""
         state = self.runtime.wait(self.runtime.asynchronous.session_state(session_id))
+        if state.running is not None and state.running.job_id == job_id:
+            return None
         call: str | None = state.waiting_for
         return call
 
@@ -168,6 +187,24 @@ class Working:
     def calls(self, session_id: str) -> list[dict[str, Any]]:
         """The calls of tools that are not over: see `Reading.calls`."""
         return Reading(self._log).calls(session_id)
+
+    # -- questions to people --
+
+    def actions(self, session_id: str) -> list[dict[str, Any]]:
+        """What waits for a person in a session, oldest first."""
+        actions = self.runtime.wait(self.runtime.asynchronous.actions(session_id))
+        return [msgspec.to_builtins(action) for action in actions]
+
+    def asking(self, action_id: str) -> list[str]:
+        """A question as a person reads it."""
+        from .projections.asking import asking
+
+        action = self.runtime.wait(self.runtime.asynchronous.action(action_id))
+        return asking(action, zone=datetime.now().astimezone().tzinfo or UTC)
+
+    def decide(self, action_id: str, resolution: Mapping[str, Any], digest: str | None) -> None:
+        """Answer a question. Raises what refuses it."""
+        self.runtime.wait(self.runtime.asynchronous.resolve_action(action_id, resolution, digest=digest))
 
     # -- a conversation --
 

@@ -9,7 +9,7 @@ import contextlib
 import logging
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, TextIO
 
 from ...events.errors import BadInput, DiskFull, Owned, ReenactError
@@ -84,6 +84,7 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     """All commands over what they are handed."""
     from cyclopts import App, Group
 
+    from .approvals import Approvals
     from .read import Read
     from .show import Show
     from .work import Work
@@ -111,6 +112,19 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     ):
         for command in commands:
             app.command(command, group=group, sort_key=len(list(app)))
+    asked = Approvals(front, output, stdin)
+    approvals = App(
+        name="approvals",
+        help="Answer for calls that wait for a person.",
+        group=doing,
+        sort_key=len(list(app)),
+        result_action="return_value",
+    )
+    approvals.default(asked.ls)
+    answers: tuple[Callable[..., int], ...] = (asked.ls, asked.show, asked.approve, asked.deny, asked.edit)
+    for number, answer in enumerate(answers):
+        approvals.command(answer, sort_key=number)
+    app.command(approvals)
     app["--help"].group = sundry
     app["--version"].group = sundry
     return app

@@ -9,6 +9,7 @@ from datetime import datetime
 from ...events.message import BusEvent
 from .front import Reading, Row
 from .output import Output, short
+from .screen import called
 from .table import Column, count, moment, span
 from .words import about, pairs
 
@@ -60,6 +61,24 @@ def session_columns(short_id: ShortId) -> list[Column]:
         Column("STATE", "state"),
         Column("LAST", "title", wide=True),
     ]
+
+
+def action_columns(short_id: ShortId) -> list[Column]:
+    """Of `approvals`."""
+    return [
+        Column("ACTION", lambda row: f"{short_id(row['sessionId'])}:{row['id'].rpartition(':')[2]}"),
+        Column("TYPE", "type"),
+        Column("STATE", "status"),
+        Column("ASKED", lambda row: moment(row["askedAt"]), spare=True),
+        Column("UNTIL", lambda row: moment(row["expiresAt"]), spare=True),
+        Column("BY", "by", spare=True),
+        Column("WHAT", _asked, wide=True),
+    ]
+
+
+def _asked(row: Row) -> str:
+    call = row["call"]
+    return called(call["name"], call["arguments"], chars=_LINE_CHARS_MAX) if call else pairs(row["payload"])
 
 
 def audit_columns(short_id: ShortId) -> list[Column]:

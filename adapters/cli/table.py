@@ -13,6 +13,7 @@ STYLES = {
     "running": "cyan",
     "queued": "cyan",
     "waiting": "yellow",
+    "pending": "yellow",
     "succeeded": "green",
     "failed": "red",
     "timed_out": "red",

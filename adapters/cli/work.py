@@ -8,12 +8,14 @@ from typing import Annotated, Any, TextIO
 
 from cyclopts import Parameter
 
-from ...events.errors import BadInput, ReenactError
+from ...events.action import ActionRequired
+from ...events.errors import ActionOver, BadInput, ReenactError
 from ...events.message import as_json
 from ...events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
 from .front import Front, Row, Talk, Working
 from .options import STDIN, Asking, Common
 from .output import Output, short
+from .person import Person
 from .screen import Screen, called
 from .stop import INTERRUPTED, Stop, stopping
 from .table import count
@@ -209,15 +211,46 @@ class Work:
         if self._output.json:
             for event in talk.opening():
                 self._output.row(as_json(event))
-        turn = talk.send(text)
+        turn = talk.send(text, asks=self._person)
         with Screen(self._output) as screen, stopping(talk.interrupt, screen.stopping) as stop:
             for event in turn:
                 screen.feed(event)
+                match event.data:
+                    case ActionRequired(digest=str(), action=action) if self._person and not stop.asked:
+                        screen.close()
+                        if not self._asked(working, f"{talk.session_id}:{action}", stop):
+                            self._waits(working, talk.session_id)
+                            return INTERRUPTED if stop.asked else 1
         result = turn.result()
         self._answer(result.text)
         if result.status == "waiting":
             self._waits(working, talk.session_id)
         return self._ended(result, stop)
+
+    @property
+    def _person(self) -> bool:
+        """Whether somebody sits at the terminal who can be asked."""
+        return self._stdin.isatty() and self._output.tells and not self._output.json
+
+    def _asked(self, working: Working, action_id: str, stop: Stop) -> bool:
+        """Ask whoever sits here. False: it is left for later."""
+        found = [row for row in working.actions(action_id.rpartition(":")[0]) if row["id"] == action_id]
+        if not found:
+            return True  # somebody else was quicker
+        row, call = found[0], found[0]["call"]
+        person = Person(self._output, self._stdin, lambda: stop.asked)
+        while True:
+            said = person.decides(working.asking(action_id), call["arguments"] if call else None)
+            if said is None:
+                return stop.asked  # then the job ends, and with it the question
+            try:
+                working.decide(action_id, said, row["digest"])
+            except ActionOver as error:
+                self._output.note(str(error))
+            except BadInput as error:
+                self._output.error(str(error))
+                continue
+            return True
 
     def _answer(self, text: str) -> None:
         """Into a pipe the answer goes whole, when it is known to be one."""
@@ -249,6 +282,13 @@ class Work:
             self._output.note(
                 f"session {name} waits for a person: {call['tool']}, {what}, may have taken effect or not."
             )
+        for action in working.actions(session_id):
+            call, number = action["call"], action["id"].rpartition(":")[2]
+            what = called(call["name"], call["arguments"]) if call else action["type"]
+            self._output.note(f"session {name} waits for a person: {what}")
+            self._output.note(f"look: reenact approvals show {name}:{number}")
+            self._output.note(f"say: reenact approvals approve {name}:{number} (or deny, or edit)")
+            self._output.note(f"then go on: reenact resume {name}")
         if doubts:
             tool = doubts[0]["tool"]
             self._output.note(f"say so: reenact resume {name} --settle {tool}=ok|error|retry [--output TEXT]")

@@ -1,0 +1,159 @@
+"""approvals ls, show, approve, deny, edit: beside an owner and without one; and asking in the middle of a turn."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from reenact.adapters.cli.app import main
+from reenact.commands import Commands
+from tests.adapters.cli.terminal import Ended, Stream, one_line, reenact
+
+TOOLS = '''
+from pathlib import Path
+
+from reenact import tool
+
+
+@tool(effect="idempotent", approval="ask")
+def refund(order: str, cents: int = 0) -> str:
+    """Refund an order."""
+    with open(Path(__file__).parent / "refunds", "a") as file:
+        file.write(f"{order} {cents}\\n")
+    return f"refunded {cents} cents of order {order}"
+'''
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR", "EDITOR", "VISUAL"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "tools.py").write_text(TOOLS)
+    steps = [
+        {"text": "I refund it.", "tool_calls": [{"name": "refund", "input": {"order": "42", "cents": 1250}}]},
+        {"text": "It is done."},
+    ]
+    (tmp_path / "script.json").write_text(json.dumps(steps))
+    return tmp_path
+
+
+ASK = ("run", "Refund order 42", "-m", "scripted:script.json", "--tools", "tools.py")
+
+
+def refunds() -> str:
+    path = Path("refunds")
+    return path.read_text() if path.exists() else ""
+
+
+def test_a_run_in_a_pipe_ends_telling_how_to_approve_and_resume_goes_on() -> None:
+    asked = reenact(*ASK)
+    assert asked.code == 1 and refunds() == ""
+    assert 'waits for a person: refund(order="42", cents=1250)' in asked.err and "approvals approve" in asked.err
+    row = reenact("approvals", "--json").row
+    assert (row["status"], row["call"]["arguments"]) == ("pending", {"order": "42", "cents": 1250})
+    assert "refund(order=" in reenact("approvals").out
+    shown = reenact("approvals", "show", "a1").out
+    assert '  |   "order": "42",' in shown and row["digest"] in shown
+    approved = reenact("approvals", "approve", "a1", "--comment", "fine", "--json")
+    assert approved.code == 0 and approved.row["resolution"] == {"approved": True, "comment": "fine"}
+    assert "reenact resume" in approved.err and refunds() == ""
+    gone_on = reenact("resume")
+    assert gone_on.code == 0 and "It is done." in gone_on.out and refunds() == "42 1250\n"
+    assert "nothing waits" in reenact("approvals").err
+    assert "identical" in reenact("replay", "last").out
+
+
+def test_denied_the_call_does_not_run_and_the_job_goes_on() -> None:
+    reenact(*ASK)
+    denied = reenact("approvals", "deny", "a1", "--comment", "too much")
+    assert denied.code == 0 and "refund denied" in denied.out
+    assert reenact("resume").code == 0 and refunds() == ""
+    assert "too much" in reenact("messages", "last", "--json").out
+
+
+def test_edited_it_runs_with_the_arguments_of_the_person() -> None:
+    reenact(*ASK)
+    wrong = reenact("approvals", "edit", "a1", "--arguments", '{"order": 3}')
+    assert wrong.code == 1 and "Expected `str`" in one_line(wrong)
+    assert "no JSON" in one_line(reenact("approvals", "edit", "a1", "--arguments", "{"))
+    assert "EDITOR" in one_line(reenact("approvals", "edit", "a1"))
+    assert reenact("approvals", "edit", "a1", "--arguments", '{"order": "43"}').code == 0
+    assert reenact("resume").code == 0 and refunds() == "43 0\n"
+
+
+def test_an_editor_may_change_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", "sed -i s/42/44/")
+    reenact(*ASK)
+    assert reenact("approvals", "edit", "a1").code == 0
+    assert reenact("resume").code == 0 and refunds() == "44 1250\n"
+    monkeypatch.setenv("EDITOR", "false")
+    reenact(*ASK)
+    assert "nothing was decided" in one_line(reenact("approvals", "edit", "a1"))
+
+
+def test_what_cannot_be_decided_is_said_in_one_line() -> None:
+    reenact(*ASK)
+    assert "other" not in one_line(reenact("approvals", "approve", "a2"))
+    assert "not what you were shown" in one_line(reenact("approvals", "approve", "a1", "--digest", "sha256:0"))
+    assert "effect='read'" in one_line(reenact("approvals", "approve", "a1", "--always", "class"))
+    session = reenact("approvals", "--json").row["sessionId"]
+    assert reenact("approvals", "approve", f"{session[-8:]}:a1").code == 0
+    assert "over" in one_line(reenact("approvals", "approve", f"{session}:a1"))
+    assert "has no action" in one_line(reenact("approvals", "show", f"{session}:a9"))
+
+
+def test_always_exactly_this_is_asked_no_more(here: Path) -> None:
+    steps = json.loads((here / "script.json").read_text())
+    (here / "script.json").write_text(json.dumps([*steps, *steps]))
+    reenact(*ASK, "-s", "shop")
+    assert reenact("approvals", "approve", "a1", "--always", "exact").code == 0
+    assert reenact("resume").code == 0
+    again = reenact(*ASK, "-s", "shop")
+    assert again.code == 0 and refunds() == "42 1250\n42 1250\n"
+
+
+def at_terminal(*keys: str) -> Ended:
+    out, err = Stream(terminal=True), Stream(terminal=True)
+    code = main(
+        ASK, Commands(), stdin=Stream("".join(f"{key}\n" for key in keys), terminal=True), stdout=out, stderr=err
+    )
+    return Ended(code, out.getvalue(), err.getvalue())
+
+
+def test_at_a_terminal_it_asks_in_place() -> None:
+    ended = at_terminal("what", "y")
+    assert ended.code == 0 and refunds() == "42 1250\n"
+    assert "Allow it?" in ended.err and '"order": "42"' in ended.err and "It is done." in ended.out
+
+
+def test_no_at_a_terminal_is_no_with_a_reason() -> None:
+    ended = at_terminal("n", "not today")
+    assert ended.code == 0 and refunds() == ""
+    assert "not today" in reenact("messages", "last", "--json").out
+
+
+def test_left_for_later_it_says_how_to_go_on() -> None:
+    ended = at_terminal("")
+    assert ended.code == 1 and refunds() == "" and "reenact approvals approve" in ended.err
+    assert at_terminal().code == 1, "nor is the end of what can be read a yes"
+
+
+def test_the_owner_hears_of_a_decision_over_its_socket() -> None:
+    """One process works on the log and waits; another approves; the first goes on."""
+    from reenact.blocking import Runtime
+    from reenact.toolbox import tools_from
+
+    with Runtime("sqlite:///reenact.db", tools=list(tools_from("tools.py").values())) as runtime:
+        bot = runtime.image("support", model="scripted:script.json")
+        run = bot.send("Refund order 42")
+        assert run.result(20).status == "waiting"
+        approved = reenact("approvals", "approve", "a1")
+        assert approved.code == 0 and "resume" not in approved.err
+        assert run.result(20).status in ("succeeded", "waiting")
+        for event in run:
+            if event.type == "job_succeeded":
+                break
+        assert refunds() == "42 1250\n"
