@@ -182,21 +182,25 @@ class ActorSystem:
 
 
 class _Actor:
-    """The behaviour of one stream's lane: one command at a time, parked while its batch is on the way to the log."""
+    """The behaviour of one stream's lane: one command at a time, parked while its batch is on the way to the log.
 
-    __slots__ = ("busy", "cell", "lane", "loaded", "past", "retries", "shown", "stream", "system")
+    past: of a conversation, to be shown with the first batch that it publishes; None when that is done.
+    """
+
+    __slots__ = ("busy", "cell", "lane", "loaded", "past", "system")
 
     lane: Lane
 
     def __init__(self, system: ActorSystem, stream: str) -> None:
         self.system = system
-        self.stream = stream
         self.cell = Cell(stream)
         self.loaded = False
         self.busy = False
-        self.retries = 0
-        self.past: Sequence[Recorded] = ()
-        self.shown = self.cell.noun is not CONVERSATION
+        self.past: Sequence[Recorded] | None = () if self.cell.noun is CONVERSATION else None
+
+    @property
+    def stream(self) -> str:
+        return self.cell.stream
 
     def receive(self, message: object, /) -> bool:
         told = getattr(message, "told", None)
@@ -206,9 +210,9 @@ class _Actor:
                 past = self._load()
                 self.loaded = True
                 self.busy = bool(self.cell.owed)
-                if publishes and not self.shown:
+                if publishes and self.past is not None:
                     self.past = past
-            elif publishes and not self.shown and not self.past and self.cell.version:
+            elif publishes and self.past is not None and not self.past and self.cell.version:
                 self.past = Cell(self.stream).load(self.system.log)
             if isinstance(message, Peek):
                 owed = self.cell.owed if message.owing else ()
@@ -216,7 +220,6 @@ class _Actor:
                 self._say(Committed(self.stream, (), owed, Reply(self.cell.states), told, past))
                 return False
             assert isinstance(message, Ask)
-            self.retries = 0
             if message.asked.key is not None and self._answered(message, message.asked.key):
                 return False
             if type(message.asked.command) is Send and self.cell.noun is CONVERSATION:
@@ -250,7 +253,8 @@ class _Actor:
         self._say(Committed(self.stream, (), (), Reply(self.cell.states, duplicate=known), ask.told))
         return True
 
-    def _submit(self, ask: Ask) -> bool:
+    def _submit(self, ask: Ask, tries: int = 0) -> bool:
+        """tries: how often it was decided before, and found that its stream had moved on."""
         prepared = self.cell.prepare(ask.asked, self.system.log)
         if prepared is None:
             self._say(Committed(self.stream, (), (), Reply(self.cell.states), ask.told))
@@ -269,17 +273,18 @@ class _Actor:
             keyed = Keyed(ask.asked.scope, ask.asked.key, ask.body, self.stream, batch.last)
         self.busy = True
         self.system.commits.submit(
-            Transaction(tuple(batches), keyed), lambda result: self._done(ask, prepared, beside, result)
+            Transaction(tuple(batches), keyed), lambda result: self._done(ask, prepared, beside, tries, result)
         )
         return True
 
-    def _done(self, ask: Ask, prepared: Prepared, beside: list[tuple[Cell, Prepared]], result: Result) -> Any:
+    def _done(
+        self, ask: Ask, prepared: Prepared, beside: list[tuple[Cell, Prepared]], tries: int, result: Result
+    ) -> Any:
         """The log has answered, on the committing thread; the lane is parked, so nobody else is in here."""
         try:
-            if isinstance(result, Conflict) and self.retries < RETRIES_MAX:
-                self.retries += 1
+            if isinstance(result, Conflict) and tries < RETRIES_MAX:
                 self.cell.catch_up(self.system.log)
-                if not self._submit(ask):
+                if not self._submit(ask, tries + 1):
                     self.busy = bool(self.cell.owed)
                     self.lane.unpark()
                 return None
@@ -310,8 +315,8 @@ class _Actor:
 
     def _show(self) -> Sequence[Recorded]:
         """What this stream had before, once since it woke: who follows it begins with that."""
-        past, self.past, self.shown = self.past, (), True
-        return past
+        past, self.past = self.past, None
+        return past or ()
 
     def _refuse(self, told: Told | None, error: Exception) -> bool:
         if not isinstance(error, ReenactError):

@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import cycle
 from typing import TYPE_CHECKING, Any, Final, NoReturn, Protocol, final
 
 import pykka
@@ -30,6 +31,10 @@ BATCH_MAX: Final = 64
 
 IDLE_EVERY: Final = 16
 """Lanes a worker runs, at most, between two calls of `on_idle`."""
+
+# Shared by all lanes: a lock of its own would be the largest thing a lane has. They are held for a few instructions,
+# and nobody ever holds two.
+_locks = cycle([threading.Lock() for _ in range(64)])
 
 # The life of a lane. IDLE: nothing to do. READY: on the run queue. RUNNING: a worker is in it. PARKED: its last message
 # is not finished, so the next waits for unpark(). CLOSED: for ever; one may still be met on the run queue.
@@ -292,7 +297,7 @@ class Lane(pykka.Actor):
         self.key = key
         self._pool = pool
         self._behaviour = behaviour
-        self._lock = threading.Lock()  # over _state, _queue and _unparked
+        self._lock = next(_locks)  # over _state, _queue and _unparked
         self._queue: deque[Envelope[Any]] | None = None  # only while it holds something: an empty deque is 0.6 KB
         self._state = _IDLE
         self._quota = 0

@@ -97,6 +97,7 @@ class Kernel:
             raise Closed("A runtime that was closed cannot be opened again: make another.")
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
         self.system = ActorSystem(self._log, self._publish, threads=self._threads, on_sleep=self._asleep)
+        self._put = self.system.put  # one for all mailboxes: a bound method is 64 bytes
         self.bus.resolver = self._mailbox
         self.dispatch = Dispatch(performer, self._tell, clock=self.clock)
         self.opened = True
@@ -138,7 +139,7 @@ class Kernel:
     def _mailbox(self, stream: str) -> Callable[[Any], None]:
         """Where the bus puts what is for a stream: made when it is first addressed, forgotten when it sleeps."""
         noun_of(stream)
-        return partial(self.system.put, stream)
+        return partial(self._put, stream)
 
     # -- asking --
 
