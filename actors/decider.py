@@ -8,7 +8,6 @@ recall(asked, events) -> command   the command that the batch came from: decidin
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -78,25 +77,20 @@ def decide(
     stored: what the log has of it already; an event that is there is evolved by the digest of the bytes that lie there,
     which an older release may have written.
     """
-    first = version
     deciders = noun.deciders
-    waiting: deque[Event] = deque()
-    for index, decider in enumerate(deciders):
-        waiting.extend(decider.decide(states[index], command))
-    most = len(waiting) + DECISIONS_MAX
     current = list(states)
     events: list[Event] = []
+    for index, decider in enumerate(deciders):
+        events.extend(decider.decide(states[index], command))
+    most = len(events) + DECISIONS_MAX
     rows: list[Row] = []
     digests: list[bytes] = []
-    while waiting:
-        event = waiting.popleft()
+    for place, event in enumerate(events):  # which grows while we walk it
         version += 1
         row = codec.row(event)
-        place = version - first - 1
         there = place < len(stored) and stored[place].data == event
         digest = stored[place].digest if there else codec.row_digest(row)
         stamp = Stamp(version, at, epoch, digest)
-        events.append(event)
         rows.append(row)
         digests.append(digest)
         for index, decider in enumerate(deciders):
@@ -104,8 +98,8 @@ def decide(
         for index, decider in enumerate(deciders):
             more = decider.decide(current[index], event)
             if more:
-                waiting.extend(more)
-        if len(events) > most:
+                events.extend(more)
+        if place >= most:
             raise Circling(f"{command.type} led to more than {most} events.")
     return Decision(tuple(events), tuple(rows), tuple(digests), tuple(current))
 
