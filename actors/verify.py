@@ -41,6 +41,7 @@ INVARIANTS: Mapping[str, str] = {
     "owing": "the log lists as owing the streams whose last batch owes, and no other",
     "keys": "every idempotency key stands for a batch that is there",
     "file": "the file itself is sound",
+    "tables": "the tables for SQL beside it are those that the log gives when it is laid out anew",
     "durable": "what a history says was stored is there, byte for byte, at its place",
     "phantom": "nothing is there that a history says was refused, or that nobody handed in while it was written",
 }
@@ -122,11 +123,17 @@ class Readable(Protocol):
 
 
 def verify(
-    log: Readable, *, keys: Iterable[Keyed] = (), flaws: Iterable[str] = (), history: Iterable[Entry] = ()
+    log: Readable,
+    *,
+    keys: Iterable[Keyed] = (),
+    flaws: Iterable[str] = (),
+    tables: Iterable[str] = (),
+    history: Iterable[Entry] = (),
 ) -> Report:
     """Read the log by position, then stream by stream, then its tables. It may grow meanwhile.
 
-    keys: every idempotency key of the log. flaws: what its store found by its own means. history: what was asked of it
+    keys: every idempotency key of the log. flaws: what its store found by its own means; tables: and what is wrong with
+    the tables beside it. history: what was asked of it
     and answered, written down elsewhere and read before the log. Raises only what reading
     raises for other reasons than damage, as `Closed`.
     """
@@ -134,6 +141,8 @@ def verify(
     checker = _Checker(log)
     for flaw in flaws:
         checker.found("file", flaw)
+    for flaw in tables:
+        checker.found("tables", flaw)
     checker.whole(told)
     told.compare(checker)
     owes = {stream: checker.stream(stream) for stream in checker.streams()}

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+import duckdb
 import pytest
 from msgspec.structs import replace
 
@@ -20,6 +21,7 @@ from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events import codec
 from reenact.events.errors import ReenactError
 from reenact.events.log import MemoryLog, MemoryStore, Stored
+from reenact.projections.duck import DuckProjection
 from reenact.verify import verify
 from tests.conftest import LONG, Figure
 from tests.contracts.batches import one
@@ -109,6 +111,40 @@ def test_what_a_newer_release_wrote_is_named_and_no_violation(path: Path) -> Non
         batches[number] = replace(stored, batch=replace(stored.batch, rows=future))
     report = verify_log(MemoryLog(rechained(batches)))
     assert len(report.newer) == 3 and report.sound and "of a newer release" in report.summary
+
+
+# -- the tables beside it
+
+
+def test_tables_that_are_not_what_the_log_gives_are_found(path: Path) -> None:
+    tables = Path(f"{path}.duckdb")
+    with closing(SqliteReader(path)) as reader, DuckProjection(tables) as projection:
+        projection.catch_up(_Half(reader))
+    assert found(path) == set(), "they may be behind"
+    before = tables.read_bytes()
+    with closing(SqliteReader(path)) as reader, DuckProjection(tables) as projection:
+        projection.catch_up(reader)
+        assert found(path) == set(), "and in use"
+    assert found(path) == set()
+    with duckdb.connect(str(tables)) as connection:
+        connection.execute("UPDATE tool_calls SET runs = runs + 1")
+    assert found(path) == {"tables"}
+    tables.write_bytes(before[: len(before) // 2])
+    assert found(path) == set(), "what cannot be used is made anew"
+    assert tables.read_bytes() == before[: len(before) // 2], "and nothing of it is changed"
+
+
+class _Half:
+    """The first half of a log."""
+
+    def __init__(self, log: SqliteReader) -> None:
+        self._log = log
+
+    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Stored]:
+        return [each for each in self._log.read(stream, after=after, limit=limit) if each.position <= 40]
+
+    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[Stored]:
+        return [each for each in self._log.read_all(after=after, limit=limit) if each.position <= 40]
 
 
 # -- damage, planted through SQL
