@@ -35,8 +35,9 @@ class Job(Struct, frozen=True, kw_only=True, rename="camel"):
     """One job as the board shows it.
 
     title: the head of its text. Times are milliseconds since 1970-01-01 UTC. reason: why it waits, is being stopped or
-    was cancelled. turns: begun. attempts: model calls begun, retries included. tool_runs: tools begun, repeats
-    included. usage: the sum over its model calls, failed attempts included; None when no provider counted.
+    was cancelled. model: asked last. turns: begun. attempts: model calls begun, retries included. tool_runs: tools
+    begun, repeats included. usage: the sum over its model calls, failed attempts included; None when no provider
+    counted.
     """
 
     id: str
@@ -56,6 +57,7 @@ class Job(Struct, frozen=True, kw_only=True, rename="camel"):
     usage: Usage | None = None
     failure: Failure | None = None
     reason: str | None = None
+    model: str | None = None
 
     @property
     def over(self) -> bool:
@@ -196,7 +198,7 @@ class Jobs:
     def _on_called(self, event: ModelCalled, recorded: Recorded) -> None:
         job = self._working(recorded)
         if job is not None:
-            self._jobs[job.id] = replace(job, attempts=job.attempts + 1)
+            self._jobs[job.id] = replace(job, attempts=job.attempts + 1, model=event.model)
 
     def _on_used(self, event: ModelAnswered | ModelFailed, recorded: Recorded) -> None:
         job = self._working(recorded)

@@ -10,6 +10,7 @@ from ..events.action import ActionRequired, ActionResolved
 from ..events.agent import (
     ModelAnswered,
     ModelFailed,
+    ModelSelected,
     ToolDoubted,
     ToolOutput,
     ToolSettled,
@@ -70,8 +71,12 @@ class Transcript:
         match recorded.data:
             case ModelFailed(failure=failure) if message is not None:
                 self._lines[-1].mark = "interrupted" if failure.code == "cancelled" else f"broke off: {failure.code}"
+            case ModelFailed(failure=failure, advance=True):
+                self._note(recorded, f"{failure.message} ({failure.code})")
             case ModelFailed(failure=failure, retry_in_ms=int(wait_ms)):
                 self._note(recorded, f"{failure.message} ({failure.code}), again in {wait_ms / 1000:g} s")
+            case ModelSelected(model=model, reason=reason) if reason != "pinned":
+                self._note(recorded, f"from here on {model} ({reason})")
             case ToolStarted():
                 self._stands(recorded.data.tool, "running")
             case ToolDoubted():

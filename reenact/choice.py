@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from .adapters.models.providers import PROVIDERS
+from .adapters.models.providers import PROVIDERS, all_credentials_for
 from .events.errors import BadInput
 
 MODEL_VARIABLE = "REENACT_MODEL"
@@ -52,7 +52,6 @@ def usual_model(environ: Mapping[str, str]) -> str:
     if named:
         return named
     for provider in ("anthropic", "openai", "google"):
-        variable = PROVIDERS[provider].key_variable
-        if variable and environ.get(variable, "").strip():
+        if all_credentials_for(provider, environ)[0].api_key:
             return f"{provider}:{USUAL[provider]}"
     return SCRIPT

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .adapters.logs import path_of
-from .adapters.models.providers import PROVIDERS
+from .adapters.models.providers import PROVIDERS, all_credentials_for
 from .events.errors import NotFound, ReenactError
 
 Row = dict[str, Any]
@@ -115,7 +115,8 @@ def _opened(url: str, path: str) -> Iterator[Row]:
 
 def _key(provider: str) -> Iterator[Row]:
     known = PROVIDERS[provider]
-    key = "a key is set" if os.environ.get(known.key_variable or "", "").strip() else f"no {known.key_variable}"
+    keys = sum(each.api_key is not None for each in all_credentials_for(provider, os.environ))
+    key = {0: f"no {known.key_variable}", 1: "a key is set"}.get(keys, f"{keys} keys are set")
     base = known.base_url_variable
     url = f", {base} is set" if base and os.environ.get(base, "").strip() else ""
     yield _row(provider, True, key + url)

@@ -20,15 +20,16 @@ from .actors.image import State as ImageState
 from .blocking import Image, Run, Runtime
 from .choice import KEY_HINT, SCRIPT, model_named, usual_model
 from .events import codec, stream
-from .events.agent import ModelCalled
+from .events.agent import AgentConfigured
 from .events.errors import BadInput, Corrupt, DiskFull, NotFound, ReenactError, Refused
 from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
+from .events.session import JobStarted
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
 from .reading import Reading
-from .requests import config_of
+from .requests import config_of, fallbacks_of
 from .toolbox import Needed, sources, tools_from
 
 IMAGE = "assistant"
@@ -53,6 +54,7 @@ class Talk:
         model: str,
         params: ModelParams | None,
         override: str | None,
+        fallbacks: Sequence[str] | None,
         name: str | None,
         notes: Iterable[str],
     ) -> None:
@@ -60,6 +62,7 @@ class Talk:
         self._image = image
         self._params = params
         self._override = override
+        self._fallbacks = fallbacks
         self._run: Run | None = None
         self.session_id = image.session_id
         self.model = model
@@ -73,7 +76,9 @@ class Talk:
         """
         self._working.full = None
         handler = _reader_answers if asks else None
-        run = self._run = self._image.send(content, model=self._override, params=self._params, approval_handler=handler)
+        run = self._run = self._image.send(
+            content, model=self._override, fallbacks=self._fallbacks, params=self._params, approval_handler=handler
+        )
         if self._working.full is not None:  # before there was a run to tell of it
             self._working.runtime.wait(self._failed(self._working.full))
         call = self._working.waits_for(self.session_id, run.job_id)
@@ -215,6 +220,7 @@ class Working:
         image: str | None = None,
         model: str | None = None,
         provider: str | None = None,
+        fallbacks: Sequence[str] = (),
         system: str | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> Talk:
@@ -222,12 +228,15 @@ class Working:
 
         session: an id, a part of one, `last`, or a name; a name that is not taken makes a new session. Without it the
         session is new. image: a name, made where there is none, or an id; default `assistant`. model: of this
-        conversation; without it the session's last, a named image's own, or what the environment suggests. system:
-        instructions; a named image and the image of a session keep them, else an image is made for them.
+        conversation; without it the session's last, a named image's own, or what the environment suggests. fallbacks:
+        models that are asked when it does not answer; without them, the image's. system: instructions; a named image
+        and the image of a session keep them, else an image is made for them.
         """
         wanted = model_named(model, provider)
         given = {name: value for name, value in (params or {}).items() if value is not None}
         config_of({"params": given}, ImageConfig())  # raises what is wrong with them
+        if fallbacks:
+            given["fallbacks"] = fallbacks_of(fallbacks)
         found = None if session is None else lookup.session_to_open(self._log, session)
         if found is not None:
             return self._continue(found, image, wanted, system, given)
@@ -285,10 +294,11 @@ class Working:
         state: ImageState,
         session_id: str,
         model: str,
-        params: dict[str, Any],
+        given: dict[str, Any],
         name: str | None,
         notes: Iterable[str],
     ) -> Talk:
+        params = {name: value for name, value in given.items() if name != "fallbacks"}
         runtime = self.runtime.asynchronous
         handle = self.runtime.wait(runtime.open_image(state.image_id or "", session_id))
         talk = Talk(
@@ -297,6 +307,7 @@ class Working:
             model=model,
             params=msgspec.convert(params, ModelParams) if params else None,
             override=None if model == state.config.model else model,
+            fallbacks=given.get("fallbacks"),
             name=name,
             notes=notes,
         )
@@ -322,11 +333,18 @@ class Working:
         return created is None or created.alias is not None
 
     def _last_model(self, session_id: str) -> str | None:
-        name = f"session-{session_id}"
+        """The model that the session's last message was for: the one it named, else the definition's of then. Which one
+        answered in its place does not matter."""
+        name, asked = f"session-{session_id}", False
         for stored in reversed(self._log.read(name, after=max(0, self._log.head(name) - 500))):
             for recorded in reversed(codec.unpack(stored)):
-                if isinstance(recorded.data, ModelCalled):
-                    return recorded.data.model
+                data = recorded.data
+                if isinstance(data, JobStarted) and not asked:
+                    asked = True
+                    if data.overrides is not None and data.overrides.model is not None:
+                        return data.overrides.model
+                elif isinstance(data, AgentConfigured) and asked:
+                    return data.definition.model
         return None
 
     # -- tools --

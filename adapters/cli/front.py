@@ -55,6 +55,7 @@ class Working(Protocol):
         image: str | None,
         model: str | None,
         provider: str | None,
+        fallbacks: Sequence[str],
         system: str | None,
         params: Mapping[str, Any],
     ) -> Talk: ...

@@ -27,6 +27,7 @@ def job_columns(short_id: ShortId) -> list[Column]:
         Column("SESSION", lambda row: short_id(row["sessionId"])),
         Column("IMAGE", "imageName", spare=True),
         Column("STATE", "state"),
+        Column("MODEL", lambda row: row["model"] or "", spare=True),
         Column("QUEUED", lambda row: moment(row["queuedAt"]), spare=True),
         Column("TOOK", _took, right=True, spare=True),
         Column("CALLS", lambda row: count(row["attempts"]), right=True, spare=True),

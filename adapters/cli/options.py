@@ -50,6 +50,14 @@ class Asking:
     provider: Annotated[
         str | None, Parameter(name=["-p", "--provider"], help="-p openai -m gpt-5.5 is -m openai:gpt-5.5.")
     ] = None
+    fallback: Annotated[
+        tuple[str, ...],
+        Parameter(
+            negative="",
+            show_default=False,
+            help="provider:model to ask when the model does not answer. Again for more, in this order.",
+        ),
+    ] = ()
     image: Annotated[
         str | None,
         Parameter(help="A name or an id. A new name makes an image, which keeps the model and the settings given."),

@@ -196,6 +196,7 @@ class Work:
             image=asking.image,
             model=asking.model,
             provider=asking.provider,
+            fallbacks=asking.fallback,
             system=asking.system,
             params=asking.params,
         )

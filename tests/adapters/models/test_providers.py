@@ -8,7 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from reenact.adapters.models import PROVIDERS, ModelName, Models, credentials_for, model_for
+from reenact.adapters.models import (
+    PROVIDERS,
+    ModelName,
+    Models,
+    all_credentials_for,
+    credentials_for,
+    label_of,
+    model_for,
+)
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import BadInput
 from reenact.events.model import Credentials
@@ -50,6 +58,24 @@ def test_keys_come_from_the_variables_of_the_provider() -> None:
     assert credentials_for("openai", environ) == credentials_for("openai-chat", {}) == Credentials()
     assert credentials_for("google", environ) == Credentials(api_key="k3")
     assert credentials_for("scripted", environ) == credentials_for("nobody", environ) == Credentials()
+
+
+def test_several_keys_come_after_the_one_each_once() -> None:
+    environ = {"ANTHROPIC_API_KEY": "k1", "ANTHROPIC_API_KEYS": "k2, k1,,k3 ", "ANTHROPIC_BASE_URL": "http://here"}
+    keys = all_credentials_for("anthropic", environ)
+    assert [each.api_key for each in keys] == ["k1", "k2", "k3"] and {each.base_url for each in keys} == {"http://here"}
+    assert credentials_for("openai", {"OPENAI_API_KEYS": "a,b"}).api_key == "a"
+    assert all_credentials_for("anthropic", {"ANTHROPIC_API_KEYS": " , "}) == (Credentials(),)
+    assert all_credentials_for("scripted", environ) == all_credentials_for("nobody", environ) == (Credentials(),)
+
+
+def test_a_label_tells_keys_apart_and_gives_none_away() -> None:
+    key = Credentials(api_key="sk-very-secret")
+    label = label_of(key)
+    assert label is not None and len(label) == 8 and label not in "sk-very-secret" and label == label_of(key)
+    others = [Credentials(api_key="sk-other"), Credentials(api_key="sk-very-secret", base_url="http://elsewhere")]
+    assert len({label, *map(label_of, others)}) == 3
+    assert label_of(Credentials()) is None
 
 
 def test_every_provider_has_one_adapter_that_is_made_once_and_streams() -> None:
