@@ -19,6 +19,7 @@ from reenact.events.log import MemoryStore
 from reenact.events.message import Signal
 from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from reenact.events.stream import TextBlockStart, TextDelta
+from reenact.projections.audit import records
 from reenact.runtime import Runtime
 from tests.runtimes import Gate, Heard, runtime
 
@@ -205,11 +206,11 @@ def test_when_nobody_answers_the_turn_fails_with_every_attempt_and_the_end_of_th
             ("other", "c", "billing", 500),
         ]
         assert failure.available_at is not None
-        assert 0 < failure.available_at - of.clock.now() // 1000 <= 30_001  # both are rounded, away from each other
+        assert failure.available_at == of.clock.now() // 1000 + 30_000
         assert "scripted:a (auth, 500)" in failure.message and "may be asked again at" in failure.message
         await identical(of, bot.session_id)
 
-    play(work, provider, failover=Failover(retries=0))
+    play(work, provider, failover=Failover(retries=0), clock=ManualClock())
 
 
 def test_a_model_that_cools_is_not_asked_by_other_sessions_either() -> None:
@@ -265,6 +266,26 @@ def test_with_fallbacks_of_its_own_a_message_goes_on_to_those_and_then_to_the_im
         assert provider.models == ["c", "b", "a"]
         assert (await bot.send("hi", fallbacks=[])).text == "I am a."
         await identical(of, bot.session_id)
+
+    play(work, provider)
+
+
+def test_the_audit_says_of_each_call_why_its_model_was_selected() -> None:
+    provider = Provider(a="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        await bot.send("one")
+        await bot.send("two")
+        await bot.send("three", model=C)
+        found = [each for each in records(await bot.events()) if each.type == "model.selected"]
+        told = [(each.context["provider"], each.context["model"], each.context["reason"]) for each in found]
+        assert told == [
+            ("scripted", "a", "primary"),
+            ("scripted", "b", "fallback"),
+            ("scripted", "b", "fallback"),
+            ("other", "c", "pinned"),
+        ]
 
     play(work, provider)
 

@@ -19,16 +19,20 @@ from reenact.actors.conversation import CONVERSATION
 from reenact.actors.replay import replay
 from reenact.events import codec
 from reenact.events.agent import (
+    FailModel,
     Interrupt,
     ProveTool,
     RecoverEffect,
     ResolveTool,
+    Selection,
+    SelectModel,
     StopAgent,
     ToolRequested,
     ToolSettled,
     ToolStarted,
     WakeAgent,
 )
+from reenact.events.content import Failure
 from reenact.events.errors import BadInput, ReenactError
 from reenact.events.log import MemoryLog, MemoryStore, Transaction
 from reenact.events.message import Asked, Command, Recorded
@@ -53,6 +57,7 @@ from reenact.events.tool import CallCheck
 from tests.actors.talk import Talk
 from tests.actors.words import asks, fails, says, send, settles, waking
 
+OVERLOADED = Failure(code="overloaded", message="Busy.")
 HOW = {JobSucceeded: "succeeded", JobFailed: "failed", JobCancelled: "cancelled", JobTimedOut: "timed_out"}
 DEFINITIONS = [Definition(image_version=n, model=f"scripted:{n}", max_steps=n) for n in (1, 2, 5)]
 EFFECTS = ("read", "idempotent", "probeable", "unsafe")
@@ -241,6 +246,29 @@ class Conversation(RuleBasedStateMachine):
         if attempt == 0 and self.talk.call is not None:
             return  # means the one that is owed, whichever it is
         self.ask(command, self.talk.fail, call, attempt, code, retry_in_ms is not None)
+
+    @rule(
+        off=near,
+        late=st.sampled_from([0, 0, 0, -1, 1]),
+        model=st.sampled_from(["scripted:1", "scripted:9"]),
+        asked=st.booleans(),
+    )
+    def another_model_is_selected(self, off: int, late: int, model: str, asked: bool) -> None:
+        """After the one that was asked had failed, or before anybody was asked."""
+        call, attempt = self.some_call(off), late + (self.talk.call[1] if self.talk.call else 1)
+        select = Selection(model=model, reason="fallback", because="overloaded")
+        if asked and attempt:
+            command = FailModel(call=call, attempt=attempt, failure=OVERLOADED, select=select)
+            self.ask(command, self.talk.fail, call, attempt, "overloaded", True)
+        elif not asked:
+            self.ask(
+                SelectModel(call=call, attempt=attempt, select=select),
+                self.talk.fail,
+                call,
+                attempt,
+                "overloaded",
+                True,
+            )
 
     @rule(which=st.integers(0, 8), outcome=st.sampled_from(["ok", "ok", "error", "unknown"]))
     def tool_ends(self, which: int, outcome: str) -> None:

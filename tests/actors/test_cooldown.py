@@ -1,0 +1,177 @@
+"""What is left alone after a failure, and for how long."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reenact.actors.cooldown import (
+    PROBES_MAX,
+    WINDOWS_MAX,
+    Cooldowns,
+    CooldownTimes,
+    failed,
+    is_well,
+    kind_of,
+    probe_worthy,
+    probed,
+    soonest,
+    span_s,
+    succeeded,
+    until,
+)
+
+TIMES = CooldownTimes()
+S = 1_000_000
+MINUTE, HOUR = 60 * S, 3600 * S
+A, B = "anthropic:a", "anthropic:b"
+
+
+def fail(table: Cooldowns, code: str, now: int, *, model: str = A, key: str | None = "k", **more: Any) -> Cooldowns:
+    return failed(table, key, model, code, now, TIMES, **more)
+
+
+def windows(code: str, count: int) -> list[float]:
+    """How long each window lasts, where a probe fails just before its end and a call right after it; seconds."""
+    table, now, spans = Cooldowns(), 0, []
+    for _ in range(count):
+        table = fail(table, code, now)
+        end = until(table, "k", A, now)
+        assert end is not None
+        spans.append((end - now) / S)
+        table, now = fail(table, code, end - 1), end
+    return spans
+
+
+def test_windows_grow_up_to_a_limit() -> None:
+    assert windows("overloaded", 5) == [30, 60, 300, 300, 300]
+    assert windows("billing", 5) == [5 * 3600, 10 * 3600, 20 * 3600, 24 * 3600, 24 * 3600]
+    assert windows("auth", 5) == [600, 1200, 2400, 3600, 3600]
+
+
+def test_a_day_without_a_failure_or_an_answer_makes_the_next_failure_a_first_one() -> None:
+    table = fail(fail(Cooldowns(), "overloaded", 0), "overloaded", MINUTE)
+    assert until(fail(table, "overloaded", MINUTE + 24 * HOUR), "k", A, MINUTE + 24 * HOUR) == (
+        MINUTE + 24 * HOUR + 30 * S
+    )
+    well = succeeded(table, "k", A)
+    assert until(well, "k", A, MINUTE) is None and is_well(well, A)
+    again = fail(well, "overloaded", 2 * MINUTE)
+    assert until(again, "k", A, 2 * MINUTE) == 2 * MINUTE + 30 * S and not is_well(again, A)
+
+
+def test_a_provider_that_asks_for_longer_gets_it_up_to_the_longest_window() -> None:
+    assert until(fail(Cooldowns(), "rate_limit", 0, retry_after_s=45), "k", A, 0) == 45 * S
+    assert until(fail(Cooldowns(), "rate_limit", 0, retry_after_s=9e9), "k", A, 0) == 300 * S
+    assert until(fail(Cooldowns(), "rate_limit", 0, retry_after_s=math.nan), "k", A, 0) == 30 * S
+
+
+def test_a_rate_limit_cools_the_model_that_failed_and_no_other() -> None:
+    table = fail(Cooldowns(), "rate_limit", 0)
+    assert until(table, "k", A, 0) == 30 * S
+    assert until(table, "k", B, 0) is None and until(table, "other", A, 0) is None
+
+
+@pytest.mark.parametrize(("model", "code"), [(B, "rate_limit"), (B, "overloaded"), (A, "timeout")])
+def test_another_model_or_another_reason_of_the_same_key_widens_it_to_the_key_until_the_same_end(
+    model: str, code: str
+) -> None:
+    table = fail(fail(Cooldowns(), "rate_limit", 0), code, 10 * S, model=model)
+    assert until(table, "k", "anthropic:c", 10 * S) == 30 * S
+    assert until(table, "other", A, 10 * S) is None
+    assert until(table, "k", A, 10 * S) == 30 * S
+
+
+@pytest.mark.parametrize("code", ["model_not_found", "permission", "bad_response", "internal"])
+def test_what_says_nothing_of_the_key_widens_nothing(code: str) -> None:
+    table = fail(fail(Cooldowns(), "rate_limit", 0), code, S, model=B)
+    assert until(table, "k", "anthropic:c", S) is None and until(table, "k", B, S) is not None
+    table = fail(fail(Cooldowns(), code, 0), "rate_limit", S, model=B)
+    assert until(table, "k", "anthropic:c", S) is None
+
+
+def test_without_a_key_there_is_none_to_close() -> None:
+    table = fail(fail(Cooldowns(), "auth", 0, key=None), "overloaded", S, key=None, model=B)
+    assert until(table, None, A, S) is not None and until(table, None, "anthropic:c", S) is None
+
+
+@pytest.mark.parametrize("code", ["auth", "billing"])
+def test_a_key_that_is_refused_or_not_paid_for_is_closed_for_all_its_models(code: str) -> None:
+    assert until(fail(Cooldowns(), code, 0), "k", B, 0) is not None
+
+
+def test_a_window_of_a_future_that_was_never_is_over() -> None:
+    table = fail(Cooldowns(), "billing", 10 * HOUR)
+    assert until(table, "k", A, 9 * HOUR) is None  # the clock was set back
+
+
+def test_a_probe_is_worth_it_near_the_end_or_when_nobody_knows_and_not_too_often() -> None:
+    table, hour = Cooldowns(), HOUR
+    assert probe_worthy(table, "p", None, 0, TIMES) and probe_worthy(table, "p", math.nan, 0, TIMES)
+    assert not probe_worthy(table, "p", hour, hour - 120 * S - 1, TIMES)
+    assert probe_worthy(table, "p", hour, hour - 120 * S, TIMES) and probe_worthy(table, "p", hour, 2 * hour, TIMES)
+    asked = probed(table, "p", hour, TIMES)
+    assert not probe_worthy(asked, "p", None, hour + 30 * S - 1, TIMES)
+    assert probe_worthy(asked, "p", None, hour + 30 * S, TIMES) and probe_worthy(asked, "q", None, hour, TIMES)
+    assert not probe_worthy(fail(table, "overloaded", 0), "anthropic", None, 29 * S, TIMES)  # it has just been asked
+
+
+def test_probes_are_forgotten_after_a_day_and_never_more_than_a_few_are_remembered() -> None:
+    table = Cooldowns()
+    for number in range(PROBES_MAX + 10):
+        table = probed(table, f"p{number}", number, TIMES)
+    assert len(table.probes) == PROBES_MAX and "p0" not in table.probes
+    assert probed(table, "new", 25 * HOUR, TIMES).probes == {"new": 25 * HOUR}
+
+
+def test_never_more_than_so_many_windows_are_remembered() -> None:
+    table = Cooldowns()
+    for number in range(WINDOWS_MAX + 50):
+        table = fail(table, "rate_limit", number * S, key=f"k{number}")
+    assert len(table.windows) <= WINDOWS_MAX and ("k0", A) not in table.windows
+
+
+@given(st.sampled_from(["transient", "billing", "auth"]), st.integers(1, 10_000))
+def test_no_window_is_shorter_than_the_one_before_and_none_longer_than_its_limit(kind: Any, count: int) -> None:
+    most = {"transient": 300.0, "billing": 86_400.0, "auth": 3_600.0}[kind]
+    assert span_s(kind, count, TIMES) <= span_s(kind, count + 1, TIMES) <= most
+
+
+happenings = st.lists(
+    st.tuples(
+        st.sampled_from(["fails", "fails", "fails", "answers"]),
+        st.sampled_from(["k1", "k2", None]),
+        st.sampled_from(["p:a", "p:b", "q:c"]),
+        st.sampled_from(["rate_limit", "overloaded", "timeout", "auth", "billing", "permission", "model_not_found"]),
+        st.integers(0, 2 * 3600 * S),
+    ),
+    max_size=60,
+)
+
+
+@given(happenings)
+def test_an_open_window_never_changes_whatever_fails_within_it(story: Any) -> None:
+    table, now = Cooldowns(), 0
+    for what, key, model, code, passed in story:
+        now += passed
+        before = {place: window for place, window in table.windows.items() if window.since <= now < window.until}
+        if what == "answers":
+            table = succeeded(table, key, model)
+            assert until(table, key, model, now) is None
+            continue
+        table = failed(table, key, model, code, now, TIMES)
+        for place, window in before.items():
+            held = table.windows[place]
+            assert (held.since, held.until, held.count) == (window.since, window.until, window.count)
+        end = until(table, key, model, now)
+        assert end is not None and now < end <= now + 24 * HOUR
+        assert soonest(table, [(key, model), ("never seen", "x:y")], now) == end
+        assert all(window.count >= 1 and kind_of(window.code) for window in table.windows.values())
+        # Only what shares the key is touched.
+        for (holder, _), window in table.windows.items():
+            if holder != key:
+                assert before.get((holder, _), window) == window

@@ -1,0 +1,337 @@
+"""Who is asked when a model does not answer: the laws of it, over any world that fails as it likes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reenact.actors import failover
+from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed, succeeded
+from reenact.actors.failover import Exhausted, Failover, Go, Keys, Retry, Select, Stop, in_order
+from reenact.actors.selection import chain_of, summary
+from reenact.events.agent import (
+    AgentConfigured,
+    CallModel,
+    FailModel,
+    Interrupt,
+    ModelCalled,
+    ModelFailed,
+    ModelSelected,
+    RecoverEffect,
+    Selection,
+    SelectModel,
+    TurnCompleted,
+)
+from reenact.events.content import Failure, Tried
+from reenact.events.policy import ModelPolicy, Policy
+from reenact.events.session import Definition, JobCancelled, JobFailed, Overrides
+from tests.actors.words import CREATE, asks, says, send, settles, waking
+from tests.given import Given
+from tests.given import given as stream_of
+
+A, B, C = "p:a", "p:b", "q:c"
+DEFINITION = Definition(image_version=1, model=A, fallbacks=(B, C))
+S = 1_000_000
+
+
+def awake(definition: Definition = DEFINITION, **fields: Any) -> Given:
+    return stream_of(CREATE).when(send(waking=waking(definition=definition), **fields))
+
+
+def fails(call: str, code: str = "overloaded", select: Selection | None = None, **more: Any) -> FailModel:
+    return FailModel(call=call, failure=Failure(code=code, message=code), select=select, **more)
+
+
+def to(model: str, reason: str = "fallback", key: str | None = None) -> Selection:
+    return Selection(model=model, reason=reason, key=key, because="overloaded")
+
+
+# -- what is recorded --
+
+
+def test_a_chain_has_each_model_once_and_the_images_own_last_where_a_job_named_another() -> None:
+    assert chain_of(DEFINITION, None) == (A, B, C)
+    assert chain_of(DEFINITION, Overrides(model=C)) == (C,)
+    assert chain_of(DEFINITION, Overrides(model=C, fallbacks=())) == (C,)
+    assert chain_of(DEFINITION, Overrides(model=C, fallbacks=(B, C))) == (C, B, A)
+    assert chain_of(DEFINITION, Overrides(fallbacks=(A, C))) == (A, C)
+    assert chain_of(DEFINITION, Overrides(fallbacks=())) == (A,)
+
+
+def test_a_failure_with_a_way_out_is_followed_by_the_selection_and_the_next_attempt() -> None:
+    stream = awake().when(fails("m1", select=to(B))).then(ModelFailed, ModelSelected, ModelCalled).owes("m1")
+    called, [effect] = stream.events[2], stream.owed
+    assert isinstance(called, ModelCalled) and (called.model, called.attempt, called.upto) == (B, 2, 5)
+    assert isinstance(effect, CallModel) and (effect.model, effect.reason, effect.chain) == (B, "fallback", (A, B, C))
+    assert [each.model for each in effect.tried] == ["a"]
+    stream.when(says("m1")).when(send("job_2", waking=waking(definition=DEFINITION)))
+    assert [event.model for event in stream.events if isinstance(event, ModelCalled)] == [B]
+    assert not any(isinstance(event, ModelSelected) for event in stream.events)
+
+
+def test_another_choice_before_anybody_was_asked_is_the_next_attempt_without_a_failure() -> None:
+    stream = awake().when(SelectModel(call="m1", attempt=1, select=to(C))).then(ModelSelected, ModelCalled).owes("m1")
+    stream.when(SelectModel(call="m1", attempt=1, select=to(B))).then_nothing()
+
+
+def test_a_choice_that_comes_when_the_turn_is_to_stop_ends_it() -> None:
+    stream = awake().when(Interrupt()).owes("stop-m1")
+    stream.when(SelectModel(call="m1", attempt=1, select=to(C))).then(ModelFailed, TurnCompleted, JobCancelled).owes()
+
+
+def test_a_failure_while_the_turn_is_to_stop_asks_nobody_else() -> None:
+    awake().when(Interrupt()).when(fails("m1", select=to(B))).then(ModelFailed, TurnCompleted, JobCancelled).owes()
+
+
+def test_when_nobody_is_left_the_failure_tells_of_every_attempt() -> None:
+    stream = awake().when(fails("m1", select=to(B))).when(fails("m1", "auth", exhausted=True))
+    stream.then(ModelFailed, TurnCompleted, JobFailed)
+    failure = stream.events[-1].failure
+    assert failure.code == "models_exhausted" and [each.reason for each in failure.tried] == ["overloaded", "auth"]
+
+
+def test_a_job_that_names_a_model_selects_it_and_the_next_one_goes_back() -> None:
+    stream = awake(overrides=Overrides(model=C))
+    selected, called = stream.events[-2:]
+    assert isinstance(selected, ModelSelected) and (selected.model, selected.reason) == (C, "pinned")
+    assert isinstance(called, ModelCalled) and called.model == C and stream.owed[0].chain == ()
+    stream.when(says("m1")).when(send("job_2", waking=waking(definition=DEFINITION)))
+    back, called = stream.events[-2:]
+    assert isinstance(back, ModelSelected) and (back.model, back.reason) == (A, "primary") and called.model == A
+
+
+def test_a_job_that_names_the_model_it_has_anyhow_selects_nothing() -> None:
+    assert not any(isinstance(event, ModelSelected) for event in awake(overrides=Overrides(model=A)).events)
+
+
+def test_what_a_job_fell_back_to_from_a_model_of_its_own_does_not_outlast_it() -> None:
+    stream = awake(overrides=Overrides(model=C, fallbacks=(B,))).when(fails("m1", select=to(B))).when(says("m1"))
+    stream.when(send("job_2", waking=waking(definition=DEFINITION)))
+    assert [event.model for event in stream.events if isinstance(event, ModelSelected | ModelCalled)] == [A, A]
+
+
+def test_a_definition_with_other_models_forgets_the_selection_and_one_with_other_tools_does_not() -> None:
+    stream = awake().when(fails("m1", select=to(B))).when(says("m1"))
+    tools = Definition(image_version=2, model=A, fallbacks=(B, C), tools="sha256:1")
+    assert stream.when(send("job_2", waking=waking(definition=tools))).events[-1].model == B
+    models = Definition(image_version=3, model=C, fallbacks=(B,), tools="sha256:1")
+    assert stream.when(says("m2")).when(send("job_3", waking=waking(definition=models))).events[-1].model == C
+
+
+def test_within_a_turn_the_model_that_answered_is_asked_again() -> None:
+    stream = awake().when(fails("m1", select=to(B))).when(asks("m1", "read")).when(settles("t1"))
+    assert stream.events[-1].model == B and stream.owed[0].tried == ()
+
+
+def test_what_the_rules_deny_is_no_way_out() -> None:
+    rules = Policy(
+        name="house", version="1", rules=(ModelPolicy(model_patterns=("b",), decision="deny", reason="No."),)
+    )
+    stream = awake(Definition(image_version=1, model=A, fallbacks=(B, C), policy=(rules,)))
+    assert stream.owed[0].chain == (A, C)
+
+
+def test_a_process_that_died_goes_on_with_the_model_that_was_selected() -> None:
+    stream = awake().when(fails("m1", select=to(B))).after_a_crash().when(RecoverEffect(effect="m1", attempt=2))
+    assert stream.events[-1].model == B and [each.model for each in stream.owed[0].tried] == ["a"]
+
+
+def test_a_summary_counts_what_failed_alike_and_is_not_endless() -> None:
+    once = Tried(provider="p", model="a", reason="overloaded", status=529)
+    failure = summary(
+        (once, once, Tried(provider="q", model="c", reason="auth", key="1a2b3c4d")), Failure(code="x", message="y")
+    )
+    assert failure.message == "No model answered: p:a (overloaded, 529, 2 times), q:c (auth, key 1a2b3c4d)."
+    many = tuple(Tried(provider="p", model=str(number), reason="auth") for number in range(40))
+    assert summary(many, Failure(code="x", message="y", available_at=2**62)).message.endswith(
+        "at 9999-12-31T23:59:59Z."
+    )
+    assert (
+        "and 28 more" in summary(many, Failure(code="x", message="y")).message
+        and not summary(many, Failure(code="x", message="y")).retryable
+    )
+
+
+# -- who is asked --
+
+
+def call(**fields: Any) -> CallModel:
+    [effect] = awake().owed
+    assert isinstance(effect, CallModel)
+    from msgspec.structs import replace
+
+    return replace(effect, **fields)
+
+
+ONE = Keys({"p": ["k"], "q": ["k2"]})
+
+
+def test_keys_are_asked_the_preferred_first_then_the_least_recently_used_and_those_that_cool_last() -> None:
+    keys = Keys({"p": ["k1", "k2", "k3", "k4", "k5"]}, used={"k1": 5, "k2": 3, "k3": 9}, sticky={"p": "k3"})
+    table = failed(Cooldowns(), "k4", A, "billing", 0, CooldownTimes())
+    table = failed(table, "k5", A, "rate_limit", 0, CooldownTimes())
+    assert in_order(keys, A, table, 0) == ["k3", "k2", "k1", "k5", "k4"]
+    assert in_order(keys, A, table, 0, preferred="k1")[0] == "k1"
+
+
+def test_the_models_of_a_chain_are_asked_in_its_order_and_those_that_cool_are_left_out() -> None:
+    table = failed(Cooldowns(), "k", B, "overloaded", 0, CooldownTimes())
+    choice, _ = failover.after(
+        call(), Failure(code="model_not_found", message=""), "k", ONE, table, 0, Failover(), wait_s=None
+    )
+    assert choice == Select(Selection(model=C, reason="fallback", because="model_not_found"))
+
+
+def test_where_everything_cools_the_first_that_is_done_with_it_is_probed_once_in_a_while() -> None:
+    times = CooldownTimes()
+    table = Cooldowns()
+    for key, model, code in (("k", A, "billing"), ("k2", C, "overloaded")):
+        table = failed(table, key, model, code, 0, times)
+    late = 20 * S  # the window of C is open, and the last request long enough ago
+    choice, after = failover.before(call(), ONE, table, late, Failover(cooldowns=CooldownTimes(probe_every_s=1)))
+    assert choice == Select(Selection(model=C, reason="probe"))
+    choice, _ = failover.before(call(), ONE, after, late + 1, Failover(cooldowns=CooldownTimes(probe_every_s=9)))
+    assert isinstance(choice, Exhausted) and choice.available_at == 30_000
+
+
+def test_the_last_attempt_that_may_be_made_is_made() -> None:
+    table = failed(Cooldowns(), "k", A, "overloaded", 0, CooldownTimes())
+    choice, _ = failover.before(call(attempt=20), ONE, table, 0, Failover())
+    assert choice == Go("k")
+
+
+CODES = [
+    *("auth", "billing", "rate_limit", "overloaded", "timeout", "server_error", "model_not_found", "permission"),
+    *("something_new", "context_exceeded", "invalid_request"),
+]
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> dict[str, Any]:
+    models = draw(st.lists(st.sampled_from([A, B, C, "q:d", "r:e"]), min_size=1, max_size=5, unique=True))
+    return {
+        "definition": Definition(image_version=1, model=models[0], fallbacks=tuple(models[1:]), max_steps=9),
+        "keys": {provider: draw(st.integers(1, 3)) for provider in "pqr"},
+        "settings": Failover(
+            retries=draw(st.integers(0, 3)),
+            rotations=draw(st.integers(0, 2)),
+            attempts=draw(st.integers(1, 12)),
+            cooldowns=CooldownTimes(transient_s=(draw(st.sampled_from([0.0, 1.0, 30.0])), 60.0)),
+        ),
+        "policy": draw(st.integers(1, 5)),
+        # (model, key number) -> what it fails with, None where it answers
+        "fails": draw(
+            st.dictionaries(
+                st.tuples(st.sampled_from(models), st.integers(0, 2)),
+                st.one_of(st.none(), st.sampled_from(CODES)),
+                max_size=15,
+            )
+        ),
+        "else": draw(st.one_of(st.none(), st.sampled_from(CODES))),
+        "turns": draw(
+            st.lists(
+                st.tuples(
+                    st.sampled_from([None, None, *models]),
+                    st.sampled_from([None, (B,), (A, C)]),
+                    st.sampled_from([0, 1, 31, 400, 20_000]),
+                    st.booleans(),
+                    st.sets(st.integers(1, 6), max_size=2),
+                ),
+                min_size=1,
+                max_size=4,
+            )
+        ),
+    }
+
+
+@given(worlds())
+def test_over_any_failures_attempts_are_bounded_and_every_selection_is_recorded(world: dict[str, Any]) -> None:
+    """Turns of one session in a world that fails as it likes; each command is recalled and decided again alike."""
+    definition, settings = world["definition"], world["settings"]
+    keys = Keys({provider: [f"{provider}{n}" for n in range(count)] for provider, count in world["keys"].items()})
+    stream, table, now, events = stream_of(CREATE), Cooldowns(), S, []
+    for number, (model, fallbacks, wait_s, repaired, dies) in enumerate(world["turns"], start=1):
+        now += wait_s * S
+        stream.at = now
+        overrides = Overrides(model=model, fallbacks=fallbacks) if model or fallbacks else None
+        stream.when(send(f"job_{number}", waking=waking(definition=definition), overrides=overrides))
+        events += stream.events
+        asked = 0
+        while stream.owed:
+            [effect] = stream.owed
+            assert isinstance(effect, CallModel), effect
+            assert asked < 200, "it goes on for ever"
+            asked += 1
+            if asked in dies:
+                stream.after_a_crash().when(RecoverEffect(effect=effect.id, attempt=effect.attempt))
+                table = Cooldowns()
+            else:
+                command, table = step(effect, keys, table, now, settings, world, repaired)
+                stream.when(command)
+            assert stream.error is None and stream.events, (command, effect)
+            events += stream.events
+        calls = [event for event in events if isinstance(event, ModelCalled) and event.call == f"m{number}"]
+        several = len(chain_of(definition, overrides)) > 1
+        most = settings.attempts if several else max(settings.attempts, world["policy"])
+        assert len(calls) <= most + len(dies)
+    assert_every_selection_is_recorded(events, definition)
+
+
+def step(
+    effect: CallModel, keys: Keys, table: Cooldowns, now: int, settings: Failover, world: dict[str, Any], well: bool
+) -> tuple[Any, Cooldowns]:
+    """One step of the world, as the edge takes it."""
+    choice, table = failover.before(effect, keys, table, now, settings)
+    if isinstance(choice, Select):
+        return SelectModel(call=effect.id, attempt=effect.attempt, select=choice.selection), table
+    if isinstance(choice, Exhausted):
+        failure = Failure(code="cooldown", message="", tried=choice.unasked, available_at=choice.available_at)
+        return FailModel(call=effect.id, attempt=effect.attempt, failure=failure, exhausted=True), table
+    place = (effect.model, int((choice.key or "0")[-1]))
+    code = None if well else world["fails"].get(place, world["else"])
+    if code is None:
+        return says(effect.id), succeeded(table, choice.key, effect.model)
+    failure = Failure(code=code, message=code)
+    tries = failover.tries(effect, keys.named(effect.model, choice.key))
+    retryable = code in ("rate_limit", "overloaded", "timeout", "server_error") and tries < world["policy"]
+    then, table = failover.after(
+        effect, failure, choice.key, keys, table, now, settings, wait_s=0.5 if retryable else None
+    )
+    named = keys.named(effect.model, choice.key)
+    match then:
+        case Retry():
+            return FailModel(call=effect.id, failure=failure, retry_in_ms=500, key=named), table
+        case Select():
+            assert settings.advances(code)
+            return FailModel(call=effect.id, failure=failure, select=then.selection, key=named), table
+        case Stop():
+            return FailModel(call=effect.id, failure=failure, key=named), table
+    return FailModel(call=effect.id, failure=failure, exhausted=True, key=named), table
+
+
+def assert_every_selection_is_recorded(events: Any, definition: Definition) -> None:
+    current = ""
+    selected = None
+    for event in events:
+        match event:
+            case AgentConfigured():
+                current = event.definition.model
+            case ModelSelected():
+                assert event.model != current or event.key != selected or event.reason == "probe", event
+                current, selected = event.model, event.key
+            case ModelCalled():
+                assert event.model == current, "a model was called that nobody selected"
+    assert any(isinstance(event, TurnCompleted) for event in events)
+
+
+@pytest.mark.parametrize("code", [*failover.NEVER, *failover.STOP_ON])
+def test_nobody_else_is_asked_after(code: str) -> None:
+    choice, table = failover.after(
+        call(), Failure(code=code, message=""), "k", ONE, Cooldowns(), 0, Failover(), wait_s=None
+    )
+    assert choice == Stop() and table == Cooldowns()
+    if code in failover.NEVER:
+        assert not Failover(stop_on=()).advances(code)
