@@ -1,4 +1,4 @@
-"""A container: which images are its own, and which tools it knows. Pure."""
+"""A container: which images are its own, which tools it knows, and the policy over all of its agents. Pure."""
 
 from __future__ import annotations
 
@@ -13,21 +13,29 @@ from ..events.container import (
     CreateContainer,
     ImageAdded,
     ImageRemoved,
+    PolicySet,
     RegisterTools,
     RemoveImage,
+    SetPolicy,
     ToolRegistered,
 )
 from ..events.message import Command, Context, Effect, Event, Stamp
+from ..events.policy import Policy
 from .decider import Decider, Noun
 
 
 class State(Struct, frozen=True):
-    """images: in order of creation. tools: (name, version) of the newest of each."""
+    """images: in order of creation. tools: (name, version) of the newest of each.
+
+    policy: in force, its version that of the container's policies. policies: how many there were.
+    """
 
     container_id: str | None = None
     created_at: int = 0
     images: tuple[str, ...] = ()
     tools: tuple[tuple[str, str], ...] = ()
+    policy: Policy | None = None
+    policies: int = 0
 
 
 def decide(state: State, message: Command | Event) -> Sequence[Event]:
@@ -43,10 +51,18 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             known = dict(state.tools)
             new = [ToolRegistered(tool=tool) for tool in message.tools if known.get(tool.name) != tool.version]
             return [*_created(state, message), *new] if new else []
+        case SetPolicy():
+            if _in_force(message.policy, state.policies) == state.policy:
+                return []
+            return [*_created(state, message), PolicySet(version=state.policies + 1, policy=message.policy)]
     return []
 
 
-def _created(state: State, message: CreateContainer | AddImage | RegisterTools) -> Sequence[Event]:
+def _in_force(policy: Policy | None, version: int) -> Policy | None:
+    return None if policy is None else replace(policy, version=str(version))
+
+
+def _created(state: State, message: CreateContainer | AddImage | RegisterTools | SetPolicy) -> Sequence[Event]:
     if state.container_id is not None:
         return []
     return [ContainerCreated(container_id=message.container_id, created_at=message.created_at)]
@@ -63,6 +79,8 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
         case ToolRegistered():
             others = tuple(each for each in state.tools if each[0] != event.tool.name)
             return replace(state, tools=(*others, (event.tool.name, event.tool.version)))
+        case PolicySet():
+            return replace(state, policy=_in_force(event.policy, event.version), policies=event.version)
     return state
 
 
@@ -86,6 +104,8 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
         case "register_tools", ToolRegistered():
             tools = tuple(event.tool for event in events if isinstance(event, ToolRegistered))
             return RegisterTools(container_id=container_id, created_at=created_at, tools=tools)
+        case "set_policy", PolicySet():
+            return SetPolicy(container_id=container_id, created_at=created_at, policy=last.policy)
     return None
 
 

@@ -96,8 +96,9 @@ class Rights:
         return verdict
 
     def offers(self, name: str) -> bool:
-        """Whether a tool is listed to a model: exactly when a call of it would not be denied."""
-        return self.tool(name).decision is not DENY
+        """Whether a tool is listed to a model: exactly when a first call of it would not be denied."""
+        limit = self.limits.tool_calls_per_turn
+        return self.tool(name).decision is not DENY and (limit is None or limit[0] > 0)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Rights) and (self.layers, self.scope) == (other.layers, other.scope)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .message import Command, Event
+from .policy import Policy
 from .tool import ToolSpec
 
 # -- asked of a container --
@@ -41,6 +42,15 @@ class RegisterTools(Command, frozen=True, kw_only=True):
     tools: tuple[ToolSpec, ...]
 
 
+class SetPolicy(Command, frozen=True, kw_only=True):
+    """Hold all its agents to this policy, None to none of its own. So already: nothing happens."""
+
+    type: ClassVar[str] = "set_policy"
+    container_id: str
+    created_at: int
+    policy: Policy | None
+
+
 # -- true of a container. These names and fields are the storage format: add, never change --
 
 
@@ -75,5 +85,15 @@ class ToolRegistered(Event, frozen=True, kw_only=True):
     tool: ToolSpec
 
 
-COMMANDS = (CreateContainer, AddImage, RemoveImage, RegisterTools)
-EVENTS = (ContainerCreated, ImageAdded, ImageRemoved, ToolRegistered)
+class PolicySet(Event, frozen=True, kw_only=True):
+    """version: counts the policies that the container has had, from 1; denials refer to it."""
+
+    type: ClassVar[str] = "policy_set"
+    source: ClassVar[str] = "container"
+    category: ClassVar[str] = "lifecycle"
+    version: int
+    policy: Policy | None
+
+
+COMMANDS = (CreateContainer, AddImage, RemoveImage, RegisterTools, SetPolicy)
+EVENTS = (ContainerCreated, ImageAdded, ImageRemoved, ToolRegistered, PolicySet)

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from .message import Command, Event
 from .model import ModelParams
+from .policy import Policy
 from .tool import APPROVAL_TIMEOUT_S
 
 
@@ -18,6 +19,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     tools, None for all that the container knows. max_steps: most model calls of one turn. workspace: the folder its
     tools work in, None for one of its own below the base path.
     approval_required: a person is asked before every call of a tool. approval_timeout_s: how long they may take.
+    policy: narrows what its agents may do.
     """
 
     name: str = "New Conversation"
@@ -32,6 +34,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     metadata: dict[str, str] | None = None
     approval_required: bool = False
     approval_timeout_s: float = APPROVAL_TIMEOUT_S
+    policy: Policy | None = None
 
 
 # -- asked of an image --

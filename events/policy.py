@@ -129,7 +129,7 @@ class Profile(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
         _set(self, "tools", _patterns(self.tools, f"profile {self.name}"))
 
 
-class Policy(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+class Policy(Struct, frozen=True, kw_only=True, rename="camel", gc=False, cache_hash=True):
     """One layer of rules. All of it must let a call pass: the profile, the lists, every rule, every limit.
 
     name, version: how denials refer to it. profile: only the tools of this profile, and those of `also_allow`.

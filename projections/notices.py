@@ -54,7 +54,7 @@ _STOPPED_BY = {"interrupt": "user_interrupt", "cancel_job": "user_interrupt", "e
 """The command that stopped a turn -> how the stream tells of it; any other is the system's doing."""
 
 _CONNECTION = {"connection", "timeout", "stream_cut", "stream_error"}
-_RUNTIME = {"max_steps", "internal", "error"}
+_RUNTIME = {"max_steps", "internal", "error", "policy_denied"}
 """Codes of failures that are not the provider's own."""
 
 

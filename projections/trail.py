@@ -42,10 +42,11 @@ from ..events.agent import (
     TurnCompleted,
     TurnStarted,
 )
-from ..events.container import ContainerCreated, ImageAdded, ImageRemoved, ToolRegistered
+from ..events.container import ContainerCreated, ImageAdded, ImageRemoved, PolicySet, ToolRegistered
 from ..events.content import Cost, Failure, Usage
 from ..events.image import ImageCreated, ImageDeleted, ImageUpdated, SessionAttached
 from ..events.message import Erased, Event, Recorded, Unknown, digest, show_digest
+from ..events.policy import ModelDenied, ModelWarned, ToolDenied
 from ..events.session import (
     JobCancelled,
     JobFailed,
@@ -373,10 +374,34 @@ class _Session:
             "decision": _DECISIONS.get(event.decision, event.decision),
             "approver": approver,
         }
-        status: Status = "success" if event.decision == "allow" else "failure"
+        status: Status = "success" if event.decision in ("allow", "warn") else "failure"
         note = self._tool(event, status, context)
         note.type, note.resource_type = "tool.approved", "approval"
         return note
+
+    def on_denied(self, event: ToolDenied, recorded: Recorded) -> Note:
+        context = {
+            "approval_id": f"{self.id}:{event.tool}",
+            "tool_id": self.tools.get(event.tool),
+            "decision": "denied",
+            "approver": f"{event.policy}/{event.rule}",
+            "reason": event.reason,
+            "policy_version": event.version,
+        }
+        note = self._tool(event, "failure", context)
+        note.type, note.resource_type = "tool.approved", "approval"
+        return note
+
+    def on_model_ruled(self, event: ModelDenied | ModelWarned, recorded: Recorded) -> Note:
+        context = {
+            "model": event.model,
+            "decision": "denied" if isinstance(event, ModelDenied) else "warn",
+            "approver": f"{event.policy}/{event.rule}",
+            "reason": event.reason,
+            "policy_version": event.version,
+        }
+        status: Status = "failure" if isinstance(event, ModelDenied) else "success"
+        return self._note(event, "model_call", event.call, status, context)
 
     # -- questions to people --
 
@@ -515,6 +540,9 @@ _WRITE: dict[type[Event], Callable[[_Session, Any, Recorded], Note]] = {
     ModelFailed: _Session.on_failed,
     ToolRequested: _Session.on_requested,
     ToolAuthorised: _Session.on_authorised,
+    ToolDenied: _Session.on_denied,
+    ModelDenied: _Session.on_model_ruled,
+    ModelWarned: _Session.on_model_ruled,
     ToolStarted: _Session.on_run,
     ToolDoubted: _Session.on_doubted,
     ToolUnproved: _Session.on_doubted,
@@ -562,6 +590,8 @@ def _around(event: Event, kind: str, id: str) -> Note:
             context = {"name": config.name, "model": config.model, "version": event.version}
         case SessionAttached():
             context = {"session_id": event.session_id}
+        case PolicySet(policy=policy):
+            context = {"policy": policy and policy.name, "version": event.version}
         case ContainerCreated() | ImageDeleted():
             context = {}
         case _:

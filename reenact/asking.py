@@ -179,6 +179,7 @@ class Asking:
             digest=shown,
             token=None if token is None else token_digest(token),
         )
+        await self._runtime.bring_policy(session_id)
         reply = await self._runtime.ask(f"session-{session_id}", command)
         if any(isinstance(recorded.data, ActionExpired) for recorded in reply.events):
             raise ActionLate

@@ -19,8 +19,10 @@ from .actors.replay import Replay
 from .events.errors import Closed, ReenactError, Refused
 from .events.message import BusEvent, Live, Recorded
 from .events.notice import Message
+from .events.policy import Policy
 from .events.subscription import Subscription
 from .image import Image as AsyncImage
+from .policies import AgentToolPolicy, Given
 from .run import UNREAD_MAX, Result
 from .run import Run as AsyncRun
 
@@ -143,6 +145,18 @@ class Runtime:
     def new_session(self, image_id: str, *, alias: str | None = None) -> str:
         """A new session of an image, its current one from now on: see `reenact.Runtime.new_session`."""
         return self._do(self.asynchronous.new_session(image_id, alias=alias))
+
+    def set_policy(self, container: str, policy: Given | None) -> Policy | None:
+        """Hold all agents of a container to a policy: see `reenact.Runtime.set_policy`."""
+        return self._do(self.asynchronous.set_policy(container, policy))
+
+    def load_tool_policy(self, agent_id: str) -> AgentToolPolicy:
+        """Which tools an agent's image allows it by name: see `reenact.Runtime.load_tool_policy`."""
+        return self._do(self.asynchronous.load_tool_policy(agent_id))
+
+    def save_tool_policy(self, agent_id: str, changes: AgentToolPolicy | Mapping[str, Any]) -> AgentToolPolicy:
+        """Change which tools an agent's image allows it: see `reenact.Runtime.save_tool_policy`."""
+        return self._do(self.asynchronous.save_tool_policy(agent_id, changes))
 
     def cancel(self, session_id: str, job_id: str) -> None:
         """Take a queued job out, or interrupt it where it runs: see `reenact.Runtime.cancel`."""

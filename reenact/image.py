@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from .asking import ApprovalHandler
     from .events.message import Recorded
     from .events.notice import Message
+    from .policies import Given
     from .runtime import Runtime
 
 
@@ -37,6 +38,7 @@ class Image:
         timeout_s: float | None = None,
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
+        policy: Given | None = None,
     ) -> Sending:
         """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.
 
@@ -44,7 +46,7 @@ class Image:
         here is the only one that is asked, unless fallbacks are named too: then those, and the image's own last.
         priority: higher first among what is queued. timeout_s: the job times out so long after it was accepted. key: an
         idempotency key: the same message with it again, now or after a restart, is the same job; another message with
-        it is refused.
+        it is refused. policy: narrows what this job may do, recorded with it.
 
         approval_handler(request): says of each call of this job that needs approval whether it may run. Only True is
         yes; what it raises is no, and so is its silence when the question's time is up.
@@ -58,6 +60,8 @@ class Image:
             "key": key,
             "approval_handler": approval_handler,
         }
+        if policy is not None:
+            options["policy"] = policy
         return Sending(self._runtime.sending(self.id, content, session_id=self.session_id, **options))
 
     async def interrupt(self, reason: str = "user_interrupt") -> None:

@@ -85,10 +85,18 @@ class Kernel:
 
     # -- life --
 
-    async def open(self, performer: Performer, *, recover: bool = True, armed: bool = True) -> None:
+    async def open(
+        self,
+        performer: Performer,
+        *,
+        recover: bool = True,
+        armed: bool = True,
+        take_up: Callable[[str], object] | None = None,
+    ) -> None:
         """Own the log, and take up what is owed in it unless `recover` is False. Raises `Owned` and its like.
 
-        armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed.
+        armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed. take_up(stream):
+        called for every stream that owes something, default `wake`.
         """
         self._armed = armed
         self._loop = asyncio.get_running_loop()
@@ -103,7 +111,7 @@ class Kernel:
         self.opened = True
         if recover and armed:
             for stream in await asyncio.to_thread(self._log.streams, "session-", owing=True):
-                self.wake(stream)
+                (take_up or self.wake)(stream)
 
     async def close(self) -> None:
         """Stop what is under way without a word in the log, tell those who wait, and give the log up."""

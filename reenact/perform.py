@@ -18,6 +18,7 @@ from msgspec.structs import replace
 from .actors.clock import Clock
 from .actors.dispatch import Unstorable, Work
 from .actors.image import State as ImageState
+from .actors.policy import rights_of
 from .adapters.tools.acting import acting
 from .adapters.tools.context import ToolContext
 from .adapters.tools.registry import Tools
@@ -155,7 +156,8 @@ class Outside:
             if not isinstance(whom, Credentials):
                 return whom
             asked = spec, whom
-            answer = await self._stream(session, effect, config, tools, assembler, bill, spec, whom)
+            offered = _offered(tools, effect)
+            answer = await self._stream(session, effect, config, offered, assembler, bill, spec, whom)
         except asyncio.CancelledError:
             partial = assembler.parts(partial=True)
             usage, took_ms = assembler.usage, _since(began)
@@ -434,6 +436,14 @@ async def _disposed(environment: Environment) -> None:
         await environment.dispose()
     except Exception:
         _log.exception("the environment %s could not be disposed", environment.name)
+
+
+def _offered(tools: Tools, effect: CallModel) -> Tools:
+    """Those of its tools that the model is told of: none that the rules would not let it run."""
+    if not effect.policy:
+        return tools
+    rights = rights_of(effect.policy, effect.scope)
+    return tools.only(name for name in tools if rights.offers(name))
 
 
 def _said(error: BaseException) -> str:

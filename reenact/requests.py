@@ -12,6 +12,7 @@ import msgspec
 from msgspec import ValidationError
 
 from .actors.image import State as ImageState
+from .adapters.policy_file import policy_of
 from .adapters.tools.acting import acting
 from .agents import Awake
 from .events.action import AGENT_PRINCIPALS
@@ -387,6 +388,8 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
                 if value:
                     raise BadInput("MCP servers are not available in this release; give tools in Python instead.")
                 continue
+            if name == "policy" and value is not None:
+                value = msgspec.to_builtins(policy_of(value))
             fields[name] = value
     fields["params"] = params
     try:

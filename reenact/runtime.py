@@ -35,9 +35,28 @@ from .events import codec
 from .events.action import ActionRequired, Grant
 from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
 from .events.bus import SystemBus
-from .events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
+from .events.container import (
+    AddImage,
+    CreateContainer,
+    ImageAdded,
+    PolicySet,
+    RegisterTools,
+    RemoveImage,
+    SetPolicy,
+)
 from .events.content import InputPart
-from .events.errors import Closed, Conflict, NotFound, StoreError
+from .events.errors import (
+    Busy,
+    Closed,
+    Conflict,
+    DiskFull,
+    Fenced,
+    NotFound,
+    ReenactError,
+    StoreError,
+    StoreFailed,
+    UnknownOutcome,
+)
 from .events.image import (
     AttachSession,
     CreateImage,
@@ -53,6 +72,7 @@ from .events.log import Keyed, Log
 from .events.message import Context, Live, Recorded, digest
 from .events.model import Credentials, ModelParams
 from .events.notice import Message
+from .events.policy import ApplyPolicy, Policy
 from .events.queue import LiveView
 from .events.session import (
     CancelJob,
@@ -61,13 +81,23 @@ from .events.session import (
     Definition,
     Overrides,
     Send,
+    SessionCreated,
     Waking,
 )
 from .events.subscription import Subscription
 from .fallover import Fallover, Provide
 from .image import Image
-from .kernel import Kernel
+from .kernel import RETELL_MAX_S, Kernel
 from .perform import Outside
+from .policies import (
+    AgentToolPolicy,
+    Given,
+    Policies,
+    policies_from,
+    policy_from,
+    tool_policy_of,
+    with_tool_policy,
+)
 from .projections.actions import Action
 from .requests import check_sending, checked_text, config_of, content_of, fallbacks_of, register
 from .run import Run
@@ -105,6 +135,7 @@ class Runtime:
     default_agent: the definition that new images start from, an `ImageConfig` or a dict of its fields.
     approval_handler(request): says of calls that need approval whether they may run; see `Image.send`.
     armed: False: what is decided is recorded, and nothing is done; the next armed owner does it.
+    policy: rules for all of its agents: a `Policy`, the path of a file of TOML, or several of them, outermost first.
     """
 
     def __init__(
@@ -116,6 +147,7 @@ class Runtime:
         base_path: str | os.PathLike[str] | None = None,
         environment_factory: EnvironmentFactory | None = None,
         default_agent: ImageConfig | Mapping[str, Any] | None = None,
+        policy: Given | Iterable[Given] | None = None,
         models: Models | None = None,
         retries: Retries | None = None,
         failover: Failover | None = None,
@@ -156,6 +188,7 @@ class Runtime:
         self._images: dict[str, ImageState] = {}
         self._agents = Agents(self._peek, self.images)
         self._asking = Asking(self, approval_handler if armed else None)
+        self._policies = Policies(policies_from(policy), tools=self.tools, container=self.container_state)
         self._known_tools: set[tuple[str, str]] = set()
         self._server: LocalServer | None = None
         register(self)
@@ -186,7 +219,9 @@ class Runtime:
                 later=self._kernel.later,
                 emit=self._kernel.signal,
             )
-            await self._kernel.open(self._outside, recover=self._recover, armed=self._armed)
+            for policy in self._policies.own:
+                self._policies.look(policy)
+            await self._kernel.open(self._outside, recover=self._recover, armed=self._armed, take_up=self._take_up)
             await self._listen()
             if self._recover:
                 await self._asking.take_up()
@@ -262,6 +297,90 @@ class Runtime:
         streams = await asyncio.to_thread(self.log.streams, "container-")
         return [stream.removeprefix("container-") for stream in streams]
 
+    # -- policy --
+
+    async def set_policy(self, container: str, policy: Given | None) -> Policy | None:
+        """Hold all agents of a container to a policy, None to none of its own; turns that run are held to it from their
+        next call on. Returns it as it is in force, its version counted by the container.
+
+        The container is made if there is none. Raises BadPolicy for what is no policy.
+        """
+        checked_text(container, "container")
+        wanted = None if policy is None else policy_from(policy)
+        if wanted is not None:
+            await self._policies.check(wanted)
+        command = SetPolicy(container_id=container, created_at=self._now_ms(), policy=wanted)
+        reply = await self.ask(f"container-{container}", command)
+        await self._policies.load(container)
+        for awake in await self.agents(container):  # also where nothing changed: an earlier try may have been cut short
+            await self.bring_policy(awake.session_id)
+        in_force: Policy | None = reply.states[0].policy
+        return in_force
+
+    async def policies_of(self, image_id: str) -> tuple[Policy, ...]:
+        """The layers over an image's agents, outermost first, with every profile, group and alias written out."""
+        return self._policies.layers(await self.image_state(image_id))
+
+    async def load_tool_policy(self, agent_id: str) -> AgentToolPolicy:
+        """Which tools an agent's image allows it by name. agent_id: of an image, or of one of its agents."""
+        return tool_policy_of((await self._image_or_agent(agent_id)).config.policy)
+
+    async def save_tool_policy(self, agent_id: str, changes: AgentToolPolicy | Mapping[str, Any]) -> AgentToolPolicy:
+        """Change which tools an agent's image allows it: `profile`, `allowed_tools`, `denied_tools`,
+        `max_tool_calls_per_turn`. What is not named stays; a turn that runs is held to it from its next call on.
+        """
+        for _ in range(UPDATES_MAX):
+            state = await self._image_or_agent(agent_id)
+            policy = with_tool_policy(state.config.policy, changes)
+            with suppress(Conflict):
+                changed = await self._change_image(state, replace(state.config, policy=policy))
+                return tool_policy_of(changed.config.policy)
+            self._images.pop(state.image_id or "", None)
+        raise Conflict(f"Image {agent_id} is changed by others all the time; try again.")
+
+    async def _image_or_agent(self, agent_id: str) -> ImageState:
+        state = await self.find_image(agent_id)
+        if state is None:
+            awake = await self.find_agent(agent_id)
+            state = await self.image_state(agent_id if awake is None else awake.image_id)
+        return state
+
+    async def bring_policy(self, session_id: str) -> None:
+        """Hold the agent of a session to the layers of now, also in the middle of its turn. One that sleeps is left: it
+        is woken under them. Raises what kept this from being stored.
+        """
+        stream = f"session-{session_id}"
+        first = await asyncio.to_thread(self.log.read, stream, limit=1)
+        created = next((each for batch in first for each in codec.unpack(batch)), None)
+        if created is None or not isinstance(created.data, SessionCreated):
+            return
+        state = await self._image_of(created.data.image_id)
+        await self._policies.load(state.container_id)
+        layers = self._policies.layers(state)
+        await self.ask(stream, ApplyPolicy(policy=layers, scope=created.context.scope))
+
+    def _take_up(self, stream: str) -> None:
+        """Go on with what a session owes, as soon as its agent is held to the rules of now."""
+        self._kernel.later(self._taken_up(stream))
+
+    async def _taken_up(self, stream: str) -> None:
+        """Nothing is done under rules of yesterday: where there is no room for those of now, it waits for it. Where
+        they cannot be read, or the session cannot, it stays as it is.
+        """
+        for tries in count():
+            try:
+                await self.bring_policy(stream.removeprefix("session-"))
+                break
+            except (DiskFull, Busy, Conflict):
+                await asyncio.sleep(min(RETELL_MAX_S, 0.05 * 2**tries))
+            except (Closed, Fenced, StoreFailed, UnknownOutcome):
+                return  # it takes nothing more; the next owner does this again
+            except ReenactError as error:
+                logging.getLogger("reenact").error("%s is not taken up: %s", stream, error)
+                return
+        with suppress(Closed):
+            self._kernel.wake(stream)
+
     # -- images --
 
     async def image(
@@ -284,6 +403,8 @@ class Runtime:
         changes = {_CAMEL.get(key, key): value for key, value in changes.items()}
         if "tools" in changes:
             changes["tools"] = [getattr(tool, "name", tool) for tool in changes["tools"]]
+        if "policy" in changes:
+            changes["policy"] = policy_from(changes["policy"])
         known = await self.image_named(name, container=container) if name is not None else None
         if known is None:
             base = self.default_agent if name is None else replace(self.default_agent, name=name)
@@ -328,7 +449,7 @@ class Runtime:
 
         alias: a name that nobody else in the container may take. Taken already: the image that has it is returned.
         """
-        self._check(config)
+        await self._check(config, container_id)
         await self._register_tools(container_id, config)
         now, key = self._now_ms(), None
         if alias is not None:
@@ -365,6 +486,8 @@ class Runtime:
             if state.image_id is None or state.deleted:
                 return None
             self._images[image_id] = state
+        if not self._policies.at_hand(state.container_id):
+            await self._policies.load(state.container_id)
         return state
 
     async def _image_of(self, image_id: str) -> ImageState:
@@ -405,24 +528,31 @@ class Runtime:
 
     async def update_image(self, image_id: str, changes: ImageConfig | Mapping[str, Any]) -> ImageState:
         """Give an image another definition, or change some fields of it; an awake agent takes it over with the next
-        message. Two who change different fields at once both get their way.
+        message, and its policy at once. Two who change different fields at once both get their way.
         """
         for _ in range(UPDATES_MAX):
             state = await self.image_state(image_id)
-            config = config_of(changes, state.config)
-            if config != state.config:
-                self._check(config)
-            await self._register_tools(state.container_id, config)
-            if config == state.config:
-                return state
-            command = UpdateImage(config=config, updated_at=self._now_ms(), base=state.version)
             try:
-                await self.ask(f"image-{image_id}", command)
+                return await self._change_image(state, config_of(changes, state.config))
             except Conflict:
                 self._images.pop(image_id, None)  # somebody was quicker: read it again, and change that
-                continue
-            return await self.image_state(image_id)
         raise Conflict(f"Image {image_id} is changed by others all the time; try again.")
+
+    async def _change_image(self, state: ImageState, config: ImageConfig) -> ImageState:
+        """Give an image this definition. Raises Conflict where it is not as `state` has it any more."""
+        image_id = state.image_id or ""
+        if config != state.config:
+            await self._check(config, state.container_id)
+        await self._register_tools(state.container_id, config)
+        if config == state.config:
+            return state
+        command = UpdateImage(config=config, updated_at=self._now_ms(), base=state.version)
+        await self.ask(f"image-{image_id}", command)
+        changed = await self.image_state(image_id)
+        if config.policy != state.config.policy:
+            for awake in await self._agents.of_image(changed):
+                await self.bring_policy(awake.session_id)
+        return changed
 
     async def delete_image(self, image_id: str) -> None:
         """Delete an image and close its sessions, ending what runs in them. One that does not exist is fine.
@@ -462,11 +592,13 @@ class Runtime:
         await self.ask(f"image-{image_id}", AttachSession(session_id=session_id))
         return session_id
 
-    def _check(self, config: ImageConfig) -> None:
+    async def _check(self, config: ImageConfig, container_id: str) -> None:
         self._models.parse(config.model)
         self._check_fallbacks(config.fallbacks)
         if config.tools is not None:
             self.tools.only(config.tools)
+        if config.policy is not None:
+            await self._policies.check(config.policy, container_id)
 
     def _check_fallbacks(self, fallbacks: tuple[str, ...] | None) -> None:
         for model in fallbacks or ():
@@ -497,6 +629,7 @@ class Runtime:
         timeout_s: float | None = None,
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
+        policy: Given | None = None,
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self.image_state(image_id)
@@ -511,12 +644,13 @@ class Runtime:
             timeout_s=timeout_s,
             key=key,
             approval_handler=approval_handler,
+            policy=policy,
         )
 
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
         """As `send`, at once where the image is at hand; what is wrong with the message is raised by the future."""
         state = self._images.get(image_id)
-        if state is None:
+        if state is None or not self._policies.at_hand(state.container_id):
             return asyncio.ensure_future(self.send(image_id, content, **options))
         sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         try:
@@ -538,6 +672,7 @@ class Runtime:
         timeout_s: float | None = None,
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
+        policy: Given | None = None,
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
         if model is not None:
@@ -555,8 +690,9 @@ class Runtime:
             handled=self._asking.handler is not None,
         )
         overrides = None
-        if model is not None or params is not None or others is not None:
-            overrides = Overrides(model=model, params=params, fallbacks=others)
+        if model is not None or params is not None or others is not None or policy is not None:
+            narrowed = None if policy is None else self._policies.of_job(state, policy)
+            overrides = Overrides(model=model, params=params, fallbacks=others, policy=narrowed)
         command = Send(
             job_id=job_id,
             content=content,
@@ -588,6 +724,8 @@ class Runtime:
                 tools=self._tools_of(config).digest,
                 approval_required=config.approval_required,
                 approval_timeout_s=config.approval_timeout_s,
+                policy=self._policies.layers(state),
+                scope=self.scope,
             ),
         )
 
@@ -649,6 +787,8 @@ class Runtime:
             raise NotFound(f"Session not found: {session_id}")
         if state.queue and not state.awake:
             await self.wake(state.image_id, session_id)
+        else:
+            await self.bring_policy(session_id)
         self._kernel.wake(stream)
 
     async def stop_image(self, image_id: str, *, reason: str = "stopped") -> None:
@@ -685,6 +825,7 @@ class Runtime:
 
     async def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
         """Say what became of a call in doubt: `ok` or `error` with what the model is told, or `retry`."""
+        await self.bring_policy(session_id)
         await self.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
 
     # -- questions to people --
@@ -790,6 +931,10 @@ class Runtime:
                 self._images[image_id] = evolve_image(before or ImageState(), data, recorded.stamp)
         elif isinstance(data, ImageDeleted):
             self._images.pop(data.image_id, None)
+        elif isinstance(data, PolicySet):
+            container_id = recorded.stream.removeprefix("container-")
+            policy = None if data.policy is None else replace(data.policy, version=str(data.version))
+            self._policies.hear(container_id, policy)
 
     @property
     def acting_as(self) -> str:
@@ -810,6 +955,7 @@ _HEARD = {
     ImageCreated,
     ImageUpdated,
     ImageDeleted,
+    PolicySet,
     SessionAttached,
 }
 _CAMEL = {

@@ -19,9 +19,10 @@ from ...events.agent import (
     ToolStarted,
     TurnCompleted,
 )
-from ...events.container import ToolRegistered
+from ...events.container import PolicySet, ToolRegistered
 from ...events.content import File, Image, Native, Text, Thinking, ToolCall
 from ...events.image import ImageCreated, ImageUpdated
+from ...events.policy import ModelDenied, ModelWarned, ToolDenied
 from ...events.session import JobFailed, JobQueued, SessionCreated
 from .screen import called
 from .table import span
@@ -52,6 +53,12 @@ def about(data: Any) -> str:
         case ToolRequested():
             problem = f": {data.problem}" if data.problem else ""
             return f"{data.tool} {data.name} ({data.effect}){problem}"
+        case ToolDenied():
+            return f"{data.tool} by {data.policy}/{data.rule}: {data.reason}"
+        case ModelDenied() | ModelWarned():
+            return f"{data.call} {data.model} by {data.policy}/{data.rule}: {data.reason}"
+        case PolicySet(policy=policy, version=version):
+            return f"{policy.name if policy else 'none'}, version {version}"
         case ToolStarted():
             return f"{data.tool} attempt {data.attempt}"
         case ToolSettled():

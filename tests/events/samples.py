@@ -100,6 +100,7 @@ SAMPLES: tuple[Event, ...] = (
     container.ImageAdded(image_id="img_1"),
     container.ImageRemoved(image_id="img_1"),
     container.ToolRegistered(tool=SPEC),
+    container.PolicySet(version=2, policy=POLICY),
     image.ImageCreated(
         image_id="img_1",
         container_id="acme",
@@ -118,6 +119,7 @@ SAMPLES: tuple[Event, ...] = (
             metadata={"team": "a"},
             approval_required=True,
             approval_timeout_s=600.0,
+            policy=POLICY,
         ),
         alias="support",
     ),

@@ -1,0 +1,195 @@
+"""The layers of policy that a runtime lays over its agents: its own, the container's, the image's, and one job's.
+
+Rules come from code, from files and from the log, never from a message, a model or a tool.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .actors.container import State as ContainerState
+from .actors.image import State as ImageState
+from .actors.policy import Rights
+from .actors.profiles import resolve, unknown_names
+from .adapters.policy_file import load_policy, policy_of
+from .events.errors import BadInput, BadPolicy
+from .events.policy import Policy
+
+Given = Policy | Mapping[str, Any] | str | os.PathLike[str]
+"""A policy, the same as plain data, or the path of a file of TOML."""
+
+WARNED_MAX = 256
+"""Unknown names that are remembered, so that each is told of once."""
+
+READY_MAX = 1024
+"""Layers that are kept ready, by what they are made of."""
+
+_log = logging.getLogger("reenact")
+
+
+def policy_from(given: Given) -> Policy:
+    """A policy, whatever way it was given. Raises BadPolicy with file and key for what is none."""
+    if isinstance(given, Policy):
+        return given
+    return load_policy(given) if isinstance(given, str | os.PathLike) else policy_of(given)
+
+
+def policies_from(given: Given | Iterable[Given] | None) -> tuple[Policy, ...]:
+    """One policy or several, outermost first."""
+    if given is None:
+        return ()
+    if isinstance(given, Policy | Mapping | str | os.PathLike):
+        return (policy_from(given),)
+    return tuple(policy_from(each) for each in given)
+
+
+class Policies:
+    """own: the runtime's layers. tools: the names there are. container(id): the state of a container."""
+
+    def __init__(
+        self,
+        own: tuple[Policy, ...],
+        *,
+        tools: Collection[str],
+        container: Callable[[str], Awaitable[ContainerState]],
+    ) -> None:
+        resolve(own)
+        self.own = own
+        self._tools = tools
+        self._container = container
+        self._containers: dict[str, Policy | None] = {}
+        self._ready: dict[tuple[Policy | None, Policy | None], tuple[Policy, ...]] = {}
+        self._warned: dict[str, None] = {}
+
+    # -- which layers --
+
+    def at_hand(self, container_id: str) -> bool:
+        """Whether a container's policy is known, so that `layers` can say what holds in it."""
+        return container_id in self._containers
+
+    async def load(self, container_id: str) -> None:
+        """Have a container's policy at hand. Once it is, only what is heard changes it."""
+        if container_id not in self._containers:
+            policy = (await self._container(container_id)).policy
+            self._containers.setdefault(container_id, policy)
+
+    def hear(self, container_id: str, policy: Policy | None) -> None:
+        """A container has another policy from now on."""
+        self._containers[container_id] = policy
+
+    def layers(self, state: ImageState) -> tuple[Policy, ...]:
+        """The layers over an image's agents, written out, outermost first. Its container's must be at hand."""
+        of_container, of_image = self._containers[state.container_id], state.config.policy
+        if of_container is None and of_image is None and not self.own:
+            return ()
+        key = of_container, of_image
+        ready = self._ready.get(key)
+        if ready is None:
+            if len(self._ready) >= READY_MAX:
+                self._ready.clear()
+            ready = self._ready[key] = resolve(self._over(state))
+        return ready
+
+    def _over(self, state: ImageState) -> list[Policy]:
+        layers = (*self.own, self._containers[state.container_id], state.config.policy)
+        return [layer for layer in layers if layer is not None]
+
+    def of_job(self, state: ImageState, given: Given) -> Policy:
+        """What one job adds, written out. Raises BadInput for what cannot be."""
+        policy = policy_from(given)
+        self.look(policy)
+        return resolve((*self._over(state), policy))[-1]
+
+    # -- looking at one before it is used --
+
+    async def check(self, policy: Policy, container_id: str | None = None) -> None:
+        """Raises BadInput for a policy that cannot be used under those around it; tells of names no tool has."""
+        outer = list(self.own)
+        if container_id is not None:
+            await self.load(container_id)
+            of_container = self._containers[container_id]
+            outer += [] if of_container is None else [of_container]
+        resolve((*outer, policy))
+        self.look(policy)
+
+    def look(self, policy: Policy) -> None:
+        """Tell once of every name in a policy that no tool has; a strict policy is refused. Raises BadPolicy."""
+        strange = unknown_names(policy, self._tools)
+        if strange and policy.strict:
+            raise BadPolicy(f"policy {policy.name}: there is no tool named {', '.join(map(repr, strange))}.")
+        for name in strange:
+            key = f"{policy.name}/{name}"
+            if key in self._warned:
+                continue
+            if len(self._warned) >= WARNED_MAX:
+                del self._warned[next(iter(self._warned))]
+            self._warned[key] = None
+            _log.warning("policy %s: there is no tool named %r; a rule on it rules nothing.", policy.name, name)
+
+
+# -- seed names --
+
+
+class AgentToolPolicy(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Which tools an agent may use. allowed_tools: only these, None for all that the profile has.
+
+    denied_tools: none of these. max_tool_calls_per_turn: None for no limit.
+    """
+
+    profile: str = "full"
+    allowed_tools: tuple[str, ...] | None = None
+    denied_tools: tuple[str, ...] = ()
+    max_tool_calls_per_turn: int | None = None
+
+
+_NAMES = {"allowed_tools": "allow", "denied_tools": "deny", "profile": "profile"}
+
+
+def tool_policy_of(policy: Policy | None) -> AgentToolPolicy:
+    """An image's own policy, as far as it is about tools by name."""
+    if policy is None:
+        return AgentToolPolicy()
+    return AgentToolPolicy(
+        profile=policy.profile or "full",
+        allowed_tools=policy.allow,
+        denied_tools=policy.deny,
+        max_tool_calls_per_turn=policy.max_tool_calls_per_turn,
+    )
+
+
+def with_tool_policy(policy: Policy | None, changes: AgentToolPolicy | Mapping[str, Any]) -> Policy:
+    """A policy with these parts changed; what is not named stays. An empty `allowed_tools` allows what the profile has.
+
+    Raises BadInput for a part there is not, or a value that does not fit.
+    """
+    if isinstance(changes, AgentToolPolicy):
+        changes = {name: getattr(changes, name) for name in changes.__struct_fields__}
+    fields: dict[str, Any] = {}
+    for key, value in changes.items():
+        if key not in AgentToolPolicy.__struct_fields__:
+            known = ", ".join(AgentToolPolicy.__struct_fields__)
+            raise BadInput(f"A tool policy has no {key!r}. It has: {known}.")
+        fields[_NAMES.get(key, key)] = value
+    if "allow" in fields and not fields["allow"]:
+        fields["allow"] = None
+    if "deny" in fields and fields["deny"] is None:
+        fields["deny"] = ()
+    return replace(policy or Policy(name="tools"), **fields)
+
+
+def filter_tools_by_policy(
+    tools: Iterable[Any], policy: Given | AgentToolPolicy, *, scope: str = "default"
+) -> list[Any]:
+    """Those tools, or names of tools, that an agent under this policy would be offered, and could run."""
+    seeds = isinstance(policy, AgentToolPolicy) or (
+        isinstance(policy, Mapping) and set(policy) <= set(AgentToolPolicy.__struct_fields__)
+    )
+    layer = with_tool_policy(None, policy) if seeds else policy_from(policy)  # type: ignore[arg-type]
+    rights = Rights(resolve((layer,)), scope)
+    return [tool for tool in tools if rights.offers(getattr(tool, "name", tool))]
