@@ -64,16 +64,21 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
             text = stream.read(BYTES_MAX + 1)
     except (OSError, ValueError) as error:
         raise BadPolicy(f"{file}: {getattr(error, 'strerror', None) or error}.") from error
+    return parse_policy(text, str(file), name=file.stem)
+
+
+def parse_policy(text: bytes, where: str, *, name: str = "policy") -> Policy:
+    """The policy in the text of a file. name: of one that has none of its own. Raises BadPolicy as `load_policy`."""
     if len(text) > BYTES_MAX:
-        raise BadPolicy(f"{file}: is longer than {BYTES_MAX:,} bytes.")
+        raise BadPolicy(f"{where}: is longer than {BYTES_MAX:,} bytes.")
     try:
         table = tomllib.loads(text.decode(), parse_float=Decimal)
     except UnicodeDecodeError as error:
-        raise BadPolicy(f"{file}: is not UTF-8, at byte {error.start}.") from None
+        raise BadPolicy(f"{where}: is not UTF-8, at byte {error.start}.") from None
     except (tomllib.TOMLDecodeError, ValueError, RecursionError, ArithmeticError) as error:
-        raise BadPolicy(f"{file}: {' '.join(str(error).split()) or type(error).__name__}.") from None
-    table.setdefault("name", file.stem)
-    return policy_of(table, str(file))
+        raise BadPolicy(f"{where}: {' '.join(str(error).split()) or type(error).__name__}.") from None
+    table.setdefault("name", name)
+    return policy_of(table, where)
 
 
 def policy_of(table: object, where: str = "policy") -> Policy:
@@ -90,13 +95,12 @@ def policy_of(table: object, where: str = "policy") -> Policy:
     for number, each in enumerate(_list(given.pop("rules", ()), f"{where}: rules"), start=1):
         rules.append(_rule(each, f"{where}: rules[{number}]"))
     profiles = given.pop("profiles", {})
-    if isinstance(profiles, list | tuple):  # as they are stored
-        profiles = {each.get("name"): each.get("tools") for each in profiles if isinstance(each, Mapping)}
-    if not isinstance(profiles, Mapping):
-        raise BadPolicy(f"{where}: profiles: must be a table, not {_shown(profiles)}.")
-    own = [
-        _made(Profile, {"name": name, "tools": tools}, f"{where}: profiles.{name}") for name, tools in profiles.items()
-    ]
+    if isinstance(profiles, Mapping):
+        profiles = [{"name": name, "tools": tools} for name, tools in profiles.items()]
+    own = []
+    for number, each in enumerate(_list(profiles, f"{where}: profiles"), start=1):
+        table = _table(each, f"{where}: profiles[{number}]")
+        own.append(_made(Profile, table, f"{where}: profiles.{table.get('name', number)}"))
     policy: Policy = _made(Policy, {**given, "rules": rules, "profiles": own}, where)
     return policy
 
@@ -106,7 +110,7 @@ def _rule(each: object, place: str) -> PolicyRule:
         return each
     table = _table(each, place)
     kind = table.pop("kind", None)
-    if kind not in _KINDS:
+    if not isinstance(kind, str) or kind not in _KINDS:
         raise BadPolicy(f"{place}: kind: must be one of {', '.join(_KINDS)}, not {_shown(kind)}.")
     made: PolicyRule = _made(_KINDS[kind], table, place)
     return made

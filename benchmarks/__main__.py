@@ -263,8 +263,35 @@ class Bench:
         self.digests["tools_disk"] = found["digest"]
         yield Figure("disk_100_calls_2KB", found["disk_mb"], "MB", at_most=0.45)
 
+    def policy(self) -> Iterator[Figure]:
+        asked = self.take_turns({"checks": lambda: fresh("bench_policy", "checks", calls=100_000)})["checks"]
+        self.digests["policy"] = asked["digest"]
+        yield Figure("policy_check", asked["known_us"], "us/call", at_most=5)
+        yield Figure("policy_check_new_name", asked["new_us"], "us/call")
+        yield Figure("policy_layers_made_ready", asked["made_us"], "us")
+        runs = {
+            "plain": lambda: fresh("bench_turn", "durable", turns=100, watched="none"),
+            "governed": lambda: fresh("bench_turn", "durable", turns=100, watched="none", governed=True),
+        }
+        found = self.take_turns(runs)
+        yield Figure(
+            "policy_turn_cpu",
+            found["governed"]["cpu_ms_turn"],
+            "ms/turn",
+            peer="the same without rules",
+            theirs=found["plain"]["cpu_ms_turn"],
+            at_most=1.15,
+        )
+        yield Figure(
+            "policy_turn_100",
+            found["governed"]["turns_s"],
+            "turns/s",
+            peer="the same without rules",
+            theirs=found["plain"]["turns_s"],
+        )
 
-QUESTIONS = ("turn", "sessions", "start", "stream", "idle", "replay", "tools_disk")
+
+QUESTIONS = ("turn", "sessions", "start", "stream", "idle", "replay", "tools_disk", "policy")
 
 
 def _short(value: float | None) -> float | None:

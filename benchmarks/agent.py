@@ -12,6 +12,7 @@ from reenact.adapters.models import Models
 from reenact.events.content import AssistantItem, ResultItem, Text, ToolCall, Usage, UserItem
 from reenact.events.message import Recorded, Signal
 from reenact.events.model import ModelAnswer, ModelRequest
+from reenact.events.policy import ConstraintPolicy, ModelPolicy, Policy, PolicyDecision, ToolPolicy
 from reenact.events.stream import (
     InputJsonDelta,
     MessageDelta,
@@ -103,6 +104,22 @@ _SAYS_WORDS: tuple[Signal, ...] = (
     MessageDelta(usage=Usage(input_tokens=80, output_tokens=20)),
     MessageStop(stop_reason="end_turn"),
 )
+
+
+LAYERS = (
+    Policy(name="house", profile="full", deny=("group:runtime",), max_tool_calls_per_turn=10),
+    Policy(
+        name="acme",
+        rules=(
+            ToolPolicy(tool_patterns=("pay_*", "shell_*"), decision=PolicyDecision.DENY),
+            ToolPolicy(tool_patterns=("weather*",), allowed_scopes=("default",)),
+            ModelPolicy(model_patterns=("gpt-*", "claude-*"), max_tokens_per_request=4000),
+            ConstraintPolicy(max_tokens_per_request=100_000, max_turns=1_000_000),
+        ),
+    ),
+    Policy(name="bench", allow=("weather", "read", "web_search")),
+)
+"""Three layers of policy that let a turn of the benchmark pass, all of them asked about its tool and its model."""
 
 
 class Watcher:

@@ -10,21 +10,24 @@ import asyncio
 import time
 from typing import Any
 
-from .agent import Checking, Watcher, runtime
+from .agent import LAYERS, Checking, Watcher, runtime
 from .harness import ANSWER, USER, Digest, main, peak_mb, scratch, size_of, sync_ms, turns
 
 
-def durable(*, turns: int, streamed: bool = False, watched: str = "all") -> dict[str, Any]:
-    """turns: how many. streamed: the model answers in words. watched: all (of the bus), stored (events only), none."""
-    return asyncio.run(_durable(turns, streamed, watched))
+def durable(*, turns: int, streamed: bool = False, watched: str = "all", governed: bool = False) -> dict[str, Any]:
+    """turns: how many. streamed: the model answers in words. watched: all (of the bus), stored (events only), none.
+
+    governed: under three layers of policy that let everything pass.
+    """
+    return asyncio.run(_durable(turns, streamed, watched, governed))
 
 
-async def _durable(count: int, streamed: bool, watched: str) -> dict[str, Any]:
+async def _durable(count: int, streamed: bool, watched: str, governed: bool) -> dict[str, Any]:
     took, digest = [], Digest()
     model, watcher = Checking(streamed=streamed), Watcher()
     with scratch() as folder:
         synced_ms = sync_ms(folder)
-        async with runtime(folder, model) as running:
+        async with runtime(folder, model, policy=LAYERS if governed else None) as running:
             if watched == "all":
                 running.on_any(watcher)
             elif watched == "stored":

@@ -26,11 +26,17 @@ class Commands:
 
         return Reading(url)
 
-    def working(self, url: str, *, tools: Sequence[str]) -> Working:
-        """The log at `url`, to own from `with` on, made where there is none."""
+    def working(self, url: str, *, tools: Sequence[str], policy: Sequence[str] = ()) -> Working:
+        """The log at `url`, to own from `with` on, made where there is none. policy: files, outermost first."""
         from .working import Working
 
-        return Working(url, tools=tools)
+        return Working(url, tools=tools, policy=policy)
+
+    def policy(self, files: Sequence[str], *, tools: Sequence[str], models: Sequence[str], scope: str) -> list[Row]:
+        """What policies in files say of tools and models, and the limits they set."""
+        from .policies import verdicts
+
+        return verdicts(files, tools=tools, models=models, scope=scope)
 
     def short(self, full: str) -> str:
         """An id as people are shown it."""

@@ -15,7 +15,7 @@ from msgspec.structs import replace
 
 from .actors.container import State as ContainerState
 from .actors.image import State as ImageState
-from .actors.policy import Rights
+from .actors.policy import Rights, Verdict
 from .actors.profiles import resolve, unknown_names
 from .adapters.policy_file import load_policy, policy_of
 from .events.errors import BadInput, BadPolicy
@@ -193,3 +193,45 @@ def filter_tools_by_policy(
     layer = with_tool_policy(None, policy) if seeds else policy_from(policy)  # type: ignore[arg-type]
     rights = Rights(resolve((layer,)), scope)
     return [tool for tool in tools if rights.offers(getattr(tool, "name", tool))]
+
+
+# -- looking at policies without a log --
+
+
+def verdicts(
+    files: Iterable[Given], *, tools: Iterable[str], models: Iterable[str], scope: str
+) -> list[dict[str, Any]]:
+    """What policies say of these tools and models, one row each, then the limits they set. Raises BadPolicy."""
+    rights = Rights(resolve(policies_from(list(files))), scope)
+    rows = [_row("tool", name, rights.tool(name)) for name in tools]
+    rows += [_row("model", name, rights.model(name)) for name in models]
+    for field in rights.limits.__struct_fields__:
+        limit = getattr(rights.limits, field)
+        if limit is not None:
+            said = limit[1]
+            rows.append(
+                {
+                    "kind": "limit",
+                    "name": f"max_{field} {limit[0]}",
+                    "decision": None,
+                    "reason": said.reason,
+                    "policy": said.policy,
+                    "version": said.version,
+                    "appliedRules": [f"{said.policy}/{said.rule}"],
+                    "violations": [],
+                }
+            )
+    return rows
+
+
+def _row(kind: str, name: str, verdict: Verdict) -> dict[str, Any]:
+    return {
+        "kind": kind,
+        "name": name,
+        "decision": verdict.decision.value,
+        "reason": verdict.reason or "no rule is about it",
+        "policy": verdict.policy or None,
+        "version": verdict.version or None,
+        "appliedRules": list(verdict.applied),
+        "violations": list(verdict.violations),
+    } | ({} if verdict.tokens is None else {"maxTokensPerRequest": verdict.tokens})

@@ -26,6 +26,7 @@ from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .events.session import JobStarted
+from .policies import policies_from
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
 from .reading import Reading
@@ -132,18 +133,28 @@ async def _reader_answers(request: object) -> bool:
 
 
 class Working:
-    """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python.
+    """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python. policy: files of TOML,
+    outermost first.
 
-    Raises what opening a log raises, `Owned` among it, and what loading the tools raises, before the log is touched.
+    Raises what opening a log raises, `Owned` among it, and what loading the tools and the policies raises, before the
+    log is touched.
     """
 
-    def __init__(self, url: str, *, tools: Iterable[str] = (), environ: Mapping[str, str] = os.environ) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        tools: Iterable[str] = (),
+        policy: Iterable[str] = (),
+        environ: Mapping[str, str] = os.environ,
+    ) -> None:
         self.faults: dict[str, ReenactError] = {}
         self.full: DiskFull | None = None
         self._environ = environ
         self._waiting: list[Callable[[ReenactError], object]] = []
         self._talks: list[Talk] = []
-        self.runtime = Runtime(url, recover=False, tools=[tool for path in tools for tool in tools_from(path).values()])
+        found = [tool for path in tools for tool in tools_from(path).values()]
+        self.runtime = Runtime(url, recover=False, tools=found, policy=policies_from(policy))
 
     def __enter__(self) -> Self:
         self.runtime.open()

@@ -85,6 +85,7 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     from cyclopts import App, Group
 
     from .approvals import Approvals
+    from .policy import Rules
     from .read import Read
     from .show import Show
     from .work import Work
@@ -125,6 +126,12 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     for number, answer in enumerate(answers):
         approvals.command(answer, sort_key=number)
     app.command(approvals)
+    rules = App(
+        name="policy", help="Look at rules in files of TOML, without a log.", group=sundry, sort_key=len(list(app)),
+        result_action="return_value",
+    )
+    rules.command(Rules(front, output).check)
+    app.command(rules)
     app["--help"].group = sundry
     app["--version"].group = sundry
     return app

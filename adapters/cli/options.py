@@ -34,6 +34,18 @@ class Common:
     ] = False
 
 
+Policies = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name="--policy",
+        negative="",
+        show_default=False,
+        help="A file of TOML with rules for what may be done, see `reenact policy check`. Again for more: none can give"
+        " back what another takes.",
+    ),
+]
+
+
 @Parameter(name="*", group=_MODEL)
 @dataclass(frozen=True)
 class Asking:
@@ -79,6 +91,7 @@ class Asking:
             help="A file of Python with @tool functions. It is run. Again for more files.",
         ),
     ] = ()
+    policy: Policies = ()
     system: Annotated[str | None, Parameter(help="Instructions. The image of the session keeps them.")] = None
     max_tokens: Annotated[int | None, Parameter(help="Most tokens of an answer.")] = None
     temperature: Annotated[float | None, Parameter(help="0 to 2.")] = None

@@ -13,7 +13,7 @@ from ...events.errors import ActionOver, BadInput, ReenactError
 from ...events.message import as_json
 from ...events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
 from .front import Front, Row, Talk, Working
-from .options import STDIN, Asking, Common
+from .options import STDIN, Asking, Common, Policies
 from .output import Output, short
 from .person import Person
 from .screen import Screen, called
@@ -54,7 +54,7 @@ class Work:
         """
         self._output.json = common.json
         text = self._prompt(prompt)
-        with self._front.working(common.db, tools=asking.tools) as working:
+        with self._front.working(common.db, tools=asking.tools, policy=asking.policy) as working:
             talk = self._open(working, asking)
             return self._turn(working, talk, text)
 
@@ -65,7 +65,7 @@ class Work:
         no terminal; the exit code is then that of the last line that failed.
         """
         self._output.json = common.json
-        with self._front.working(common.db, tools=asking.tools) as working:
+        with self._front.working(common.db, tools=asking.tools, policy=asking.policy) as working:
             talk = self._open(working, asking)
             person = self._stdin.isatty() and self._output.tells
             if person:
@@ -115,6 +115,7 @@ class Work:
                 " log names it, is run again: resume only a log whose tools you trust.",
             ),
         ] = (),
+        policy: Policies = (),
         common: Common = _COMMON,
     ) -> int:
         """Go on with what a process left behind when it was killed or quit.
@@ -128,7 +129,7 @@ class Work:
             raise BadInput("--settle needs the session whose call it settles.")
         with self._front.reading(common.db):
             pass  # there is nothing to go on with where no log is, and none is begun
-        with self._front.working(common.db, tools=tools) as working:
+        with self._front.working(common.db, tools=tools, policy=policy) as working:
             only = None if session is None else [working.session(session)]
             jobs = working.unfinished(only)
             waiting = {job.session_id for job in jobs if job.state == "waiting"}

@@ -10,7 +10,16 @@ from collections.abc import Iterator
 
 import pytest
 
-from benchmarks import bench_idle, bench_replay, bench_sessions, bench_start, bench_stream, bench_tools_disk, bench_turn
+from benchmarks import (
+    bench_idle,
+    bench_policy,
+    bench_replay,
+    bench_sessions,
+    bench_start,
+    bench_stream,
+    bench_tools_disk,
+    bench_turn,
+)
 from benchmarks import floor as floor_
 from benchmarks.harness import ROOT, median_of, turns
 
@@ -77,6 +86,14 @@ def test_the_disk_that_calls_take_is_more_than_what_they_gave() -> None:
     found = bench_tools_disk.calls(calls=3)
 
     assert found["disk"] > 3 * 2048
+
+
+def test_rules_are_asked_and_a_turn_under_them_is_the_same_turn() -> None:
+    found = bench_policy.checks(calls=200)
+
+    assert 0 < found["known_us"] < found["made_us"]
+    assert found["digest"] == bench_policy.checks(calls=100)["digest"]
+    assert bench_turn.durable(turns=2)["digest"] == bench_turn.durable(turns=2, governed=True)["digest"]
 
 
 def test_a_benchmark_is_a_program_that_prints_one_line() -> None:

@@ -28,10 +28,11 @@ from reenact.adapters.models.openai_host import DONE, Reply
 from reenact.adapters.models.openai_responses_answer import ResponsesReading
 from reenact.adapters.models.script import _parsed
 from reenact.adapters.models.sse import EventReader
+from reenact.adapters.policy_file import parse_policy, policy_of
 from reenact.events import codec, history
 from reenact.events.assembler import parse_input
-from reenact.events.errors import BadInput, Corrupt
-from reenact.events.image import ImageConfig
+from reenact.events.errors import BadInput, BadPolicy, Corrupt
+from reenact.events.image import ImageConfig, ImageUpdated
 from reenact.events.log import MemoryLog
 from reenact.events.message import Context
 from reenact.events.model import ModelFailure
@@ -290,6 +291,30 @@ def test_contents_of_messages() -> None:
 
 def test_definitions_of_images() -> None:
     attacked(lambda data: config_of(plain(data), ImageConfig()), CONFIGS, (BadInput,))
+
+
+POLICIES = [
+    b'name = "a"\nprofile = "coding"\nallow = ["read", "group:fs"]\ndeny = ["exec"]\nmax_tool_calls_per_turn = 3\n',
+    b'[profiles]\nshop = ["refund"]\n[[tools]]\ntool_patterns = ["pay_*"]\ndecision = "deny"\nreason = "No."\n',
+    b'[[models]]\nmodel_patterns = ["gpt-*"]\nrequire_approval = true\nmax_tokens_per_request = 10\n'
+    b"[[constraints]]\nmax_cost_per_request = 0.5\nmax_turns = 3\n",
+]
+POLICY_TABLES = [
+    b'{"name":"a","alsoAllow":["x"],"rules":[{"kind":"tool","toolPatterns":["*"],"allowedScopes":["acme"]}]}',
+    b'{"rules":[{"kind":"constraint","maxCostPerRequest":"0.5"}],"profiles":{"shop":["refund"]},"strict":true}',
+]
+
+
+def test_files_of_policies() -> None:
+    attacked(lambda text: parse_policy(text, "policy.toml"), POLICIES, (BadPolicy,))
+
+
+def test_policies_as_plain_data() -> None:
+    def parse(data: bytes) -> None:
+        policy = policy_of(plain(data))
+        codec.encode(ImageUpdated(version=1, updated_at=1, config=ImageConfig(policy=policy)))
+
+    attacked(parse, POLICY_TABLES, (BadPolicy,))
 
 
 def test_urls_of_logs() -> None:

@@ -1,0 +1,148 @@
+"""`reenact policy check`, and `--policy` where work is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tests.adapters.cli.terminal import one_line, reenact
+
+HOUSE = """
+name = "production"
+version = "3"
+profile = "coding"
+also_allow = ["look"]
+deny = ["group:runtime"]
+
+[[tools]]
+tool_patterns = ["pay_*"]
+decision = "require_approval"
+reason = "Money leaves the house."
+allowed_scopes = ["finance"]
+
+[[models]]
+model_patterns = ["gpt-5*"]
+decision = "warn"
+max_tokens_per_request = 4000
+
+[[constraints]]
+max_turns = 100
+"""
+TOOLS = '''
+from reenact import tool
+
+@tool(effect="read")
+def look(n: int = 0) -> str:
+    """Look."""
+    return f"saw {n}"
+
+@tool
+def pay_bill(n: int = 0) -> str:
+    """Pay."""
+    open("paid", "w").close()
+    return "paid"
+'''
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    (tmp_path / "house.toml").write_text(HOUSE)
+    (tmp_path / "tools.py").write_text(TOOLS)
+    return tmp_path
+
+
+def test_a_policy_says_what_it_decides_about_tools_and_models_and_its_limits() -> None:
+    ended = reenact(
+        *("policy", "check", "house.toml", "--tool", "look", "--tool", "exec", "--tool", "pay_bill"),
+        *("-m", "openai:gpt-5.5", "--json"),
+    )
+    assert (ended.code, ended.err) == (1, "")
+    look, shell, pay, model, turns = ended.rows
+    assert (look["decision"], look["reason"]) == ("allow", "no rule is about it")
+    assert shell["decision"] == "deny" and shell["appliedRules"] == ["production/profile", "production/deny"]
+    assert (pay["decision"], pay["policy"], pay["version"]) == ("deny", "production", "3")
+    assert (model["decision"], model["maxTokensPerRequest"]) == ("warn", 4000)
+    assert (turns["kind"], turns["name"], turns["decision"]) == ("limit", "max_turns 100", None)
+
+
+def test_the_exit_code_says_whether_all_of_it_may_be_done() -> None:
+    assert reenact("policy", "check", "house.toml").code == 0
+    assert reenact("policy", "check", "house.toml", "--tool", "look").code == 0
+    assert reenact("policy", "check", "house.toml", "--tool", "look", "--tool", "exec").code == 1
+    assert reenact("policy", "check", "house.toml", "--tool", "pay_x").code == 1
+
+
+def test_a_scope_has_rights_of_its_own(here: Path) -> None:
+    (here / "open.toml").write_text(HOUSE.replace('profile = "coding"', ""))
+    row = reenact("policy", "check", "open.toml", "--tool", "pay_x", "--scope", "finance", "--json").rows[0]
+    assert (row["decision"], row["reason"]) == ("require_approval", "Money leaves the house.")
+
+
+def test_more_files_are_laid_over_each_other(here: Path) -> None:
+    (here / "night.toml").write_text('deny = ["look"]')
+    row = reenact("policy", "check", "house.toml", "night.toml", "--tool", "look", "--json").rows[0]
+    assert (row["decision"], row["policy"], row["appliedRules"]) == ("deny", "night", ["night/deny"])
+
+
+def test_the_command_is_in_the_help_and_every_option_of_it_too() -> None:
+    from reenact.adapters.cli.app import application
+    from reenact.adapters.cli.output import Output
+    from reenact.commands import Commands
+    from tests.adapters.cli.terminal import Stream
+
+    assert "│ policy " in reenact("--help").out and "│ check " in reenact("policy", "--help").out
+    app = application(Commands(), Output(Stream(), Stream()))["policy"]["check"]
+    assert all(argument.parameter.help for argument in app.assemble_argument_collection() if argument.show)
+
+
+def test_a_table_is_for_people() -> None:
+    ended = reenact("policy", "check", "house.toml", "--tool", "exec")
+    assert ended.out.splitlines()[0].split() == ["ABOUT", "NAME", "DECISION", "RULES", "REASON"]
+    assert "exec is not in the profile coding" in ended.out
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("dney = ['x']", "bad.toml: dney: there is no such key"),
+        ("profile = 'coder'", "policy bad: profile: there is no 'coder'"),
+        ("deny = ['group:sky']", "policy bad: deny: there is no group 'sky'"),
+        (
+            "[[constraints]]\nmax_turns = -3",
+            "bad.toml: constraints[1]: max_turns: must be a whole number from 0, not -3",
+        ),
+    ],
+)
+def test_what_is_no_policy_is_wrong_usage_and_starts_no_log(here: Path, text: str, said: str) -> None:
+    (here / "bad.toml").write_text(text)
+    for argv in (
+        ("policy", "check", "bad.toml"),
+        ("run", "hi", "-m", "scripted:echo", "--policy", "bad.toml"),
+    ):
+        ended = reenact(*argv)
+        assert ended.code == 2 and said in one_line(ended)
+    assert not (here / "reenact.db").exists()
+
+
+def test_a_run_is_held_to_the_files_that_are_named(here: Path) -> None:
+    asked = ("run", "-m", "scripted:tools", "-t", "tools.py", "--policy", "house.toml")
+    assert "saw 7" in reenact(*asked, 'look {"n": 7}').out
+    assert reenact(*asked, 'pay_bill {"n": 1}').out == "Name a tool and its arguments. The tools are: look.\n"
+    (here / "stubborn.json").write_text('[{"tool_calls": [{"name": "pay_bill", "input": {"n": 1}}]}, {"text": "Well."}]')
+    assert reenact("run", "-m", "scripted:stubborn.json", "-t", "tools.py", "--policy", "house.toml", "pay").code == 0
+    assert not (here / "paid").exists()
+    said = reenact("events", "--type", "tool_denied").out
+    assert "t1 by production/profile: pay_bill is not in the profile coding" in said
+    assert reenact("run", "-m", "scripted:stubborn.json", "-t", "tools.py", "pay").code == 0
+    assert (here / "paid").exists()
+
+
+def test_what_is_resumed_is_held_to_them_too(here: Path) -> None:
+    assert reenact("run", "-m", "scripted:tools", "-t", "tools.py", 'look {"n": 7}').code == 0
+    assert reenact("resume", "--policy", "house.toml").code == 0
+    (here / "bad.toml").write_text("a = 1")
+    assert reenact("resume", "--policy", "bad.toml").code == 2
