@@ -13,13 +13,25 @@ __all__ = [
     "CooldownTimes",
     "Environment",
     "Failover",
+    "ConstraintPolicy",
     "ImageConfig",
     "ModelParams",
+    "ModelPolicy",
+    "Policy",
+    "PolicyContext",
+    "PolicyDecision",
+    "PolicyDenied",
+    "PolicyEngine",
+    "PolicyRef",
+    "PolicyResult",
+    "PolicyRule",
+    "Profile",
     "ReenactError",
     "Result",
     "Runtime",
     "Scripted",
     "ToolContext",
+    "ToolPolicy",
     "__version__",
     "tool",
 ]
@@ -29,26 +41,50 @@ _HOMES = {
     "CooldownTimes": "reenact.actors.cooldown",
     "Environment": "reenact.environment",
     "Failover": "reenact.actors.failover",
+    "ConstraintPolicy": "reenact.events.policy",
     "ImageConfig": "reenact.events.image",
     "ModelParams": "reenact.events.model",
+    "ModelPolicy": "reenact.events.policy",
+    "Policy": "reenact.events.policy",
+    "PolicyContext": "reenact.events.policy",
+    "PolicyDecision": "reenact.events.policy",
+    "PolicyDenied": "reenact.events.errors",
+    "PolicyEngine": "reenact.actors.engine",
+    "PolicyRef": "reenact.events.policy",
+    "PolicyResult": "reenact.events.policy",
+    "PolicyRule": "reenact.events.policy",
+    "Profile": "reenact.events.policy",
     "ReenactError": "reenact.events.errors",
     "Result": "reenact.run",
     "Runtime": "reenact.runtime",
     "Scripted": "reenact.adapters.models.scripted",
     "ToolContext": "reenact.adapters.tools.context",
+    "ToolPolicy": "reenact.events.policy",
     "tool": "reenact.adapters.tools.tool",
 }
 
 if TYPE_CHECKING:
     from .actors.cooldown import CooldownTimes as CooldownTimes
+    from .actors.engine import PolicyEngine as PolicyEngine
     from .actors.failover import Failover as Failover
     from .adapters.models.scripted import Scripted as Scripted
     from .adapters.tools.context import ToolContext as ToolContext
     from .adapters.tools.tool import tool as tool
     from .environment import Environment as Environment
+    from .events.errors import PolicyDenied as PolicyDenied
     from .events.errors import ReenactError as ReenactError
     from .events.image import ImageConfig as ImageConfig
     from .events.model import ModelParams as ModelParams
+    from .events.policy import ConstraintPolicy as ConstraintPolicy
+    from .events.policy import ModelPolicy as ModelPolicy
+    from .events.policy import Policy as Policy
+    from .events.policy import PolicyContext as PolicyContext
+    from .events.policy import PolicyDecision as PolicyDecision
+    from .events.policy import PolicyRef as PolicyRef
+    from .events.policy import PolicyResult as PolicyResult
+    from .events.policy import PolicyRule as PolicyRule
+    from .events.policy import Profile as Profile
+    from .events.policy import ToolPolicy as ToolPolicy
     from .run import Result as Result
     from .runtime import Runtime as Runtime
 else:

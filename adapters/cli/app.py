@@ -127,7 +127,10 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
         approvals.command(answer, sort_key=number)
     app.command(approvals)
     rules = App(
-        name="policy", help="Look at rules in files of TOML, without a log.", group=sundry, sort_key=len(list(app)),
+        name="policy",
+        help="Look at rules in files of TOML, without a log.",
+        group=sundry,
+        sort_key=len(list(app)),
         result_action="return_value",
     )
     rules.command(Rules(front, output).check)

@@ -132,7 +132,9 @@ def test_a_run_is_held_to_the_files_that_are_named(here: Path) -> None:
     asked = ("run", "-m", "scripted:tools", "-t", "tools.py", "--policy", "house.toml")
     assert "saw 7" in reenact(*asked, 'look {"n": 7}').out
     assert reenact(*asked, 'pay_bill {"n": 1}').out == "Name a tool and its arguments. The tools are: look.\n"
-    (here / "stubborn.json").write_text('[{"tool_calls": [{"name": "pay_bill", "input": {"n": 1}}]}, {"text": "Well."}]')
+    (here / "stubborn.json").write_text(
+        '[{"tool_calls": [{"name": "pay_bill", "input": {"n": 1}}]}, {"text": "Well."}]'
+    )
     assert reenact("run", "-m", "scripted:stubborn.json", "-t", "tools.py", "--policy", "house.toml", "pay").code == 0
     assert not (here / "paid").exists()
     said = reenact("events", "--type", "tool_denied").out
