@@ -9,7 +9,7 @@ tool_calls     the end of every tool call
 
 from __future__ import annotations
 
-SCHEMA = 1
+SCHEMA = 2
 """Raised whenever the same log would be laid out otherwise: files of another schema are built anew."""
 
 FACTS = {
@@ -91,6 +91,9 @@ TABLES = {"facts": FACTS, "ledger_calls": LEDGER_CALLS, "tool_calls": TOOL_CALLS
 
 _ENDED = "('job_succeeded', 'job_failed', 'job_cancelled', 'job_timed_out')"
 
+_DECIDED = "('action_resolved', 'action_expired', 'action_cancelled')"
+_ASKED = "any_value(data ->> '$.{}') FILTER (type = 'action_required')"
+
 VIEWS = {
     "events": """
         SELECT position, ts, type, stream, version, batch || '-' || part AS id, correlation_id, causation_id, scope,
@@ -125,4 +128,24 @@ VIEWS = {
                 = 'agent_registered', false) AS awake,
             bool_or(type = 'session_closed') AS closed
         FROM facts WHERE starts_with(stream, 'session-') GROUP BY stream""",
+    "actions": f"""
+        SELECT session_id || ':' || (data ->> '$.action') AS action_id, session_id, any_value(image_id) AS image_id,
+            any_value(container_id) AS container_id, any_value(scope) AS scope,
+            {_ASKED.format("kind")} AS kind, {_ASKED.format("tool")} AS tool, {_ASKED.format("reason")} AS reason,
+            {_ASKED.format("jobId")} AS job_id,
+            CASE arg_max(type, position) FILTER (type IN {_DECIDED})
+                WHEN 'action_resolved' THEN 'resolved' WHEN 'action_expired' THEN 'expired'
+                WHEN 'action_cancelled' THEN 'cancelled' ELSE 'pending' END AS state,
+            (any_value(data ->> '$.resolution.approved') FILTER (type = 'action_resolved'))::BOOLEAN AS approved,
+            any_value(data ->> '$.by') FILTER (type IN {_DECIDED}) AS decided_by,
+            any_value(data ->> '$.resolution.comment') FILTER (type = 'action_resolved') AS comment,
+            any_value(data ->> '$.digest') FILTER (type = 'action_required') AS digest,
+            min(ts) FILTER (type = 'action_required') AS asked_ts, max(ts) FILTER (type IN {_DECIDED}) AS ended_ts
+        FROM facts WHERE type = 'action_required' OR type IN {_DECIDED}
+        GROUP BY session_id, data ->> '$.action'""",
+    "denials": """
+        SELECT position, ts, scope, principal, container_id, image_id, session_id, job_id, type,
+            coalesce(data ->> '$.tool', data ->> '$.call') AS call, data ->> '$.rule' AS rule,
+            data ->> '$.reason' AS reason, data ->> '$.policy' AS policy, data ->> '$.version' AS policy_version
+        FROM facts WHERE type IN ('tool_denied', 'model_denied')""",
 }

@@ -92,7 +92,9 @@ def test_it_waits_over_restarts_without_a_thread_and_is_answered_by_the_next_own
         heard = Heard(runtime)
         [found] = await runtime.actions()
         assert found.id == action
-        while not runtime._kernel.dispatch.under_way:  # it is taken up when its agent is held to the rules of now
+        for _ in range(10_000):  # it is taken up when its agent is held to the rules of now
+            if runtime._kernel.dispatch.under_way:
+                break
             await asyncio.sleep(0)
         assert runtime._kernel.dispatch.under_way == 1, "its end in time, and nothing else"
         await runtime.resolve_action(action, True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import random
 import signal
@@ -21,12 +22,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from reenact import Runtime, tool
 from reenact.events import codec
 from reenact.events.agent import ModelAnswered
 from reenact.events.content import Cost, Text, Usage
 from reenact.events.errors import BadQuery, Closed, NoAccess, Owned, ViewFailed
 from reenact.events.log import Batch, MemoryLog, Stored, Transaction
 from reenact.events.message import Head
+from reenact.events.policy import ModelPolicy, Policy, PolicyDecision
 from reenact.events.session import JobQueued
 from reenact.projections import duck, sheet
 from reenact.projections.audit import records
@@ -186,6 +189,37 @@ def test_the_sessions_are_listed_with_what_they_came_to() -> None:
         tables.catch_up(log_of(story(), History().send("Hi").sleep().closes()))
         rows = tables.sql("SELECT session_id, image_id, turns, jobs, awake, closed FROM sessions ORDER BY 1").rows
     assert rows == [("sess_1", "img_1", 1, 1, True, False), ("sess_2", "img_1", 1, 1, False, True)]
+
+
+def test_who_decided_what_and_what_was_denied_can_be_asked() -> None:
+    asyncio.run(_decided_and_denied())
+
+
+async def _decided_and_denied() -> None:
+    @tool(effect="read", approval="ask")
+    def look(at: str) -> str:
+        """Look at something."""
+        return f"saw {at}"
+
+    async with Runtime(tools=[look]) as runtime:
+        bot = await runtime.image("bot", model="scripted:tools")
+        asked = await bot.send('look {"at": "a"}')
+        assert asked.status == "waiting" and asked.action is not None
+        await runtime.resolve_action(asked.action, {"approved": False, "comment": "not now"})
+        denied = ModelPolicy(model_patterns=("scripted:*",), decision=PolicyDecision.DENY, name="no scripts")
+        await bot.send('look {"at": "b"}', policy=Policy(rules=(denied,)))
+        waiting = await bot.send('look {"at": "c"}')
+        assert waiting.status == "waiting"
+        with DuckProjection() as tables:
+            tables.catch_up(runtime.log)
+            columns = "kind, tool, state, approved, decided_by, comment"
+            actions = tables.sql(f"SELECT {columns} FROM actions ORDER BY action_id").rows
+            denials = tables.sql("SELECT type, call, rule FROM denials").rows
+    assert actions == [
+        ("approval", "t1", "resolved", False, "user", "not now"),
+        ("approval", "t2", "pending", None, None, None),
+    ]
+    assert denials == [("model_denied", "m3", "no scripts")]
 
 
 def test_the_workspace_of_an_image_is_known_after_a_new_start(tmp_path: Path) -> None:
