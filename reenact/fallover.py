@@ -19,6 +19,7 @@ from .adapters.models import Retries, label_of
 from .environment import EnvironmentSpec
 from .events.agent import CallModel, FailModel, Selection, SelectModel
 from .events.content import Failure
+from .events.errors import BadInput
 from .events.model import Credentials
 
 Given = Credentials | Mapping[str, str | None]
@@ -33,6 +34,8 @@ class Fallover:
     """The choices of one runtime."""
 
     def __init__(self, settings: Failover, retries: Retries, clock: Clock, provide: Provide) -> None:
+        if not isinstance(settings, Failover):
+            raise BadInput(f"failover must be a Failover, not a {type(settings).__name__}.")
         self.settings = settings
         self._retries = retries
         self._clock = clock
@@ -113,12 +116,19 @@ class Fallover:
 
 
 def credentials_of(given: Given | Sequence[Given] | None) -> tuple[Credentials, ...]:
-    """What a provider of credentials gave, as credentials; one without anything in it where it gave nothing."""
+    """What a provider of credentials gave, as credentials; one without anything in it where it gave nothing.
+
+    Raises BadInput, which does not show it, for anything else.
+    """
     if given is None:
         return (Credentials(),)
     if isinstance(given, Credentials | Mapping):
         return (_one(given),)
-    return tuple(_one(each) for each in given) or (Credentials(),)
+    if isinstance(given, list | tuple) and all(isinstance(each, Credentials | Mapping) for each in given):
+        return tuple(_one(each) for each in given) or (Credentials(),)
+    raise BadInput(
+        f"credentials must give a Credentials, a mapping, a list of them or None, not a {type(given).__name__}."
+    )
 
 
 def _one(given: Given) -> Credentials:

@@ -171,7 +171,9 @@ class Runtime:
         self._environment_factory = environment_factory or self._default_environment
         self._provide = credentials or from_environment
         self._retries = retries or Retries()
-        self._fallover = Fallover(failover or Failover(), self._retries, self.clock, self._provide)
+        self._fallover = Fallover(
+            Failover() if failover is None else failover, self._retries, self.clock, self._provide
+        )
         self._recover = recover
         self._armed = armed
         self._kernel = Kernel(

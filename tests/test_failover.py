@@ -40,7 +40,7 @@ class Provider:
     async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
         key = request.credentials.api_key
         self.asked.append((request.model, key))
-        self.seen.append(request.items)
+        self.seen.append(list(request.items))
         code = None
         for name in ((request.model, key), request.model, key):
             wanted = self.fails.get(name)
@@ -458,6 +458,22 @@ def test_a_retry_policy_that_makes_no_sense_is_refused_by_name(name: str) -> Non
         with pytest.raises(BadInput, match=name):
             RetryPolicy(**{name: bad})
     Retries(RetryPolicy(wait_initial_s=0, wait_max_s=1))
+
+
+@pytest.mark.parametrize("bad", ["sk-secret", ["sk-secret"], 7, [None]])
+def test_credentials_that_are_none_fail_the_turn_by_name_and_are_not_shown(bad: Any) -> None:
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        failure = (await bot.send("hi")).failure
+        assert failure is not None and failure.code == "bad_input" and "credentials must" in failure.message
+        assert "sk-secret" not in repr(await bot.events())
+
+    play(work, Provider(), credentials=lambda provider, spec: bad)
+
+
+def test_a_failover_that_is_none_is_refused() -> None:
+    with pytest.raises(BadInput, match="failover"):
+        opened(Provider(), failover={"retries": 1})
 
 
 @pytest.mark.parametrize("fallbacks", ["scripted:b", ["nowhere:b"], [1], ["b"], [f"scripted:{n}" for n in range(17)]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -124,6 +125,21 @@ def test_a_definition_with_other_models_forgets_the_selection_and_one_with_other
 def test_within_a_turn_the_model_that_answered_is_asked_again() -> None:
     stream = awake().when(fails("m1", select=to(B))).when(asks("m1", "read")).when(settles("t1"))
     assert stream.events[-1].model == B and stream.owed[0].tried == ()
+
+
+def test_a_probe_that_was_answered_is_an_ordinary_model_again() -> None:
+    stream = awake().when(fails("m1", select=to(B))).when(says("m1"))
+    stream.when(send("job_2", waking=waking(definition=DEFINITION)))
+    stream.when(SelectModel(call="m2", attempt=1, select=to(A, "probe")))
+    assert stream.owed[0].reason == "probe"
+    stream.when(asks("m2", "read")).when(settles("t1"))
+    assert (stream.owed[0].model, stream.owed[0].reason) == (A, "primary")
+
+
+def test_a_probe_in_vain_is_over_with_its_turn() -> None:
+    stream = awake().when(SelectModel(call="m1", attempt=1, select=to(C, "probe")))
+    stream.when(fails("m1", "overloaded", exhausted=True)).when(send("job_2", waking=waking(definition=DEFINITION)))
+    assert (stream.owed[0].model, stream.owed[0].reason) == (C, "fallback")
 
 
 def test_what_the_rules_deny_is_no_way_out() -> None:
@@ -260,6 +276,7 @@ def test_over_any_failures_attempts_are_bounded_and_every_selection_is_recorded(
         stream.when(send(f"job_{number}", waking=waking(definition=definition), overrides=overrides))
         events += stream.events
         asked = 0
+        requests: list[str] = []
         while stream.owed:
             [effect] = stream.owed
             assert isinstance(effect, CallModel), effect
@@ -270,6 +287,8 @@ def test_over_any_failures_attempts_are_bounded_and_every_selection_is_recorded(
                 table = Cooldowns()
             else:
                 command, table = step(effect, keys, table, now, settings, world, repaired)
+                if not isinstance(command, SelectModel):
+                    requests.append(effect.model)
                 stream.when(command)
             assert stream.error is None and stream.events, (command, effect)
             events += stream.events
@@ -277,6 +296,8 @@ def test_over_any_failures_attempts_are_bounded_and_every_selection_is_recorded(
         several = len(chain_of(definition, overrides)) > 1
         most = settings.attempts if several else max(settings.attempts, world["policy"])
         assert len(calls) <= most + len(dies)
+        left = [model for model, after in pairwise(requests) if model != after]
+        assert len(left) == len(set(left)) and not (set(left) & set(requests[-1:])), "a model was asked again"
     assert_every_selection_is_recorded(events, definition)
 
 

@@ -12,9 +12,14 @@ from typing import Any
 
 from reenact import CooldownTimes, Failover, Runtime, tool
 from reenact.adapters.models import Retries, RetryPolicy
+from reenact.adapters.models.anthropic_request import body
+from reenact.adapters.models.openai_chat import chat_body
+from reenact.adapters.models.openai_host import Endpoint
+from reenact.adapters.models.openai_responses import responses_body
 from reenact.events.agent import ModelCalled, ModelSelected
+from reenact.events.content import AssistantItem, Native, Text, Thinking, UserItem
 from reenact.events.log import MemoryLog
-from reenact.events.model import Credentials
+from reenact.events.model import Credentials, ModelRequest
 from tests.adapters.models.recordings import fresh_session
 from tests.adapters.models.served import Answer, serve, streamed, whole
 from tests.adapters.models.test_openai_responses import function, message, reasoning, stream_of
@@ -130,6 +135,35 @@ def test_a_turn_goes_from_one_vendor_to_another_and_back_with_calls_between() ->
         assert user["content"][0]["text"] == "Add them."
 
     asyncio.run(asyncio.wait_for(main(), 30))
+
+
+def test_a_block_that_only_its_vendor_understands_goes_to_no_other() -> None:
+    """Its own gets it back whole; the others get what can be read of the answer."""
+    parts: list[Any] = [Text(text="I looked.")]
+    for vendor in ("anthropic", "openai", "openai-chat"):
+        parts.append(Thinking(thinking=f"thought of {vendor}", provider=vendor, signature=f"signed by {vendor}"))
+        parts.append(
+            Native(provider=vendor, block={"type": "web_search_call", "id": "ws_1", "of": f"made by {vendor}"})
+        )
+    parts.append(Text(text="It rains."))
+    request = ModelRequest(
+        model="m",
+        system="",
+        items=[UserItem(version=1, parts=(Text(text="?"),)), AssistantItem(version=2, parts=tuple(parts))],
+    )
+    where = Endpoint(base_url="https://models.example/v1", host="models.example", api_key="k")
+    for vendor, sent in (
+        ("anthropic", body(request)),
+        ("openai", responses_body(request, where)),
+        ("openai-chat", chat_body(request, where)),
+    ):
+        text = sent.decode()
+        assert "I looked." in text and "It rains." in text
+        for other in {"anthropic", "openai", "openai-chat"} - {vendor}:
+            for mark in ("thought of", "signed by", "made by"):
+                assert f'{mark} {other}"' not in text, (vendor, other)
+        if vendor != "openai-chat":
+            assert f"made by {vendor}" in text
 
 
 def test_half_an_answer_of_one_vendor_is_no_part_of_the_next_ones() -> None:
