@@ -14,9 +14,11 @@ from msgspec import Struct
 
 from ..events import codec
 from ..events.agent import (
+    AgentConfigured,
     ModelAnswered,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     ToolRequested,
     ToolSettled,
     ToolStarted,
@@ -514,11 +516,21 @@ class _Calls:
         self._failed: set[tuple[str, int]] = set()
         self._tools: dict[str, _Tool] = {}  # the open ones
         self._last = 0
+        self._wants: tuple[str, tuple[str, ...]] | None = None
+        self._model = ""  # in force
 
     def see(self, recorded: Recorded) -> Iterator[str]:
         """What is wrong with this event, after those before it."""
         event = recorded.data
-        if isinstance(event, ModelCalled):
+        if isinstance(event, AgentConfigured):
+            wants = event.definition.model, event.definition.fallbacks
+            if wants != self._wants:
+                self._wants, self._model = wants, wants[0]
+        elif isinstance(event, ModelSelected):
+            self._model = event.model
+        elif isinstance(event, ModelCalled):
+            if self._wants is not None and event.model != self._model:
+                yield f"{event.call} asks {event.model}, and {self._model} is what was selected"
             if self._models.get(event.call) == 0:
                 yield f"{event.call} is called again after its end"
             self._models[event.call] = event.attempt

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reenact.actors import failover
 from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed, succeeded
@@ -122,6 +123,26 @@ def test_a_definition_with_other_models_forgets_the_selection_and_one_with_other
     assert stream.when(says("m2")).when(send("job_3", waking=waking(definition=models))).events[-1].model == C
 
 
+def test_a_model_selected_for_want_of_money_holds_for_its_job_and_knows_no_way_out() -> None:
+    stream = stream_of(CREATE).when(send(waking=waking(definition=DEFINITION)))
+    cheaper = ModelSelected(model="p:small", provider="p", reason="budget")
+    past = [*_past(stream, says("m1"), send("job_2", waking=waking(definition=DEFINITION)))]
+    stream = stream_of(*past[:-1], cheaper, replace(past[-1], model="p:small"))
+    assert (stream.owed[0].model, stream.owed[0].chain, stream.owed[0].reason) == ("p:small", (), "budget")
+    stream.when(says("m2")).when(send("job_3", waking=waking(definition=DEFINITION)))
+    selected, called = stream.events[-2:]
+    assert isinstance(selected, ModelSelected) and (selected.model, selected.reason) == (A, "primary")
+    assert called.model == A
+
+
+def _past(stream: Given, *commands: Any) -> list[Any]:
+    """Every event of a stream that was just begun, and of these commands."""
+    events = [*stream_of().when(CREATE).events, *stream.events]
+    for command in commands:
+        events += stream.when(command).events
+    return events
+
+
 def test_within_a_turn_the_model_that_answered_is_asked_again() -> None:
     stream = awake().when(fails("m1", select=to(B))).when(asks("m1", "read")).when(settles("t1"))
     assert stream.events[-1].model == B and stream.owed[0].tried == ()
@@ -177,8 +198,6 @@ def test_a_summary_counts_what_failed_alike_and_is_not_endless() -> None:
 def call(**fields: Any) -> CallModel:
     [effect] = awake().owed
     assert isinstance(effect, CallModel)
-    from msgspec.structs import replace
-
     return replace(effect, **fields)
 
 

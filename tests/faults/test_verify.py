@@ -1,5 +1,6 @@
 """`verify`: a log that was only written to is sound, and damage of every kind is found and named."""
 
+import asyncio
 import random
 import shutil
 import sqlite3
@@ -406,6 +407,26 @@ def test_a_build_that_repeats_unsafe_calls_is_found_though_it_replays_alike(monk
     report = verify_log(MemoryLog(broken), keys=broken.keys.values())
     assert [v.what for v in report.violations] == ["t3, which is unsafe, is started again by recover_effect"]
     assert names_of(report) == {"effects"}
+
+
+def test_a_build_that_asks_a_model_nobody_selected_is_found_though_it_replays_alike(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def says_hi(model: str, *fallbacks: str) -> Report:
+        store = MemoryStore()
+
+        async def main() -> None:
+            config = {"model": model, "fallbacks": fallbacks}
+            async with Runtime(MemoryLog(store), default_agent=config) as opened:
+                assert (await (await opened.image("x")).send("hi")).text == "hi"
+
+        asyncio.run(asyncio.wait_for(main(), 20))
+        return verify_log(MemoryLog(store), keys=store.keys.values())
+
+    assert says_hi("scripted:fails:auth", "scripted:echo").sound
+    monkeypatch.setattr(agent, "_model", lambda state: "scripted:echo")
+    report = says_hi("scripted:hello")
+    assert [v.what for v in report.violations] == ["m1 asks scripted:echo, and scripted:hello is what was selected"]
 
 
 def test_more_violations_than_can_be_listed_are_counted(monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
