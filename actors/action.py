@@ -38,9 +38,9 @@ from ..events.errors import (
     BadResolution,
     ClockBehind,
     Closed,
+    Full,
     NotAPerson,
     NotFound,
-    TooMany,
 )
 from ..events.message import Command, Effect, Event, Stamp
 from ..events.session import (
@@ -127,9 +127,9 @@ def _require(state: State, message: RequireAction) -> Sequence[Event]:
     if not 0 < message.timeout_ms <= TIMEOUT_MAX_MS:
         raise BadInput(f"A question waits for 1 to {TIMEOUT_MAX_MS:,} milliseconds, not for {message.timeout_ms:,}.")
     if len(state.pending) >= PENDING_MAX:
-        raise TooMany(f"{PENDING_MAX} questions of this session wait for an answer already; answer one first.")
+        raise Full(f"{PENDING_MAX} questions of this session wait for an answer already; answer one first.")
     if message.job_id is not None and len(state.over) + len(state.pending) >= JOB_ACTIONS_MAX:
-        raise TooMany(f"A job may put {JOB_ACTIONS_MAX:,} questions; this one has.")
+        raise Full(f"A job may put {JOB_ACTIONS_MAX:,} questions; this one has.")
     if message.kind not in get_args(ActionType):
         raise BadInput(f"There is no action {message.kind!r}. There are: {', '.join(get_args(ActionType))}.")
     check_question(message.kind, message.payload)

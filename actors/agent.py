@@ -77,7 +77,7 @@ from ..events.agent import (
     WakeAgent,
 )
 from ..events.content import Failure, ToolCall, Tried
-from ..events.errors import BadInput, BadResolution, NotFound, PolicyDenied, TooMany
+from ..events.errors import BadInput, BadResolution, Full, NotFound, PolicyDenied
 from ..events.message import Command, Effect, Event, Stamp, digest, show_digest
 from ..events.model import ModelAnswer, ModelParams
 from ..events.policy import ApplyPolicy, ModelDenied, ModelWarned, PolicyDecision, ToolDenied
@@ -485,7 +485,7 @@ def _approval(state: State, tool: str, part: ToolCall, check: CallCheck, reason:
             ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
         ]
     if put >= APPROVALS_MAX:
-        return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type="TooMany")]
+        return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type="Full")]
     action = f"a{state.actions + put + 1}"
     wait_s = APPROVAL_TIMEOUT_S if definition is None else definition.approval_timeout_s
     terms = Terms(
@@ -552,7 +552,7 @@ def _may_resolve(state: State, message: ResolveAction) -> Sequence[Event]:
             " for good with always=exact."
         )
     if len(state.grants) >= GRANTS_MAX:
-        raise TooMany(f"This session keeps {GRANTS_MAX:,} leaves for calls to come, its most; revoke one first.")
+        raise Full(f"This session keeps {GRANTS_MAX:,} leaves for calls to come, its most; revoke one first.")
     return ()
 
 
@@ -1264,6 +1264,7 @@ def _owed_of(state: State, tool: Tool) -> Effect | None:
             effect=tool.effect,
             timeout_s=tool.timeout_s,
             epoch=tool.epoch,
+            job_id=state.job_id,
         )
     if tool.status == "doubted":
         return ProbeTool(

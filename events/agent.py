@@ -408,6 +408,7 @@ class RunTool(Effect, frozen=True, kw_only=True):
     effect: EffectClass
     timeout_s: float
     epoch: int
+    job_id: str | None = None
 
 
 class ProbeTool(Effect, frozen=True, kw_only=True):

@@ -15,8 +15,7 @@ ReenactError
 │   ├── ActionLate        the answer came after the question had expired
 │   ├── ActionChanged     what would run is not what you were shown
 │   ├── ClockBehind       the clock says that the question was not asked yet
-│   ├── NotAPerson        an agent or a tool wanted to decide
-│   └── TooMany           a bound on what waits is reached
+│   └── NotAPerson        an agent or a tool wanted to decide
 ├── StoreError            the log
 │   ├── Fenced            another owner has taken over; nothing was written
 │   ├── Owned             another process owns the file; nothing was written
@@ -147,12 +146,6 @@ class NotAPerson(Refused):
     """An agent or a tool cannot decide an action: a person must."""
 
     code = "not_a_person"
-
-
-class TooMany(Refused):
-    """A bound is reached; nothing was written."""
-
-    code = "too_many"
 
 
 class StoreError(ReenactError):

@@ -10,6 +10,14 @@ from typing import TYPE_CHECKING
 __version__ = "0.1.0"
 
 __all__ = [
+    "ActionExpiredError",
+    "ActionFilter",
+    "ActionManager",
+    "ActionRecord",
+    "ActionRequiredError",
+    "ActionSpec",
+    "ActionStatus",
+    "ActionType",
     "CooldownTimes",
     "Environment",
     "Failover",
@@ -38,6 +46,14 @@ __all__ = [
 
 # Public name -> the module it lives in. Type checkers cannot follow the table and read the imports below it.
 _HOMES = {
+    "ActionExpiredError": "reenact.actions",
+    "ActionFilter": "reenact.actions",
+    "ActionManager": "reenact.actions",
+    "ActionRecord": "reenact.actions",
+    "ActionRequiredError": "reenact.actions",
+    "ActionSpec": "reenact.actions",
+    "ActionStatus": "reenact.actions",
+    "ActionType": "reenact.actions",
     "CooldownTimes": "reenact.actors.cooldown",
     "Environment": "reenact.environment",
     "Failover": "reenact.actors.failover",
@@ -64,6 +80,14 @@ _HOMES = {
 }
 
 if TYPE_CHECKING:
+    from .actions import ActionExpiredError as ActionExpiredError
+    from .actions import ActionFilter as ActionFilter
+    from .actions import ActionManager as ActionManager
+    from .actions import ActionRecord as ActionRecord
+    from .actions import ActionRequiredError as ActionRequiredError
+    from .actions import ActionSpec as ActionSpec
+    from .actions import ActionStatus as ActionStatus
+    from .actions import ActionType as ActionType
     from .actors.cooldown import CooldownTimes as CooldownTimes
     from .actors.engine import PolicyEngine as PolicyEngine
     from .actors.failover import Failover as Failover

@@ -31,6 +31,7 @@ from .events.errors import ActionLate, ActionOver, BadInput, BadResolution, Clos
 from .events.message import Recorded
 from .projections.actions import Action, Actions, AskedCall
 from .projections.asking import asking
+from .projections.projection import catch_up
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -148,6 +149,24 @@ class Asking:
         if found is None:
             raise NotFound(f"There is no action {action} in session {session_id}.")
         return found
+
+    async def everything(self, session_id: str | None) -> list[Action]:
+        """Those that wait and those that are over."""
+        board = Actions()
+        if session_id is not None:
+            for recorded in await self._runtime.events(session_id):
+                board.apply(recorded)
+        else:
+            await asyncio.to_thread(catch_up, self._runtime.log, board)
+        return list(board)
+
+    async def session_of(self, job_id: str) -> str:
+        """The session in which a job runs."""
+        for stream in await asyncio.to_thread(self._runtime.log.streams, "session-", owing=True):
+            running = (await self._runtime._peek(stream))[0].running
+            if running is not None and running.job_id == job_id:
+                return stream.removeprefix("session-")
+        raise NotFound(f"No job {job_id} runs.")
 
     async def of_token(self, token: str) -> Action:
         """The pending one that a token is for. Raises NotFound, whatever is wrong with the token."""

@@ -11,7 +11,7 @@ import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
@@ -20,7 +20,7 @@ from .actors.dispatch import Unstorable, Work
 from .actors.image import State as ImageState
 from .actors.policy import rights_of
 from .adapters.tools.acting import acting
-from .adapters.tools.context import ToolContext
+from .adapters.tools.context import ToolContext, Waiting
 from .adapters.tools.registry import Tools
 from .adapters.tools.runner import probe, run
 from .adapters.tools.threads import ToolThreads
@@ -80,8 +80,11 @@ class Outside:
         config: Callable[[str, int], Awaitable[ImageConfig]],
         later: Callable[[Awaitable[object]], None],
         emit: Callable[[LiveSession, Signal], None],
+        actions: Callable[[tuple[str, str | None, str, str], Waiting], Any] = lambda call, waiting: None,
         tool_threads: int = 32,
     ) -> None:
+        """actions(call, waiting): what a call puts its questions to people with, see `actions.ActionManager`."""
+        self._actions = actions
         self.tools = tools
         self._environment = environment
         self._fallover = fallover
@@ -385,6 +388,11 @@ class Outside:
         def progress(text: str) -> None:
             self._emit(session, ToolProgress(tool_id=tool_id, text=text))
 
+        if isinstance(effect, ProbeTool):
+            job_id, waiting, actions = None, None, None
+        else:
+            job_id, waiting = effect.job_id, Waiting()
+            actions = self._actions((session.session_id, job_id, effect.id, effect.key), waiting)
         return ToolContext(
             idempotency_key=effect.key,
             session_id=session.session_id,
@@ -392,6 +400,9 @@ class Outside:
             attempt=effect.attempt,
             workspace=workspace,
             on_progress=progress,
+            job_id=job_id,
+            actions=actions,
+            waiting=waiting,
         )
 
     def workspace(self, image: ImageState) -> Path | None:

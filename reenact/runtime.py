@@ -220,6 +220,7 @@ class Runtime:
                 config=self._config_of,
                 later=self._kernel.later,
                 emit=self._kernel.signal,
+                actions=self._actions_of,
             )
             for policy in self._policies.own:
                 self._policies.look(policy)
@@ -867,6 +868,23 @@ class Runtime:
             if value is not None:
                 given[name] = dict(value) if isinstance(value, Mapping) else value
         return await self._asking.resolve(action_id, given, shown=digest, token=token)
+
+    async def all_actions(self, session_id: str | None = None) -> list[Action]:
+        """Every question that was ever put, over or not, oldest first: of one session, or of all. Reads the log."""
+        return await self._asking.everything(session_id)
+
+    async def action_of_token(self, token: str) -> Action:
+        """The pending question that a token is for. Raises NotFound, whatever is wrong with the token."""
+        return await self._asking.of_token(token)
+
+    async def session_of(self, job_id: str) -> str:
+        """The session in which a job runs now. Raises NotFound."""
+        return await self._asking.session_of(job_id)
+
+    def _actions_of(self, call: tuple[str, str | None, str, str], waiting: Any) -> Any:
+        from .actions import ActionManager
+
+        return ActionManager(self, call=call, waiting=waiting)
 
     async def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
         """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Over: fine."""

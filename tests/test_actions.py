@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from reenact import Runtime, tool
+from reenact import (
+    ActionFilter,
+    ActionManager,
+    ActionRequiredError,
+    ActionSpec,
+    ActionStatus,
+    Runtime,
+    ToolContext,
+    tool,
+)
+from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import (
     ActionChanged,
     ActionLate,
@@ -18,6 +30,7 @@ from reenact.events.errors import (
     NotFound,
 )
 from reenact.events.log import MemoryStore
+from reenact.events.message import as_json
 from tests.runtimes import Heard, run
 
 REFUND = [{"tool_calls": [{"name": "refund", "input": {"order": "42"}}]}, {"text": "Done."}]
@@ -445,3 +458,198 @@ def test_the_model_is_told_that_a_person_changed_the_arguments() -> None:
         assert 'ran with: {"order":"43"}' in said and said.endswith("refunded 43")
 
     run(work, REFUND, repeat=False, tools=[refund])
+
+
+# -- the manager, and tools that ask people --
+
+
+DEPLOY = [{"tool_calls": [{"name": "deploy", "input": {}}]}, {"text": "Done."}]
+
+
+@tool(effect="idempotent", timeout_s=0.3)
+async def deploy(context: ToolContext) -> str:
+    """Deploy, if a person says so."""
+    done.append("asked")
+    action = await context.actions.require_action(
+        ActionSpec(job_id=context.job_id, type="confirm", payload={"message": "Deploy to production?"})
+    )
+    action = await context.actions.wait_for_resolution(action.action_id)
+    done.append("deployed" if action.resolution["approved"] else "left")
+    return done[-1]
+
+
+async def put(runtime: Runtime) -> tuple[Any, Any]:
+    """A tool has asked. The run, and the question."""
+    bot = await runtime.image("support")
+    sent = await bot.send("deploy").run()
+    result = await sent
+    assert result.status == "waiting" and result.action == f"{bot.session_id}:a1"
+    return sent, (await runtime.action(result.action))
+
+
+def test_a_tool_may_ask_a_person_and_its_time_stands_still_meanwhile() -> None:
+    async def work(runtime: Runtime) -> None:
+        sent, action = await put(runtime)
+        assert (action.type, action.payload, action.tool) == ("confirm", {"message": "Deploy to production?"}, "t1")
+        await asyncio.sleep(0.6)  # twice the tool's own limit
+        await runtime.resolve_action(action.id, True)
+        assert (await sent).text == "Done." and done == ["asked", "deployed"]
+        assert (await runtime.replay(action.session_id)).identical
+
+    run(work, DEPLOY, repeat=False, tools=[deploy])
+
+
+def test_a_tool_that_is_begun_again_asks_the_same_question_and_hears_the_same_answer() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> str:
+        return (await put(runtime))[1].id
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        if done != ["asked", "asked"]:
+            await heard.until("tool_started")
+        assert [each.id for each in await runtime.actions()] == [action]
+        await runtime.resolve_action(action, True)
+        await heard.until("job_succeeded")
+        assert done == ["asked", "asked", "deployed"]
+        assert len(await runtime.all_actions()) == 1
+
+    action = run(before, DEPLOY, repeat=False, store=store, tools=[deploy])
+    run(after, DEPLOY[1:], repeat=False, store=store, tools=[deploy])
+
+
+def test_an_answer_that_came_while_nobody_waited_is_there_when_it_is_asked_for_again() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> str:
+        return (await put(runtime))[1].id
+
+    async def between(runtime: Runtime) -> None:
+        await runtime.resolve_action(action, False)
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        if done[-1] != "left":
+            await heard.until("job_succeeded")
+        assert done == ["asked", "asked", "left"]
+
+    action = run(before, DEPLOY, repeat=False, store=store, tools=[deploy])
+    run(between, store=store, armed=False)
+    run(after, DEPLOY[1:], repeat=False, store=store, tools=[deploy])
+
+
+def test_the_manager_asks_waits_answers_by_token_takes_back_and_lists() -> None:
+    async def work(runtime: Runtime) -> None:
+        manager = ActionManager(runtime)
+        sent, first = await put(runtime)
+        spec = {"job_id": sent.job_id, "type": "choose", "payload": {"options": ["a", "b"]}, "timeout_seconds": 60}
+        action = await manager.require_action(spec)
+        assert action.status is ActionStatus.PENDING and not action.is_expired and action.resume_token
+        assert action.resume_token not in repr(action)
+        assert [each.action_id for each in await manager.list_pending(sent.job_id)] == [first.id, action.action_id]
+        waiting = asyncio.ensure_future(manager.wait_for_resolution(action.action_id))
+        with pytest.raises(BadResolution):
+            await manager.resolve(resume_token=action.resume_token, resolution={"choice": "c"})
+        resolved = await manager.resolve(resume_token=action.resume_token, resolution={"choice": "b"})
+        assert (await waiting) == resolved and resolved.resolution == {"choice": "b"}
+        assert (await manager.wait_for_resolution(action.action_id)) == resolved
+        with pytest.raises(NotFound):
+            await manager.resolve(resume_token=action.resume_token, resolution={"choice": "b"})
+        other = await manager.require_action(ActionSpec(job_id=sent.job_id, type="confirm"))
+        cancelled = await manager.cancel(other.action_id, reason="User cancelled")
+        assert cancelled.status is ActionStatus.CANCELLED
+        with pytest.raises(ActionRequiredError):
+            await manager.wait_for_resolution(other.action_id)
+        late = await manager.require_action(ActionSpec(job_id=sent.job_id, type="confirm"))
+        with pytest.raises(TimeoutError):
+            await manager.wait_for_resolution(late.action_id, timeout=0.01)
+        assert (await manager.get(late.action_id)).status is ActionStatus.EXPIRED  # type: ignore[union-attr]
+        everything = await manager.list(ActionFilter(job_id=sent.job_id))
+        assert [each.status.value for each in everything] == ["pending", "resolved", "cancelled", "expired"]
+        assert await manager.get(f"{sent.session_id}:a99") is None
+
+    run(work, DEPLOY, repeat=False, tools=[deploy])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "confirm"},
+        {"type": "confirm", "job_id": "job_none"},
+        {"type": "confirm", "session_id": "sess_none"},
+        {"type": "riddle", "session_id": "here"},
+        {"type": "confirm", "session_id": "here", "timeout_seconds": 0},
+        {"type": "confirm", "session_id": "here", "timeout_seconds": float("nan")},
+        {"type": "confirm", "session_id": "here", "payload": {"big": "x" * 2_000_000}},
+        {"type": "confirm", "session_id": "here", "payload": {"n": object()}},
+        {"type": "confirm", "session_id": "here", "payload": "words"},
+        {"type": "choose", "session_id": "here", "payload": {"options": []}},
+        {"no": "type"},
+    ],
+)
+def test_what_is_no_question_is_refused_by_name(spec: dict[str, Any]) -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        given = {**spec, "session_id": bot.session_id} if spec.get("session_id") == "here" else spec
+        with pytest.raises((BadInput, NotFound)):
+            await ActionManager(runtime).require_action(given)
+        assert await runtime.actions() == []
+
+    run(work)
+
+
+def test_ten_thousand_who_resolve_one_action_by_its_token_are_one() -> None:
+    async def work(runtime: Runtime) -> None:
+        _, action = await put(runtime)
+        token = await runtime.issue_token(action.id)
+        tries = [runtime.resolve_action(action.id, True, token=token) for _ in range(1000)]
+        said = await asyncio.gather(*tries, return_exceptions=True)
+        assert sum(not isinstance(each, BaseException) for each in said) == 1
+
+    run(work, DEPLOY, repeat=False, tools=[deploy])
+
+
+def test_no_token_is_found_in_the_file_the_log_beside_it_an_export_or_what_is_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import logging
+
+    from reenact.reading import Reading
+
+    caplog.set_level(logging.DEBUG)
+    tokens: list[str] = []
+    told: list[str] = []
+    url = f"sqlite:///{tmp_path}/agents.db"
+
+    async def main() -> None:
+        options: dict[str, Any] = {"models": Models({"scripted": Scripted(DEPLOY, repeat=False)}), "tools": [deploy]}
+        async with Runtime(url, default_agent={"model": "scripted:any"}, **options) as runtime:
+            runtime.on_any(lambda event: told.append(repr(event) + str(as_json(event))))
+            sent, action = await put(runtime)
+            tokens.append(await runtime.issue_token(action.id))
+            asked = await ActionManager(runtime).require_action(ActionSpec(job_id=sent.job_id, type="confirm"))
+            tokens.append(asked.resume_token or "")
+            wrong = await asyncio.gather(
+                runtime.resolve_action(action.id, True, token=asked.resume_token), return_exceptions=True
+            )
+            told.append(repr(wrong))
+            await ActionManager(runtime).resolve(resume_token=tokens[1], resolution={"approved": True})
+            await runtime.resolve_action(action.id, True, token=tokens[0])
+            await sent
+            told.append(contents(tmp_path))
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    with Reading(url) as reading:
+        [session] = [row["sessionId"] for row in reading.sessions()]
+        told.append(str(list(reading.export(session))) + str(reading.audit()) + str(reading.actions(over=True)))
+        told.append(str(reading.sql("SELECT * FROM events").rows))
+    told.append(contents(tmp_path))
+    told += [caplog.text, *capsys.readouterr()]
+    assert len(tokens) == 2 and all(len(token) == 43 for token in tokens)
+    assert not [text[:80] for text in told for token in tokens if token in text]
+
+
+def contents(folder: Path) -> str:
+    """All bytes of all files, while they are written or after."""
+    return "".join(path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file())

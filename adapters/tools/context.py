@@ -4,8 +4,42 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from time import monotonic
+from typing import Any, Self
 
 from msgspec import Struct
+
+
+class Waiting:
+    """How long a call has waited for people, which does not count as its time. On one loop, `with` around a wait."""
+
+    __slots__ = ("_depth", "_since", "_total_s")
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._since = 0.0
+        self._total_s = 0.0
+
+    def __enter__(self) -> Self:
+        if not self._depth:
+            self._since = monotonic()
+        self._depth += 1
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._depth -= 1
+        if not self._depth:
+            self._total_s += monotonic() - self._since
+
+    @property
+    def now(self) -> bool:
+        """Whether it waits at this moment."""
+        return self._depth > 0
+
+    @property
+    def seconds(self) -> float:
+        """In all, so far."""
+        return self._total_s + (monotonic() - self._since if self._depth else 0.0)
 
 
 class ToolContext(Struct, frozen=True, kw_only=True):
@@ -14,7 +48,9 @@ class ToolContext(Struct, frozen=True, kw_only=True):
     idempotency_key: the same at every attempt of this call; hand it to whatever can recognise a repeat.
     call_id: of the call within its session. attempt: counts from 1. workspace: the folder to work in, None if there
     is none.
-    on_progress: hears what `progress` is given, on the event loop's thread.
+    on_progress: hears what `progress` is given, on the event loop's thread. job_id: the job it works for.
+    actions: puts questions to people, see `reenact.ActionManager`; for async tools. waiting: how long it has waited for
+    their answers, which does not count against its time limit.
     """
 
     idempotency_key: str
@@ -23,6 +59,9 @@ class ToolContext(Struct, frozen=True, kw_only=True):
     attempt: int = 1
     workspace: Path | None = None
     on_progress: Callable[[str], None] | None = None
+    job_id: str | None = None
+    actions: Any = None
+    waiting: Waiting | None = None
 
     def progress(self, text: str) -> None:
         """Tell watchers how it goes. Live only: nothing is stored, and nothing is heard once the call has ended.

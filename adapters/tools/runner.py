@@ -21,12 +21,15 @@ from msgspec import Struct
 
 from ...events.agent import ToolOutput
 from .arguments import BadArguments
-from .context import ToolContext
+from .context import ToolContext, Waiting
 from .output import Shown, Unshowable, show
 from .tool import Tool
 
 CLEANUP_S = 2.0
 """How long a cancelled async tool may take to clean up before it is left to itself."""
+
+LOOK_S = 0.05
+"""How often a call whose time is up is looked at while it waits for a person."""
 
 _log = logging.getLogger(__name__)
 _abandoned: set[asyncio.Future[Any]] = set()  # the loop itself holds tasks weakly
@@ -116,6 +119,7 @@ async def run(
             executor=None if tool.is_async else executor,
             show=lambda value: show(value, max_bytes=tool.max_output_bytes),
             name=tool.name,
+            waiting=context.waiting,
         )
     finally:
         if progress is not None:
@@ -189,10 +193,11 @@ async def _call(
     executor: Executor | None,
     show: Callable[[object], T],
     name: str,
+    waiting: Waiting | None = None,
 ) -> T | _Failed:
     """Enter the function once, off the loop if there is an executor, and bound the wait for it."""
     if executor is None:
-        return await _on_loop(function(**arguments), limit_s=limit_s, show=show, name=name)
+        return await _on_loop(function(**arguments), limit_s=limit_s, show=show, name=name, waiting=waiting)
     work = _Work(function, arguments, show, name)
     thread = executor.submit(contextvars.copy_context().run, work)
     future = asyncio.wrap_future(thread)
@@ -240,11 +245,31 @@ def _over(ended: asyncio.Future[None]) -> None:
         ended.set_result(None)
 
 
-async def _on_loop(awaitable: Awaitable[Any], *, limit_s: float, show: Callable[[object], T], name: str) -> T | _Failed:
+async def _on_loop(
+    awaitable: Awaitable[Any],
+    *,
+    limit_s: float,
+    show: Callable[[object], T],
+    name: str,
+    waiting: Waiting | None = None,
+) -> T | _Failed:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[None] = loop.create_future()
     task = loop.create_task(_kept(awaitable, ended))
-    limit = loop.call_later(limit_s, _over, ended)
+    began = loop.time()
+    limit = loop.call_later(limit_s, lambda: over())
+
+    def over() -> None:
+        """Its time is up, unless it waits for a person, or did: that does not count."""
+        nonlocal limit
+        left_s = 0.0
+        if waiting is not None and waiting.seconds:
+            left_s = began + limit_s + waiting.seconds - loop.time()
+        if left_s > 0 or (waiting is not None and waiting.now):
+            limit = loop.call_later(max(left_s, LOOK_S), over)
+        else:
+            _over(ended)
+
     try:
         await ended
     except asyncio.CancelledError:

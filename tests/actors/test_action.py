@@ -27,10 +27,10 @@ from reenact.events.errors import (
     BadInput,
     BadResolution,
     ClockBehind,
+    Full,
     NotAPerson,
     NotFound,
     ReenactError,
-    TooMany,
 )
 from reenact.events.session import (
     CloseSession,
@@ -116,7 +116,7 @@ def test_what_waits_is_bounded() -> None:
     stream = given(*RUNNING)
     for _ in range(PENDING_MAX):
         stream.when(require())
-    stream.when(require()).then_refused(TooMany, str(PENDING_MAX))
+    stream.when(require()).then_refused(Full, str(PENDING_MAX))
     stream.when(resolve("a7")).when(require()).then(ActionRequired)
 
 
@@ -124,7 +124,7 @@ def test_so_is_what_one_job_asks() -> None:
     stream = given(*RUNNING)
     for number in range(JOB_ACTIONS_MAX):
         stream.when(require()).when(resolve(f"a{number + 1}"))
-    stream.when(require()).then_refused(TooMany)
+    stream.when(require()).then_refused(Full)
 
 
 # -- answering --
