@@ -44,6 +44,7 @@ NAMES: Mapping[str, str] = {
     "model.request": "a request is about to be sent to a model",
     "model.answered": "the answer is whole, and not told",
     "model.failed": "the attempt has failed, and that is not told",
+    "launch.found": "an approved call was looked at again, and what was found is not told",
     "tool.start": "a tool is about to be entered",
     "tool.ended": "a tool has returned, and its end is not told",
     "probe.start": "the world is about to be asked about a call in doubt",

@@ -349,6 +349,7 @@ class Outside:
         else:
             checked = self.tools.check(effect.name, effect.input)
             problem = None if checked.problem is None else f"its arguments are not accepted any more: {checked.problem}"
+        failpoint("launch.found")
         command = StartTool(tool=effect.tool, attempt=effect.attempt, at=self._clock.now(), problem=problem)
         if tool is None:
             return command

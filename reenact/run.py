@@ -142,8 +142,14 @@ class Run:
     async def result(self, timeout_s: float | None = None) -> Result:
         """How it ended. Raises what refused the input, and TimeoutError after `timeout_s`: the job goes on then."""
         if timeout_s is None:
-            return await self._result.wait()
-        return await asyncio.wait_for(self._result.wait(), timeout_s)
+            return await self._ending()
+        return await asyncio.wait_for(self._ending(), timeout_s)
+
+    async def _ending(self) -> Result:
+        # Of a job that was accepted before, all its past is told first: what it once waited for may be over.
+        if not self._accepted.done:
+            await self._accepted.wait()
+        return await self._result.wait()
 
     async def accepted(self) -> str:
         """The job's id, as soon as the input is in the log. Raises what refused it; nothing was written then."""

@@ -653,3 +653,21 @@ def test_no_token_is_found_in_the_file_the_log_beside_it_an_export_or_what_is_to
 def contents(folder: Path) -> str:
     """All bytes of all files, while they are written or after."""
     return "".join(path.read_bytes().decode("latin-1") for path in folder.rglob("*") if path.is_file())
+
+
+def test_a_run_that_joins_an_earlier_job_is_not_told_of_a_question_that_is_over() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        sent = await bot.send("Refund order 42", key="k").run()
+        await runtime.resolve_action((await sent).action or "", True)
+        assert (await sent).status == "succeeded"
+
+    async def after(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        again = await bot.send("Refund order 42", key="k")
+        assert (again.status, again.action) == ("succeeded", None)
+
+    run(before, REFUND, repeat=False, store=store, tools=[refund])
+    run(after, store=store, tools=[refund])

@@ -23,6 +23,7 @@ from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.tools.context import ToolContext
 from reenact.events import failpoint
+from reenact.events.action import ActionResolved
 from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted
 from reenact.events.message import Recorded
 from reenact.events.session import JobQueued
@@ -107,6 +108,12 @@ async def pay(n: int, context: ToolContext) -> str:
     return Here.effect("pay", context)
 
 
+@tool(effect="unsafe", approval="ask")
+async def wire(n: int, context: ToolContext) -> str:
+    """Wire money, if a person says so."""
+    return Here.effect("wire", context)
+
+
 @tool(name="pay", effect="idempotent")
 async def pay_declared_idempotent(n: int, context: ToolContext) -> str:
     """Pay; and whoever wrote this said that it may be done again."""
@@ -117,7 +124,7 @@ def runtime(case: dict[str, Any]) -> Runtime:
     paying = pay_declared_idempotent if case.get("broken") == "pay is declared idempotent" else pay
     return Runtime(
         f"sqlite:///{Here.folder / 'agents.db'}",
-        tools=[look, book, ship, paying],
+        tools=[look, book, ship, paying, wire],
         models=Models({"scripted": Scripted(steps(case))}),
         retries=Retries(RetryPolicy(attempts=50, wait_initial_s=0.001, wait_max_s=0.001, jitter_s=0.0)),
         default_agent={"model": "scripted:any"},
@@ -144,7 +151,8 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     Here.inside = case.get("inside") or ""
     os.environ[VARIABLE] = str(Here.folder / "history")
     sqlite.CHECKPOINT_PAGES = case.get("checkpoint_pages", sqlite.CHECKPOINT_PAGES)
-    role = {"prepare": prepare, "work": work, "resume": resume, "ask": ask, "project": project}[case["role"]]
+    roles = {"prepare": prepare, "work": work, "resume": resume, "ask": ask, "project": project}
+    role = (roles | {"approve": approve, "approved": approved, "look": look_around})[case["role"]]
     with _broken(case.get("broken")):
         failpoint.arm(case.get("failpoint") or "")
         passed = count_passes() if case.get("counts") else None
@@ -199,6 +207,54 @@ async def work(case: dict[str, Any]) -> dict[str, Any]:
         result = await run
         Here.line("ended", f"{result.job_id} {result.status}")
         return {"status": result.status, "told": told}
+
+
+async def approve(case: dict[str, Any]) -> dict[str, Any]:
+    """Send the message that wires money, allow it, and write down what was wired before anybody did."""
+    async with runtime(case) as opened:
+        bot = await opened.image("bot")
+        run = await opened.send(bot.id, "go", key="the first message")
+        first = await run
+        assert first.status == "waiting" and first.action is not None
+        Here.line("deciding", str(len(Here.lines("wire.effects"))))
+        await opened.resolve_action(first.action, case.get("approves", True))
+        Here.line("decided", first.action)
+        return {"status": (await run).status}
+
+
+async def look_around(case: dict[str, Any]) -> dict[str, Any]:
+    """Own the log for a moment, take up what is owed, and decide nothing."""
+    async with runtime(case) as opened:
+        bot = await opened.image("bot")
+        run = await opened.send(bot.id, "go", key="the first message")
+        return {"status": (await asyncio.wait_for(run.result(), 15)).status, "granted": await granted(opened, bot)}
+
+
+async def granted(opened: Runtime, bot: Any) -> bool:
+    events = [event.data for event in await opened.events(bot.session_id)]
+    return any(isinstance(event, ActionResolved) and event.resolution["approved"] for event in events)
+
+
+async def approved(case: dict[str, Any]) -> dict[str, Any]:
+    """Take up what is left, decide what is not decided, say what became of what is in doubt."""
+    async with runtime(case) as opened:
+        bot = await opened.image("bot")
+        run = await opened.send(bot.id, "go", key="the first message")
+        first = await asyncio.wait_for(run.result(), 15)
+        while first.status == "waiting":
+            if first.action is not None:
+                Here.line("deciding", str(len(Here.lines("wire.effects"))))
+                await opened.resolve_action(first.action, case.get("approves", True))
+            else:
+                assert first.waiting_for is not None
+                await opened.resolve(bot.session_id, first.waiting_for, "ok", "I looked: it was wired.")
+            first = await asyncio.wait_for(run.result(), 15)
+        told = [[event.type, event.head.asked] for event in await opened.events(bot.session_id)]
+        outcomes = [event.data.outcome for event in await opened.events(bot.session_id) if event.type == "tool_settled"]
+        replay = await opened.replay(bot.session_id)
+    report = verify(str(Here.folder / "agents.db"), history=Here.folder / "history")
+    flaws = [str(violation) for violation in report.violations]
+    return {"status": first.status, "told": told, "outcomes": outcomes, "replay": replay.identical, "flaws": flaws}
 
 
 async def ask(case: dict[str, Any]) -> dict[str, Any]:

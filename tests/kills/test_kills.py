@@ -220,6 +220,7 @@ WHERE: dict[str, dict[str, Any]] = {
     **{name: {"first": {"inside": "ship after"}, "role": "resume"} for name in ("effect.recover", "probe.start")},
     "probe.ended": {"first": {"inside": "ship after"}, "role": "resume"},
     "model.failed": {"always": {"fails": 12}},
+    "launch.found": {"role": "approve", "always": {"calls": ["wire"]}},
     "socket.request": {"role": "ask", "more": {"requests": 10}},
     "socket.answer": {"role": "ask", "more": {"requests": 10}},
     "projection.commit": {"first": {}, "role": "project"},
@@ -265,11 +266,77 @@ def what_follows(world: World, role: str, where: dict[str, Any]) -> None:
             listed = world.run("ask", requests=0)["said"]["containers"]
             assert set(world.lines("containers")) <= set(listed), "what was answered is there"
             assert verify(str(world.folder / "agents.db"), history=world.folder / "history").sound
+        case "approve":
+            allowed(world)
         case "project":
             tables = world.run("project")["said"]
             assert tables["live"] == tables["rebuilt"], "what was rebuilt over a kill is not what is rebuilt at once"
         case _:
             world.judge(world.resumed(), kills=2 if "first" in where else 1)
+
+
+# -- around an approval --
+
+
+def allowed(world: World, *, approves: bool = True) -> dict[str, Any]:
+    """What must be so of a call that a person had to allow, whenever its process died: nothing before their yes, once
+    at most after it, and an end."""
+    ended = world.run("approved", approves=approves)
+    assert ended["code"] == 0, ended
+    said: dict[str, Any] = ended["said"]
+    kinds = [kind for kind, _ in said["told"]]
+    wired, before = len(world.lines("wire.effects")), world.lines("deciding")
+    assert set(before) <= {"0"}, "it took place before anybody allowed it"
+    assert said["status"] == "succeeded" and said["replay"] and said["flaws"] == []
+    assert kinds.count("action_required") == kinds.count("action_resolved") == 1
+    if approves:
+        assert kinds.index("action_resolved") < kinds.index("tool_checked") < kinds.index("tool_started")
+        assert kinds.count("tool_started") == 1 and wired <= 1 and said["outcomes"] == ["ok"]
+    else:
+        assert "tool_started" not in kinds and wired == 0 and said["outcomes"] == ["denied"]
+    return said
+
+
+AROUND = [name for name in failpoint.NAMES if name not in WHERE and not name.startswith("checkpoint.")]
+AROUND.append("launch.found")
+KILLED_AROUND = 10 if LONG else 1
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_killed_around_an_approval_nothing_starts_without_it(
+    processes: Processes, template: Path, tmp_path: Path, name: str, figure: Figure
+) -> None:
+    """Killed at every failpoint of a turn that waits for a person; then looked at by one who decides nothing."""
+
+    def begun(number: int) -> World:
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        return World(processes, template, folder, calls=["wire"])
+
+    passed = begun(0).run("approve", counts=True)["said"]["passed"].get(name, 0)
+    assert passed > 0, f"approve never comes by {name}"
+    kills = early = 0
+    for number in range(1, KILLED_AROUND + 1):
+        world, at = begun(number), 1 + (number * passed * 7 // 10) % passed
+        kills += world.run("approve", failpoint=f"{name}:{at}:kill")["code"] == KILLED
+        if number % 2:
+            early += not nothing_without_a_grant(world)
+        allowed(world, approves=number % 3 != 2 or bool(world.lines("decided")))
+    figure(f"{name}: {kills} kills, {early} before the grant, 0 starts without one")
+
+
+def nothing_without_a_grant(world: World) -> bool:
+    """Owned for a moment by one who decides nothing. Whether somebody had decided before."""
+    granted: bool = world.run("look")["said"]["granted"]
+    assert granted or not world.lines("wire.effects"), "it started without a grant"
+    return granted
+
+
+def test_a_build_in_which_nobody_is_asked_is_caught(processes: Processes, template: Path, tmp_path: Path) -> None:
+    world = World(processes, template, tmp_path, "nobody is asked", calls=["wire"])
+    world.run("work")
+    with pytest.raises(AssertionError, match="without a grant"):
+        nothing_without_a_grant(world)
 
 
 def test_tables_that_took_a_part_twice_are_caught(processes: Processes, template: Path, tmp_path: Path) -> None:

@@ -10,11 +10,12 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from reenact.actors import agent, dispatch, session
+from reenact.actors import action, agent, dispatch, session
 from reenact.actors.cell import Cell
 from reenact.actors.commit import GroupCommit
 from reenact.actors.dispatch import Dispatch
 from reenact.actors.system import ActorSystem, _Actor
+from reenact.events.action import ActionResolved, ResolveAction
 from reenact.events.agent import ProveTool, RecoverEffect, RunTool, SettleTool, ToolSettled
 from reenact.events.errors import ReenactError
 from reenact.events.log import MemoryLog, Result, Stored, Transaction
@@ -158,6 +159,12 @@ def _without_its_end(cell: Cell, log: Any) -> Any:
     return [event for stored in (batches[:-1] if len(batches) > 3 else batches) for event in cell.take(stored)]
 
 
+def _never_late(state: action.State, message: ResolveAction) -> Sequence[Event]:
+    asked = next((each for each in state.pending if each.id == message.action), None)
+    said = action._resolve(state, message if asked is None else replace(message, at=asked.asked_at))
+    return [replace(each, at=message.at) if isinstance(each, ActionResolved) else each for each in said]
+
+
 BROKEN: dict[str, Build] = {
     "an unsafe call runs again after a crash": _decides(RecoverEffect, _runs_again),
     "a call is settled twice": _decides(SettleTool, _settles_anything),
@@ -180,6 +187,11 @@ BROKEN: dict[str, Build] = {
     "a stop is not passed on": lambda: patch.object(Dispatch, "_cancel", lambda *args: None),
     "what was owed is forgotten by the next owner": lambda: patch.object(Kernel, "wake", lambda *args: None),
     "an end that could not be stored is lost": lambda: patch.object(Kernel, "_ended", lambda *args: None),
+    "nobody is asked": lambda: patch.object(agent, "why_asked", lambda *args: None),
+    "agents approve": lambda: patch.object(action, "AGENT_PRINCIPALS", ()),
+    "a question can be answered twice": lambda: patch.object(action, "_end", lambda state, *args, **how: state),
+    "an approved call starts whatever became of it": lambda: patch.object(agent, "_changed", lambda *args: None),
+    "a late answer counts": lambda: patch.dict(action._DECIDE, {ResolveAction: _never_late}),
     "the model is shown open calls": lambda: patch.object(Context, "_closing", lambda *args: None),
 }
 """By what is wrong with it."""

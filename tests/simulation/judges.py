@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from reenact.actors.cell import Cell
 from reenact.actors.replay import replay
 from reenact.events import codec
-from reenact.events.agent import ModelCalled, ToolRequested, ToolSettled, ToolStarted
+from reenact.events.action import ActionCancelled, ActionExpired, ActionRequired, ActionResolved, GrantUsed
+from reenact.events.agent import ModelCalled, ToolChecked, ToolRelaunched, ToolRequested, ToolSettled, ToolStarted
 from reenact.events.container import ImageAdded
 from reenact.events.image import ImageCreated, ImageDeleted
 from reenact.events.log import Stored
@@ -141,6 +142,8 @@ def calls_start_and_end_as_their_class_allows(seen: Evidence) -> Iterator[str]:
             match event.data:
                 case ToolRequested() as asked:
                     effects[asked.tool] = asked.effect
+                case ToolRelaunched() as again:
+                    retries[again.tool] += event.head.asked == "resolve_tool"
                 case ToolStarted() as started:
                     starts[started.tool] += 1
                     retries[started.tool] += event.head.asked == "resolve_tool"
@@ -153,6 +156,54 @@ def calls_start_and_end_as_their_class_allows(seen: Evidence) -> Iterator[str]:
                 yield f"{stream} {tool} ended {ends[tool]} times"
             if effect == "unsafe" and starts[tool] > 1 + retries[tool]:
                 yield f"{stream} {tool} is unsafe and started {starts[tool]} times, people asked for {retries[tool]}"
+
+
+def what_needs_a_person_starts_only_by_a_person(seen: Evidence) -> Iterator[str]:
+    """I10: before every start of a gated call stands a person's yes to it, in time and found unchanged; and every
+    question has one end."""
+    for stream, events in seen.sessions.items():
+        gated: set[str] = set()
+        questions: dict[str, tuple[str | None, int, int]] = {}  # the call, when it was asked, until when
+        ends: Counter[str] = Counter()
+        granted: set[str] = set()
+        for_good: set[str] = set()
+        found: dict[str, ToolChecked] = {}
+        for event in events:
+            match event.data:
+                case ToolRequested(name="wire", problem=None) as call:
+                    gated.add(call.tool)
+                case ActionRequired() as asked:
+                    questions[asked.action] = asked.tool, event.at, event.at + asked.timeout_ms * 1000
+                case ActionResolved() as said:
+                    ends[said.action] += 1
+                    if said.by.startswith("agent:"):
+                        yield f"{stream} {said.action} was answered by {said.by}"
+                    tool, since, until = questions[said.action]
+                    if not since <= said.at < until:
+                        yield f"{stream} {said.action} was answered at {said.at}, not from {since} to {until}"
+                    if said.resolution.get("approved") is True and tool is not None:
+                        granted.add(tool)
+                        if said.resolution.get("always"):
+                            for_good.add(said.action)
+                case ActionExpired() | ActionCancelled() as over:
+                    ends[over.action] += 1
+                case GrantUsed() as used:
+                    if used.grant not in for_good:
+                        yield f"{stream} {used.tool} runs on leave that nobody gave"
+                    granted.add(used.tool)
+                case ToolChecked() as checked:
+                    found[checked.tool] = checked
+                case ToolStarted() as started if started.tool in gated:
+                    if started.tool not in granted:
+                        yield f"{stream} {started.tool} started, and nobody allowed it"
+                    asked_of = [each for each in questions.values() if each[0] == started.tool]
+                    last = found.pop(started.tool, None)
+                    for _, since, until in asked_of:
+                        if last is None or not since <= last.at < until:
+                            yield f"{stream} {started.tool} started when its approval was over, or unseen: {last}"
+        for action, count in ends.items():
+            if count > 1:
+                yield f"{stream} {action} ended {count} times"
 
 
 def the_world_saw_what_the_log_says(seen: Evidence) -> Iterator[str]:
@@ -168,7 +219,7 @@ def the_world_saw_what_the_log_says(seen: Evidence) -> Iterator[str]:
                 case ToolRequested() as asked:
                     effects[asked.tool] = asked.effect
                     accounted.add(f"{session}:{asked.tool}")
-                case ToolStarted() as started:
+                case ToolStarted() | ToolRelaunched() as started:
                     retries[started.tool] += event.head.asked == "resolve_tool"
                 case ToolSettled() as settled:
                     happened = executions[f"{session}:{settled.tool}"]
@@ -263,6 +314,7 @@ SAFETY: tuple[Callable[[Evidence], Iterator[str]], ...] = (
     chains_hold,
     replay_decides_alike,
     calls_start_and_end_as_their_class_allows,
+    what_needs_a_person_starts_only_by_a_person,
     the_world_saw_what_the_log_says,
     one_job_at_a_time_each_with_one_end,
     the_model_is_shown_every_call_closed_once,

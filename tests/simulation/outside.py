@@ -129,7 +129,16 @@ async def pay(n: int, context: ToolContext) -> str:
     return await Outside.now.run(context, "unsafe", n)
 
 
-TOOLS = [look, book, ship, pay]
+@tool(effect="unsafe", approval="ask", timeout_s=TIMEOUT_S)
+async def wire(n: int, context: ToolContext) -> str:
+    """Wire money, if a person says so."""
+    return await Outside.now.run(context, "wired", n)
+
+
+TOOLS = [look, book, ship, pay, wire]
+GATED = ["wire", "wire", "wire"]
+"""What a model also asks for in worlds in which people are asked first."""
+
 NAMES = ["look", "book", "ship", "pay", "pay", "ship"]
 STOPS = ["end_turn"] * 25 + ["max_tokens", "pause_turn", "refusal", "context_exceeded", "something_new"]
 
@@ -171,8 +180,10 @@ def answer(world: World) -> tuple[OutputPart, ...]:
     chance = world.chance
     parts: list[OutputPart] = [Text(text=chance.choice(["", "Well.", "Hm."]))]
     while len(parts) < 4 and chance.random() < world.options.calls:
-        name = chance.choice(NAMES) if chance.random() < 0.97 else "nothing"
+        name = chance.choice(NAMES + GATED if world.asks else NAMES) if chance.random() < 0.97 else "nothing"
         given: dict[str, Any] = {"n": chance.randrange(9)} if chance.random() < 0.97 else {"n": "bad"}
+        if name == "wire":
+            given = {"n": given["n"] if given["n"] == "bad" else 1}
         parts.append(ToolCall(id=chance.choice(["", "call", f"call_{len(parts)}"]), name=name, input=given))
     return tuple(parts)
 

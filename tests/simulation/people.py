@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from reenact.actors.cell import Cell
+from reenact.adapters.tools.acting import acting
 from reenact.events.agent import (
     AnswerModel,
     FailModel,
@@ -76,6 +77,9 @@ class People:
             (self.reads, 1),
         ]
 
+        if world.asks:
+            self.acts.append((self.answers, 12))
+
     @property
     def busy(self) -> bool:
         return self.left > 0
@@ -130,6 +134,7 @@ class People:
         chance, runtime = self.world.chance, node.runtime
         name = chance.choice(["bot", "clerk", None])
         limit = chance.choice([1, 3, 6])
+        more = {"approval_timeout_s": chance.choice([30.0, 900.0])} if self.world.asks else {}
 
         def made(image: Any) -> None:
             known = (image.id, image.session_id)
@@ -137,7 +142,7 @@ class People:
                 self.images.append(known)
 
         for _ in range(1 + self._twice()):
-            self.call(node, "image", runtime.image(name, container=chance.choice("ab"), max_steps=limit), made)
+            self.call(node, "image", runtime.image(name, container=chance.choice("ab"), max_steps=limit, **more), made)
 
     def _twice(self) -> int:
         chance = self.world.chance
@@ -227,6 +232,42 @@ class People:
         else:
             tool = chance.choice(tools)
         self.call(node, "resolve", node.runtime.resolve(session, tool, outcome, "so it is said"))
+
+    def answers(self, node: Node) -> None:
+        """Some question that waits, or one that does not: allowed, refused, changed, for good, taken back; or an agent
+        that would like to be asked."""
+        chance = self.world.chance
+        asked = self.asked()
+        session, action, digest = chance.choice(asked) if asked else (self._session(), "a1", None)
+        action_id, fate, runtime = f"{session}:{action}", chance.random(), node.runtime
+        if fate < 0.1:
+            self.call(node, "take back", runtime.cancel_action(action_id, cancel_job=chance.random() < 0.3))
+            return
+        if fate < 0.25:
+            self.call(node, "an agent approves", self._as_agent(runtime, action_id))
+            return
+        more: dict[str, Any] = {}
+        approved = chance.random() < 0.75
+        if approved and fate < 0.4:
+            more["arguments"] = {"n": 7}
+        elif approved and fate < 0.65:
+            more["always"] = "exact" if fate < 0.6 else "class"
+        if chance.random() < 0.5:
+            more["digest"] = digest if chance.random() < 0.8 else "sha256:another"
+        for _ in range(1 + (chance.random() < 0.3)):
+            self.call(node, "answer", runtime.resolve_action(action_id, approved, **more))
+
+    async def _as_agent(self, runtime: Any, action_id: str) -> None:
+        with acting("agent:agent_of_the_world"):
+            await runtime.resolve_action(action_id, True)
+
+    def asked(self) -> list[tuple[str, str, str | None]]:
+        """(session, action, digest) of every question that waits, as the log has it."""
+        found = []
+        for stream in self._streams():
+            _, _, asking = self._states(stream)
+            found += [(stream.removeprefix("session-"), each.id, each.digest) for each in asking.pending]
+        return found
 
     def changes(self, node: Node) -> None:
         chance = self.world.chance
@@ -360,6 +401,10 @@ class People:
         for session, tool in self.doubts():
             outcome = self.world.chance.choice(["ok", "error", "retry"])
             self.call(node, "resolve", node.runtime.resolve(session, tool, outcome, "so it is said"))
+            did = True
+        for session, action, _ in self.asked():
+            approved = self.world.chance.random() < 0.8
+            self.call(node, "answer", node.runtime.resolve_action(f"{session}:{action}", approved))
             did = True
         for stream in self._streams():
             session, agent, _ = self._states(stream)

@@ -76,6 +76,10 @@ def test_also_in_another_process() -> None:
 
 
 HAPPENS = (
+    "action_cancelled",
+    "action_expired",
+    "action_required",
+    "action_resolved",
     "agent_unregistered",
     "closed",
     "container_created",
@@ -90,6 +94,7 @@ HAPPENS = (
     "death at tell.begin",
     "death at tell.emitted",
     "death at tell.owed",
+    "grant_used",
     "idempotent took place",
     "image_deleted",
     "image_updated",
@@ -103,12 +108,17 @@ HAPPENS = (
     "model_failed",
     "probeable took place",
     "read took place",
+    "refused: action_changed",
+    "refused: action_expired",
+    "refused: action_over",
+    "refused: bad_resolution",
     "refused: busy",
     "refused: closed",
     "refused: conflict",
     "refused: disk_full",
     "refused: fenced",
     "refused: key_reused",
+    "refused: not_a_person",
     "refused: not_found",
     "refused: unknown_outcome",
     "session_attached",
@@ -116,7 +126,9 @@ HAPPENS = (
     "starts",
     "tool_doubted",
     "tool_unproved",
+    "tool_checked",
     "unsafe took place",
+    "wired took place",
 )
 
 

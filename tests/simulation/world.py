@@ -196,6 +196,7 @@ class World:
 
     def __init__(self, seed: int, options: Options | None = None) -> None:
         self.seed = seed
+        self.asks = seed % 3 == 1  # in a third of all worlds people are asked before money is wired
         self.chance = random.Random(seed)
         self.options = options or draw(self.chance)
         self.asked_for = self.options
