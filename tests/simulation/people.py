@@ -59,6 +59,7 @@ class People:
         self.sent: list[Sent] = []
         self.accepted: set[str] = set()
         self.results: dict[str, set[str]] = {}
+        self.replied: set[tuple[str, str]] = set()
         self.acts: list[tuple[Callable[[Node], None], float]] = [
             (self.makes_image, 1),
             (self.sends, 16),
@@ -78,7 +79,7 @@ class People:
         ]
 
         if world.asks:
-            self.acts.append((self.answers, 12))
+            self.acts.append((self.answers, 30))
 
     @property
     def busy(self) -> bool:
@@ -253,7 +254,7 @@ class People:
         elif approved and fate < 0.65:
             more["always"] = "exact" if fate < 0.6 else "class"
         if chance.random() < 0.5:
-            more["digest"] = digest if chance.random() < 0.8 else "sha256:another"
+            more["digest"] = digest if chance.random() < 0.6 else "sha256:another"
         for _ in range(1 + (chance.random() < 0.3)):
             self.call(node, "answer", runtime.resolve_action(action_id, approved, **more))
 
@@ -390,6 +391,18 @@ class People:
             cell.take(stored)
         return cell.states
 
+    def reply(self, node: Node) -> bool:
+        """Everything but time rests: answer most of what is asked, each question once. True where any was."""
+        did = False
+        for session, action, _ in self.asked():
+            fate = self.world.chance.random()
+            if (session, action) not in self.replied and fate < 0.8:
+                always = "exact" if fate < 0.4 else None
+                self.call(node, "answer", node.runtime.resolve_action(f"{session}:{action}", fate < 0.7, always=always))
+                did = True
+            self.replied.add((session, action))
+        return did
+
     def settle(self, node: Node) -> bool:
         """Everything rests: answer what waits for a person, and wake whom queued messages wait for. True if any did."""
         did = False
@@ -401,10 +414,6 @@ class People:
         for session, tool in self.doubts():
             outcome = self.world.chance.choice(["ok", "error", "retry"])
             self.call(node, "resolve", node.runtime.resolve(session, tool, outcome, "so it is said"))
-            did = True
-        for session, action, _ in self.asked():
-            approved = self.world.chance.random() < 0.8
-            self.call(node, "answer", node.runtime.resolve_action(f"{session}:{action}", approved))
             did = True
         for stream in self._streams():
             session, agent, _ = self._states(stream)

@@ -94,7 +94,6 @@ HAPPENS = (
     "death at tell.begin",
     "death at tell.emitted",
     "death at tell.owed",
-    "grant_used",
     "idempotent took place",
     "image_deleted",
     "image_updated",

@@ -196,7 +196,7 @@ class World:
 
     def __init__(self, seed: int, options: Options | None = None) -> None:
         self.seed = seed
-        self.asks = seed % 3 == 1  # in a third of all worlds people are asked before money is wired
+        self.asks = seed % 2 == 1  # in half of all worlds people are asked before money is wired
         self.chance = random.Random(seed)
         self.options = options or draw(self.chance)
         self.asked_for = self.options
@@ -444,6 +444,8 @@ class World:
             moves = self._moves(node)
             if any(move != "time" for move, _ in moves):
                 moves = [(move, weight) for move, weight in moves if move != "time"]
+            elif self.people.reply(node):
+                continue  # before time passes, and questions expire
             if moves:
                 self.steps += 1
                 self._make(node, self.chance.choices([move for move, _ in moves], [each for _, each in moves])[0])
