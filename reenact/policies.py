@@ -14,6 +14,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .actors.container import State as ContainerState
+from .actors.engine import PolicyEngine
 from .actors.image import State as ImageState
 from .actors.policy import Rights, Verdict
 from .actors.profiles import resolve, unknown_names
@@ -40,10 +41,12 @@ def policy_from(given: Given) -> Policy:
     return load_policy(given) if isinstance(given, str | os.PathLike) else policy_of(given)
 
 
-def policies_from(given: Given | Iterable[Given] | None) -> tuple[Policy, ...]:
-    """One policy or several, outermost first."""
+def policies_from(given: Given | PolicyEngine | Iterable[Given] | None) -> tuple[Policy, ...]:
+    """One policy or several, outermost first; or those of an engine, as they stand now."""
     if given is None:
         return ()
+    if isinstance(given, PolicyEngine):
+        return (*given.layers, given.policy)
     if isinstance(given, Policy | Mapping | str | os.PathLike):
         return (policy_from(given),)
     return tuple(policy_from(each) for each in given)

@@ -21,6 +21,7 @@ from msgspec.structs import replace
 
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.container import State as ContainerState
+from .actors.engine import PolicyEngine
 from .actors.failover import Failover
 from .actors.image import State as ImageState
 from .actors.image import evolve as evolve_image
@@ -135,7 +136,8 @@ class Runtime:
     default_agent: the definition that new images start from, an `ImageConfig` or a dict of its fields.
     approval_handler(request): says of calls that need approval whether they may run; see `Image.send`.
     armed: False: what is decided is recorded, and nothing is done; the next armed owner does it.
-    policy: rules for all of its agents: a `Policy`, the path of a file of TOML, or several of them, outermost first.
+    policy: rules for all of its agents: a `Policy`, the path of a file of TOML, several of them, outermost first, or a
+    `PolicyEngine`, whose rules are taken as they stand.
     """
 
     def __init__(
@@ -147,7 +149,7 @@ class Runtime:
         base_path: str | os.PathLike[str] | None = None,
         environment_factory: EnvironmentFactory | None = None,
         default_agent: ImageConfig | Mapping[str, Any] | None = None,
-        policy: Given | Iterable[Given] | None = None,
+        policy: Given | PolicyEngine | Iterable[Given] | None = None,
         models: Models | None = None,
         retries: Retries | None = None,
         failover: Failover | None = None,

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact import tool
+from reenact import PolicyEngine, tool
 from reenact.adapters.models import Models
 from reenact.events.agent import AgentConfigured, ModelCalled, ToolAuthorised, ToolSettled, ToolStarted
 from reenact.events.content import ResultItem, Text, ToolCall
@@ -628,6 +628,20 @@ def test_a_policy_file_is_a_policy_of_the_runtime(tmp_path: Path) -> None:
     run(work, models=Models({"scripted": Obedient(*NAMES)}), tools=TOOLS, policy=str(file))
     with pytest.raises(BadPolicy, match=r"none\.toml: No such file"):
         Runtime(policy=str(tmp_path / "none.toml"))
+
+
+def test_the_rules_of_an_engine_hold_for_agents() -> None:
+    async def work(opened: Runtime) -> None:
+        engine.add_rule(rule("read", decision="deny"))
+        bot = await opened.image("bot")
+        await bot.send("go")
+        assert RAN == ["read"], "as they stood"
+        [denied] = await events(bot, ToolDenied)
+        assert (denied.tool, denied.rule, denied.version) == ("t2", "rule 1", "1")
+        assert (await engine.check_tool("exec")).decision is PolicyDecision.DENY
+
+    engine = PolicyEngine([rule("exec", decision="deny")])
+    run(work, models=Models({"scripted": Obedient("read", "exec")}), tools=TOOLS, policy=engine)
 
 
 def test_decisions_are_words_of_the_log() -> None:
