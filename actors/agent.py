@@ -75,12 +75,28 @@ from ..events.agent import (
     TurnCompleted,
     TurnStarted,
     WakeAgent,
+    WakeAt,
 )
+from ..events.budget import Amount, Breach
+from ..events.budget import Terms as MoneyTerms
 from ..events.content import Failure, ToolCall, Tried
 from ..events.errors import BadInput, BadResolution, Full, NotFound, PolicyDenied
 from ..events.message import Command, Effect, Event, Stamp, digest, show_digest
 from ..events.model import ModelAnswer, ModelParams
 from ..events.policy import ApplyPolicy, ModelDenied, ModelWarned, PolicyDecision, ToolDenied
+from ..events.purse import (
+    AllotmentReleased,
+    AllotmentTaken,
+    AllotmentWanted,
+    BudgetDegraded,
+    BudgetExceeded,
+    BudgetReserved,
+    BudgetWarned,
+    RefuseAllotment,
+    ReleaseAllotment,
+    RequestAllotment,
+    TakeAllotment,
+)
 from ..events.session import (
     CloseSession,
     Definition,
@@ -91,9 +107,11 @@ from ..events.session import (
     JobTimedOut,
     Overrides,
     Send,
+    SessionClosed,
     SessionCreated,
 )
 from ..events.tool import APPROVAL_TIMEOUT_S, CallCheck, EffectClass, Place, arguments_digest
+from . import purse as money
 from . import selection
 from .approval import (
     GRANTS_MAX,
@@ -108,6 +126,7 @@ from .approval import (
 )
 from .decider import Decider
 from .policy import Rights, Said, Verdict, rights_of
+from .purse import Purse, Wish
 from .selection import Selected
 from .session import waking_of
 
@@ -182,7 +201,8 @@ class Tool(Struct, frozen=True, gc=False):
 
 
 class State(Struct, frozen=True, gc=False):
-    """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet.
+    """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet, with
+    their jobs and tokens.
 
     actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
     held: the question before the next model call, with the model and the policy it is about. allowed: models that a
@@ -191,6 +211,8 @@ class State(Struct, frozen=True, gc=False):
     stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
     selected: the model in force where it is not simply the definition's. tried: of the call that was given up last.
+    known: tokens of the conversation up to the last answer, as they were counted; fresh: an estimate of those since.
+    purse: None where nothing limits what is spent.
     """
 
     session_id: str = ""
@@ -201,7 +223,7 @@ class State(Struct, frozen=True, gc=False):
     definition: Definition | None = None
     thinks_with: bytes = b""
     items: bytes = b""
-    queued: tuple[tuple[str, bytes], ...] = ()
+    queued: tuple[tuple[str, bytes, int], ...] = ()
     version: int = 0
     turn: int = 0
     job_id: str | None = None
@@ -222,6 +244,9 @@ class State(Struct, frozen=True, gc=False):
     grants: tuple[Grant, ...] = ()
     held: tuple[str, str, str] | None = None
     allowed: tuple[tuple[str, str], ...] = ()
+    known: int = 0
+    fresh: int = 0
+    purse: Purse | None = None
 
 
 # -- decide --
@@ -260,7 +285,7 @@ def _apply(state: State, message: ApplyPolicy) -> Sequence[Event]:
 
 
 def _is_queued(state: State, job_id: str) -> bool:
-    return any(job_id == queued for queued, _ in state.queued)
+    return any(job_id == queued[0] for queued in state.queued)
 
 
 def _start_turn(state: State, message: JobStarted) -> Sequence[Event]:
@@ -268,26 +293,28 @@ def _start_turn(state: State, message: JobStarted) -> Sequence[Event]:
     return [TurnStarted(turn=begun.turn, job_id=message.job_id), *_think(begun)]
 
 
-def _think(state: State) -> Sequence[Event]:
+def _think(state: State, wait_ms: int = 0) -> Sequence[Event]:
     """The agent's next step of thinking: everything that must hold before a model is called comes in here.
 
-    A call that goes on with another model comes in here too: then `state.call` is there, and stuck.
+    A call that goes on with another model, or after it was paid for, comes in here too: then `state.call` is there, and
+    stuck. wait_ms: how long its next attempt waits.
     """
     if state.selected is not None or state.overrides is not None:
         due = selection.due(state.selected, state.definition or _NO_DEFINITION, state.overrides, state.job_id)
         if due is not None:
             return [due]
-    return _called(state, _next_call(state) if state.call is None else _again(state))
+    return _called(state, _next_call(state) if state.call is None else _again(state, wait_ms))
 
 
 _NO_DEFINITION = Definition(image_version=0, model="")
 
 
 def _called(state: State, call: ModelCalled) -> Sequence[Event]:
-    """A call of a model, where the rules of the moment let it be made; else why not, and the end of the turn."""
+    """A call of a model, where the rules and the budgets of the moment let it be made; else why not, and the end of the
+    turn."""
     rights = state.rights
     if rights is None:
-        return [call]
+        return _paid(state, call)
     turns = rights.limits.turns
     verdict = rights.model(call.model)
     said: Said | Verdict = verdict
@@ -307,8 +334,8 @@ def _called(state: State, call: ModelCalled) -> Sequence[Event]:
             policy=said.policy,
             version=said.version,
         )
-        return [warned, call]
-    return [call]
+        return [warned, *_paid(state, call)]
+    return _paid(state, call)
 
 
 def _no_model(state: State, call: ModelCalled, said: Said | Verdict, reason: str) -> Sequence[Event]:
@@ -342,6 +369,46 @@ def _ask_model(state: State, call: ModelCalled, said: Said | Verdict) -> ActionR
 
 
 _SHUT = {PolicyDecision.DENY, PolicyDecision.REQUIRE_APPROVAL}
+
+
+def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
+    """A call of a model, with the money for it set aside; or what is asked for first; or the end of the turn."""
+    terms = _money_terms(state)
+    if terms is None:
+        return [call]
+    params, purse = call.params or _params(state), state.purse or money.EMPTY
+    thinks = params.thinking not in (None, "off")
+    written = params.max_tokens or money.OUTPUT_TOKENS
+    wish = Wish(
+        call=call.call,
+        attempt=call.attempt,
+        model=call.model,
+        read=state.known + state.fresh + (0 if state.known else terms.overhead),
+        written=written,
+        least=min(written, money.LEAST_THINKING_TOKENS if thinks else money.LEAST_TOKENS),
+        rate=money.rate_of(terms, call.model),
+        steps=state.steps if call.attempt == 1 else state.steps - 1,
+        wait_ms=call.wait_ms,
+    )
+    cheaper = (purse.grant.degrade_to if purse.grant is not None else None) or terms.degrade_to
+    other = None if cheaper is None else replace(wish, model=cheaper, rate=money.rate_of(terms, cheaper))
+    gate = money.gate(purse, terms, wish, other)
+    if gate.breach is not None:
+        exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)
+        return [exceeded, _unpaid(state, gate.breach)]
+    if gate.asks:
+        return gate.events
+    return [*gate.events, replace(call, model=gate.model, params=replace(params, max_tokens=gate.max_tokens))]
+
+
+def _money_terms(state: State) -> MoneyTerms | None:
+    own = state.overrides.terms if state.overrides is not None else None
+    terms = state.definition.terms if state.definition is not None else None
+    return terms if own is None else money.merged(terms, own)
+
+
+def _unpaid(state: State, breach: Breach) -> TurnCompleted:
+    return _completed(state, "error", Failure(code=breach.code, message=breach.text))
 
 
 def _by(said: Said | Verdict) -> str:
@@ -408,6 +475,7 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
     ]
     put = 0  # questions of this answer
     no_run = state.stopping is not None or answer.stop_reason in NO_RUN or _spent(state)
+    means = None if no_run else _means(state, message)
     for number, ((index, part), check) in enumerate(zip(calls, message.checks, strict=True), start=state.tools + 1):
         tool = f"t{number}"
         events.append(
@@ -427,9 +495,62 @@ def _answer(state: State, message: AnswerModel) -> Sequence[Event]:
         elif no_run:
             events.append(ToolSettled(tool=tool, outcome="skipped", output=SKIPPED))
         else:
-            events += _permitted(state, tool, number, part, check, put)
-            put += isinstance(events[-1], ActionRequired)
-    return events
+            begun = _permitted(state, tool, number, part, check, put)
+            events += begun if means is None else means.paid(tool, begun)
+            put += bool(events) and isinstance(events[-1], ActionRequired)
+    return events if means is None else [*events, *means.asks()]
+
+
+class _Means:
+    """What the budgets leave for the calls of tools of one answer, as they are gone through one by one."""
+
+    def __init__(self, purse: Purse, terms: MoneyTerms) -> None:
+        self._purse = purse
+        self._terms = terms
+        self._asked = 0
+        self._begun = 0
+        self._waiting: list[str] = []
+
+    def paid(self, tool: str, begun: Sequence[Event]) -> Sequence[Event]:
+        """What becomes of a call that would begin with these events: so, or it waits for the ledger, or is denied."""
+        asks = any(isinstance(event, ActionRequired) for event in begun)
+        starts = any(isinstance(event, ToolStarted) for event in begun)
+        if not asks and not starts:
+            return begun  # a rule forbids it already
+        self._asked += 1
+        breach = money.tool_breach(self._purse, self._terms, self._asked)
+        if breach is not None:
+            return [BudgetExceeded(breach=breach, tools=(tool,)), _not_funded(tool, breach)]
+        if asks:
+            return begun  # it is counted when it starts
+        left = self._terms.ledger is None or self._purse.left.tools > self._begun
+        if left or any(isinstance(event, GrantUsed) for event in begun):
+            self._begun += 1
+            return begun
+        self._waiting.append(tool)
+        return ()
+
+    def asks(self) -> Sequence[Event]:
+        """What the ledger is asked for, for those that wait. What the session still has is asked for again with it."""
+        if not self._waiting or self._terms.ledger is None:
+            return ()
+        after = replace(self._purse, spent=self._purse.spent + Amount(tools=self._begun))
+        least = Amount(tools=len(self._waiting))
+        want = after.left + least + Amount(tools=money.TOOLS_AHEAD)
+        return [money.wanted(after, self._terms.ledger, want, least, tools=tuple(self._waiting))]
+
+
+def _means(state: State, message: AnswerModel) -> _Means | None:
+    terms = _money_terms(state)
+    if terms is None:
+        return None
+    purse = state.purse or money.EMPTY
+    settled = money.settled(purse, message.call, message.answer.usage, message.cost, purse.now)
+    return _Means(settled or purse, terms)
+
+
+def _not_funded(tool: str, breach: Breach) -> ToolSettled:
+    return ToolSettled(tool=tool, outcome="denied", output=f"Not run: {breach.text}", error_type="BudgetExceeded")
 
 
 def _permitted(state: State, tool: str, number: int, part: ToolCall, check: CallCheck, put: int) -> Sequence[Event]:
@@ -638,7 +759,14 @@ def _revoke(state: State, message: RevokeGrant) -> Sequence[Event]:
 
 
 def _spent(state: State) -> bool:
-    return state.definition is not None and state.steps >= state.definition.max_steps
+    return state.definition is not None and state.steps >= min(state.definition.max_steps, _turns(state))
+
+
+def _turns(state: State) -> int:
+    """Most model calls of this run as its budget has it."""
+    terms = _money_terms(state)
+    spec = terms.spec if terms is not None else None
+    return spec.max_turns if spec is not None and spec.max_turns is not None else money.UNBOUNDED
 
 
 def _answered(state: State, message: ModelAnswered) -> Sequence[Event]:
@@ -653,14 +781,20 @@ def _proceed(state: State) -> Sequence[Event]:
     if stop_reason == "context_exceeded":
         failure = Failure(code="context_exceeded", message="The conversation is longer than the model can read.")
         return [_completed(state, "error", failure)]
+    if state.purse is not None and state.purse.breach is not None:
+        return [_unpaid(state, state.purse.breach)]
     if stop_reason != "refusal" and (state.asked or stop_reason == "pause_turn"):
-        return [_too_many(state)] if _spent(state) else _think(state)
+        return _too_many(state) if _spent(state) else _think(state)
     return [_completed(state, "completed")]
 
 
-def _too_many(state: State) -> TurnCompleted:
+def _too_many(state: State) -> Sequence[Event]:
+    turns = _turns(state)
+    if state.steps >= turns:
+        breach = Breach(limit="max_turns", of="run", used=state.steps, wanted=1, most=turns)
+        return [BudgetExceeded(breach=breach), _unpaid(state, breach)]
     failure = Failure(code="max_steps", message=f"The turn was ended after {state.steps} model calls, its limit.")
-    return _completed(state, "error", failure)
+    return [_completed(state, "error", failure)]
 
 
 def _completed(state: State, reason: str, failure: Failure | None = None) -> TurnCompleted:
@@ -780,6 +914,56 @@ def _sleep(state: State, message: StopAgent | CloseSession) -> Sequence[Event]:
     return [AgentUnregistered(container_id=state.container_id or "", agent_id=state.agent_id, reason=message.reason)]
 
 
+# -- money --
+
+
+def _take(state: State, message: TakeAllotment) -> Sequence[Event]:
+    purse = state.purse
+    if purse is None or purse.asking is None or purse.asking.ask != message.ask:
+        return ()
+    asking, taken = purse.asking, AllotmentTaken(ask=message.ask, grant=message.grant)
+    events: list[Event] = [taken]
+    if message.grant.warned and message.grant.warned != purse.warned:
+        events.append(BudgetWarned(limits=message.grant.warned))
+    if state.stopping is not None:
+        return events
+    if asking.tools:
+        waiting = [tool for tool in state.open if tool.id in asking.tools]
+        return [*events, *(event for tool in waiting for event in _funded(state, tool))]
+    return [*events, *_think(replace(state, purse=money.taken(purse, taken, purse.now)), asking.wait_ms)]
+
+
+def _funded(state: State, tool: Tool) -> Sequence[Event]:
+    """A call that waited for the ledger begins, where the rules of the moment still let it."""
+    verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
+    if verdict.decision in _SHUT:
+        return _refused(tool.id, verdict, verdict.reason, "The call was not run")
+    rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
+    return [ToolAuthorised(tool=tool.id, decision=str(verdict.decision.value), rule=rule), _run(tool)]
+
+
+def _refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
+    purse = state.purse
+    if purse is None or purse.asking is None or purse.asking.ask != message.ask:
+        return ()
+    waiting = tuple(tool.id for tool in state.open if tool.id in purse.asking.tools)
+    exceeded = BudgetExceeded(breach=message.breach, ask=message.ask, tools=waiting)
+    if purse.asking.tools:
+        return [exceeded, *(_not_funded(tool, message.breach) for tool in waiting)]
+    return [exceeded, _unpaid(state, message.breach)]
+
+
+def _release(state: State, message: ReleaseAllotment) -> Sequence[Event]:
+    released = money.release(state.purse, message.ask)
+    return () if released is None else [released]
+
+
+def _closed(state: State, message: SessionClosed | TurnCompleted) -> Sequence[Event]:
+    """A session that is closed needs no more than what is under way."""
+    released = money.release(state.purse) if state.purse is not None and state.purse.closing else None
+    return () if released is None else [released]
+
+
 def _recover(state: State, message: RecoverEffect) -> Sequence[Event]:
     call = state.call
     if call is not None and call.id == message.effect:
@@ -887,6 +1071,11 @@ _DECIDE: dict[type, Any] = {
     ActionExpired: _unresolved,
     ActionCancelled: _unresolved,
     RevokeGrant: _revoke,
+    TakeAllotment: _take,
+    RefuseAllotment: _refuse,
+    ReleaseAllotment: _release,
+    SessionClosed: _closed,
+    TurnCompleted: _closed,
 }
 
 
@@ -913,7 +1102,8 @@ def _on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 
 
 def _on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
-    return replace(state, version=stamp.version, queued=(*state.queued, (event.job_id, stamp.digest)))
+    queued = event.job_id, stamp.digest, money.tokens_in(event.content)
+    return replace(state, version=stamp.version, queued=(*state.queued, queued))
 
 
 def _on_gone(state: State, event: JobCancelled | JobTimedOut, stamp: Stamp) -> State:
@@ -922,7 +1112,9 @@ def _on_gone(state: State, event: JobCancelled | JobTimedOut, stamp: Stamp) -> S
 
 
 def _on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
-    mine = next((each[1] for each in state.queued if each[0] == event.job_id), b"")
+    mine, tokens = next(((each[1], each[2]) for each in state.queued if each[0] == event.job_id), (b"", 0))
+    own = event.overrides is not None and event.overrides.terms is not None
+    counts = own or (state.definition is not None and state.definition.terms is not None)
     return replace(
         state,
         version=stamp.version,
@@ -938,6 +1130,8 @@ def _on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         held=None,
         allowed=(),
         rights=state.rights if event.overrides is None else _rights(state.definition, event.overrides),
+        fresh=state.fresh + tokens,
+        purse=money.began(state.purse, stamp.at, counts=counts),
     )
 
 
@@ -996,13 +1190,20 @@ def _on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
 def _on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     selected = selection.after(event, state.definition or _NO_DEFINITION, state.overrides, state.job_id)
     call = state.call if state.call is None else replace(state.call, stuck=True)
-    return replace(state, version=stamp.version, selected=selected, call=call)
+    # Another model is asked in its place: the one that was, if any, has its end already; one that was not cost nothing.
+    purse = state.purse if state.purse is None else replace(state.purse, held=None)
+    return replace(state, version=stamp.version, selected=selected, call=call, purse=purse)
 
 
 def _on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
     asked = [part for part in event.parts if isinstance(part, ToolCall)]
     if state.selected is not None:
         state = replace(state, selected=selection.settled(state.selected))
+    usage = event.usage
+    if usage is not None:
+        known, fresh = usage.input_tokens + usage.output_tokens, 0
+    else:
+        known, fresh = state.known, state.fresh + money.tokens_in(event.parts)
     return replace(
         state,
         version=stamp.version,
@@ -1015,18 +1216,39 @@ def _on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
             for number, part in enumerate(asked, start=state.tools + 1)
         ),
         tools=state.tools + len(asked),
+        known=known,
+        fresh=fresh,
+        purse=money.settled(state.purse, event.call, usage, event.cost, stamp.at),
     )
 
 
 def _on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
     call = state.call
     tried = (*call.tried, selection.tried(call.model, event.failure, event.key)) if call is not None else ()
+    purse = state.purse if state.purse is None else _failed_purse(state.purse, event, stamp.at)
     if event.retry_in_ms is not None:
         call = None if call is None else replace(call, tried=tried, stuck=event.advance)
-        return replace(state, version=stamp.version, call=call)
-    items = digest(state.items, stamp.digest) if event.partial else state.items
+        return replace(state, version=stamp.version, call=call, purse=purse)
+    items, fresh = state.items, state.fresh
+    if event.partial:
+        items, fresh = digest(items, stamp.digest), fresh + money.tokens_in(event.partial)
     selected = None if state.selected is None else selection.settled(state.selected)
-    return replace(state, version=stamp.version, items=items, call=None, tried=tried, selected=selected)
+    return replace(
+        state,
+        version=stamp.version,
+        items=items,
+        call=None,
+        tried=tried,
+        selected=selected,
+        fresh=fresh,
+        purse=purse,
+    )
+
+
+def _failed_purse(purse: Purse, event: ModelFailed, at: int) -> Purse:
+    if event.failure == NOT_ASKED:
+        return replace(purse, held=None)
+    return money.failed(purse, event.call, event.failure, event.partial, event.usage, event.cost, at)
 
 
 def _on_requested(state: State, event: ToolRequested, stamp: Stamp) -> State:
@@ -1122,7 +1344,10 @@ def _on_authorised(state: State, event: ToolAuthorised, stamp: Stamp) -> State:
 
 
 def _on_started(state: State, event: ToolStarted, stamp: Stamp) -> State:
-    return _with_tool(state, event.tool, stamp, status="started", attempt=event.attempt, epoch=stamp.epoch)
+    begun = _with_tool(state, event.tool, stamp, status="started", attempt=event.attempt, epoch=stamp.epoch)
+    if state.purse is None or event.attempt > 1:
+        return begun
+    return replace(begun, purse=money.tool_begun(state.purse, stamp.at))
 
 
 def _on_doubted(state: State, event: ToolDoubted, stamp: Stamp) -> State:
@@ -1147,7 +1372,13 @@ def _on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
         version=stamp.version,
         items=digest(state.items, stamp.digest),
         open=tuple(each for each in state.open if each.id != event.tool),
+        fresh=state.fresh + _tokens_of(event.output),
+        purse=money.ticked(state.purse, stamp.at),
     )
+
+
+def _tokens_of(output: ToolOutput) -> int:
+    return 8 + (money.tokens_of(output) if isinstance(output, str) else money.tokens_in(output))
 
 
 def _on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
@@ -1162,11 +1393,38 @@ def _on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
         open=(),
         held=None,
         rights=_rights(state.definition, None) if own else state.rights,
+        purse=money.ended(state.purse, stamp.at),
     )
 
 
 def _on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:
     return replace(state, version=stamp.version, stopping=event.reason)
+
+
+def _on_reserved(state: State, event: BudgetReserved, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.reserved(state.purse, event, stamp.at))
+
+
+def _on_wanted(state: State, event: AllotmentWanted, stamp: Stamp) -> State:
+    call = state.call if state.call is None or event.tools else replace(state.call, stuck=True)
+    return replace(state, version=stamp.version, call=call, purse=money.asked(state.purse, event, stamp.at))
+
+
+def _on_taken(state: State, event: AllotmentTaken, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.taken(state.purse, event, stamp.at))
+
+
+def _on_exceeded(state: State, event: BudgetExceeded, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.exceeded(state.purse, event))
+
+
+def _on_released(state: State, event: AllotmentReleased, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.released(state.purse, event))
+
+
+def _on_closed(state: State, event: SessionClosed, stamp: Stamp) -> State:
+    purse = state.purse if state.purse is None else replace(state.purse, closing=True)
+    return replace(state, version=stamp.version, purse=purse)
 
 
 _EVOLVE: dict[type, Any] = {
@@ -1196,6 +1454,12 @@ _EVOLVE: dict[type, Any] = {
     ActionResolved: _on_resolved,
     GrantUsed: _on_granted,
     GrantRevoked: _on_revoked,
+    BudgetReserved: _on_reserved,
+    AllotmentWanted: _on_wanted,
+    AllotmentTaken: _on_taken,
+    BudgetExceeded: _on_exceeded,
+    AllotmentReleased: _on_released,
+    SessionClosed: _on_closed,
 }
 
 
@@ -1203,6 +1467,37 @@ _EVOLVE: dict[type, Any] = {
 
 
 def owed(state: State) -> Sequence[Effect]:
+    if state.purse is None or state.job_id is None or state.stopping is not None:
+        return _owed(state)
+    return [*_owed_for(state, state.purse), *_owed(state)]
+
+
+def _owed_for(state: State, purse: Purse) -> Sequence[Effect]:
+    """What is owed under a budget: the end of the time that the run has, and the asking for more."""
+    effects: list[Effect] = []
+    terms = _money_terms(state)
+    spec = terms.spec if terms is not None else None
+    if spec is not None and spec.max_runtime_seconds is not None:
+        at = purse.began_at + int(spec.max_runtime_seconds * 1_000_000)
+        effects.append(WakeAt(id=f"runtime-{state.job_id}", job_id=state.job_id or "", at=at))
+    asking = purse.asking
+    if asking is not None:
+        effects.append(
+            RequestAllotment(
+                id=asking.ask,
+                ledger=asking.ledger,
+                session_id=state.session_id,
+                spent=purse.spent,
+                want=asking.want,
+                least=asking.least,
+                priced=asking.priced,
+                at=asking.at,
+            )
+        )
+    return effects
+
+
+def _owed(state: State) -> Sequence[Effect]:
     call = state.call
     if call is not None:
         if state.stopping is not None:
@@ -1210,6 +1505,7 @@ def owed(state: State) -> Sequence[Effect]:
         if call.stuck:
             return ()
         rights, selected = state.rights, state.selected
+        params, held = _params(state), state.purse.held if state.purse is not None else None
         return (
             CallModel(
                 id=call.id,
@@ -1218,7 +1514,7 @@ def owed(state: State) -> Sequence[Effect]:
                 image_version=state.definition.image_version if state.definition else 0,
                 attempt=call.attempt,
                 epoch=call.epoch,
-                params=_params(state),
+                params=params if held is None else replace(params, max_tokens=held.max_tokens),
                 not_before=call.not_before,
                 policy=() if rights is None else rights.layers,
                 scope="default" if rights is None else rights.scope,
@@ -1329,6 +1625,17 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
         case "recover_effect", ModelDenied():
             return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
+        case "recover_effect", BudgetReserved() | BudgetDegraded():
+            again = next((event for event in events if isinstance(event, ModelCalled)), None)
+            return None if again is None else RecoverEffect(effect=again.call, attempt=again.attempt - 1)
+        case "recover_effect", AllotmentWanted() | BudgetExceeded():
+            return RecoverEffect(effect=first.call or "", attempt=first.attempt - 1)
+        case "take_allotment", AllotmentTaken():
+            return TakeAllotment(ask=first.ask, grant=first.grant)
+        case "refuse_allotment", BudgetExceeded():
+            return RefuseAllotment(ask=first.ask or "", breach=first.breach)
+        case "release_allotment", AllotmentReleased():
+            return ReleaseAllotment(ask=first.ask)
         case "recover_effect", ToolStarted() | ToolDenied():
             return RecoverEffect(effect=first.tool, attempt=first.attempt - 1)
         case "recover_effect", ToolRelaunched():

@@ -22,8 +22,9 @@ from .container import CONTAINER
 from .conversation import CONVERSATION
 from .decider import Decision, Noun
 from .image import IMAGE
+from .ledger import LEDGER
 
-NOUNS = (CONVERSATION, IMAGE, CONTAINER)
+NOUNS = (CONVERSATION, IMAGE, CONTAINER, LEDGER)
 
 _NO_CONTEXT = Context()
 

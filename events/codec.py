@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from . import action, agent, container, image, policy, session
+from . import action, agent, container, image, ledger, policy, purse, session
 from .errors import BadInput, Corrupt
 from .log import Batch, Row, Stored
 from .message import Context, Event, Head, Recorded, Unknown, digest
@@ -25,6 +25,8 @@ TYPES: dict[str, type[Event]] = {
         *agent.EVENTS,
         *action.EVENTS,
         *policy.EVENTS,
+        *purse.EVENTS,
+        *ledger.EVENTS,
     )
 }
 """Every event type of this release by its stored name."""

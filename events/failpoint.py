@@ -49,6 +49,8 @@ NAMES: Mapping[str, str] = {
     "tool.ended": "a tool has returned, and its end is not told",
     "probe.start": "the world is about to be asked about a call in doubt",
     "probe.ended": "the world has answered, and that is not told",
+    "ledger.ask": "a ledger is about to be asked for money",
+    "ledger.asked": "it has answered, and the session does not know",
     "socket.request": "another process has asked something, nothing was done",
     "socket.answer": "it was done, the answer is not sent",
     "close.begin": "the runtime is about to close",

@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from .budget import BudgetSpec
 from .message import Command, Event
 from .model import ModelParams
 from .policy import Policy
@@ -20,6 +21,7 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     tools work in, None for one of its own below the base path.
     approval_required: a person is asked before every call of a tool. approval_timeout_s: how long they may take.
     policy: narrows what its agents may do.
+    budget: what each run may use. degrade_to: the cheaper model for when a budget says so.
     """
 
     name: str = "New Conversation"
@@ -35,6 +37,8 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     approval_required: bool = False
     approval_timeout_s: float = APPROVAL_TIMEOUT_S
     policy: Policy | None = None
+    budget: BudgetSpec | None = None
+    degrade_to: str | None = None
 
 
 # -- asked of an image --

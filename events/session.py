@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from msgspec import Struct
 
+from .budget import Terms
 from .content import Failure, InputPart
 from .message import Command, Event
 from .model import ModelParams
@@ -19,7 +20,8 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     tools: digest over the names and versions of the tools it is offered. policy: the layers of rules it is held to,
     outermost first, with every name written out. scope: the tenant for whom they are asked. fallbacks: the models that
     are asked when `model` does not answer, in this order. approval_required: a person is asked before every call of a
-    tool. approval_timeout_s: how long they may take.
+    tool. approval_timeout_s: how long they may take. terms: what it must know of money, None where nothing limits what
+    it spends.
     """
 
     image_version: int
@@ -32,6 +34,7 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     fallbacks: tuple[str, ...] = ()
     approval_required: bool = False
     approval_timeout_s: float = APPROVAL_TIMEOUT_S
+    terms: Terms | None = None
 
 
 class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -48,13 +51,14 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What one job wants otherwise than its image says. None: as the image says.
 
     model: this one, and no other unless `fallbacks` are given too. fallbacks: in place of the image's. policy: narrows
-    what it may do.
+    what it may do. terms: limits of this job alone, beside the image's, and the prices of its models.
     """
 
     model: str | None = None
     params: ModelParams | None = None
     policy: Policy | None = None
     fallbacks: tuple[str, ...] | None = None
+    terms: Terms | None = None
 
 
 # -- asked of a session --

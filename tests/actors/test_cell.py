@@ -10,6 +10,7 @@ from reenact.actors.cell import Cell, fold, noun_of
 from reenact.actors.container import CONTAINER
 from reenact.actors.conversation import CONVERSATION
 from reenact.actors.image import IMAGE
+from reenact.actors.ledger import LEDGER
 from reenact.events import codec
 from reenact.events.container import CreateContainer
 from reenact.events.errors import Closed, Conflict, Corrupt, NewerFormat
@@ -40,9 +41,10 @@ def awake(log: Log, *commands: Command) -> Cell:
 
 
 def test_a_stream_is_the_noun_that_its_name_begins_with() -> None:
-    assert [noun_of(name) for name in ("session-a", "image-a", "container-a")] == [CONVERSATION, IMAGE, CONTAINER]
+    names = ("session-a", "image-a", "container-a", "ledger-a")
+    assert [noun_of(name) for name in names] == [CONVERSATION, IMAGE, CONTAINER, LEDGER]
     with pytest.raises(KeyError):
-        noun_of("ledger-a")
+        noun_of("purse-a")
 
 
 def test_what_is_told_is_what_is_read() -> None:

@@ -19,12 +19,15 @@ from reenact.actors.container import CONTAINER
 from reenact.actors.conversation import CONVERSATION
 from reenact.actors.decider import Circling, Decider, Noun
 from reenact.actors.image import IMAGE
+from reenact.actors.ledger import LEDGER
 from reenact.actors.replay import replay
 from reenact.events import codec
 from reenact.events.agent import ToolSettled, ToolStarted, ToolUnproved
+from reenact.events.budget import Amount, Budget
 from reenact.events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
 from reenact.events.errors import ReenactError
 from reenact.events.image import AttachSession, CreateImage, DeleteImage, ImageConfig, UpdateImage
+from reenact.events.ledger import Allot, RemoveBudget, ReturnAllotment, SetBudget
 from reenact.events.log import MemoryLog, MemoryStore, Transaction
 from reenact.events.message import Asked, Command, Event, Recorded, Stamp
 from reenact.events.session import JobCancelled, JobQueued, JobStarted, JobSucceeded, JobWaiting
@@ -63,8 +66,43 @@ of_an_image = st.one_of(
     st.builds(lambda session_id: AttachSession(session_id=session_id), ids),
     st.just(DeleteImage()),
 )
-STREAMS = {"container-acme": of_a_container, "image-i": of_an_image}
-any_command = st.one_of(of_a_container, of_an_image)
+amounts = st.builds(Amount, st.integers(0, 9), st.integers(0, 9), st.integers(0, 3), st.integers(0, 3))
+budgets = st.builds(
+    lambda owner, daily, strategy: Budget(
+        **owner, max_tokens_daily=daily, max_requests_per_minute=5, exceed_strategy=strategy
+    ),
+    st.sampled_from([{}, {"principal_id": "a"}, {"session_id": "b"}]),
+    st.integers(0, 40),
+    st.sampled_from(["deny", "degrade", "warn"]),
+)
+of_a_ledger = st.one_of(
+    st.builds(lambda budget, at: SetBudget(budget=budget, at=at), budgets, st.integers(0, 9)),
+    st.builds(
+        lambda owner, at: RemoveBudget(principal_id=owner, at=at), st.sampled_from([None, "a"]), st.integers(0, 9)
+    ),
+    st.builds(
+        lambda session, ask, spent, want, at: Allot(
+            session_id=session, principal_id="a", ask=f"w{ask}", spent=spent, want=want, least=want, at=at, last=True
+        ),
+        ids,
+        st.integers(1, 4),
+        amounts,
+        amounts,
+        st.integers(0, 9),
+    ),
+    st.builds(
+        lambda session, ask, spent, kept, at: ReturnAllotment(
+            session_id=session, ask=f"w{ask}", spent=spent, kept=kept, at=at
+        ),
+        ids,
+        st.integers(1, 4),
+        amounts,
+        amounts,
+        st.integers(0, 9),
+    ),
+)
+STREAMS = {"container-acme": of_a_container, "image-i": of_an_image, "ledger-default": of_a_ledger}
+any_command = st.one_of(of_a_container, of_an_image, of_a_ledger)
 
 
 class Told:
@@ -152,7 +190,7 @@ def test_nor_do_events_of_a_session_in_an_order_that_never_was(history: History)
 def test_events_of_other_nouns_are_passed_over(noun: Noun) -> None:
     own = {type(event) for event in SAMPLES if evolves(noun, [event]) != evolves(noun, [_strange(event)])}
     assert own, "and its own are not"
-    strangers = [event for other in (CONTAINER, IMAGE) if other is not noun for event in _of(other)]
+    strangers = [event for other in (CONTAINER, IMAGE, LEDGER) if other is not noun for event in _of(other)]
     if noun is not CONVERSATION:
         assert evolves(noun, strangers) == noun.initial
 
@@ -164,9 +202,9 @@ def _strange(event: Event) -> Event:
 
 
 def _of(noun: Noun) -> list[Event]:
-    from reenact.events import container, image
+    from reenact.events import container, image, ledger
 
-    types = container.EVENTS if noun is CONTAINER else image.EVENTS
+    types = {CONTAINER.prefix: container.EVENTS, IMAGE.prefix: image.EVENTS, LEDGER.prefix: ledger.EVENTS}[noun.prefix]
     return [event for event in SAMPLES if isinstance(event, types)]
 
 

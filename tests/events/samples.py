@@ -1,6 +1,7 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
-from reenact.events import action, agent, container, image, policy, session
+from reenact.events import action, agent, container, image, ledger, policy, purse, session
+from reenact.events.budget import Amount, Breach, Budget, BudgetSpec, Grant, Rate, Terms
 from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Tried, Usage
 from reenact.events.message import Event
 from reenact.events.model import ModelParams
@@ -59,6 +60,50 @@ POLICY = policy.Policy(
     profiles=(policy.Profile(name="shop", tools=("refund", "group:web")),),
     profile_tools=("refund", "web_search", "web_fetch"),
 )
+SPEC_OF_A_RUN = BudgetSpec(
+    max_tokens=10_000, max_cost="0.5", max_tool_calls=5, max_turns=3, max_runtime_seconds=60.0, unpriced="allow"
+)
+TERMS = Terms(
+    spec=SPEC_OF_A_RUN,
+    ledger="default",
+    rates=(Rate("scripted:echo", 1000, 2000),),
+    overhead=120,
+    degrade_to="scripted:hello",
+)
+BUDGET = Budget(
+    scope_id="default",
+    principal_id="ann",
+    max_tokens_per_request=1,
+    max_tokens_daily=2,
+    max_tokens_monthly=3,
+    max_tokens_total=4,
+    max_cost_per_request="0.01",
+    max_cost_daily="0.02",
+    max_cost_monthly="0.03",
+    max_cost_total="0.04",
+    max_requests_per_minute=5,
+    max_requests_daily=6,
+    max_tool_calls_per_request=7,
+    max_tool_calls_daily=8,
+    warning_threshold=0.5,
+    exceed_strategy="degrade",
+    degrade_to="scripted:hello",
+    unpriced="allow",
+)
+AMOUNT = Amount(tokens=100, cost=2_000_000, requests=3, tools=4)
+GRANT = Grant(
+    amount=AMOUNT,
+    until=1_700_000_000_000_000,
+    tokens_per_request=10,
+    cost_per_request=20,
+    tools_per_request=30,
+    needs_price=True,
+    per_job=True,
+    degrade=True,
+    degrade_to="scripted:hello",
+    warned=("max_cost_daily of the scope",),
+)
+BREACH = Breach(code="budget_exceeded", limit="max_cost_daily", of="scope", used=1, wanted=2, most=3)
 DEFINITION = session.Definition(
     image_version=2,
     model="anthropic:claude-sonnet-5-5",
@@ -70,9 +115,12 @@ DEFINITION = session.Definition(
     fallbacks=("openai:gpt-5.5",),
     approval_required=True,
     approval_timeout_s=600.0,
+    terms=TERMS,
 )
 PLACE = Place(cwd="/tmp/x", env={"LANG": "C"}, sandbox="sha256:66")
-OVERRIDES = session.Overrides(model="scripted:echo", params=PARAMS, policy=POLICY, fallbacks=("scripted:hello",))
+OVERRIDES = session.Overrides(
+    model="scripted:echo", params=PARAMS, policy=POLICY, fallbacks=("scripted:hello",), terms=TERMS
+)
 SPEC = ToolSpec(
     name="refund",
     description="Refund an order.",
@@ -120,6 +168,8 @@ SAMPLES: tuple[Event, ...] = (
             approval_required=True,
             approval_timeout_s=600.0,
             policy=POLICY,
+            budget=SPEC_OF_A_RUN,
+            degrade_to="scripted:hello",
         ),
         alias="support",
     ),
@@ -260,4 +310,65 @@ SAMPLES: tuple[Event, ...] = (
     action.ActionTokenIssued(action="a1", token="sha256:77"),
     action.GrantUsed(grant="a1", tool="t2", place=PLACE),
     action.GrantRevoked(grant="a1", by="ann"),
+    purse.BudgetReserved(call="m1", tokens=100, cost=200, max_tokens=50),
+    purse.BudgetDegraded(call="m1", model="scripted:echo", degraded_to="scripted:hello"),
+    purse.BudgetWarned(limits=("max_cost_daily of the scope",)),
+    purse.BudgetExceeded(breach=BREACH, ask="w1", call="m1", attempt=2, tools=("t1",)),
+    purse.AllotmentWanted(
+        ask="w1",
+        ledger="default",
+        spent=AMOUNT,
+        want=AMOUNT,
+        least=AMOUNT,
+        priced=False,
+        call="m1",
+        attempt=2,
+        tools=("t1",),
+        wait_ms=5,
+    ),
+    purse.AllotmentTaken(ask="w1", grant=GRANT),
+    purse.AllotmentReleased(ask="w1", spent=AMOUNT, kept=AMOUNT),
+    ledger.BudgetSet(budget=BUDGET, at=1_700_000_000_000_000),
+    ledger.BudgetRemoved(principal_id="ann", session_id="sess_1", at=1_700_000_000_000_000),
+    ledger.Allotted(
+        session_id="sess_1",
+        principal_id="ann",
+        ask="w1",
+        spent=AMOUNT,
+        want=AMOUNT,
+        least=AMOUNT,
+        at=1_700_000_000_000_000,
+        priced=False,
+        grant=GRANT,
+    ),
+    ledger.AllotmentDenied(
+        session_id="sess_1",
+        principal_id="ann",
+        ask="w1",
+        spent=AMOUNT,
+        want=AMOUNT,
+        least=AMOUNT,
+        at=1_700_000_000_000_000,
+        priced=False,
+        breach=BREACH,
+    ),
+    ledger.AllotmentReturned(session_id="sess_1", ask="w1", spent=AMOUNT, kept=AMOUNT, at=1_700_000_000_000_000),
+    ledger.UsageRecorded(
+        entry="evt-1",
+        kind="model_usage",
+        at=1_700_000_000_000_000,
+        principal_id="ann",
+        session_id="sess_1",
+        run_id="run-1",
+        job_id="job_1",
+        provider="openai",
+        model="gpt-5.5",
+        tool="search",
+        input_tokens=1000,
+        output_tokens=500,
+        total_tokens=1500,
+        cost="0.045",
+        duration_ms=12.5,
+        metadata={"a": "b"},
+    ),
 )

@@ -1,0 +1,479 @@
+"""A session's purse: money set aside before every call of a model, spent at its end, asked for when it runs out. Pure.
+
+It is a part of the agent's state, so setting aside, settling and the call itself are one append, and a crash finds all
+three or none. What nobody counted is counted as it was set aside: an answer without a count, a call that was cut off,
+one that was under way when its process died.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.budget import NOTHING, Amount, Breach, BudgetSpec, Grant, Rate, Terms, nanos
+from ..events.content import Cost, Failure, File, Image, Native, OutputPart, Text, Thinking, ToolCall, Usage
+from ..events.purse import (
+    AllotmentReleased,
+    AllotmentTaken,
+    AllotmentWanted,
+    BudgetDegraded,
+    BudgetExceeded,
+    BudgetReserved,
+)
+
+OUTPUT_TOKENS = 8_192
+"""What a call under a budget may write where nobody set max_tokens."""
+
+LEAST_TOKENS = 64
+"""A call that could write less than this, and less than it should, is not made."""
+
+LEAST_THINKING_TOKENS = 2_048
+"""The same for a call that thinks first."""
+
+TOOLS_AHEAD = 8
+"""Calls of tools that are asked for beside a model call, which may want them."""
+
+IMAGE_TOKENS = 2_400
+"""A picture, at most; and a document that is only named counts as ten."""
+
+UNBILLED = frozenset(
+    (
+        "auth",
+        "bad_input",
+        "billing",
+        "context_exceeded",
+        "invalid_request",
+        "model_not_found",
+        "not_found",
+        "overloaded",
+        "permission",
+        "rate_limit",
+        "server_error",
+        "too_large",
+    )
+)
+"""Failures by which a provider turned a call away before it read it. All others may have cost something."""
+
+
+class Held(Struct, frozen=True, gc=False):
+    """Set aside for the model call under way. max_tokens: what it may write."""
+
+    call: str
+    amount: Amount
+    max_tokens: int
+
+
+class Asking(Struct, frozen=True, gc=False):
+    """What the ledger is being asked for: see `AllotmentWanted`. at: microseconds UTC."""
+
+    ask: str
+    want: Amount
+    least: Amount
+    priced: bool
+    tools: tuple[str, ...]
+    wait_ms: int
+    at: int
+    ledger: str
+
+
+class Purse(Struct, frozen=True, gc=False):
+    """spent: all that the session ever spent under a budget. ceiling: what it may have spent by the allotment `source`.
+
+    asks: how often it asked. began, began_at: what was spent, and the time, when the running job began. now: the latest
+    recorded time. counts: the running job is under a budget. breach: the limit that ends the turn. warned: the limits
+    it was last warned of.
+    """
+
+    spent: Amount = NOTHING
+    held: Held | None = None
+    ceiling: Amount = NOTHING
+    source: str | None = None
+    grant: Grant | None = None
+    asking: Asking | None = None
+    asks: int = 0
+    began: Amount = NOTHING
+    began_at: int = 0
+    now: int = 0
+    counts: bool = False
+    closing: bool = False
+    breach: Breach | None = None
+    warned: tuple[str, ...] = ()
+
+    @property
+    def run(self) -> Amount:
+        """What the running job spent."""
+        return self.spent - self.began
+
+    @property
+    def at_most(self) -> Amount:
+        """What it has spent if what is under way costs all that was set aside."""
+        return self.spent if self.held is None else self.spent + self.held.amount
+
+    @property
+    def left(self) -> Amount:
+        """Of the allotment; nothing where there is none, or its time is over."""
+        if self.grant is None or (self.grant.until and self.now >= self.grant.until):
+            return NOTHING
+        return self.ceiling - self.at_most
+
+    @property
+    def untouched(self) -> bool:
+        """Nothing was spent of the allotment: asking again would bring no more."""
+        return self.grant is not None and self.left == self.grant.amount
+
+
+EMPTY = Purse()
+
+
+class Wish(Struct, frozen=True):
+    """A model call as it is wanted.
+
+    read: tokens that it reads, an upper bound. written: tokens that it may write, and least: with fewer it is of no
+    use. rate: None where the model has no known price. steps: calls of the run before it.
+    """
+
+    call: str
+    attempt: int
+    model: str
+    read: int
+    written: int
+    least: int
+    rate: Rate | None
+    steps: int
+    wait_ms: int = 0
+
+    def amount(self, written: int) -> Amount:
+        """What it takes, at most, when it may write so much."""
+        cost = self.rate.cost(self.read, written) if self.rate is not None else 0
+        return Amount(tokens=self.read + written, cost=cost, requests=1)
+
+    def fits(self, written: int, room: Amount) -> int:
+        """How many of so many tokens it may write within `room`; below zero where it may not even read."""
+        written = min(written, room.tokens - self.read)
+        if self.rate is not None:
+            left = room.cost * 1_000_000 - self.read * self.rate.input
+            if left < 0:
+                return -1
+            if self.rate.output:
+                written = min(written, left // self.rate.output)
+        return written if room.requests else -1
+
+
+class Gate(Struct, frozen=True):
+    """What the purse says to a model call. events: what comes before it. model, max_tokens: how it is then made.
+
+    breach: it is not made. asks: it is not made now, the ledger is asked first, and its answer leads here again.
+    """
+
+    events: tuple[BudgetReserved | BudgetDegraded | AllotmentWanted, ...] = ()
+    model: str = ""
+    max_tokens: int = 0
+    breach: Breach | None = None
+    asks: bool = False
+
+
+# -- what the next call may cost --
+
+
+def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
+    """The terms of an agent and those of a job together: of every limit the lower one."""
+    if terms is None or own is None:
+        return terms or own
+    return Terms(
+        spec=narrower(terms.spec, own.spec),
+        ledger=own.ledger or terms.ledger,
+        rates=(*own.rates, *terms.rates),
+        overhead=max(terms.overhead, own.overhead),
+        degrade_to=own.degrade_to or terms.degrade_to,
+    )
+
+
+def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | None:
+    """Of every limit the lower one."""
+    if one is None or other is None:
+        return one or other
+    costs = [spec.max_cost for spec in (one, other) if spec.max_cost is not None]
+    seconds = [spec.max_runtime_seconds for spec in (one, other) if spec.max_runtime_seconds is not None]
+    return BudgetSpec(
+        max_tokens=_lower(one.max_tokens, other.max_tokens),
+        max_cost=min(costs, key=nanos) if costs else None,
+        max_tool_calls=_lower(one.max_tool_calls, other.max_tool_calls),
+        max_turns=_lower(one.max_turns, other.max_turns),
+        max_runtime_seconds=min(seconds) if seconds else None,
+        unpriced="deny" if "deny" in (one.unpriced, other.unpriced) else "allow",
+    )
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def rate_of(terms: Terms, model: str) -> Rate | None:
+    """The most that a model charges, None where no price is known."""
+    return next((rate for rate in terms.rates if rate.model == model), None)
+
+
+def tokens_of(text: str) -> int:
+    """The tokens of a text, more rather than fewer: 4 characters a token and a fifth on top, other scripts 2 bytes."""
+    if text.isascii():
+        return -(-len(text) * 3 // 10)
+    return -(-len(text.encode("utf-8", "surrogatepass")) // 2)
+
+
+def tokens_in(parts: Iterable[object]) -> int:
+    """The tokens of the parts of a message, more rather than fewer."""
+    total = 0
+    for part in parts:
+        match part:
+            case Text(text=text) | Thinking(thinking=text):
+                total += 4 + tokens_of(text)
+            case Image():
+                total += IMAGE_TOKENS
+            case File(data=data):
+                total += 4 + tokens_of(data) if data else 10 * IMAGE_TOKENS
+            case ToolCall() | Native():
+                total += 16 + tokens_of(repr(part))
+    return total
+
+
+def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None) -> Gate:
+    """Whether a model may be called now. other: the same call of the cheaper model, None where there is none.
+
+    In order: the limits of the run, then those that the ledger set for every call, then what is left of the allotment.
+    """
+    purse = replace(purse, spent=purse.at_most, held=None)  # one whose process died is spent as it was set aside
+    grant = purse.grant if purse.left != NOTHING else None
+    events: list[BudgetDegraded | BudgetReserved] = []
+    if grant is not None and grant.degrade and _is_cheaper(other, wish, grant) and other is not None:
+        events.append(BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model))
+        wish = other
+    breach = _run_breach(purse, terms.spec, wish)
+    if breach is not None:
+        return Gate(breach=breach)
+    if terms.ledger is not None and grant is not None and grant.needs_price and wish.rate is None:
+        return Gate(breach=Breach(code="unpriced", limit="max_cost", of="scope"))
+    limits = _limits(purse, terms, grant)
+    written = wish.fits(wish.written, _room(limits))
+    if written < wish.least:
+        return Gate(breach=_broken(limits, wish.amount(wish.least)))
+    if terms.ledger is not None:
+        left = wish.fits(written, purse.left)
+        if left < wish.least or (left < written and not purse.untouched):
+            want, least = wish.amount(written) + Amount(tools=TOOLS_AHEAD), wish.amount(wish.least)
+            priced = wish.rate is not None
+            ask = wanted(purse, terms.ledger, want, least, priced=priced)
+            ask = replace(ask, call=wish.call, attempt=wish.attempt, wait_ms=wish.wait_ms)
+            return Gate(events=(ask,), asks=True)
+        written = left
+    amount = wish.amount(written)
+    reserved = BudgetReserved(call=wish.call, tokens=amount.tokens, cost=amount.cost, max_tokens=written)
+    return Gate(events=(*events, reserved), model=wish.model, max_tokens=written)
+
+
+def wanted(
+    purse: Purse,
+    ledger: str,
+    want: Amount,
+    least: Amount,
+    *,
+    priced: bool = True,
+    tools: tuple[str, ...] = (),
+) -> AllotmentWanted:
+    """Ask for so much, and give back what is left."""
+    ask = f"w{purse.asks + 1}"
+    return AllotmentWanted(
+        ask=ask, ledger=ledger, spent=purse.at_most, want=want, least=least, priced=priced, tools=tools
+    )
+
+
+def _is_cheaper(other: Wish | None, wish: Wish, grant: Grant) -> bool:
+    """Whether there is another model to take, and one that may be taken."""
+    return other is not None and other.model != wish.model and (other.rate is not None or not grant.needs_price)
+
+
+def _run_breach(purse: Purse, spec: BudgetSpec | None, wish: Wish) -> Breach | None:
+    if spec is None:
+        return None
+    if spec.max_cost is not None and wish.rate is None and spec.unpriced == "deny":
+        return Breach(code="unpriced", limit="max_cost", of="run")
+    if spec.max_turns is not None and wish.steps >= spec.max_turns:
+        return Breach(limit="max_turns", of="run", used=wish.steps, wanted=1, most=spec.max_turns)
+    return None
+
+
+def _limits(purse: Purse, terms: Terms, grant: Grant | None) -> list[tuple[str, Breach]]:
+    """The limits of the run and those of every call: of what, and the breach that it would be."""
+    limits: list[tuple[str, Breach]] = []
+    spec, run = terms.spec, purse.run
+    if spec is not None and spec.max_tokens is not None:
+        limits.append(("tokens", Breach(limit="max_tokens", of="run", used=run.tokens, most=spec.max_tokens)))
+    if spec is not None and spec.max_cost is not None:
+        limits.append(("cost", Breach(limit="max_cost", of="run", used=run.cost, most=nanos(spec.max_cost))))
+    if terms.ledger is not None and grant is not None:
+        for of, most in (("tokens", grant.tokens_per_request), ("cost", grant.cost_per_request)):
+            if most is not None:
+                limits.append((of, Breach(limit=f"max_{of}_per_request", of="scope", most=most)))
+    return limits
+
+
+UNBOUNDED = 1 << 62
+
+
+def _room(limits: list[tuple[str, Breach]]) -> Amount:
+    left = {"tokens": UNBOUNDED, "cost": UNBOUNDED}
+    for of, limit in limits:
+        left[of] = min(left[of], max(0, limit.most - limit.used))
+    return Amount(left["tokens"], left["cost"], 1, 0)
+
+
+def _broken(limits: list[tuple[str, Breach]], needs: Amount) -> Breach:
+    for of, limit in limits:
+        need: int = getattr(needs, of)
+        if limit.used + need > limit.most:
+            return replace(limit, wanted=need)
+    raise AssertionError("a call that does not fit has a limit that it does not fit")
+
+
+def tool_breach(purse: Purse, terms: Terms, ordinal: int) -> Breach | None:
+    """The limit that forbids a call of a tool, the `ordinal`th that one answer asks for. None: it may begin, or the
+    ledger knows."""
+    spec, grant = terms.spec, purse.grant
+    if spec is not None and spec.max_tool_calls is not None and purse.run.tools + ordinal > spec.max_tool_calls:
+        used, most = purse.run.tools + ordinal - 1, spec.max_tool_calls
+        return Breach(limit="max_tool_calls", of="run", used=used, wanted=1, most=most)
+    most_at_once = grant.tools_per_request if grant is not None else None
+    if terms.ledger is not None and most_at_once is not None and ordinal > most_at_once:
+        return Breach(limit=PER_REQUEST, of="scope", used=ordinal - 1, wanted=1, most=most_at_once)
+    return None
+
+
+PER_REQUEST = "max_tool_calls_per_request"
+"""The limit that is told to the model and does not end the turn: it may ask again, for less at once."""
+
+
+# -- what becomes of it --
+
+
+def began(purse: Purse | None, at: int, *, counts: bool) -> Purse | None:
+    """A job begins. counts: under a budget."""
+    if purse is None:
+        if not counts:
+            return None
+        purse = EMPTY
+    purse = replace(
+        purse, began=purse.spent, began_at=at, now=max(purse.now, at), counts=counts, breach=None, asking=None
+    )
+    if purse.grant is not None and purse.grant.per_job:
+        return replace(purse, grant=None, ceiling=purse.spent)
+    return purse
+
+
+def reserved(purse: Purse | None, event: BudgetReserved, at: int) -> Purse:
+    purse = purse or EMPTY
+    amount = Amount(tokens=event.tokens, cost=event.cost, requests=1)
+    held = Held(event.call, amount, event.max_tokens)
+    return replace(purse, spent=purse.at_most, held=held, now=max(purse.now, at))
+
+
+def settled(purse: Purse | None, call: str, usage: Usage | None, cost: Cost | None, at: int) -> Purse | None:
+    """The call has an end that was counted, or of which nobody knows what it cost."""
+    if purse is None:
+        return None
+    now = max(purse.now, at)
+    if purse.held is None or purse.held.call != call:
+        return replace(purse, now=now)
+    amount = purse.held.amount
+    if usage is not None:
+        paid = nanos(cost.amount) if cost is not None and cost.amount is not None else amount.cost
+        amount = Amount(tokens=max(0, usage.input_tokens + usage.output_tokens), cost=max(0, paid), requests=1)
+    return replace(purse, spent=purse.spent + amount, held=None, now=now)
+
+
+def failed(
+    purse: Purse,
+    call: str,
+    failure: Failure,
+    partial: tuple[OutputPart, ...],
+    usage: Usage | None,
+    cost: Cost | None,
+    at: int,
+) -> Purse:
+    """The call failed: what was counted is spent; what was turned away is free again, but for the request itself."""
+    mine = purse.held is not None and purse.held.call == call
+    if mine and usage is None and not partial and failure.code in UNBILLED:
+        return replace(purse, spent=purse.spent + Amount(requests=1), held=None, now=max(purse.now, at))
+    return settled(purse, call, usage, cost, at) or purse
+
+
+def ticked(purse: Purse | None, at: int) -> Purse | None:
+    """Time goes on."""
+    return purse if purse is None or purse.now >= at else replace(purse, now=at)
+
+
+def tool_begun(purse: Purse | None, at: int) -> Purse | None:
+    if purse is None or not purse.counts:
+        return purse
+    return replace(purse, spent=purse.spent + Amount(tools=1), now=max(purse.now, at))
+
+
+def asked(purse: Purse | None, event: AllotmentWanted, at: int) -> Purse:
+    purse = purse or EMPTY
+    now = max(purse.now, at)
+    return replace(
+        purse,
+        spent=event.spent,
+        held=None,
+        ceiling=event.spent,
+        source=None,
+        grant=None,
+        asking=Asking(event.ask, event.want, event.least, event.priced, event.tools, event.wait_ms, now, event.ledger),
+        asks=purse.asks + 1,
+        now=now,
+    )
+
+
+def taken(purse: Purse | None, event: AllotmentTaken, at: int) -> Purse:
+    purse = purse or EMPTY
+    return replace(
+        purse,
+        ceiling=purse.spent + event.grant.amount,
+        source=event.ask,
+        grant=event.grant,
+        asking=None,
+        now=max(purse.now, at),
+        warned=event.grant.warned,
+    )
+
+
+def exceeded(purse: Purse | None, event: BudgetExceeded) -> Purse:
+    purse = purse or EMPTY
+    ends = bool(event.tools) and event.breach.limit != PER_REQUEST
+    asking = None if event.ask is not None else purse.asking
+    return replace(purse, asking=asking, breach=event.breach if ends else purse.breach)
+
+
+def released(purse: Purse | None, event: AllotmentReleased) -> Purse:
+    return replace(purse or EMPTY, ceiling=event.spent + event.kept)
+
+
+def ended(purse: Purse | None, at: int) -> Purse | None:
+    """The turn is over: what was under way without an end is spent as it was set aside; nothing is asked for."""
+    if purse is None:
+        return None
+    return replace(
+        purse, spent=purse.at_most, held=None, asking=None, breach=None, counts=False, now=max(purse.now, at)
+    )
+
+
+def release(purse: Purse | None, ask: str | None = None) -> AllotmentReleased | None:
+    """Let go of what is not set aside, of the allotment `ask` or the newest; None where there is nothing to let go."""
+    if purse is None or purse.source is None or (ask is not None and ask != purse.source):
+        return None
+    kept = purse.held.amount if purse.held is not None else NOTHING
+    if purse.ceiling - purse.spent == kept:
+        return None
+    return AllotmentReleased(ask=purse.source, spent=purse.spent, kept=kept)

@@ -1,0 +1,177 @@
+"""The words of a ledger: limits of a scope, and what of them is set aside for its sessions. Stream `ledger-<scope>`.
+
+An allotment is a part of every limit that one session may spend by itself, call after call, without asking again. What
+a session has spent it tells as one sum over its whole life, so nothing is lost or counted twice when a message is.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+from .budget import NOTHING, Amount, Breach, Budget, Grant
+from .message import Command, Event
+
+# -- asked of a ledger. at: microseconds UTC, as the asker's clock said --
+
+
+class SetBudget(Command, frozen=True, kw_only=True):
+    """Limit a scope, or one principal or session of it. The same limits again: nothing happens."""
+
+    type: ClassVar[str] = "set_budget"
+    budget: Budget
+    at: int
+
+
+class RemoveBudget(Command, frozen=True, kw_only=True):
+    """Lift the limits of a scope, or those of one principal or session. There are none: nothing happens."""
+
+    type: ClassVar[str] = "remove_budget"
+    principal_id: str | None = None
+    session_id: str | None = None
+    at: int
+
+
+class Allot(Command, frozen=True, kw_only=True):
+    """Set money aside for a session. The same `ask` again: nothing happens, it has its answer.
+
+    ask: the session's own name for it. spent: all that the session ever spent; what it had been allotted before is
+    given back with this. want: what it would like, least: what it cannot do without. priced: the model has a price.
+    last: deny where there is too little; else nothing happens as long as others hold something to be asked for first.
+    """
+
+    type: ClassVar[str] = "allot"
+    session_id: str
+    principal_id: str
+    ask: str
+    spent: Amount
+    want: Amount
+    least: Amount
+    at: int
+    priced: bool = True
+    last: bool = False
+
+
+class ReturnAllotment(Command, frozen=True, kw_only=True):
+    """A session gives back what it does not need of the allotment `ask`. kept: what it still holds on to.
+
+    Of an allotment that is not its newest, or older than what is known: nothing happens.
+    """
+
+    type: ClassVar[str] = "return_allotment"
+    session_id: str
+    ask: str
+    spent: Amount
+    kept: Amount = NOTHING
+    at: int
+
+
+class RecordUsage(Command, frozen=True, kw_only=True):
+    """Something was used outside of any session. The same `entry` again: nothing happens."""
+
+    type: ClassVar[str] = "record_usage"
+    entry: str
+    kind: str
+    at: int
+    principal_id: str | None = None
+    session_id: str | None = None
+    run_id: str | None = None
+    job_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    tool: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost: str | None = None
+    duration_ms: float | None = None
+    metadata: dict[str, str] | None = None
+
+
+# -- true of a ledger. These names and fields are the storage format: add, never change --
+
+
+class BudgetSet(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "budget_set"
+    source: ClassVar[str] = "ledger"
+    budget: Budget
+    at: int
+
+
+class BudgetRemoved(Event, frozen=True, kw_only=True):
+    type: ClassVar[str] = "budget_removed"
+    source: ClassVar[str] = "ledger"
+    principal_id: str | None = None
+    session_id: str | None = None
+    at: int
+
+
+class Allotted(Event, frozen=True, kw_only=True):
+    """So much is set aside for a session, from when it had spent `spent`. What it held before is over."""
+
+    type: ClassVar[str] = "allotted"
+    source: ClassVar[str] = "ledger"
+    session_id: str
+    principal_id: str
+    ask: str
+    spent: Amount
+    want: Amount
+    least: Amount
+    at: int
+    priced: bool
+    grant: Grant
+
+
+class AllotmentDenied(Event, frozen=True, kw_only=True):
+    """There was not enough left. What the session held before is over."""
+
+    type: ClassVar[str] = "allotment_denied"
+    source: ClassVar[str] = "ledger"
+    category: ClassVar[str] = "error"
+    session_id: str
+    principal_id: str
+    ask: str
+    spent: Amount
+    want: Amount
+    least: Amount
+    at: int
+    priced: bool
+    breach: Breach
+
+
+class AllotmentReturned(Event, frozen=True, kw_only=True):
+    """What was spent of it so far is settled; what is not kept is free again."""
+
+    type: ClassVar[str] = "allotment_returned"
+    source: ClassVar[str] = "ledger"
+    session_id: str
+    ask: str
+    spent: Amount
+    kept: Amount
+    at: int
+
+
+class UsageRecorded(Event, frozen=True, kw_only=True):
+    """kind: model_usage, tool_usage, connector_usage, budget_check, quota_check or audit. cost: US dollars."""
+
+    type: ClassVar[str] = "usage_recorded"
+    source: ClassVar[str] = "ledger"
+    entry: str
+    kind: str
+    at: int
+    principal_id: str | None = None
+    session_id: str | None = None
+    run_id: str | None = None
+    job_id: str | None = None
+    provider: str | None = None
+    model: str | None = None
+    tool: str | None = None
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+    cost: str | None = None
+    duration_ms: float | None = None
+    metadata: dict[str, str] | None = None
+
+
+COMMANDS = (SetBudget, RemoveBudget, Allot, ReturnAllotment, RecordUsage)
+EVENTS = (BudgetSet, BudgetRemoved, Allotted, AllotmentDenied, AllotmentReturned, UsageRecorded)
