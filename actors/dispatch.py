@@ -30,12 +30,13 @@ from ..events.agent import (
 from ..events.errors import ReenactError
 from ..events.failpoint import failpoint
 from ..events.message import Command, Effect, Recorded
+from ..events.purse import RequestAllotment
 from ..events.session import ExpireJob
 from .clock import Clock
 
 _log = logging.getLogger("reenact.dispatch")
 
-Work = CallModel | RunTool | ProbeTool | LaunchTool
+Work = CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment
 """Effects that reach outside."""
 
 CLOSE_S = 1.5
@@ -106,6 +107,10 @@ class Dispatch:
         """How many effects are being performed or waited for."""
         return sum(map(len, self._flights.values()))
 
+    def is_at(self, stream: str) -> bool:
+        """Whether it has taken over what this stream owes."""
+        return stream in self._flights
+
     def owed(self, stream: str, effects: Sequence[Effect], events: Sequence[Recorded]) -> None:
         """Take over what a stream owes now: begin what is new, let go of what is settled, stop what must stop."""
         if self._closed:
@@ -140,7 +145,7 @@ class Dispatch:
         if isinstance(effect, CallModel | RunTool) and not _starts(effect, events):
             failpoint("effect.recover")
             self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin, None)
-        elif isinstance(effect, CallModel | RunTool | ProbeTool | LaunchTool):
+        elif isinstance(effect, CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment):
             flight.task = asyncio.get_running_loop().create_task(self._perform(stream, effect, origin, flight))
         elif isinstance(effect, CancelEffect):
             self._cancel(stream, effect, flights, origin)

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import threading
 from datetime import UTC, datetime, timedelta
-from decimal import Decimal
-from typing import TYPE_CHECKING, NamedTuple
+from decimal import ROUND_CEILING, Decimal
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from ..events.budget import Rate
 from ..events.content import Cost, Usage
 
 if TYPE_CHECKING:
@@ -81,6 +82,51 @@ def price(
                 if amount is not None:
                     return Cost(amount=plain(amount), table=table.name)
     return Cost(amount=None, table=table.name)
+
+
+def rate(model: str, at: int) -> Rate | None:
+    """The most that a model may charge for its tokens, by its provider's list price; None where no price is known.
+
+    model: `provider:name`. at: microseconds UTC. Where a price depends on how much is read, or on whether it is cached,
+    it is the highest of them. Units that are no tokens are not in it. Loads the table if need be; never raises.
+    """
+    provider, _, name = model.partition(":")
+    if provider == "scripted":
+        return Rate(model, 0, 0)
+    table = _load()
+    seller = None if table is None else _seller(table.prices, provider, None)
+    if table is None or seller is None:
+        return None
+    prices = _prices(table.prices, name, seller, at)
+    if prices is None:
+        return Rate(model, 0, 0) if name.endswith(":free") else None
+    read = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _READ]
+    written = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _WRITTEN]
+    if read[0] is None or written[0] is None:
+        return Rate(model, 0, 0) if name.endswith(":free") else None
+    return Rate(model, max(filter(None, [0, *read])), max(filter(None, [0, *written])))
+
+
+# What we send has no sound, and nothing is kept in a cache for an hour.
+_READ = ("input", "cache_write")
+_WRITTEN = ("output", "output_reasoning")
+
+
+def _prices(table: DataSnapshot, model: str, seller: str, at: int) -> Any:
+    from genai_prices.types import Usage as Units
+
+    try:
+        return table.calc(Units(input_tokens=1), model, seller, None, _EPOCH + timedelta(microseconds=at)).model_price
+    except (LookupError, ValueError, OverflowError):
+        return None
+
+
+def _highest(price: Any) -> int | None:
+    """Dollars for a million tokens as nano-dollars, rounded up; of one that rises with the tokens, the highest."""
+    if price is None:
+        return None
+    tiers = [price.base, *(tier.price for tier in price.tiers)] if hasattr(price, "tiers") else [price]
+    return int((max(tiers) * 1_000_000_000).to_integral_value(rounding=ROUND_CEILING))
 
 
 def plain(amount: Decimal) -> str:

@@ -34,6 +34,7 @@ class Image:
         model: str | None = None,
         fallbacks: Sequence[str] | None = None,
         params: ModelParams | None = None,
+        budget: object = None,
         priority: int = 0,
         timeout_s: float | None = None,
         key: str | None = None,
@@ -44,6 +45,7 @@ class Image:
 
         content: a text, or a list of parts. model, params: for this job only, recorded with it. A model that is named
         here is the only one that is asked, unless fallbacks are named too: then those, and the image's own last.
+        budget: what this job may use, besides the image's: a `BudgetSpec`, a dict of its fields, or dollars.
         priority: higher first among what is queued. timeout_s: the job times out so long after it was accepted. key: an
         idempotency key: the same message with it again, now or after a restart, is the same job; another message with
         it is refused. policy: narrows what this job may do, recorded with it.
@@ -55,6 +57,7 @@ class Image:
             "model": model,
             "fallbacks": fallbacks,
             "params": params,
+            "budget": budget,
             "priority": priority,
             "timeout_s": timeout_s,
             "key": key,

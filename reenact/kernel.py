@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from .actors import decider
 from .actors.cell import noun_of
 from .actors.clock import Clock
 from .actors.dispatch import Dispatch, Origin, Performer
@@ -85,18 +86,10 @@ class Kernel:
 
     # -- life --
 
-    async def open(
-        self,
-        performer: Performer,
-        *,
-        recover: bool = True,
-        armed: bool = True,
-        take_up: Callable[[str], object] | None = None,
-    ) -> None:
-        """Own the log, and take up what is owed in it unless `recover` is False. Raises `Owned` and its like.
+    async def open(self, performer: Performer, *, armed: bool = True) -> None:
+        """Own the log. Raises `Owned` and its like.
 
-        armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed. take_up(stream):
-        called for every stream that owes something, default `wake`.
+        armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed.
         """
         self._armed = armed
         self._loop = asyncio.get_running_loop()
@@ -109,9 +102,17 @@ class Kernel:
         self.bus.resolver = self._mailbox
         self.dispatch = Dispatch(performer, self._tell, clock=self.clock)
         self.opened = True
-        if recover and armed:
-            for stream in await asyncio.to_thread(self._log.streams, "session-", owing=True):
-                (take_up or self.wake)(stream)
+
+    async def recover(self, take_up: Callable[[str], object] | None = None) -> None:
+        """Take up what an earlier owner left. take_up(stream): called for every stream that owes, default `wake`."""
+        if not self._armed:
+            return
+        for stream in await asyncio.to_thread(self.log.streams, "session-", owing=True):
+            (take_up or self.wake)(stream)
+
+    def may_touch(self, stream: str, states: tuple[Any, ...]) -> bool:
+        """Whether something may be put to a stream without taking up what an earlier owner left in it."""
+        return self.dispatch.is_at(stream) or not decider.owed(noun_of(stream), states)
 
     async def close(self) -> None:
         """Stop what is under way without a word in the log, tell those who wait, and give the log up."""
@@ -160,17 +161,18 @@ class Kernel:
         key: str | None = None,
         body: bytes = b"",
         correlation: str | None = None,
+        cause: str | None = None,
     ) -> Reply:
         """Put a command to an actor and wait until its events are stored and told. Raises what refused it.
 
         key: an idempotency key, unique in the scope; body: digest of what it stands for. companions: commands for new
-        streams, appended together with this one.
+        streams, appended together with this one. cause: the id of the event that led to it.
         """
         self._alive()
         answer: asyncio.Future[Reply] = self._loop.create_future()
-        asked = self.asked(command, key=key, correlation=correlation)
-        cause = asked.correlation or asked.id
-        beside = tuple((name, self.asked(each, correlation=cause)) for name, each in companions)
+        asked = self.asked(command, key=key, correlation=correlation, cause=cause)
+        chain = asked.correlation or asked.id
+        beside = tuple((name, self.asked(each, correlation=chain)) for name, each in companions)
         self.bus.tell(stream, Ask(asked, answer.set_result, beside, body))
         return await _reply(answer)
 
@@ -234,7 +236,9 @@ class Kernel:
         if runs is not None and runs.remove(run):
             del self._runs[run.session_id]
 
-    def asked(self, command: Command, *, key: str | None = None, correlation: str | None = None) -> Asked:
+    def asked(
+        self, command: Command, *, key: str | None = None, correlation: str | None = None, cause: str | None = None
+    ) -> Asked:
         """A command in its envelope, now, from this runtime's principal, or from the agent inside whose tool we are."""
         return Asked(
             id=self.clock.new_id(),
@@ -242,6 +246,7 @@ class Kernel:
             command=command,
             scope=self.scope,
             principal=self.acting_as,
+            cause=cause,
             correlation=correlation,
             key=key,
         )

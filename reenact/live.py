@@ -14,14 +14,15 @@ from .projections.notices import DRAWS, Notices
 
 
 class LiveSession:
-    """`version` is that of the newest event it has folded. ids: of the envelope of that event."""
+    """`version` is that of the newest event it has folded. ids: of the envelope of that event, `newest`."""
 
-    __slots__ = ("context", "ids", "notices", "session_id", "version")
+    __slots__ = ("context", "ids", "newest", "notices", "session_id", "version")
 
     def __init__(self, session_id: str, past: Iterable[Recorded] = ()) -> None:
         self.session_id = session_id
         self.version = 0
         self.ids = Ids()
+        self.newest: Recorded | None = None
         self.context = Context()
         self.notices = Notices()
         for recorded in past:
@@ -33,6 +34,7 @@ class LiveSession:
             return ()
         self.version = recorded.version
         self.ids = recorded.head.context
+        self.newest = recorded
         self.context.apply(recorded)
         if draw:
             return self.notices.apply(recorded)

@@ -45,6 +45,7 @@ from .events.failpoint import failpoint
 from .events.image import ImageConfig
 from .events.message import Command, Signal
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
+from .events.purse import RequestAllotment
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting, ToolProgress
 from .events.tool import Place
 
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from .adapters.models.retry import Retries
     from .fallover import Fallover
     from .live import LiveSession
+    from .treasury import Treasury
 
 _log = logging.getLogger("reenact")
 
@@ -80,6 +82,7 @@ class Outside:
         config: Callable[[str, int], Awaitable[ImageConfig]],
         later: Callable[[Awaitable[object]], None],
         emit: Callable[[LiveSession, Signal], None],
+        treasury: Treasury,
         actions: Callable[[tuple[str, str | None, str, str], Waiting], Any] = lambda call, waiting: None,
         tool_threads: int = 32,
     ) -> None:
@@ -96,6 +99,7 @@ class Outside:
         self._config = config
         self._later = later
         self._emit = emit
+        self._treasury = treasury
         self._environments: dict[str, tuple[EnvironmentSpec, Environment]] = {}
         self._connected: set[str] = set()
         self._workspaces: dict[tuple[str | None, str | None], Path] = {}  # a path costs more than a lookup
@@ -112,6 +116,8 @@ class Outside:
             return await self._run_tool(stream, effect)
         if isinstance(effect, LaunchTool):
             return await self._launch_tool(stream, effect)
+        if isinstance(effect, RequestAllotment):
+            return await self._treasury.fetch(stream, effect)
         return await self._probe_tool(stream, effect)
 
     def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
@@ -135,6 +141,8 @@ class Outside:
         if isinstance(effect, LaunchTool):
             problem = f"it could not be looked at again ({_said(error)})"
             return StartTool(tool=effect.tool, attempt=effect.attempt, at=self._clock.now(), problem=problem)
+        if isinstance(effect, RequestAllotment):
+            return self._treasury.failed(effect, code)
         return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
 
     # -- models --

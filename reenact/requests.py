@@ -16,6 +16,7 @@ from .adapters.policy_file import policy_of
 from .adapters.tools.acting import acting
 from .agents import Awake
 from .events.action import AGENT_PRINCIPALS
+from .events.budget import spec_of
 from .events.content import File, Image, InputPart, Text
 from .events.errors import BadInput, NotFound
 from .events.image import ImageConfig
@@ -346,6 +347,7 @@ _CONFIG_NAMES = {
     "max_steps": "maxSteps",
     "approval_required": "approvalRequired",
     "approval_timeout_s": "approvalTimeoutS",
+    "degrade_to": "degradeTo",
 }
 _PARAM_NAMES = {
     "maxTokens": "maxTokens",
@@ -380,6 +382,8 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
             if not isinstance(value, Mapping):
                 raise BadInput(f"params must be an object, not {_shown(value)}.")
             params.update({_PARAM_NAMES.get(str(key), str(key)): each for key, each in value.items()})
+        elif name == "budget":
+            fields[name] = msgspec.to_builtins(spec_of(value))
         else:
             name = _CONFIG_NAMES.get(name, name)
             if name not in known:

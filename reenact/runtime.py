@@ -35,6 +35,7 @@ from .environment import Environment, EnvironmentFactory, EnvironmentSpec, Model
 from .events import codec
 from .events.action import ActionRequired, Grant
 from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
+from .events.budget import Budget, spec_of
 from .events.bus import SystemBus
 from .events.container import (
     AddImage,
@@ -69,11 +70,13 @@ from .events.image import (
     SessionAttached,
     UpdateImage,
 )
+from .events.ledger import BudgetRemoved, BudgetSet
 from .events.log import Keyed, Log
 from .events.message import Context, Live, Recorded, digest
 from .events.model import Credentials, ModelParams
 from .events.notice import Message
 from .events.policy import ApplyPolicy, Policy
+from .events.purse import AllotmentReleased
 from .events.queue import LiveView
 from .events.session import (
     CancelJob,
@@ -102,6 +105,7 @@ from .policies import (
 from .projections.actions import Action
 from .requests import check_sending, checked_text, config_of, content_of, fallbacks_of, register
 from .run import Run
+from .treasury import LimitUse, Treasury
 
 if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
@@ -109,6 +113,13 @@ if TYPE_CHECKING:
 
 UPDATES_MAX = 20
 """How often a change of a definition is made again because somebody else changed it meanwhile."""
+
+
+def _models_of(
+    config: ImageConfig, model: str | None = None, fallbacks: Sequence[str] | None = None
+) -> tuple[str, ...]:
+    """The models that a message may be answered by."""
+    return (config.model, *config.fallbacks, *(fallbacks or ()), *((model,) if model is not None else ()))
 
 
 def from_environment(provider: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
@@ -138,6 +149,7 @@ class Runtime:
     armed: False: what is decided is recorded, and nothing is done; the next armed owner does it.
     policy: rules for all of its agents: a `Policy`, the path of a file of TOML, several of them, outermost first, or a
     `PolicyEngine`, whose rules are taken as they stand.
+    budget: a limit of its scope, set when it opens: a `Budget`, a dict of its fields, or dollars in all.
     """
 
     def __init__(
@@ -153,6 +165,7 @@ class Runtime:
         models: Models | None = None,
         retries: Retries | None = None,
         failover: Failover | None = None,
+        budget: object = None,
         clock: Clock | None = None,
         scope: str = "default",
         principal: str = "user",
@@ -187,6 +200,8 @@ class Runtime:
             hear=self._hear,
             threads=threads,
         )
+        self._treasury = Treasury(self._kernel, self.clock, scope)
+        self._budget = None if budget is None else self._treasury.checked(budget)
         self.ask = self._kernel.ask
         self._peek = self._kernel.peek
         self._images: dict[str, ImageState] = {}
@@ -222,11 +237,17 @@ class Runtime:
                 config=self._config_of,
                 later=self._kernel.later,
                 emit=self._kernel.signal,
+                treasury=self._treasury,
                 actions=self._actions_of,
             )
             for policy in self._policies.own:
                 self._policies.look(policy)
-            await self._kernel.open(self._outside, recover=self._recover, armed=self._armed, take_up=self._take_up)
+            await self._kernel.open(self._outside, armed=self._armed)
+            await self._treasury.open()
+            if self._budget is not None:
+                await self.set_budget(self._budget)
+            if self._recover:
+                await self._kernel.recover(self._take_up)
             await self._listen()
             if self._recover:
                 await self._asking.take_up()
@@ -600,6 +621,8 @@ class Runtime:
     async def _check(self, config: ImageConfig, container_id: str) -> None:
         self._models.parse(config.model)
         self._check_fallbacks(config.fallbacks)
+        if config.degrade_to is not None:
+            self._models.parse(checked_text(config.degrade_to, "degradeTo"))
         if config.tools is not None:
             self.tools.only(config.tools)
         if config.policy is not None:
@@ -630,6 +653,7 @@ class Runtime:
         model: str | None = None,
         fallbacks: Sequence[str] | None = None,
         params: ModelParams | None = None,
+        budget: object = None,
         priority: int = 0,
         timeout_s: float | None = None,
         key: str | None = None,
@@ -638,6 +662,8 @@ class Runtime:
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self.image_state(image_id)
+        if self._treasury.waits(_models_of(state.config, model, fallbacks), budget or state.config.budget):
+            await self._treasury.ready()
         return self.submit(
             state,
             content_of(content),
@@ -645,6 +671,7 @@ class Runtime:
             model=model,
             fallbacks=fallbacks,
             params=params,
+            budget=budget,
             priority=priority,
             timeout_s=timeout_s,
             key=key,
@@ -655,7 +682,10 @@ class Runtime:
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
         """As `send`, at once where the image is at hand; what is wrong with the message is raised by the future."""
         state = self._images.get(image_id)
-        if state is None or not self._policies.at_hand(state.container_id):
+        waits = state is not None and self._treasury.waits(
+            _models_of(state.config), options.get("budget") or state.config.budget
+        )
+        if state is None or waits or not self._policies.at_hand(state.container_id):
             return asyncio.ensure_future(self.send(image_id, content, **options))
         sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         try:
@@ -673,6 +703,7 @@ class Runtime:
         model: str | None = None,
         fallbacks: Sequence[str] | None = None,
         params: ModelParams | None = None,
+        budget: object = None,
         priority: int = 0,
         timeout_s: float | None = None,
         key: str | None = None,
@@ -685,6 +716,7 @@ class Runtime:
         others = None if fallbacks is None else fallbacks_of(fallbacks)
         self._check_fallbacks(others)
         check_sending(params, priority, timeout_s)
+        spec = spec_of(budget)
         job_id = self.new_id("job")
         run = Run(
             job_id,
@@ -698,6 +730,10 @@ class Runtime:
         if model is not None or params is not None or others is not None or policy is not None:
             narrowed = None if policy is None else self._policies.of_job(state, policy)
             overrides = Overrides(model=model, params=params, fallbacks=others, policy=narrowed)
+        asked = overrides if spec is None else (overrides, spec)  # as it was asked: prices may be others next time
+        terms = self._treasury.own_terms(spec, model, others, state.config, lambda: self._preamble(state.config))
+        if terms is not None:
+            overrides = replace(overrides or Overrides(), terms=terms)
         command = Send(
             job_id=job_id,
             content=content,
@@ -709,7 +745,7 @@ class Runtime:
         if key is None:
             self._kernel.submit(session_id, command, run)
         else:
-            body = digest(msgspec.msgpack.encode((state.image_id, content, overrides, priority, timeout_s)))
+            body = digest(msgspec.msgpack.encode((state.image_id, content, asked, priority, timeout_s)))
             self._kernel.submit(session_id, command, run, key=f"send:{checked_text(key, 'key')}", body=body)
         return run
 
@@ -731,8 +767,39 @@ class Runtime:
                 approval_timeout_s=config.approval_timeout_s,
                 policy=self._policies.layers(state),
                 scope=self.scope,
+                terms=self._treasury.terms((state.image_id, state.version), config, lambda: self._preamble(config)),
             ),
         )
+
+    def _preamble(self, config: ImageConfig) -> str:
+        """What a model reads before the conversation."""
+        return config.system_prompt + msgspec.json.encode(self._tools_of(config).specs()).decode()
+
+    # -- budgets --
+
+    async def set_budget(self, budget: object) -> Budget:
+        """Limit what this scope may use, or one principal or session of it.
+
+        budget: a `Budget`, a dict of its fields, or dollars in all. It holds from a session's next asking on; one
+        that was not limited before hears of it with its next message. Raises BadInput.
+        """
+        made = self._treasury.checked(budget)
+        if made.degrade_to is not None:
+            self._models.parse(made.degrade_to)
+        return await self._treasury.set(made)
+
+    async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:
+        """Lift the limits of this scope, or those of one principal or session of it. False when there were none."""
+        return await self._treasury.remove(principal_id, session_id)
+
+    async def budget(self) -> list[LimitUse]:
+        """Every limit of this scope, with what is used of it, set aside and left."""
+        return await self._treasury.use()
+
+    @property
+    def budgets(self) -> tuple[Budget, ...]:
+        """The limits that are in force."""
+        return self._treasury.rules
 
     async def messages(self, session_id: str) -> list[Message]:
         """The conversation of a session as messages, oldest first. Raises NotFound for an unknown session."""
@@ -769,6 +836,8 @@ class Runtime:
     async def wake(self, image_id: str, session_id: str | None = None) -> tuple[str, bool]:
         """Wake an image's agent. Returns its id, and whether it was awake already."""
         state = await self.image_state(image_id)
+        if self._treasury.waits(_models_of(state.config), state.config.budget):
+            await self._treasury.ready()
         stream = f"session-{session_id or state.session_id}"
         reply = await self.ask(stream, WakeAgent(waking=self._waking(state)))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
@@ -943,6 +1012,7 @@ class Runtime:
         if isinstance(data, ActionRequired):
             self._asking.hear(recorded, data)
             return
+        self._treasury.hear(recorded)
         gone = self._agents.hear(recorded)
         if gone is not None:
             self._kernel.later(self._outside.forget(gone))
@@ -979,6 +1049,9 @@ _HEARD = {
     ImageDeleted,
     PolicySet,
     SessionAttached,
+    AllotmentReleased,
+    BudgetSet,
+    BudgetRemoved,
 }
 _CAMEL = {
     "max_steps": "maxSteps",
@@ -986,6 +1059,7 @@ _CAMEL = {
     "system_prompt": "systemPrompt",
     "approval_required": "approvalRequired",
     "approval_timeout_s": "approvalTimeoutS",
+    "degrade_to": "degradeTo",
 }
 
 

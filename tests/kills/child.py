@@ -128,6 +128,7 @@ def runtime(case: dict[str, Any]) -> Runtime:
         models=Models({"scripted": Scripted(steps(case))}),
         retries=Retries(RetryPolicy(attempts=50, wait_initial_s=0.001, wait_max_s=0.001, jitter_s=0.0)),
         default_agent={"model": "scripted:any"},
+        budget=case.get("budget"),
         base_path=Here.folder,
         threads=case.get("threads", 2),
     )

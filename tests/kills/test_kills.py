@@ -220,6 +220,8 @@ WHERE: dict[str, dict[str, Any]] = {
     **{name: {"first": {"inside": "ship after"}, "role": "resume"} for name in ("effect.recover", "probe.start")},
     "probe.ended": {"first": {"inside": "ship after"}, "role": "resume"},
     "model.failed": {"always": {"fails": 12}},
+    "ledger.ask": {"always": {"budget": {"max_requests_daily": 40}}},
+    "ledger.asked": {"always": {"budget": {"max_requests_daily": 40}}},
     "launch.found": {"role": "approve", "always": {"calls": ["wire"]}},
     "socket.request": {"role": "ask", "more": {"requests": 10}},
     "socket.answer": {"role": "ask", "more": {"requests": 10}},

@@ -1,0 +1,453 @@
+"""Budgets over the real kernel: what is asked of the ledger, what is denied, and what is left after it all."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from reenact import tool
+from reenact.actors.replay import replay
+from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
+from reenact.events import codec
+from reenact.events.agent import ModelCalled, ModelFailed
+from reenact.events.budget import Budget, BudgetSpec
+from reenact.events.errors import BadInput
+from reenact.events.ledger import AllotmentReturned, Allotted
+from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.purse import AllotmentReleased, AllotmentWanted, BudgetDegraded, BudgetWarned
+from reenact.events.session import JobFailed, JobStarted, JobSucceeded
+from reenact.runtime import Runtime
+from tests.actors.test_laws import causes
+from tests.runtimes import Gate, Heard, run, runtime
+
+DEAR = "anthropic:claude-sonnet-4-5"
+
+
+@tool(effect="idempotent")
+def look(n: int) -> str:
+    """Look something up."""
+    return f"saw {n}"
+
+
+def counted(text: str = "Hello there.", tokens: int = 10, **step: Any) -> dict[str, Any]:
+    return {"text": text, "usage": {"inputTokens": tokens, "outputTokens": 5}, **step}
+
+
+def dear(*steps: Any) -> dict[str, Any]:
+    """A script under the name of a model that has a price."""
+    models = Models({"anthropic": Scripted(list(steps) or [counted()], repeat=True), "scripted": Scripted([counted()])})
+    return {"models": models, "default_agent": {"model": DEAR, "params": {"maxTokens": 100}}}
+
+
+def ledger_of(log: MemoryLog) -> list[Any]:
+    return [recorded.data for stored in log.read("ledger-default") for recorded in codec.unpack(stored)]
+
+
+def everything_replays(log: MemoryLog) -> None:
+    for stream in log.streams():
+        verdict = replay(stream, log.read(stream))
+        assert verdict.identical, f"{stream}: {verdict.summary}"
+
+
+# -- without a budget --
+
+
+def test_without_a_budget_nothing_is_asked_of_any_ledger() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        assert await opened.budget() == []
+
+    run(work, store=store)
+    assert MemoryLog(store).streams("ledger-") == []
+
+
+# -- a ledger --
+
+
+def test_a_conversation_asks_its_ledger_once_for_many_calls() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", tools=["look"])
+        for _ in range(4):
+            assert (await bot.send("hi")).status == "succeeded"
+        [limit] = await opened.budget()
+        assert (limit.limit, limit.most, limit.used, limit.strategy) == ("max_tokens_daily", 10**6, 4 * 30, "deny")
+        assert limit.outstanding > 0 and limit.left == 10**6 - limit.used - limit.outstanding  # type: ignore[operator]
+
+    steps = [counted(tool_calls=[{"name": "look", "input": {"n": 1}}]), counted()]
+    run(work, steps, store=store, tools=[look], budget={"max_tokens_daily": 10**6})
+    log = MemoryLog(store)
+    assert len([event for event in ledger_of(log) if isinstance(event, Allotted)]) == 1
+    everything_replays(log)
+    known = causes(log)
+    allotted = next(each for each in known.values() if isinstance(each.data, Allotted))
+    assert isinstance(known[allotted.head.cause or ""].data, AllotmentWanted | JobStarted | ModelCalled)
+
+
+def test_a_denial_ends_the_turn_and_says_why() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        await opened.set_budget(Budget(max_tokens_total=50))
+        result = await bot.send("hi")
+        assert result.status == "failed" and result.failure is not None
+        assert result.failure.code == "budget_exceeded"
+        assert result.failure.message.startswith("max_tokens_total of the scope is 50: 0 used or set aside")
+        await opened.remove_budget()
+        assert (await bot.send("hi")).status == "succeeded"
+
+    run(work)
+
+
+def test_money_is_settled_with_what_was_paid() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        result = await bot.send("hi")
+        assert result.status == "succeeded"
+        [limit] = await opened.budget()
+        assert limit.used == "0.000105"  # ten tokens read at $3 and five written at $15 a million
+        for _ in range(200):
+            last = await bot.send("hi")
+            if last.status == "failed":
+                break
+        [limit] = await opened.budget()
+        assert last.failure is not None and last.failure.code == "budget_exceeded"
+        assert float(limit.used) <= 0.01
+
+    run(work, budget="0.01", **dear())
+
+
+def test_a_model_without_a_price_is_refused_unless_the_budget_says_otherwise() -> None:
+    models = Models({"local": Scripted([counted()], repeat=True)})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model="local:llama")
+        result = await bot.send("hi")
+        assert result.failure is not None and result.failure.code == "unpriced"
+        await opened.set_budget(Budget(max_cost_daily=1, unpriced="allow"))
+        assert (await bot.send("hi")).status == "succeeded"
+
+    run(work, models=models, default_agent={"model": "local:llama"}, budget={"max_cost_daily": 1})
+
+
+def test_many_sessions_at_once_never_spend_more_than_there_is() -> None:
+    """CHECKLIST e: N parallel requests that would all pass a check made before."""
+    store = MemoryStore()
+    gate = Gate()
+
+    async def work(opened: Runtime) -> None:
+        bots = [await opened.image() for _ in range(12)]
+        heard = Heard(opened)
+        runs = [await opened.send(bot.id, "hi") for bot in bots]
+        await heard.until("text_delta", 4)
+        await heard.until(JobFailed.type, 8)
+        assert gate.calls == 4, "400 tokens are four calls that write 100 and read little"
+        gate.opened.set()
+        results = [await run.result() for run in runs]
+        assert sorted(result.status for result in results) == ["failed"] * 8 + ["succeeded"] * 4
+
+    run(
+        work,
+        store=store,
+        models=Models({"scripted": gate}),
+        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}, "systemPrompt": ""},
+        budget={"max_tokens_total": 4 * 170},
+    )
+    everything_replays(MemoryLog(store))
+
+
+def test_what_a_resting_session_holds_is_taken_back_before_anything_is_denied() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        resting = [await opened.image() for _ in range(3)]
+        for bot in resting:
+            assert (await bot.send("hi")).status == "succeeded"
+        held = sum(limit.outstanding for limit in await opened.budget())  # type: ignore[misc]
+        assert held > 0
+        last = await opened.image()
+        left = next(limit.left for limit in await opened.budget())
+        result = await last.send("x" * (int(left) * 10 // 3))
+        assert result.status == "succeeded"
+        everybody = [event for event in ledger_of(opened.log) if isinstance(event, AllotmentReturned)]
+        assert len({event.session_id for event in everybody}) == 3
+
+    run(
+        work,
+        [counted()],
+        store=store,
+        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
+        budget={"max_tokens_total": 5000},
+    )
+    everything_replays(MemoryLog(store))
+
+
+def test_a_closed_session_returns_its_allotment() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        await bot.send("hi")
+        heard = Heard(opened)
+        await opened.delete_image(bot.id)
+        await heard.until(AllotmentReturned.type)
+        [limit] = await opened.budget()
+        assert (limit.used, limit.outstanding) == (15, 0)
+
+    run(work, [counted()], store=store, budget={"max_tokens_total": 5000})
+
+
+def test_after_a_restart_what_is_set_aside_is_known_from_the_log() -> None:
+    store = MemoryStore()
+    options: dict[str, Any] = {"default_agent": {"model": "scripted:any", "params": {"maxTokens": 100}}}
+
+    async def first() -> str:
+        gate = Gate()
+        async with runtime(
+            store=store, models=Models({"scripted": gate}), budget={"max_tokens_total": 400}, **options
+        ) as one:
+            bot = await one.image("bot")
+            sent = await one.send(bot.id, "hi")
+            async for event in sent:
+                if event.type == "text_delta":
+                    break
+            return bot.session_id
+
+    async def second(session_id: str) -> None:
+        async with runtime([counted()], store=store, **options) as two:
+            heard = Heard(two)
+            await heard.until(JobSucceeded.type)
+            [limit] = await two.budget()
+            # The call that was under way is spent as it was set aside, for nobody knows what it cost.
+            assert 100 < limit.used < 400 and limit.used + limit.outstanding <= 400  # type: ignore[operator]
+
+    session_id = asyncio.run(asyncio.wait_for(first(), 20))
+    asyncio.run(asyncio.wait_for(second(session_id), 20))
+    everything_replays(MemoryLog(store))
+
+
+def test_a_session_that_nobody_took_up_is_left_alone_and_keeps_what_it_has() -> None:
+    store = MemoryStore()
+    options: dict[str, Any] = {"default_agent": {"model": "scripted:any", "params": {"maxTokens": 100}}}
+
+    async def first() -> None:
+        async with runtime(
+            store=store, models=Models({"scripted": Gate()}), budget={"max_tokens_total": 400}, **options
+        ) as one:
+            bot = await one.image("bot")
+            async for event in await one.send(bot.id, "hi"):
+                if event.type == "text_delta":
+                    break
+
+    async def second() -> None:
+        async with runtime([counted()], store=store, recover=False, **options) as two:
+            bot = await two.image("other", params={"maxTokens": 300})
+            result = await bot.send("hi")
+            assert result.failure is None or result.failure.code == "budget_exceeded"
+            sessions = two.log.streams("session-", owing=True)
+            assert len(sessions) == 1, "it still owes what it owed"
+
+    asyncio.run(asyncio.wait_for(first(), 20))
+    asyncio.run(asyncio.wait_for(second(), 20))
+
+
+def test_usage_of_a_call_that_was_interrupted_is_counted() -> None:
+    """CHECKLIST h: usage recorded only on success."""
+    gate = Gate()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        async for event in await opened.send(bot.id, "hi"):
+            if event.type == "text_delta":
+                await opened.interrupt(bot.id)
+        [limit] = await opened.budget()
+        assert limit.used > 100  # type: ignore[operator]
+
+    run(
+        work,
+        models=Models({"scripted": gate}),
+        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
+        budget={"max_tokens_total": 5000},
+    )
+
+
+def test_every_attempt_at_a_call_is_paid() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        [limit] = await opened.budget()
+        assert limit.used == 3
+
+    failing = counted(error={"code": "overloaded", "retryable": True, "times": 2})
+    run(work, [failing], store=store, budget={"max_requests_daily": 50})
+    failures = [
+        recorded.data
+        for stream in MemoryLog(store).streams("session-")
+        for stored in MemoryLog(store).read(stream)
+        for recorded in codec.unpack(stored)
+        if isinstance(recorded.data, ModelFailed)
+    ]
+    assert len(failures) == 2
+    everything_replays(MemoryLog(store))
+
+
+def test_tools_are_limited_by_the_day_and_the_model_is_told() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        first = await bot.send("hi")
+        assert first.status == "succeeded"
+        second = await bot.send("hi")
+        assert second.failure is not None and "max_tool_calls_daily" in second.failure.message
+        [limit] = await opened.budget()
+        assert limit.used == 3, "the first of the last two was run"
+
+    two = [{"name": "look", "input": {"n": n}} for n in range(2)]
+    steps = [counted(tool_calls=two), counted(), counted(tool_calls=two), counted()]
+    run(work, steps, store=store, tools=[look], budget={"max_tool_calls_daily": 3})
+    everything_replays(MemoryLog(store))
+
+
+# -- warn and degrade --
+
+
+def test_a_limit_that_warns_is_recorded_and_goes_on() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        heard = Heard(opened)
+        for _ in range(3):
+            assert (await bot.send("hi")).status == "succeeded"
+        [warned, *_] = heard.of(BudgetWarned.type)
+        assert warned.data.limits == ("max_tokens_total of the scope",)
+        assert [limit.left for limit in await opened.budget()] == [0]
+
+    run(work, [counted()], budget={"max_tokens_total": 10, "exceed_strategy": "warn"})
+
+
+def test_a_limit_that_degrades_goes_on_with_the_cheaper_model() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", degrade_to="scripted:any")
+        heard = Heard(opened)
+        assert (await bot.send("hi")).status == "succeeded"
+        [degraded] = heard.of(BudgetDegraded.type)
+        assert (degraded.data.model, degraded.data.degraded_to) == (DEAR, "scripted:any")
+        [called] = heard.of(ModelCalled.type)
+        assert called.data.model == "scripted:any"
+
+    budget = {"max_cost_daily": "0.000001", "exceed_strategy": "degrade"}
+    run(work, budget=budget, **dear())
+
+
+# -- a run --
+
+
+def test_a_run_is_held_to_its_own_budget() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", budget="0.0001")
+        result = await bot.send("hi")
+        assert result.failure is not None and "max_cost of the run is $0.0001" in result.failure.message
+        bot = await opened.image("bot", budget={"max_cost": "0.5"})
+        assert (await bot.send("hi")).status == "succeeded"
+        tight = await bot.send("hi", budget=BudgetSpec(max_tokens=20))
+        assert tight.failure is not None and "max_tokens of the run" in tight.failure.message
+        assert (await bot.send("hi")).status == "succeeded"
+
+    run(work, **dear())
+
+
+def test_a_run_that_takes_too_long_times_out() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        result = await bot.send("hi", budget={"max_runtime_seconds": 0.05})
+        assert result.status == "timed_out"
+
+    run(work, models=Models({"scripted": Gate()}), default_agent={"model": "scripted:any"})
+
+
+def test_the_same_message_with_a_key_is_one_job_also_under_a_budget() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        first = await bot.send("hi", key="k", budget="1")
+        again = await bot.send("hi", key="k", budget="1")
+        assert first.job_id == again.job_id
+
+    run(work)
+
+
+# -- bad input --
+
+
+@pytest.mark.parametrize(
+    "budget",
+    [
+        -1,
+        float("nan"),
+        True,
+        {"max_cost_daily": "-1"},
+        {"nope": 1},
+        {},
+        {"scope_id": "other", "max_cost_daily": 1},
+        [1],
+    ],
+    ids=repr,
+)
+def test_a_budget_that_is_none_is_refused_and_nothing_is_written(budget: Any) -> None:
+    async def work(opened: Runtime) -> None:
+        with pytest.raises(BadInput):
+            await opened.set_budget(budget)
+        assert opened.log.streams("ledger-") == []
+        bot = await opened.image("bot")
+        with pytest.raises(BadInput):
+            await bot.send("hi", budget=budget if budget != {} else {"max_turns": -1})
+        assert len(await bot.events()) == 1
+
+    run(work)
+
+
+def test_a_budget_of_an_image_that_is_none_is_refused() -> None:
+    async def work(opened: Runtime) -> None:
+        with pytest.raises(BadInput, match="max_cost"):
+            await opened.image("bot", budget=-1)
+        with pytest.raises(BadInput, match="nonsense"):
+            await opened.image("bot", degrade_to="nonsense")
+        asked = await opened.request(
+            "image_create_request", {"containerId": "c", "config": {"budget": {"maxCost": "x"}}}
+        )
+        assert "max_cost" in asked.data.error
+        assert await opened.images() == []
+
+    run(work)
+
+
+def test_a_released_allotment_is_a_fact_of_both_streams() -> None:
+    """What a session lets go of, and what its ledger hears of it, are the same."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        for _ in range(3):
+            bot = await opened.image()
+            await bot.send("hi")
+
+    run(work, [counted()], store=store, default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
+        budget={"max_tokens_total": 420})  # fmt: skip
+    log = MemoryLog(store)
+    released = [
+        (stream.removeprefix("session-"), recorded.data.ask, recorded.data.spent)
+        for stream in log.streams("session-")
+        for stored in log.read(stream)
+        for recorded in codec.unpack(stored)
+        if isinstance(recorded.data, AllotmentReleased)
+    ]
+    returned = [
+        (event.session_id, event.ask, event.spent) for event in ledger_of(log) if isinstance(event, AllotmentReturned)
+    ]
+    assert released and set(released) == set(returned)
