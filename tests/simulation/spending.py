@@ -1,0 +1,372 @@
+"""A seeded world of spending: 50 sessions and their sub-sessions on one ledger, killed between any two commits.
+
+The deciders, the dispatch and the treasury are the real ones. What is played is the log (a dict of states), the loop's
+choice of who is next (chance, from the seed) and the provider, who bills each call the moment he answers it, whether or
+not anybody lives to hear of it. The judge holds his bills against the limits.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from contextlib import suppress
+from typing import Any
+
+from reenact.actors import decider, ledger
+from reenact.actors.cell import noun_of
+from reenact.actors.clock import ManualClock
+from reenact.actors.dispatch import Dispatch, Origin, Work
+from reenact.actors.ledger import LEDGER, Account
+from reenact.actors.system import Reply
+from reenact.events.agent import (
+    AnswerModel,
+    CallModel,
+    CancelEffect,
+    FailModel,
+    Interrupt,
+    ProbeTool,
+    RunTool,
+    SettleTool,
+)
+from reenact.events.budget import NOTHING, Amount, Budget, BudgetSpec, Rate, Terms, dollars, nanos
+from reenact.events.content import Cost, Failure, Text, ToolCall, Usage
+from reenact.events.errors import Closed
+from reenact.events.ledger import SetBudget
+from reenact.events.message import Command, Context, Head, Recorded
+from reenact.events.model import ModelAnswer, ModelParams
+from reenact.events.purse import AllotmentReleased, RequestAllotment
+from reenact.events.session import CloseSession, CreateSession, Definition, Send, Waking
+from reenact.events.tool import CallCheck
+from reenact.treasury import Treasury
+
+RATE = Rate("scripted:any", 3_000_000, 15_000_000)  # three and fifteen dollars for a billion tokens: small numbers
+PARENTS, CHILDREN = 10, 4
+SCOPE = "acme"
+
+
+class Overspent(AssertionError):
+    """More was billed than there was."""
+
+
+class Session:
+    """What the treasury knows of a session that is awake."""
+
+    def __init__(self, newest: Recorded | None) -> None:
+        self.newest = newest
+        self.ids = Context(scope=SCOPE, principal="ann")
+
+
+class World:
+    """One seed. `billed` is the truth: what the provider asks for."""
+
+    def __init__(self, seed: int) -> None:
+        self.chance = random.Random(seed)
+        self.clock = ManualClock()
+        self.states: dict[str, tuple[Any, ...]] = {}
+        self.versions: dict[str, int] = {}
+        self.newest: dict[str, Recorded] = {}
+        self.epoch = 1
+        self.position = 0
+        self.billed = NOTHING
+        self.commits = self.kills = self.denied = 0
+        self.waiting: list[asyncio.Future[None]] = []
+        self.tasks: set[asyncio.Task[Any]] = set()
+        self.children: dict[str, list[str]] = {}
+        self.greedy = self.chance.random() < 0.5  # every call costs all that was set aside for it
+        self.budget = self._budget()
+
+    def _budget(self) -> Budget:
+        chance = self.chance
+        limits: dict[str, Any] = {"max_tokens_total": chance.randint(2_000, 20_000)}
+        if chance.random() < 0.6:
+            limits["max_cost_total"] = dollars(chance.randint(20_000, 200_000))
+        if chance.random() < 0.4:
+            limits["max_requests_daily"] = chance.randint(10, 120)
+        if chance.random() < 0.3:
+            limits["max_tool_calls_daily"] = chance.randint(5, 60)
+        return Budget(**limits)
+
+    # -- a log and its loop --
+
+    async def turn(self) -> None:
+        """Stand in line: chance says who is next."""
+        mine: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.waiting.append(mine)
+        await mine
+
+    def commit(self, stream: str, command: Command) -> tuple[tuple[Any, ...], list[Recorded]]:
+        noun = noun_of(stream)
+        states, version = self.states.get(stream, noun.initial), self.versions.get(stream, 0)
+        decision = decider.decide(noun, states, command, version=version, at=self.clock.now(), epoch=self.epoch)
+        if not decision.events:
+            return states, []
+        self.commits += 1
+        owed = decider.owed(noun, decision.states)
+        head = Head(id=self.clock.new_id(), at=self.clock.now(), asked=command.type, owes=tuple(e.id for e in owed))
+        events = []
+        for part, event in enumerate(decision.events):
+            self.position += 1
+            events.append(Recorded(self.position, stream, version + part + 1, part, self.epoch, event, head))
+        self.states[stream], self.versions[stream] = decision.states, version + len(events)
+        self.newest[stream] = events[-1]
+        self.judge()
+        for recorded in events:
+            if isinstance(recorded.data, AllotmentReleased):
+                self.treasury.hear(recorded)
+        if stream.startswith("session-"):
+            self.dispatch.owed(stream, owed, events)
+        return decision.states, events
+
+    def judge(self) -> None:
+        """What was billed keeps to every limit, and so does what the ledger counts."""
+        for limit, most in ledger._standing(self.budget).limits:
+            billed = getattr(self.billed, limit.of)
+            if billed > most:
+                raise Overspent(f"{limit.name}: {billed} billed of {most}")
+            state = self.states[f"ledger-{SCOPE}"][0]
+            settled, out = ledger.used_of(state, state.budgets[0], limit, 0)
+            if settled + out > most:
+                raise Overspent(f"{limit.name}: {settled} settled and {out} set aside of {most}")
+
+    # -- what the treasury and the dispatch need of a kernel --
+
+    async def ask(self, stream: str, command: Command, **envelope: Any) -> Reply:
+        await self.turn()
+        states, events = self.commit(stream, command)
+        await self.turn()
+        return Reply(states, events)
+
+    async def peek(self, stream: str) -> tuple[Any, ...]:
+        await self.turn()
+        return self.states.get(stream, noun_of(stream).initial)
+
+    async def session(self, stream: str) -> Session:
+        return Session(self.newest.get(stream))
+
+    def may_touch(self, stream: str, states: tuple[Any, ...]) -> bool:
+        return self.dispatch.is_at(stream) or not decider.owed(noun_of(stream), states)
+
+    def later(self, work: Any) -> None:
+        self.begin(work)
+
+    def begin(self, work: Any) -> None:
+        task = asyncio.ensure_future(work)
+        self.tasks.add(task)
+        task.add_done_callback(self._done)
+
+    def _done(self, task: asyncio.Task[Any]) -> None:
+        self.tasks.discard(task)
+        if not task.cancelled() and isinstance(task.exception(), Exception):
+            self.failure = self.failure or task.exception()
+
+    def tell(self, stream: str, command: Command, origin: Origin | None, otherwise: Any) -> None:
+        self.begin(self.ask(stream, command))
+
+    # -- the outside --
+
+    async def perform(self, stream: str, effect: Work) -> Command:
+        if isinstance(effect, RequestAllotment):
+            return await self.treasury.fetch(stream, effect)
+        if isinstance(effect, CallModel):
+            return await self.call(stream, effect)
+        assert isinstance(effect, RunTool)
+        await self.turn()
+        self.billed += Amount(tools=1) if effect.attempt == 1 else NOTHING
+        self.judge()
+        for child in self.children.pop(stream, []):
+            self.begin(self.start(child))
+        await self.turn()
+        return SettleTool(tool=effect.id, outcome="ok", output="x" * self.chance.randint(0, 200))
+
+    async def call(self, stream: str, effect: CallModel) -> Command:
+        """A call: billed when it is answered, whether or not anybody hears of it."""
+        chance = self.chance
+        await self.turn()
+        held = self.states[stream][1].purse.held
+        most = held.amount.tokens - effect.params.max_tokens if held is not None else 0
+        read = max(0, most) if self.greedy else chance.randint(0, max(0, most))
+        written = effect.params.max_tokens or 0
+        written = written if self.greedy else chance.randint(0, written)
+        paid = RATE.cost(read, written)
+        usage, cost = Usage(input_tokens=read, output_tokens=written), Cost(amount=dollars(paid), table="world")
+        fate = chance.choices(["answers", "uses tools", "is cut", "is counted and cut", "is refused"], [5, 4, 1, 1, 1])[
+            0
+        ]
+        self.billed += Amount(requests=1)
+        if fate != "is refused":
+            self.billed += Amount(tokens=read + written, cost=paid)
+        self.judge()
+        await self.turn()
+        again = chance.choice([0, None])
+        if fate == "is refused":
+            failure = Failure(code="overloaded", message="no")
+            return FailModel(call=effect.id, attempt=effect.attempt, failure=failure, retry_in_ms=again)
+        if fate == "is cut":
+            failure = Failure(code="stream_cut", message="cut")
+            return FailModel(call=effect.id, attempt=effect.attempt, failure=failure, retry_in_ms=again)
+        if fate == "is counted and cut":
+            failure = Failure(code="cancelled", message="cut")
+            return FailModel(
+                call=effect.id,
+                attempt=effect.attempt,
+                failure=failure,
+                partial=(Text(text="x"),),
+                usage=usage,
+                cost=cost,
+                retry_in_ms=again,
+            )
+        calls = chance.randint(1, 3) if fate == "uses tools" else 0
+        parts: tuple[Any, ...] = tuple(ToolCall(id=f"c{n}", name="look", input={}) for n in range(calls))
+        answer = ModelAnswer(
+            parts=parts or (Text(text="Done."),), stop_reason="tool_use" if calls else "end_turn", usage=usage
+        )
+        checks = tuple(CallCheck(name="look", effect=chance.choice(["read", "idempotent"])) for _ in range(calls))
+        return AnswerModel(call=effect.id, answer=answer, checks=checks, cost=cost)
+
+    def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
+        if effect.tool:
+            return SettleTool(tool=effect.target, outcome="error", output="stopped")
+        failure = Failure(code="cancelled", message="stopped")
+        return FailModel(call=effect.target, attempt=effect.attempt, failure=failure)
+
+    def failed(self, effect: Any, error: BaseException) -> Command:
+        if isinstance(effect, RequestAllotment):
+            return Treasury.failed(effect, "internal")
+        if isinstance(effect, CallModel):
+            failure = Failure(code="cancelled", message=str(error))
+            return FailModel(call=effect.id, attempt=effect.attempt, failure=failure)
+        assert isinstance(effect, RunTool) and not isinstance(effect, ProbeTool)
+        return SettleTool(tool=effect.id, outcome="error", output="failed")
+
+    # -- a life --
+
+    async def start(self, name: str) -> None:
+        """A message to a session. Sub-sessions draw on the ledger of all."""
+        spec = BudgetSpec(max_tokens=self.chance.randint(300, 4000)) if self.chance.random() < 0.3 else None
+        definition = Definition(
+            image_version=1,
+            model=RATE.model,
+            params=ModelParams(max_tokens=self.chance.choice([50, 100, 400])),
+            max_steps=4,
+            terms=Terms(spec=spec, ledger=SCOPE, rates=(RATE,), overhead=20),
+        )
+        waking = Waking(agent_id="a", image_id="i", container_id="c", registered_at=1, definition=definition)
+        text = Text(text="x" * self.chance.randint(1, 300))
+        with suppress(Closed):
+            await self.ask(f"session-{name}", Send(job_id=f"job-{name}", content=(text,), waking=waking))
+
+    def up(self) -> None:
+        """A process begins: it knows the log, and nothing else."""
+        self.dispatch = Dispatch(self, self.tell, clock=self.clock)
+        self.treasury = Treasury(self, self.clock, SCOPE)  # type: ignore[arg-type]
+        for stream, states in self.states.items():
+            if stream.startswith("session-"):
+                owed = decider.owed(noun_of(stream), states)
+                if owed:
+                    self.dispatch.owed(stream, owed, [])
+
+    async def down(self) -> None:
+        """It is killed: whatever was not committed never was."""
+        self.kills += 1
+        dispatch, tasks = self.dispatch, list(self.tasks)
+        dispatch._closed = True
+        for flights in dispatch._flights.values():
+            tasks += [flight.task for flight in flights.values() if flight.task is not None]
+        for task in tasks:
+            task.cancel()
+        self.waiting.clear()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self.tasks.clear()
+        self.waiting.clear()
+        self.epoch += 1
+        self.up()
+
+    async def live(self) -> None:
+        chance = self.chance
+        self.failure: BaseException | None = None
+        self.states[f"ledger-{SCOPE}"] = LEDGER.initial
+        self.dispatch = Dispatch(self, self.tell, clock=self.clock)
+        self.treasury = Treasury(self, self.clock, SCOPE)  # type: ignore[arg-type]
+        self.states[f"ledger-{SCOPE}"] = _with(self.states[f"ledger-{SCOPE}"], self.budget, self.clock.now())
+        parents = [f"p{n}" for n in range(PARENTS)]
+        children = [f"{parent}.{n}" for parent in parents for n in range(CHILDREN)]
+        for name in (*parents, *children):
+            create = CreateSession(session_id=name, image_id="i", container_id="c", created_at=1)
+            self.commit(f"session-{name}", create)
+        for parent in parents:
+            if chance.random() < 0.5:
+                self.children[f"session-{parent}"] = [f"{parent}.{n}" for n in range(CHILDREN)]
+            else:
+                children_now = [f"{parent}.{n}" for n in range(CHILDREN)]
+                for child in children_now:
+                    self.begin(self.start(child))
+            self.begin(self.start(parent))
+        deadly = chance.choice([0.0, 0.002, 0.01])
+        steps = 0
+        while True:
+            for _ in range(4):
+                await asyncio.sleep(0)
+            if self.failure is not None:
+                raise self.failure
+            if not self.waiting:
+                if not self.tasks and not self.dispatch.under_way:
+                    break
+                if not self._stirs():
+                    break
+                continue
+            steps += 1
+            assert steps < 100_000, "it never ends"
+            if chance.random() < deadly and self.kills < 12:
+                await self.down()
+                continue
+            if chance.random() < 0.01:
+                name = chance.choice(parents + children)
+                word: Command = Interrupt() if chance.random() < 0.8 else CloseSession()
+                self.begin(self.ask(f"session-{name}", word))
+            if chance.random() < 0.02:
+                self.clock.move(s=chance.choice([1.0, 30.0, -5.0]))
+            ready = self.waiting.pop(chance.randrange(len(self.waiting)))
+            if not ready.done():
+                ready.set_result(None)
+        await self.dispatch.close()
+        self.over()
+
+    def _stirs(self) -> bool:
+        """Whether anything can still go on: tasks that wait for nothing but each other cannot."""
+        return any(not task.done() for task in self.tasks)
+
+    def over(self) -> None:
+        """Every job has ended, and once all is given back the ledger has counted at least what was billed."""
+        state = self.states[f"ledger-{SCOPE}"][0]
+        for stream, states in ((s, v) for s, v in self.states.items() if s.startswith("session-")):
+            session, agent = states[0], states[1]
+            assert session.running is None, f"{stream} never ended"
+            purse = agent.purse
+            if purse is None:
+                continue
+            account: Account | None = state.accounts.get(stream.removeprefix("session-"))
+            if account is not None:
+                state = ledger.settled(state, stream.removeprefix("session-"), "ann", purse.spent, NOTHING, 0)
+        sums = state.sums.get(ledger.SCOPE)
+        counted = sums.total if sums is not None else NOTHING
+        if not counted.covers(self.billed):
+            raise Overspent(f"{counted} was counted and {self.billed} billed")
+        assert sums is None or sums.out == NOTHING, f"{sums.out} is set aside for nobody"
+        assert state.overrun == NOTHING, f"sessions spent {state.overrun} beyond what they were allotted"
+        assert self.billed.cost <= nanos(self.budget.max_cost_total or 10**6)
+
+
+def _with(states: tuple[Any, ...], budget: Budget, at: int) -> tuple[Any, ...]:
+    decision = decider.decide(LEDGER, states, SetBudget(budget=budget, at=at), version=0, at=at, epoch=1)
+    return decision.states
+
+
+def spend(seed: int) -> World:
+    """Live one seed through. Raises Overspent, or what else went wrong, with the seed in its words."""
+    world = World(seed)
+    try:
+        asyncio.run(world.live())
+    except Exception as error:
+        error.add_note(f"SEED={seed}")
+        raise
+    return world

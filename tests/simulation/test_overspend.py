@@ -1,0 +1,92 @@
+"""No interleaving and no kill spends more than there is: 50 sessions at once, over the real deciders and treasury."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from msgspec.structs import replace
+
+from reenact.actors import agent, ledger
+from reenact.actors import purse as money
+from reenact.events.ledger import AllotmentReturned
+from reenact.events.purse import BudgetReserved
+from reenact.treasury import Treasury
+from tests.conftest import LONG, Figure
+from tests.simulation.spending import spend
+
+SEEDS, A_CHUNK = (10_000, 250) if LONG else (60, 20)
+WITHIN = 500
+"""Every broken build is caught within so many seeds."""
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(0, SEEDS, A_CHUNK))
+def test_whatever_the_order_and_whoever_is_killed_nothing_is_overspent(first: int, figure: Figure) -> None:
+    counts: Counter[str] = Counter()
+    for seed in range(first, first + A_CHUNK):
+        world = spend(seed)
+        counts.update(commits=world.commits, kills=world.kills, calls=world.billed.requests)
+    assert counts["calls"] > A_CHUNK
+    figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, overspent 0 times")
+
+
+# -- builds with one thing wrong each --
+
+
+def _checks_and_acts(sums: ledger.Sums, limit: Any, now: int) -> tuple[int, int]:
+    """CHECKLIST e: what others are about to spend is not looked at."""
+    return _USED(sums, limit, now)[0], 0
+
+
+def _forgets(purse: money.Purse | None, event: BudgetReserved, at: int) -> money.Purse:
+    """A call whose process died is forgotten, though it may have been billed."""
+    purse = purse or money.EMPTY
+    return _RESERVED(replace(purse, held=None), event, at)
+
+
+def _believes(state: ledger.State, message: Any) -> Any:
+    """What a session gave back of an earlier allotment is taken off its newest."""
+    account = state.accounts.get(message.session_id)
+    if account is None:
+        return ()
+    fields = {"session_id": message.session_id, "ask": account.ask, "at": message.at}
+    return [AllotmentReturned(spent=message.spent, kept=message.kept, **fields)]
+
+
+def _only_success(purse: Any, call: str, failure: Any, partial: Any, usage: Any, cost: Any, at: int) -> Any:
+    """CHECKLIST h: only what succeeded is counted."""
+    return replace(purse, held=None)
+
+
+async def _takes_all(self: Treasury, ledger_: str, session_id: str, account: Any) -> None:
+    """What a session holds is taken back without asking it."""
+    await self._give_back(ledger_, session_id, account.ask, account.told, money.NOTHING)
+
+
+_USED, _RESERVED = ledger.used, money.reserved
+
+BROKEN: dict[str, Callable[[], Any]] = {
+    "it is checked, and then acted": lambda: patch.object(ledger, "used", _checks_and_acts),
+    "a reservation dies with its process": lambda: patch.object(money, "reserved", _forgets),
+    "a late message is believed": lambda: patch.object(ledger, "_give_back", _believes),
+    "only success is counted": lambda: patch.object(money, "failed", _only_success),
+    "an allotment is taken back unasked": lambda: patch.object(Treasury, "_let_go", _takes_all),
+}
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_build_that_overspends_is_caught(name: str, figure: Figure) -> None:
+    assert agent.money is money
+    with BROKEN[name]():
+        for seed in range(WITHIN):
+            try:
+                spend(seed)
+            except AssertionError as error:
+                figure(f"{name}: found at seed {seed}, {error}")
+                return
+    pytest.fail(f"{WITHIN} seeds and nobody noticed that {name}")
