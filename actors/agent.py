@@ -77,7 +77,7 @@ from ..events.agent import (
     WakeAgent,
     WakeAt,
 )
-from ..events.budget import Amount, Breach
+from ..events.budget import Amount, Breach, nanos
 from ..events.budget import Terms as MoneyTerms
 from ..events.content import Failure, ToolCall, Tried
 from ..events.errors import BadInput, BadResolution, Full, NotFound, PolicyDenied
@@ -145,6 +145,7 @@ CROWDED = "Not run: too many calls wait for a person's approval already."
 APPROVALS_MAX = 100
 """Most calls of one answer that may wait for an approval."""
 
+NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
 NO_RUN = {"refusal", "context_exceeded"}
 """Stop reasons after which the calls of the answer are not run."""
 
@@ -374,8 +375,9 @@ _SHUT = {PolicyDecision.DENY, PolicyDecision.REQUIRE_APPROVAL}
 def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
     """A call of a model, with the money for it set aside; or what is asked for first; or the end of the turn."""
     terms = _money_terms(state)
+    dear = None if state.rights is None else state.rights.limits.cost_per_request
     if terms is None:
-        return [call]
+        return [call] if dear is None else _no_model(state, call, dear[1], NO_PRICE)
     params, purse = call.params or _params(state), state.purse or money.EMPTY
     thinks = params.thinking not in (None, "off")
     written = params.max_tokens or money.OUTPUT_TOKENS
@@ -390,8 +392,17 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
         steps=state.steps if call.attempt == 1 else state.steps - 1,
         wait_ms=call.wait_ms,
     )
+    if dear is not None:
+        if wish.rate is None:
+            return _no_model(state, call, dear[1], NO_PRICE)
+        within = wish.fits(written, Amount(money.UNBOUNDED, nanos(dear[0]), 1, 0))
+        if within < wish.least:
+            return _no_model(state, call, dear[1], dear[1].reason)
+        wish = replace(wish, written=within)
     cheaper = (purse.grant.degrade_to if purse.grant is not None else None) or terms.degrade_to
     other = None if cheaper is None else replace(wish, model=cheaper, rate=money.rate_of(terms, cheaper))
+    if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
+        other = None
     gate = money.gate(purse, terms, wish, other)
     if gate.breach is not None:
         exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)

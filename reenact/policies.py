@@ -20,7 +20,7 @@ from .actors.policy import Rights, Verdict
 from .actors.profiles import resolve, unknown_names
 from .adapters.policy_file import load_policy, policy_of
 from .events.errors import BadInput, BadPolicy
-from .events.policy import Policy
+from .events.policy import ConstraintPolicy, Policy
 
 Given = Policy | Mapping[str, Any] | str | os.PathLike[str]
 """A policy, the same as plain data, or the path of a file of TOML."""
@@ -50,6 +50,11 @@ def policies_from(given: Given | PolicyEngine | Iterable[Given] | None) -> tuple
     if isinstance(given, Policy | Mapping | str | os.PathLike):
         return (policy_from(given),)
     return tuple(policy_from(each) for each in given)
+
+
+def limits_cost(policy: Policy) -> bool:
+    """Whether it limits what a call of a model may cost."""
+    return any(isinstance(rule, ConstraintPolicy) and rule.max_cost_per_request is not None for rule in policy.rules)
 
 
 class Policies:
@@ -102,6 +107,10 @@ class Policies:
     def _over(self, state: ImageState) -> list[Policy]:
         layers = (*self.own, self._containers[state.container_id], state.config.policy)
         return [layer for layer in layers if layer is not None]
+
+    def limits_cost(self, state: ImageState) -> bool:
+        """Whether a layer over an image's agents limits what a call of a model may cost: then prices are needed."""
+        return any(limits_cost(layer) for layer in self.layers(state))
 
     def of_job(self, state: ImageState, given: Given) -> Policy:
         """What one job adds, written out. Raises BadInput for what cannot be."""

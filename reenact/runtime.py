@@ -97,6 +97,7 @@ from .policies import (
     AgentToolPolicy,
     Given,
     Policies,
+    limits_cost,
     policies_from,
     policy_from,
     tool_policy_of,
@@ -662,7 +663,11 @@ class Runtime:
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self.image_state(image_id)
-        if self._treasury.waits(_models_of(state.config, model, fallbacks), budget or state.config.budget):
+        models, priced = (
+            _models_of(state.config, model, fallbacks),
+            policy is not None or self._policies.limits_cost(state),
+        )
+        if self._treasury.waits(models, budget or state.config.budget, priced=priced):
             await self._treasury.ready()
         return self.submit(
             state,
@@ -682,10 +687,15 @@ class Runtime:
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
         """As `send`, at once where the image is at hand; what is wrong with the message is raised by the future."""
         state = self._images.get(image_id)
-        waits = state is not None and self._treasury.waits(
-            _models_of(state.config), options.get("budget") or state.config.budget
-        )
-        if state is None or waits or not self._policies.at_hand(state.container_id):
+        if (
+            state is None
+            or not self._policies.at_hand(state.container_id)
+            or self._treasury.waits(
+                _models_of(state.config),
+                options.get("budget") or state.config.budget,
+                priced=options.get("policy") is not None or self._policies.limits_cost(state),
+            )
+        ):
             return asyncio.ensure_future(self.send(image_id, content, **options))
         sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         try:
@@ -731,7 +741,11 @@ class Runtime:
             narrowed = None if policy is None else self._policies.of_job(state, policy)
             overrides = Overrides(model=model, params=params, fallbacks=others, policy=narrowed)
         asked = overrides if spec is None else (overrides, spec)  # as it was asked: prices may be others next time
-        terms = self._treasury.own_terms(spec, model, others, state.config, lambda: self._preamble(state.config))
+        own = overrides is not None and overrides.policy is not None and limits_cost(overrides.policy)
+        priced = own or ((model is not None or bool(others)) and self._policies.limits_cost(state))
+        terms = self._treasury.own_terms(
+            spec, model, others, state.config, lambda: self._preamble(state.config), priced=priced
+        )
         if terms is not None:
             overrides = replace(overrides or Overrides(), terms=terms)
         command = Send(
@@ -767,7 +781,12 @@ class Runtime:
                 approval_timeout_s=config.approval_timeout_s,
                 policy=self._policies.layers(state),
                 scope=self.scope,
-                terms=self._treasury.terms((state.image_id, state.version), config, lambda: self._preamble(config)),
+                terms=self._treasury.terms(
+                    (state.image_id, state.version),
+                    config,
+                    lambda: self._preamble(config),
+                    priced=self._policies.limits_cost(state),
+                ),
             ),
         )
 
@@ -836,7 +855,8 @@ class Runtime:
     async def wake(self, image_id: str, session_id: str | None = None) -> tuple[str, bool]:
         """Wake an image's agent. Returns its id, and whether it was awake already."""
         state = await self.image_state(image_id)
-        if self._treasury.waits(_models_of(state.config), state.config.budget):
+        priced = self._policies.limits_cost(state)
+        if self._treasury.waits(_models_of(state.config), state.config.budget, priced=priced):
             await self._treasury.ready()
         stream = f"session-{session_id or state.session_id}"
         reply = await self.ask(stream, WakeAgent(waking=self._waking(state)))

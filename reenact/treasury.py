@@ -103,9 +103,9 @@ class Treasury:
         """The limits in force in this scope."""
         return tuple(standing.budget for standing in self._in_force.budgets)
 
-    def waits(self, models: Iterable[str], spec: object = None) -> bool:
-        """Whether prices must be loaded first, to know what these models charge."""
-        if spec is None and not self._in_force.budgets:
+    def waits(self, models: Iterable[str], spec: object = None, *, priced: bool = False) -> bool:
+        """Whether prices must be loaded first, to know what these models charge. priced: a rule limits their cost."""
+        if spec is None and not self._in_force.budgets and not priced:
             return False
         return not prices.loaded() and any(not model.startswith("scripted:") for model in models)
 
@@ -114,12 +114,15 @@ class Treasury:
         if not prices.loaded():
             await asyncio.to_thread(prices.load)
 
-    def terms(self, key: Any, config: ImageConfig, overhead: Callable[[], str]) -> Terms | None:
+    def terms(
+        self, key: Any, config: ImageConfig, overhead: Callable[[], str], *, priced: bool = False
+    ) -> Terms | None:
         """What an agent of this definition must know of money; None where nothing limits it.
 
-        key: of the definition, with its version. overhead: gives the text of instructions and tools.
+        key: of the definition, with its version. overhead: gives the text of instructions and tools. priced: a rule
+        limits what a call may cost.
         """
-        if config.budget is None and not self._in_force.budgets:
+        if config.budget is None and not self._in_force.budgets and not priced:
             return None
         place = key, self._clock.now() // rules.DAY_US
         if place not in self._terms:
@@ -136,12 +139,15 @@ class Treasury:
         fallbacks: Sequence[str] | None,
         config: ImageConfig,
         overhead: Callable[[], str],
+        *,
+        priced: bool = False,
     ) -> Terms | None:
         """What one job brings along: limits of its own, and the prices of models that its image does not name."""
         named = (*((model,) if model is not None else ()), *(fallbacks or ()))
-        if spec is None and (not named or (config.budget is None and not self._in_force.budgets)):
+        limited = config.budget is not None or bool(self._in_force.budgets)
+        if spec is None and not priced and not (named and limited):
             return None
-        if spec is not None:
+        if spec is not None or (priced and not limited):
             return self._made(spec, (*named, config.model, *config.fallbacks), config.degrade_to, overhead())
         return Terms(rates=self._rates_of(named))
 

@@ -644,6 +644,45 @@ def test_the_rules_of_an_engine_hold_for_agents() -> None:
     run(work, models=Models({"scripted": Obedient("read", "exec")}), tools=TOOLS, policy=engine)
 
 
+@pytest.mark.parametrize(("most", "written"), [("1.00", 16_384), ("0.02", 2_000), ("0.0001", None)])
+def test_a_call_may_cost_no_more_than_a_rule_allows(most: str, written: int | None) -> None:
+    """Priced by the tables that ship with it: what it may write is cut to what fits, or it is not made."""
+
+    class Cheap(Obedient):
+        async def _stream(self, request: ModelRequest) -> Any:
+            self.params = request.params
+            async for each in super()._stream(request):
+                yield each
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model="openai:gpt-4o", params={"max_tokens": 16_384})
+        result = await bot.send("go")
+        if written is None:
+            assert result.failure is not None and result.failure.code == "policy_denied"
+            assert "may cost at most" in result.failure.message and not model.offered
+        else:
+            assert result.status == "succeeded" and model.params.max_tokens is not None
+            assert model.params.max_tokens <= written
+        assert (await opened.replay(bot.session_id)).identical
+
+    model = Cheap(rounds=0)
+    dear = policy(ConstraintPolicy(max_cost_per_request=most, name="dear"))
+    run(work, models=Models({"openai": model}), tools=(), policy=dear)
+
+
+def test_a_model_without_a_price_is_not_called_where_a_rule_limits_what_calls_cost() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model="openai:nobody-knows-this-one")
+        result = await bot.send("go")
+        assert result.failure is not None and "is not known" in result.failure.message
+        assert len(await events(bot, ModelDenied)) == 1
+        one = await bot.send("go", model="openai:gpt-4o", policy={"constraints": [{"max_cost_per_request": "5"}]})
+        assert one.status == "succeeded"
+
+    dear = policy(ConstraintPolicy(max_cost_per_request=1))
+    run(work, models=Models({"openai": Obedient(rounds=0)}), policy=dear)
+
+
 def test_decisions_are_words_of_the_log() -> None:
     assert [str(each.value) for each in PolicyDecision] == ["allow", "warn", "require_approval", "deny"]
     assert replace(Policy(name="a"), name="b").name == "b"
