@@ -72,9 +72,10 @@ def _read_header(path: str, size: int) -> None:
     refuse_newer(path, format_)
     page = int.from_bytes(header[16:18], "big")
     expected = (65536 if page == 1 else page) * int.from_bytes(header[28:32], "big")
-    # With a write-ahead log beside it, a crash may have left the file shorter than it is about to become.
-    if size < expected and header[24:28] == header[92:96] and _size(path + "-wal") == 0:
-        raise Corrupt(f"{path} is cut off: {size} of {expected} bytes are left. Restore it from a backup.")
+    # With a write-ahead log beside it, a crash may have left the file shorter than it is about to become. Its size is
+    # asked for last: an owner that closes lets the file grow, and then takes the write-ahead log away.
+    if header[24:28] == header[92:96] and _size(path + "-wal") == 0 and (now := _size(path)) < expected:
+        raise Corrupt(f"{path} is cut off: {now} of {expected} bytes are left. Restore it from a backup.")
 
 
 def refuse_newer(path: str, format_: int) -> None:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from reenact.adapters.logs import open_log, open_reader, path_of
-from reenact.adapters.logs.file import ALLOW_NETWORK, examine, filesystem
+from reenact.adapters.logs.file import ALLOW_NETWORK, _read_header, examine, filesystem
 from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.rows import APPLICATION, FORMAT
 from reenact.adapters.logs.sqlite import SqliteLog, gate
@@ -193,6 +193,13 @@ def test_every_kind_of_damage_in_a_row_is_named(tmp_path: Path) -> None:
         log.close()
         with pytest.raises(Corrupt, match=says):
             SqliteReader(path).read_all()
+
+
+def test_a_file_that_has_grown_since_it_was_looked_at_is_not_cut_off(tmp_path: Path) -> None:
+    """An owner that closes between the look at the size and the look at the header."""
+    path = tmp_path / "log.db"
+    _log(path)
+    _read_header(str(path), 4096)
 
 
 def test_an_empty_file_is_a_log_to_be(tmp_path: Path) -> None:
