@@ -143,7 +143,6 @@ FAULTS = [
 """What fails, how, and in how big steps the quick tier goes through the calls. The long one takes every call."""
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize(("call", "fault", "step"), FAULTS, ids=lambda value: str(value))
 def test_an_error_at_any_call_loses_nothing(call: str, fault: str, step: int, tmp_path: Path, figure: Figure) -> None:
     """From the first call to the last one that the program makes."""

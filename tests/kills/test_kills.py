@@ -390,12 +390,13 @@ def test_killed_in_a_window_around_a_tool(
         said = world.resumed()
         world.judge(said, kills=kills)
         effects[len(world.lines(f"{name}.effects"))] += 1
-        asked += any(proof == "person" for _, _, proof in said["ends"])
+        person = any(proof == "person" for _, _, proof in said["ends"])
+        asked += person
+        if kills == 1 and window.startswith(("its start is decided", "its end is stored")):
+            assert not person, "nothing is in doubt there"
     figure(f"{CLASSES[name]}, {window}: {TIMES} kills, took place {dict(effects)}, {asked} put to a person")
     if CLASSES[name] == "unsafe":
         assert set(effects) <= {0, 1}
-    if window.startswith(("its start is decided", "its end is stored")):
-        assert not asked, "nothing is in doubt there"
 
 
 # -- killed again, while it recovers --
