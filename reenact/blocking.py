@@ -14,6 +14,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from . import runtime as _async
+from .actions import ActionManager as _AsyncManager
+from .actions import ActionRecord, ActionSpec
 from .actors.image import State as ImageState
 from .actors.replay import Replay
 from .events.errors import Closed, ReenactError, Refused
@@ -23,6 +25,7 @@ from .events.policy import Policy
 from .events.subscription import Subscription
 from .image import Image as AsyncImage
 from .policies import AgentToolPolicy, Given
+from .projections.actions import Action
 from .run import UNREAD_MAX, Result
 from .run import Run as AsyncRun
 
@@ -194,9 +197,62 @@ class Runtime:
         """Decide a session again from the log: see `reenact.Runtime.replay`."""
         return self._do(self.asynchronous.replay(session_id))
 
+    def actions(self, session_id: str | None = None) -> list[Action]:
+        """What waits for a person: see `reenact.Runtime.actions`."""
+        return self._do(self.asynchronous.actions(session_id))
+
+    def action(self, action_id: str) -> Action:
+        """One question and how it stands: see `reenact.Runtime.action`."""
+        return self._do(self.asynchronous.action(action_id))
+
+    def resolve_action(self, action_id: str, resolution: Mapping[str, Any] | bool, **options: Any) -> Action:
+        """Answer a question, once: see `reenact.Runtime.resolve_action`."""
+        return self._do(self.asynchronous.resolve_action(action_id, resolution, **options))
+
+    def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
+        """Take a question back: see `reenact.Runtime.cancel_action`."""
+        self._do(self.asynchronous.cancel_action(action_id, reason=reason, cancel_job=cancel_job))
+
+    def issue_token(self, action_id: str) -> str:
+        """A token that resolves a question once: see `reenact.Runtime.issue_token`."""
+        return self._do(self.asynchronous.issue_token(action_id))
+
     def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
         """Say what became of a call in doubt: see `reenact.Runtime.resolve`."""
         self._do(self.asynchronous.resolve(session_id, tool, outcome, output))
+
+
+class ActionManager:
+    """As `reenact.ActionManager`, each call waiting for its end."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._manager = _AsyncManager(runtime.asynchronous)
+
+    def require_action(self, spec: ActionSpec | Mapping[str, Any]) -> ActionRecord:
+        """Put a question to a person."""
+        return self._runtime._do(self._manager.require_action(spec))
+
+    def resolve(
+        self, *, resolution: Mapping[str, Any], resume_token: str | None = None, action_id: str | None = None
+    ) -> ActionRecord:
+        """Answer a question, once, by its token or by its id."""
+        work = self._manager.resolve(resolution=resolution, resume_token=resume_token, action_id=action_id)
+        return self._runtime._do(work)
+
+    def cancel(self, action_id: str, reason: str = "cancelled", *, cancel_job: bool = False) -> ActionRecord:
+        """Take a question back."""
+        return self._runtime._do(self._manager.cancel(action_id, reason, cancel_job=cancel_job))
+
+    def wait_for_resolution(
+        self, action_id: str, timeout: float | None = None, poll_interval: float | None = None
+    ) -> ActionRecord:
+        """Wait until a question is answered. Raises as `reenact.ActionManager.wait_for_resolution`."""
+        return self._runtime._do(self._manager.wait_for_resolution(action_id, timeout, poll_interval))
+
+    def list_pending(self, job_id: str | None = None) -> list[ActionRecord]:
+        """Those that wait, oldest first."""
+        return self._runtime._do(self._manager.list_pending(job_id))
 
 
 class Image:

@@ -108,3 +108,28 @@ def test_a_handler_that_would_wait_for_itself_is_told_so() -> None:
         runtime.once("text_delta", ask)
         assert bot.send("Weather?").result(10).status == "succeeded"
         assert len(refused) == 1 and "own thread" in str(refused[0])
+
+
+def test_questions_to_people_have_a_blocking_twin() -> None:
+    from reenact import tool
+    from reenact.blocking import ActionManager
+
+    @tool(approval="ask")
+    def refund(order: str) -> str:
+        """Refund an order."""
+        return f"refunded {order}"
+
+    steps = [{"tool_calls": [{"name": "refund", "input": {"order": "42"}}]}, {"text": "Done."}]
+    models = Models({"scripted": Scripted(steps, repeat=False)})
+    with Runtime(models=models, tools=[refund], default_agent={"model": "scripted:any"}) as runtime:
+        sent = runtime.image("bot").send("go")
+        result = sent.result(20)
+        assert result.status == "waiting" and result.action is not None
+        manager = ActionManager(runtime)
+        [waiting] = manager.list_pending(sent.job_id)
+        assert waiting.action_id == result.action == runtime.actions()[0].id
+        token = runtime.issue_token(result.action)
+        assert manager.resolve(resume_token=token, resolution={"approved": True}).status == "resolved"
+        assert manager.wait_for_resolution(result.action).resolution == {"approved": True}
+        assert sent.result(20).text == "Done."
+        assert runtime.action(result.action).by == "user"

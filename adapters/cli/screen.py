@@ -9,6 +9,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from ...events.action import ActionRequired, ActionResolved
 from ...events.agent import (
     ModelAnswered,
     ModelCalled,
@@ -55,6 +56,7 @@ class Screen:
         self._spinner = _Spinner(output) if output.tells and not label else None
         self._calls: dict[str, tuple[str, dict[str, Any]]] = {}
         self._asked: dict[str, tuple[Any, ...]] = {}
+        self._questions: dict[str, str] = {}  # to a person -> the call each is about
         self._flow = Flow(output.write, lambda: output.columns)
         self._heard = False
         self.said = ""
@@ -110,6 +112,11 @@ class Screen:
                 self._failed(failed)
             case ToolRequested() as asked:
                 self._requested(asked)
+            case ActionRequired(action=action, tool=str(tool)):
+                self._questions[action] = tool
+            case ActionResolved(action=action, resolution={"arguments": dict(given)}) if action in self._questions:
+                tool = self._questions[action]
+                self.know(tool, self._calls[tool][0] if tool in self._calls else tool, given)  # what runs is this
             case ToolStarted(tool=tool, attempt=attempt):
                 self._wait(self._call(tool, self._room // 2) + (f", attempt {attempt}" if attempt > 1 else ""))
             case ToolSettled() as settled:
