@@ -253,9 +253,17 @@ async def approved(case: dict[str, Any]) -> dict[str, Any]:
         told = [[event.type, event.head.asked] for event in await opened.events(bot.session_id)]
         outcomes = [event.data.outcome for event in await opened.events(bot.session_id) if event.type == "tool_settled"]
         replay = await opened.replay(bot.session_id)
+        yes = await granted(opened, bot)
     report = verify(str(Here.folder / "agents.db"), history=Here.folder / "history")
     flaws = [str(violation) for violation in report.violations]
-    return {"status": first.status, "told": told, "outcomes": outcomes, "replay": replay.identical, "flaws": flaws}
+    return {
+        "status": first.status,
+        "approved": yes,
+        "told": told,
+        "outcomes": outcomes,
+        "replay": replay.identical,
+        "flaws": flaws,
+    }
 
 
 async def ask(case: dict[str, Any]) -> dict[str, Any]:
