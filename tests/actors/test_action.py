@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
+from reenact.actors import action
 from reenact.actors.action import JOB_ACTIONS_MAX, PENDING_MAX, TIMEOUT_MAX_MS
 from reenact.events.action import (
     ActionCancelled,
@@ -155,8 +157,8 @@ def test_a_question_is_answered_once() -> None:
 
 
 def test_a_question_that_never_was_cannot_be_answered() -> None:
-    for action in ("a2", "a0", "", "a", "t1", "a99999999999999999999999", "a²"):
-        given(*RUNNING, require()).when(resolve(action)).then_refused(NotFound)
+    for never in ("a2", "a0", "", "a", "t1", "a99999999999999999999999", "a²"):
+        given(*RUNNING, require()).when(resolve(never)).then_refused(NotFound)
 
 
 def test_one_of_an_earlier_job_is_over() -> None:
@@ -326,6 +328,11 @@ def ends(stream: Given, command: Any) -> int:
 
 def test_of_all_who_end_a_question_exactly_one_does() -> None:
     assert set(races(500, seed=1)) == {1}
+
+
+def test_a_build_that_forgets_who_was_first_is_found() -> None:
+    with patch.object(action, "_end", lambda state, *args, **how: state):
+        assert set(races(50, seed=1)) != {1}
 
 
 @pytest.mark.long

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import random
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
 
+from reenact.actors import agent
 from reenact.actors.profiles import resolve as resolved
 from reenact.events.action import (
     ActionCancelled,
@@ -239,13 +241,27 @@ def mutated(chance: random.Random) -> tuple[str, Any, Any]:
     )
 
 
-def test_of_a_thousand_approvals_of_which_one_thing_changed_none_starts() -> None:
-    chance = random.Random(7)
-    for _ in range(1000):
+def started_though_changed(count: int) -> int:
+    """Of so many approvals of which one thing changed, how many start; the others are settled as denied."""
+    chance, started = random.Random(7), 0
+    for _ in range(count):
         field, _, found = mutated(chance)
         stream = given(*APPROVED).when(start(**{field: found}))
-        assert not [event for event in stream.events if isinstance(event, ToolStarted)], (field, found)
-        assert any(isinstance(event, ToolSettled) and event.outcome == "denied" for event in stream.events)
+        if any(isinstance(event, ToolStarted) for event in stream.events):
+            started += 1
+        else:
+            assert any(isinstance(event, ToolSettled) and event.outcome == "denied" for event in stream.events)
+    return started
+
+
+def test_of_a_thousand_approvals_of_which_one_thing_changed_none_starts() -> None:
+    assert started_though_changed(1000) == 0
+
+
+@pytest.mark.parametrize("forgets", ["what_changed", "_changed"])
+def test_a_build_that_forgets_to_compare_is_found(forgets: str) -> None:
+    with patch.object(agent, forgets, lambda *args: None):
+        assert started_though_changed(50) > 0
 
 
 def test_an_approval_is_of_one_call_with_these_arguments_and_of_no_other() -> None:
