@@ -29,6 +29,7 @@ from ..events.history import Answered, Began, Entry, Handed, Piece, Raised, piec
 from ..events.log import Keyed, Stored
 from ..events.message import Recorded, Unknown
 from ..events.policy import ModelDenied
+from .balance import Balance
 from .cell import noun_of
 from .replay import Difference, replay
 
@@ -40,6 +41,7 @@ INVARIANTS: Mapping[str, str] = {
     "ids": "no two batches have the same id",
     "replay": "every batch, decided again, is the batch that is stored",
     "effects": "a call ends once at most, a tool starts before it ends, and none is repeated that may not be",
+    "budget": "nothing is allotted past a limit that denies, and no model called without money set aside for it",
     "owing": "the log lists as owing the streams whose last batch owes, and no other",
     "keys": "every idempotency key stands for a batch that is there",
     "file": "the file itself is sound",
@@ -426,6 +428,7 @@ class _Reading:
         self._head = head
         self._chain = b""
         self._calls = _Calls()
+        self._balance = Balance()
         self._strange = False
         self._rest = self._read()
         self.version = 0
@@ -484,10 +487,11 @@ class _Reading:
             self._strange = self._strange or isinstance(recorded.data, Unknown)
             if self._strange:  # What this release cannot read may have opened or ended any call.
                 return
+            place = {"stream": recorded.stream, "version": recorded.version, "position": recorded.position}
             for what in self._calls.see(recorded):
-                checker.found(
-                    "effects", what, stream=recorded.stream, version=recorded.version, position=recorded.position
-                )
+                checker._found_at("effects", what, place)
+            for what in self._balance.see(recorded):
+                checker._found_at("budget", what, place)
 
 
 def _say(error: Exception) -> str:

@@ -1,0 +1,138 @@
+"""Whether money was kept to, told by the events alone: no ledger or purse has a say in what is right here. Pure.
+
+Of a ledger: nothing was allotted that would pass a limit that denies. Of a session: under a budget no model was called
+without money set aside for it in the same append.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator
+from datetime import date
+
+from ..events.agent import AgentConfigured, ModelCalled
+from ..events.budget import LIMITS, Amount, Budget, Limit, most_of, nanos
+from ..events.ledger import (
+    AllotmentDenied,
+    AllotmentReturned,
+    Allotted,
+    BudgetRemoved,
+    BudgetSet,
+    UsageRecorded,
+)
+from ..events.message import Recorded
+from ..events.purse import BudgetReserved
+from ..events.session import JobStarted
+
+_DAY_US = 86_400_000_000
+_MINUTE_US = 60_000_000
+_EPOCH_DAY = date(1970, 1, 1).toordinal()
+
+
+class Balance:
+    """One stream. `see` takes its events in order."""
+
+    def __init__(self) -> None:
+        self._budgets: dict[tuple[str | None, str | None], Budget] = {}
+        self._held: dict[str, tuple[str, str, Amount, Amount, int]] = {}  # session: principal, ask, told, held, since
+        self._spent: dict[tuple[str, str], list[tuple[int, int, Amount]]] = defaultdict(list)
+        self._now = 0
+        self._terms = self._own = False
+        self._reserved: tuple[str, str] | None = None
+
+    def see(self, recorded: Recorded) -> Iterator[str]:
+        """What is wrong with this event, after those before it."""
+        match recorded.data:
+            case AgentConfigured(definition=definition):
+                self._terms = definition.terms is not None
+            case JobStarted(overrides=overrides):
+                self._own = overrides is not None and overrides.terms is not None
+            case BudgetReserved(call=call):
+                self._reserved = call, recorded.head.id
+            case ModelCalled(call=call):
+                if (self._terms or self._own) and self._reserved != (call, recorded.head.id):
+                    yield f"{call} is called under a budget, and nothing is set aside for it"
+            case Allotted() | AllotmentDenied() | AllotmentReturned() as event:
+                yield from self._moved(event)
+            case BudgetSet(budget=budget, at=at):
+                self._budgets[budget.principal_id, budget.session_id] = budget
+                self._now = max(self._now, at)
+            case BudgetRemoved(principal_id=principal, session_id=session, at=at):
+                self._budgets.pop((principal, session), None)
+                self._now = max(self._now, at)
+            case UsageRecorded() as usage:
+                self._outside(usage)
+
+    def _moved(self, event: Allotted | AllotmentDenied | AllotmentReturned) -> Iterator[str]:
+        self._now = max(self._now, event.at)
+        principal, ask, told, held, since = self._held.get(event.session_id, ("", "", Amount(), Amount(), self._now))
+        if isinstance(event, AllotmentReturned) and event.ask != ask:
+            yield f"{event.session_id} gives back {event.ask}, and holds {ask}"
+        self._settle(principal, event.session_id, event.spent - told, since)
+        kept = event.kept if isinstance(event, AllotmentReturned) else Amount()
+        if not held.covers(kept):
+            yield f"{event.session_id} keeps more than it held"
+        self._held[event.session_id] = principal, ask, told + (event.spent - told), kept, since
+        if isinstance(event, AllotmentReturned):
+            return
+        if isinstance(event, Allotted):
+            yield from self._granted(event)
+        amount = event.grant.amount if isinstance(event, Allotted) else Amount()
+        told = self._held[event.session_id][2]
+        self._held[event.session_id] = event.principal_id, event.ask, told, amount, self._now
+
+    def _granted(self, event: Allotted) -> Iterator[str]:
+        for (principal, session), budget in self._budgets.items():
+            if principal not in (None, event.principal_id) or session not in (None, event.session_id):
+                continue
+            if budget.exceed_strategy != "deny":
+                continue
+            for limit in LIMITS:
+                most, wanted = most_of(budget, limit), getattr(event.grant.amount, limit.of)
+                if most is None or limit.window == "request" or not wanted:
+                    continue
+                there = self._there(limit, principal, session)
+                if there + wanted > most:
+                    yield f"{limit.name} is {most}: {wanted} is allotted to {event.session_id}, and {there} is used"
+
+    def _settle(self, principal: str, session: str, spent: Amount, since: int) -> None:
+        if spent != Amount():
+            for key in (("", ""), ("principal", principal), ("session", session)):
+                self._spent[key].append((since, self._now, spent))
+
+    def _outside(self, usage: UsageRecorded) -> None:
+        self._now = max(self._now, usage.at)
+        if not usage.kind.endswith("_usage"):
+            return
+        spent = Amount(
+            tokens=usage.total_tokens or usage.input_tokens + usage.output_tokens,
+            cost=nanos(usage.cost) if usage.cost is not None else 0,
+            requests=usage.kind == "model_usage",
+            tools=usage.kind == "tool_usage",
+        )
+        self._settle(usage.principal_id or "", usage.session_id or "", spent, self._now)
+
+    def _there(self, limit: Limit, principal: str | None, session: str | None) -> int:
+        """What is settled and set aside of a limit, in its window, as of now."""
+        key = ("session", session) if session else ("principal", principal) if principal else ("", "")
+        window, now = limit.window, self._now
+
+        def counts(since: int, told: int) -> bool:
+            if window == "minute":
+                return told > now - _MINUTE_US
+            return window == "total" or _window(since, window) == _window(now, window)
+
+        spent: int = sum(getattr(amount, limit.of) for since, told, amount in self._spent[key] if counts(since, told))
+        for name, (whose, _, _, held, since) in self._held.items():
+            mine = session in (None, name) and principal in (None, whose)
+            if mine and (window in ("minute", "total") or counts(since, now)):
+                spent += getattr(held, limit.of)
+        return spent
+
+
+def _window(at: int, window: str) -> tuple[int, ...]:
+    day = at // _DAY_US + _EPOCH_DAY
+    if window == "day" or not 1 <= day <= date.max.toordinal():
+        return (day,)
+    then = date.fromordinal(day)
+    return then.year, then.month
