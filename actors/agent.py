@@ -409,7 +409,17 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
         return [exceeded, _unpaid(state, gate.breach)]
     if gate.asks:
         return gate.events
-    return [*gate.events, replace(call, model=gate.model, params=replace(params, max_tokens=gate.max_tokens))]
+    if gate.degrades is not None:
+        provider, under_way = selection.provider_of(gate.degrades), state.call is not None
+        selected = ModelSelected(
+            model=gate.degrades,
+            provider=provider,
+            reason="budget",
+            call=call.call if under_way else None,
+            attempt=call.attempt - 1 if under_way else 0,
+        )
+        return [*gate.events, selected]
+    return [*gate.events, replace(call, params=replace(params, max_tokens=gate.max_tokens))]
 
 
 def _money_terms(state: State) -> MoneyTerms | None:
@@ -1201,8 +1211,11 @@ def _on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
 def _on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     selected = selection.after(event, state.definition or _NO_DEFINITION, state.overrides, state.job_id)
     call = state.call if state.call is None else replace(state.call, stuck=True)
-    # Another model is asked in its place: the one that was, if any, has its end already; one that was not cost nothing.
-    purse = state.purse if state.purse is None else replace(state.purse, held=None)
+    purse = state.purse
+    if purse is not None and purse.held is not None:
+        # Another model is asked in its place. One that was chosen before it was asked cost nothing; one that a budget
+        # chose takes the place of a call in doubt, which is spent as it was set aside.
+        purse = replace(purse, spent=purse.at_most if event.reason == "budget" else purse.spent, held=None)
     return replace(state, version=stamp.version, selected=selected, call=call, purse=purse)
 
 
@@ -1636,7 +1649,10 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
         case "recover_effect", ModelDenied():
             return RecoverEffect(effect=first.call, attempt=first.attempt - 1)
-        case "recover_effect", BudgetReserved() | BudgetDegraded():
+        case "recover_effect", BudgetDegraded():
+            selected = next((event for event in events if isinstance(event, ModelSelected)), None)
+            return None if selected is None else RecoverEffect(effect=first.call, attempt=selected.attempt)
+        case "recover_effect", BudgetReserved():
             again = next((event for event in events if isinstance(event, ModelCalled)), None)
             return None if again is None else RecoverEffect(effect=again.call, attempt=again.attempt - 1)
         case "recover_effect", AllotmentWanted() | BudgetExceeded():

@@ -194,7 +194,7 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
             wanted, needed = getattr(want, limit.of), getattr(least, limit.of)
             settled, out = used(sums, limit, state.now)
             before = settled + out
-            if before + needed > most:
+            if needed and before + needed > most:
                 if budget.exceed_strategy == "deny":
                     breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most)
                     _deny(judged, breach, for_sure=settled + needed > most)
@@ -204,7 +204,7 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
                 judged.spare[limit.of] = 0
                 continue
             if budget.exceed_strategy == "deny":
-                judged.most[limit.of] = min(judged.most.get(limit.of, wanted), most - before)
+                judged.most[limit.of] = min(judged.most.get(limit.of, wanted), max(0, most - before))
             if limit.window == "request":
                 continue
             near = most * round(budget.warning_threshold * 10_000) // 10_000 - before - wanted

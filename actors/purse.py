@@ -162,16 +162,17 @@ class Wish(Struct, frozen=True):
 
 
 class Gate(Struct, frozen=True):
-    """What the purse says to a model call. events: what comes before it. model, max_tokens: how it is then made.
+    """What the purse says to a model call. events: what comes before it. max_tokens: what it may write.
 
     breach: it is not made. asks: it is not made now, the ledger is asked first, and its answer leads here again.
+    degrades: it is made with another model, which is to be selected first.
     """
 
     events: tuple[BudgetReserved | BudgetDegraded | AllotmentWanted, ...] = ()
-    model: str = ""
     max_tokens: int = 0
     breach: Breach | None = None
     asks: bool = False
+    degrades: str | None = None
 
 
 # -- what the next call may cost --
@@ -247,10 +248,10 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None) -> G
     """
     purse = replace(purse, spent=purse.at_most, held=None)  # one whose process died is spent as it was set aside
     grant = purse.grant if purse.left != NOTHING else None
-    events: list[BudgetDegraded | BudgetReserved] = []
     if grant is not None and grant.degrade and _is_cheaper(other, wish, grant) and other is not None:
-        events.append(BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model))
-        wish = other
+        return Gate(
+            events=(BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model),), degrades=other.model
+        )
     breach = _run_breach(purse, terms.spec, wish)
     if breach is not None:
         return Gate(breach=breach)
@@ -271,7 +272,7 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None) -> G
         written = left
     amount = wish.amount(written)
     reserved = BudgetReserved(call=wish.call, tokens=amount.tokens, cost=amount.cost, max_tokens=written)
-    return Gate(events=(*events, reserved), model=wish.model, max_tokens=written)
+    return Gate(events=(reserved,), max_tokens=written)
 
 
 def wanted(

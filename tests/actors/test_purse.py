@@ -15,6 +15,7 @@ from reenact.events.agent import (
     Interrupt,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     RecoverEffect,
     ToolSettled,
     ToolStarted,
@@ -456,7 +457,9 @@ def test_a_warning_is_an_event_and_is_told_once() -> None:
 def test_a_limit_that_degrades_calls_the_cheaper_model_and_says_so() -> None:
     cheap = Rate("scripted:cheap", 1, 1)
     terms = replace(LEDGER, rates=(RATE, cheap), degrade_to="scripted:cheap")
-    stream = begun(terms).when(take(degrade=True)).then(AllotmentTaken, BudgetDegraded, BudgetReserved, ModelCalled)
+    stream = begun(terms).when(take(degrade=True))
+    stream.then(AllotmentTaken, BudgetDegraded, ModelSelected, BudgetReserved, ModelCalled)
+    assert the(stream, ModelSelected).reason == "budget"
     assert the(stream, ModelCalled).model == "scripted:cheap"
     [call] = stream.owed
     assert isinstance(call, CallModel) and call.model == "scripted:cheap"
