@@ -7,12 +7,14 @@ The table is on this machine and loads once, at the first call of a model that c
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..events.budget import Rate
+from ..events.budget import Rate, checked_dollars
 from ..events.content import Cost, Usage
+from ..events.errors import BadInput
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -127,6 +129,60 @@ def _highest(price: Any) -> int | None:
         return None
     tiers = [price.base, *(tier.price for tier in price.tiers)] if hasattr(price, "tiers") else [price]
     return int((max(tiers) * 1_000_000_000).to_integral_value(rounding=ROUND_CEILING))
+
+
+def table_of(path: str) -> Callable[[Usage, str, str, int], Cost]:
+    """Prices from a file, TOML or JSON: for each `"provider:model"` dollars for a million tokens, `input` and `output`,
+    and `cache_read` and `cache_write` where they are others than `input`. What is not in it has no price.
+
+    Raises BadInput for a file that is no such table.
+    """
+    rates = _read(path)
+    named = f"file {path.rpartition('/')[2]}"
+
+    def price(usage: Usage, model: str, provider: str, at: int) -> Cost:
+        found = rates.get(f"{provider}:{model}")
+        if found is None:
+            return Cost(amount=None, table=named)
+        plainly = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+        amount = (
+            found["input"] * max(0, plainly)
+            + found.get("cache_read", found["input"]) * usage.cache_read_tokens
+            + found.get("cache_write", found["input"]) * usage.cache_write_tokens
+            + found["output"] * usage.output_tokens
+        )
+        return Cost(amount=plain(amount / 1_000_000), table=named)
+
+    return price
+
+
+def _read(path: str) -> dict[str, dict[str, Decimal]]:
+    import json
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            given: Any = tomllib.load(file) if path.endswith(".toml") else json.load(file)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: {error}.") from None
+    if not isinstance(given, dict):
+        raise BadInput(f"{path}: a table of prices has a name for every model.")
+    rates: dict[str, dict[str, Decimal]] = {}
+    for model, prices in given.items():
+        if not isinstance(prices, dict) or not {"input", "output"} <= prices.keys() <= set(_PRICED):
+            raise BadInput(f"{path}: {model!r} needs input and output, and may have cache_read and cache_write.")
+        rates[model] = {}
+        for name, value in prices.items():
+            amount = checked_dollars(f"{path}: {name} of {model!r}", value)
+            if amount is None:
+                raise BadInput(f"{path}: {name} of {model!r} is missing.")
+            rates[model][name] = Decimal(amount)
+    return rates
+
+
+_PRICED = ("input", "output", "cache_read", "cache_write")
 
 
 def plain(amount: Decimal) -> str:

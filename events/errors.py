@@ -7,6 +7,7 @@ ReenactError
 │   │   ├── BadPolicy     a policy file that says what no policy can
 │   │   └── BadResolution the answer does not fit what was asked
 │   ├── PolicyDenied      a rule forbids it; nothing was done
+│   ├── OverBudget        a limit of what may be used forbids it; nothing was done
 │   ├── NotFound          no such thing
 │   ├── Conflict          the stream moved on; read again
 │   ├── KeyReused         the same idempotency key came with another command
@@ -69,6 +70,12 @@ class BadPolicy(BadInput):
     """The policy cannot be read."""
 
     code = "bad_policy"
+
+
+class OverBudget(Refused):
+    """There is too little left of a budget; nothing was done."""
+
+    code = "budget_exceeded"
 
 
 class PolicyDenied(Refused):

@@ -18,11 +18,20 @@ __all__ = [
     "ActionSpec",
     "ActionStatus",
     "ActionType",
+    "Budget",
+    "BudgetDecision",
+    "BudgetExceededError",
+    "BudgetSpec",
+    "ConstraintPolicy",
     "CooldownTimes",
     "Environment",
     "Failover",
-    "ConstraintPolicy",
     "ImageConfig",
+    "InMemoryLedgerWriter",
+    "Ledger",
+    "LedgerEvent",
+    "LedgerEventType",
+    "LedgerWriter",
     "ModelParams",
     "ModelPolicy",
     "Policy",
@@ -37,9 +46,11 @@ __all__ = [
     "ReenactError",
     "Result",
     "Runtime",
+    "RuntimeLedgerWriter",
     "Scripted",
     "ToolContext",
     "ToolPolicy",
+    "UsageRecord",
     "__version__",
     "tool",
 ]
@@ -54,11 +65,20 @@ _HOMES = {
     "ActionSpec": "reenact.actions",
     "ActionStatus": "reenact.actions",
     "ActionType": "reenact.actions",
+    "Budget": "reenact.events.budget",
+    "BudgetDecision": "reenact.budgets",
+    "BudgetExceededError": "reenact.budgets",
+    "BudgetSpec": "reenact.events.budget",
+    "ConstraintPolicy": "reenact.events.policy",
     "CooldownTimes": "reenact.actors.cooldown",
     "Environment": "reenact.environment",
     "Failover": "reenact.actors.failover",
-    "ConstraintPolicy": "reenact.events.policy",
     "ImageConfig": "reenact.events.image",
+    "InMemoryLedgerWriter": "reenact.budgets",
+    "Ledger": "reenact.budgets",
+    "LedgerEvent": "reenact.budgets",
+    "LedgerEventType": "reenact.budgets",
+    "LedgerWriter": "reenact.budgets",
     "ModelParams": "reenact.events.model",
     "ModelPolicy": "reenact.events.policy",
     "Policy": "reenact.events.policy",
@@ -73,9 +93,11 @@ _HOMES = {
     "ReenactError": "reenact.events.errors",
     "Result": "reenact.run",
     "Runtime": "reenact.runtime",
+    "RuntimeLedgerWriter": "reenact.budgets",
     "Scripted": "reenact.adapters.models.scripted",
     "ToolContext": "reenact.adapters.tools.context",
     "ToolPolicy": "reenact.events.policy",
+    "UsageRecord": "reenact.budgets",
     "tool": "reenact.adapters.tools.tool",
 }
 
@@ -94,7 +116,18 @@ if TYPE_CHECKING:
     from .adapters.models.scripted import Scripted as Scripted
     from .adapters.tools.context import ToolContext as ToolContext
     from .adapters.tools.tool import tool as tool
+    from .budgets import BudgetDecision as BudgetDecision
+    from .budgets import BudgetExceededError as BudgetExceededError
+    from .budgets import InMemoryLedgerWriter as InMemoryLedgerWriter
+    from .budgets import Ledger as Ledger
+    from .budgets import LedgerEvent as LedgerEvent
+    from .budgets import LedgerEventType as LedgerEventType
+    from .budgets import LedgerWriter as LedgerWriter
+    from .budgets import RuntimeLedgerWriter as RuntimeLedgerWriter
+    from .budgets import UsageRecord as UsageRecord
     from .environment import Environment as Environment
+    from .events.budget import Budget as Budget
+    from .events.budget import BudgetSpec as BudgetSpec
     from .events.errors import PolicyDenied as PolicyDenied
     from .events.errors import ReenactError as ReenactError
     from .events.image import ImageConfig as ImageConfig

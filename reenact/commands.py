@@ -50,6 +50,28 @@ class Commands:
 
         return decide(url, action_id, resolution, digest)
 
+    def set_budget(self, url: str, budget: Mapping[str, Any]) -> Row:
+        """Set a limit, by way of whoever owns the log, or here where nobody does. What it is then."""
+        from .events.budget import budget_of
+
+        budget_of(dict(budget))  # raises what is wrong with it, with nothing opened
+        return self._budget(url, "budget_set_request", {"budget": dict(budget)})
+
+    def remove_budget(self, url: str, principal_id: str | None, session_id: str | None) -> Row:
+        """Lift limits, in the same way. removed: whether there were any."""
+        return self._budget(url, "budget_remove_request", {"principalId": principal_id, "sessionId": session_id})
+
+    def _budget(self, url: str, kind: str, data: Row) -> Row:
+        import asyncio
+
+        from .events.errors import Refused
+        from .owner import request
+
+        said = asyncio.run(request(url, kind, data, armed=False))
+        if said.get("error") is not None:
+            raise Refused(said["error"])
+        return said
+
     def doctor(self, url: str) -> Iterable[Row]:
         """What is found out about this machine, and the log at `url`."""
         from .doctor import findings

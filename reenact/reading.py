@@ -280,14 +280,34 @@ class Reading:
 
     # -- money and audit --
 
-    def cost(self, by: str) -> list[Row]:
+    def budgets(self) -> list[Row]:
+        """Every limit of every scope, with what is used of it, set aside and left."""
+        from .actors.cell import fold
+        from .actors.conversation import CONVERSATION
+        from .actors.ledger import LEDGER
+        from .events.budget import NOTHING
+        from .treasury import uses
+
+        rows = []
+        for stream in self.log.streams("ledger-"):
+            [state] = fold(LEDGER, list(self._of(stream)))
+            holding = [session_id for session_id, account in state.accounts.items() if account.held != NOTHING]
+            purses = {each: fold(CONVERSATION, list(self._of(f"session-{each}")))[1].purse for each in holding}
+            now = time.time_ns() // 1000
+            scope = stream.removeprefix("ledger-")
+            rows += [{"scope": scope, **msgspec.to_builtins(use)} for use in uses(state, purses, now)]
+        return rows
+
+    def cost(self, by: str, *, prices: str | None = None) -> list[Row]:
         """What was used and what it cost, by day, model, session, image, tool or another group of the ledger.
 
-        Raises BadInput for a group that there is none of.
+        prices: a file with another table, by which every call is priced anew. Raises BadInput for a group that there is
+        none of, and for a file that is no table.
         """
+        from .adapters.prices import table_of
         from .projections.ledger import Ledger
 
-        ledger = Ledger()
+        ledger = Ledger(None if prices is None else table_of(prices))
         catch_up(self.log, ledger)
         if by == "tool":
             return [msgspec.to_builtins(line) for line in ledger.tools()]

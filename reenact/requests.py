@@ -215,6 +215,23 @@ async def _action_cancel(runtime: Runtime, data: Asked) -> Answer:
     return {"actionId": action_id}
 
 
+# -- budgets --
+
+
+async def _budget_set(runtime: Runtime, data: Asked) -> Answer:
+    return {"budget": msgspec.to_builtins(await runtime.set_budget(data.get("budget")))}
+
+
+async def _budget_remove(runtime: Runtime, data: Asked) -> Answer:
+    principal, session = _text(data, "principalId", None), _text(data, "sessionId", None)
+    return {"removed": await runtime.remove_budget(principal_id=principal, session_id=session)}
+
+
+async def _budget_get(runtime: Runtime, data: Asked) -> Answer:
+    limits = [msgspec.to_builtins(use) for use in await runtime.budget()]
+    return {"budgets": [msgspec.to_builtins(budget) for budget in runtime.budgets], "limits": limits}
+
+
 _ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
     "container_create": _container_create,
     "container_get": _container_get,
@@ -237,6 +254,9 @@ _ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
     "action_get": _action_get,
     "action_resolve": _action_resolve,
     "action_cancel": _action_cancel,
+    "budget_set": _budget_set,
+    "budget_remove": _budget_remove,
+    "budget_get": _budget_get,
 }
 
 NAMES = tuple(f"{name}_request" for name in _ANSWERS)

@@ -33,7 +33,7 @@ from .agents import Agents, Awake
 from .asking import ApprovalHandler, Asking
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
-from .events.action import ActionRequired, Grant
+from .events.action import AGENT_PRINCIPALS, ActionRequired, Grant
 from .events.agent import AgentRegistered, AgentUnregistered, Interrupt, ResolveTool, StopAgent, WakeAgent
 from .events.budget import Budget, spec_of
 from .events.bus import SystemBus
@@ -53,6 +53,7 @@ from .events.errors import (
     Conflict,
     DiskFull,
     Fenced,
+    NotAPerson,
     NotFound,
     ReenactError,
     StoreError,
@@ -802,6 +803,7 @@ class Runtime:
         budget: a `Budget`, a dict of its fields, or dollars in all. It holds from a session's next asking on; one
         that was not limited before hears of it with its next message. Raises BadInput.
         """
+        self._a_person()
         made = self._treasury.checked(budget)
         if made.degrade_to is not None:
             self._models.parse(made.degrade_to)
@@ -809,7 +811,12 @@ class Runtime:
 
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:
         """Lift the limits of this scope, or those of one principal or session of it. False when there were none."""
+        self._a_person()
         return await self._treasury.remove(principal_id, session_id)
+
+    def _a_person(self) -> None:
+        if self.acting_as.startswith(AGENT_PRINCIPALS):
+            raise NotAPerson("Limits are set by people and programs, never by an agent or its tools.")
 
     async def budget(self) -> list[LimitUse]:
         """Every limit of this scope, with what is used of it, set aside and left."""

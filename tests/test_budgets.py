@@ -9,12 +9,13 @@ import pytest
 
 from reenact import tool
 from reenact.actors.replay import replay
+from reenact.actors.verify import verify
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
 from reenact.events.agent import ModelCalled, ModelFailed
 from reenact.events.budget import Budget, BudgetSpec
-from reenact.events.errors import BadInput
+from reenact.events.errors import BadInput, NotAPerson
 from reenact.events.ledger import AllotmentReturned, Allotted
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import AllotmentReleased, AllotmentWanted, BudgetDegraded, BudgetWarned
@@ -50,6 +51,8 @@ def everything_replays(log: MemoryLog) -> None:
     for stream in log.streams():
         verdict = replay(stream, log.read(stream))
         assert verdict.identical, f"{stream}: {verdict.summary}"
+    report = verify(log)
+    assert report.sound, report.summary
 
 
 # -- without a budget --
@@ -342,6 +345,8 @@ def test_a_limit_that_degrades_goes_on_with_the_cheaper_model() -> None:
         assert (degraded.data.model, degraded.data.degraded_to) == (DEAR, "scripted:any")
         [called] = heard.of(ModelCalled.type)
         assert called.data.model == "scripted:any"
+        report = verify(opened.log)
+        assert report.sound, report.summary
 
     budget = {"max_cost_daily": "0.000001", "exceed_strategy": "degrade"}
     run(work, budget=budget, **dear())
@@ -381,6 +386,29 @@ def test_the_same_message_with_a_key_is_one_job_also_under_a_budget() -> None:
         assert first.job_id == again.job_id
 
     run(work)
+
+
+def test_an_agent_sets_no_limits() -> None:
+    refused = []
+
+    async def work(opened: Runtime) -> None:
+        @tool
+        async def loosen() -> str:
+            """Lift what limits me."""
+            for change in (opened.remove_budget(), opened.set_budget("1000000")):
+                try:
+                    await change
+                except NotAPerson as error:
+                    refused.append(str(error))
+            return "tried"
+
+        opened.tools.add(loosen)
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        assert len(refused) == 2 and [budget.max_requests_daily for budget in opened.budgets] == [50]
+
+    steps = [counted(tool_calls=[{"name": "loosen", "input": {}}]), counted()]
+    run(work, steps, budget={"max_requests_daily": 50})
 
 
 # -- bad input --

@@ -85,6 +85,7 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     from cyclopts import App, Group
 
     from .approvals import Approvals
+    from .budget import Budgets
     from .policy import Rules
     from .read import Read
     from .show import Show
@@ -126,6 +127,18 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     for number, answer in enumerate(answers):
         approvals.command(answer, sort_key=number)
     app.command(approvals)
+    money = Budgets(front, output)
+    budget = App(
+        name="budget",
+        help="Look at limits of what may be spent, set them, lift them.",
+        group=doing,
+        sort_key=len(list(app)),
+        result_action="return_value",
+    )
+    budget.default(money.show)
+    for number, change in enumerate((money.show, money.set, money.rm)):
+        budget.command(change, sort_key=number)
+    app.command(budget)
     rules = App(
         name="policy",
         help="Look at rules in files of TOML, without a log.",

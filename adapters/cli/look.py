@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
+from typing import Any
 
 from ...events.message import BusEvent
 from .front import Reading, Row
@@ -96,8 +97,46 @@ def audit_columns(short_id: ShortId) -> list[Column]:
     ]
 
 
-def cost_columns(by: str, short_id: ShortId) -> list[Column]:
-    """Of `cost`, by what it is added up."""
+def bar(part: float, *, cells: int = 12) -> str:
+    """A part of a whole as a bar with its per cent."""
+    full = max(0, min(cells, round(part * cells)))
+    return f"{'█' * full}{'░' * (cells - full)} {part:4.0%}"
+
+
+def budget_columns(short_id: ShortId, *, bars: bool) -> list[Column]:
+    """Of `budget show`."""
+
+    def amount(name: str) -> Any:
+        def show(row: Row) -> str:
+            value = row[name]
+            return f"${value}" if isinstance(value, str) else count(value)
+
+        return show
+
+    def whose(row: Row) -> str:
+        if row["of"] == "scope":
+            return str(row["scope"])
+        return f"{row['scope']}/{short_id(row['name']) if row['of'] == 'session' else row['name']}"
+
+    def spent(row: Row) -> str:
+        most = float(row["most"])
+        return bar((float(row["used"]) + float(row["outstanding"])) / most if most else 1.0, cells=8)
+
+    columns = [
+        Column("OF", whose, wide=True),
+        Column("LIMIT", "limit"),
+        Column("MOST", amount("most"), right=True),
+        Column("USED", amount("used"), right=True),
+        Column("SET ASIDE", amount("outstanding"), right=True, spare=True),
+        Column("LEFT", amount("left"), right=True),
+    ]
+    if bars:
+        columns.append(Column("", spent))
+    return [*columns, Column("THEN", "strategy", spare=True)]
+
+
+def cost_columns(by: str, short_id: ShortId, of: Sequence[Row] = ()) -> list[Column]:
+    """Of `cost`, by what it is added up. of: the rows, for a bar beside each."""
     if by == "tool":
         return [
             Column("TOOL", "name", wide=True),
@@ -123,7 +162,13 @@ def cost_columns(by: str, short_id: ShortId) -> list[Column]:
         Column("OUT", lambda row: count(row["outputTokens"]), right=True),
         Column("USD", _usd, right=True),
         Column("UNPRICED", lambda row: count(row["unpriced"]), right=True),
+        *_shares(of),
     ]
+
+
+def _shares(of: Sequence[Row]) -> list[Column]:
+    total = sum(float(row["amount"] or 0) for row in of)
+    return [Column("", lambda row: bar(float(row["amount"] or 0) / total), spare=True)] if total else []
 
 
 def in_words(verdict: Row) -> str:

@@ -171,12 +171,20 @@ class Read:
         self,
         *,
         by: Annotated[Groups, Parameter(help="What to add up.")] = "model",
+        prices: Annotated[
+            str | None,
+            Parameter(
+                help="A file of prices, TOML or JSON, by which every call is priced anew: for each provider:model"
+                " dollars for a million tokens, input, output, cache_read, cache_write."
+            ),
+        ] = None,
         common: Common = _COMMON,
     ) -> int:
         """Show what was used and what it cost, as recorded. Calls without a known price are counted apart."""
         with self._reading(common) as reading:
-            rows = reading.cost(by)
-            return self._show(cost_columns(by, self._short), rows, none="no model or tool was called yet.")
+            rows = reading.cost(by, prices=prices)
+            shown = cost_columns(by, self._short, rows if self._output.shows else ())
+            return self._show(shown, rows, none="no model or tool was called yet.")
 
     def audit(
         self,

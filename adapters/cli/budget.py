@@ -1,0 +1,154 @@
+"""The commands of money: what is limited and what is left of it, limits set and lifted.
+
+A limit goes to whoever owns the log; where nobody does it is recorded here.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Group, Parameter
+
+from ...events.errors import BadInput
+from .front import Front, Row
+from .look import budget_columns
+from .options import Common
+from .output import Output
+from .table import table
+
+_COMMON = Common()
+_LIMITS = Group("Limits", sort_key=2)
+
+Principal = Annotated[str | None, Parameter(help="Of this principal alone.")]
+Session = Annotated[
+    str | None, Parameter(help="Of this session alone: a name, an id, its beginning or its end, or `last`.")
+]
+
+
+@Parameter(name="*", group=_LIMITS)
+@dataclass(frozen=True)
+class Limits:
+    """Money in US dollars; a request is one call of a model; days and months are those of UTC."""
+
+    max_tokens_per_request: str | None = None
+    max_tokens_daily: str | None = None
+    max_tokens_monthly: str | None = None
+    max_tokens_total: str | None = None
+    max_cost_per_request: str | None = None
+    max_cost_daily: str | None = None
+    max_cost_monthly: str | None = None
+    max_cost_total: str | None = None
+    max_requests_per_minute: str | None = None
+    max_requests_daily: str | None = None
+    max_tool_calls_per_request: str | None = None
+    max_tool_calls_daily: str | None = None
+    warning_threshold: Annotated[float | None, Parameter(help="The part of a limit from which on it is warned of.")] = (
+        None
+    )
+    exceed_strategy: Annotated[
+        str | None, Parameter(name=["--exceed-strategy", "--then"], help="deny, degrade or warn. Default deny.")
+    ] = None
+    degrade_to: Annotated[str | None, Parameter(help="The cheaper model of degrade.")] = None
+    unpriced: Annotated[str | None, Parameter(help="deny or allow models without a known price. Default deny.")] = None
+
+    @property
+    def given(self) -> dict[str, Any]:
+        every = {field.name: getattr(self, field.name) for field in fields(self)}
+        return {name: _number(name, value) for name, value in every.items() if value is not None}
+
+
+def _number(name: str, value: Any) -> Any:
+    """A count as a number; what is none stays what it is, and is refused by its name."""
+    counts = name.startswith("max_") and not name.startswith("max_cost")
+    return int(value) if counts and value.removeprefix("-").isdecimal() and value.isascii() else value
+
+
+_NONE = Limits()
+
+
+class Budgets:
+    """The commands, over what they are handed."""
+
+    def __init__(self, front: Front, output: Output) -> None:
+        self._front = front
+        self._output = output
+
+    def show(self, *, common: Common = _COMMON) -> int:
+        """Show every limit: what is used of it, set aside for sessions, and left."""
+        self._output.json = common.json
+        with self._front.reading(common.db) as reading:
+            self._shown(reading.budgets())
+        return 0
+
+    def set(
+        self,
+        dollars: Annotated[str | None, Parameter(help="So many dollars in all: --max-cost-total.")] = None,
+        /,
+        *,
+        file: Annotated[str | None, Parameter(help="A file with these fields, TOML or JSON.")] = None,
+        principal: Principal = None,
+        session: Session = None,
+        limits: Limits = _NONE,
+        common: Common = _COMMON,
+    ) -> int:
+        """Set the limits of a scope, or of one principal or session. They replace those it had.
+
+        A running owner of the log holds to them at once, from the next asking of each session on.
+        """
+        self._output.json = common.json
+        budget = {**(_file(file) if file is not None else {}), **limits.given}
+        if dollars is not None:
+            budget["max_cost_total"] = dollars
+        if principal is not None:
+            budget["principal_id"] = principal
+        if session is not None:
+            with self._front.reading(common.db) as reading:
+                budget["session_id"] = reading.session(session)
+        if not budget:
+            raise BadInput("name a limit, such as --max-cost-daily 5; `reenact budget show` shows those there are.")
+        said = self._front.set_budget(common.db, budget)["budget"]
+        if self._output.json:
+            self._output.row(said)
+        else:
+            kept = {name: value for name, value in said.items() if name.startswith("max") and value is not None}
+            self._output.note("limited: " + ", ".join(f"{name} {value}" for name, value in kept.items()))
+        return 0
+
+    def rm(self, *, principal: Principal = None, session: Session = None, common: Common = _COMMON) -> int:
+        """Lift the limits of a scope, or of one principal or session. What was spent stays counted."""
+        self._output.json = common.json
+        session_id = None
+        if session is not None:
+            with self._front.reading(common.db) as reading:
+                session_id = reading.session(session)
+        removed = self._front.remove_budget(common.db, principal, session_id)["removed"]
+        if self._output.json:
+            self._output.row({"removed": removed})
+        else:
+            self._output.note("lifted." if removed else "there was no such limit.")
+        return 0
+
+    def _shown(self, rows: Any) -> None:
+        if self._output.json:
+            self._output.rows(rows)
+        else:
+            columns = budget_columns(self._front.short, bars=self._output.shows)
+            table(self._output, columns, rows, none="nothing is limited. `reenact budget set --max-cost-daily 5` does.")
+
+
+def _file(path: str) -> Row:
+    """The fields of a budget in a file. Raises BadInput for a file that holds none."""
+    try:
+        text = Path(path).read_text("utf-8")
+        given = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: {error}.") from None
+    if not isinstance(given, dict):
+        raise BadInput(f"{path}: a budget is an object of limits.")
+    return given

@@ -1,0 +1,125 @@
+"""budget show, set, rm, and cost: beside an owner and without one."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from reenact import Runtime
+from reenact.adapters.cli.look import bar
+from tests.adapters.cli.terminal import reenact
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
+def test_a_limit_is_set_shown_kept_to_and_lifted() -> None:
+    assert "maxTokensTotal 9000" in reenact("budget", "set", "--max-tokens-total", "9000").err
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    row = reenact("budget", "--json").row
+    assert (row["limit"], row["most"], row["strategy"], row["scope"]) == ("max_tokens_total", 9000, "deny", "default")
+    assert 0 < row["used"] < 100 and row["used"] + row["outstanding"] + row["left"] == 9000
+    assert "max_tokens_total" in reenact("budget", "show").out
+    reenact("budget", "set", "--max-tokens-total", "20")
+    denied = reenact("run", "hello again", "-m", "scripted:hello")
+    assert denied.code == 1 and "max_tokens_total of the scope is 20" in denied.err
+    assert "lifted" in reenact("budget", "rm").err
+    assert "no such limit" in reenact("budget", "rm").err
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    assert "sound" in reenact("verify").out
+
+
+def test_limits_come_from_a_file_for_a_principal_or_a_session_too() -> None:
+    Path("b.toml").write_text('max_cost_daily = "5"\nexceed_strategy = "warn"\n')
+    Path("b.json").write_text(json.dumps({"maxRequestsDaily": 7}))
+    assert reenact("budget", "set", "--file", "b.toml", "--json").row["maxCostDaily"] == "5"
+    assert reenact("budget", "set", "--file", "b.json", "--principal", "ann", "--json").row["principalId"] == "ann"
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    assert reenact("budget", "set", "2.50", "--session", "last", "--json").row["maxCostTotal"] == "2.5"
+    rows = reenact("budget", "--json").rows
+    assert [(row["of"], row["limit"]) for row in rows] == [
+        ("scope", "max_cost_daily"),
+        ("principal", "max_requests_daily"),
+        ("session", "max_cost_total"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--max-cost-daily", "-1"), "max_cost_daily must be US dollars"),
+        (("--max-cost-daily", "nan"), "max_cost_daily must be US dollars"),
+        (("--max-tokens-daily", "1.5"), "max_tokens_daily must be a whole number"),
+        (("--then", "explode"), "exceed_strategy must be deny, degrade or warn"),
+        (("--file", "nowhere.json"), "nowhere.json"),
+        (("--file", "bad.json"), "bad.json"),
+        (("--file", "list.json"), "a budget is an object"),
+        (("--file", "unknown.json"), "has no field"),
+        ((), "name a limit"),
+    ],
+)
+def test_bad_input_is_one_line_and_begins_no_log(words: tuple[str, ...], said: str) -> None:
+    Path("bad.json").write_text("{")
+    Path("list.json").write_text("[1]")
+    Path("unknown.json").write_text('{"max_money": 1}')
+    ended = reenact("budget", "set", *words)
+    assert ended.code == 2 and said in ended.err and ended.err.count("\n") == 1
+    assert not Path("reenact.db").exists()
+
+
+def test_a_limit_goes_to_whoever_owns_the_log() -> None:
+    async def owner() -> None:
+        async with Runtime("sqlite:///reenact.db") as runtime:
+            bot = await runtime.image("bot", model="scripted:hello")
+            said = await asyncio.to_thread(reenact, "budget", "set", "--max-tokens-total", "20", "--json")
+            assert said.row["maxTokensTotal"] == 20
+            result = await bot.send("hi")
+            assert result.failure is not None and result.failure.code == "budget_exceeded"
+            assert (await asyncio.to_thread(reenact, "budget", "--json")).row["most"] == 20
+            got = (await runtime.request("budget_get_request", {})).data
+            assert [limit["most"] for limit in got.limits] == [20] and len(got.budgets) == 1
+            refused = (await runtime.request("budget_set_request", {"budget": {"max_tokens_total": -1}})).data
+            assert "max_tokens_total" in refused.error
+            assert (await asyncio.to_thread(reenact, "budget", "rm", "--json")).row == {"removed": True}
+            assert (await bot.send("hi")).status == "succeeded"
+
+    asyncio.run(asyncio.wait_for(owner(), 30))
+
+
+def test_history_is_priced_anew_without_touching_the_log() -> None:
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    before = Path("reenact.db").read_bytes()
+    Path("p.json").write_text('{"scripted:hello": {"input": 1000, "output": "2000"}}')
+    row = reenact("cost", "--prices", "p.json", "--json").row
+    assert float(row["amount"]) == (row["inputTokens"] * 1000 + row["outputTokens"] * 2000) / 1_000_000
+    assert reenact("cost", "--json").row["amount"] == "0"
+    Path("q.toml").write_text('["other:model"]\ninput = 1\noutput = 1\n')
+    assert reenact("cost", "--prices", "q.toml", "--json").row["unpriced"] == 1
+    for text in ("{", "[]", '{"a:b": {"input": 1}}', '{"a:b": {"input": -1, "output": 1}}', '{"a:b": 3}'):
+        Path("bad.json").write_text(text)
+        ended = reenact("cost", "--prices", "bad.json")
+        assert ended.code == 2 and "bad.json" in ended.err
+    assert Path("reenact.db").read_bytes() == before
+
+
+@pytest.mark.parametrize("by", ["day", "model", "session", "tool", "scope"])
+def test_cost_is_added_up_by(by: str) -> None:
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    assert reenact("cost", "--by", by, "--json").code == 0
+
+
+def test_on_a_terminal_a_bar_shows_how_much_is_gone() -> None:
+    reenact("budget", "set", "--max-tokens-total", "9000")
+    assert "░" in reenact("budget", terminal=True).out
+    assert "░" not in reenact("budget").out
+    assert bar(0.5, cells=4) == "██░░  50%"
+    assert bar(2.0, cells=4) == "████ 200%"
+    assert bar(0.0, cells=4) == "░░░░   0%"
