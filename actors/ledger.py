@@ -34,7 +34,7 @@ from ..events.ledger import (
 from ..events.message import Command, Context, Effect, Event, Stamp
 from .decider import Decider, Noun
 
-GENEROUS = 16
+GENEROUS = 64
 """How many times what it wants a session is allotted where no limit is near: so many calls cost no further asking."""
 
 SHARE = 16

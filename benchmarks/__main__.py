@@ -290,8 +290,35 @@ class Bench:
             theirs=found["plain"]["turns_s"],
         )
 
+    def budget(self) -> Iterator[Figure]:
+        """What limits of a scope and of each run add to a turn, and those with three layers of policy."""
+        runs = {
+            "plain": lambda: fresh("bench_turn", "durable", turns=100, watched="none"),
+            "limited": lambda: fresh("bench_turn", "durable", turns=100, watched="none", limited=True),
+            "controlled": lambda: fresh(
+                "bench_turn", "durable", turns=100, watched="none", limited=True, governed=True
+            ),
+        }
+        found = self.take_turns(runs)
+        for name, case in (("budget_turn", "limited"), ("turn_controlled", "controlled")):
+            yield Figure(
+                f"{name}_cpu",
+                found[case]["cpu_ms_turn"],
+                "ms/turn",
+                peer="the same without limits or rules",
+                theirs=found["plain"]["cpu_ms_turn"],
+                at_most=1.15,
+            )
+            yield Figure(
+                f"{name}_100",
+                found[case]["turns_s"],
+                "turns/s",
+                peer="the same without limits or rules",
+                theirs=found["plain"]["turns_s"],
+            )
 
-QUESTIONS = ("turn", "sessions", "start", "stream", "idle", "replay", "tools_disk", "policy")
+
+QUESTIONS = ("turn", "sessions", "start", "stream", "idle", "replay", "tools_disk", "policy", "budget")
 
 
 def _short(value: float | None) -> float | None:

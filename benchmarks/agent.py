@@ -9,6 +9,7 @@ from typing import Any
 
 from reenact import Runtime, tool
 from reenact.adapters.models import Models
+from reenact.events import purse
 from reenact.events.content import AssistantItem, ResultItem, Text, ToolCall, Usage, UserItem
 from reenact.events.message import Recorded, Signal
 from reenact.events.model import ModelAnswer, ModelRequest
@@ -120,6 +121,19 @@ LAYERS = (
     Policy(name="bench", allow=("weather", "read", "web_search")),
 )
 """Three layers of policy that let a turn of the benchmark pass, all of them asked about its tool and its model."""
+
+
+BUDGET = {
+    "max_tokens_daily": 10**12,
+    "max_cost_daily": "100000",
+    "max_cost_monthly": "100000",
+    "max_requests_daily": 10**9,
+    "max_tool_calls_daily": 10**9,
+}
+"""Limits of a scope that no benchmark reaches, all of them counted."""
+
+MONEY = frozenset(event.type for event in purse.EVENTS)
+"""Events that a session has only under a budget."""
 
 
 class Watcher:

@@ -10,31 +10,36 @@ import asyncio
 import time
 from typing import Any
 
-from .agent import LAYERS, Checking, Watcher, runtime
+from .agent import BUDGET, LAYERS, MONEY, Checking, Watcher, runtime
 from .harness import ANSWER, USER, Digest, main, peak_mb, scratch, size_of, sync_ms, turns
 
 
-def durable(*, turns: int, streamed: bool = False, watched: str = "all", governed: bool = False) -> dict[str, Any]:
+def durable(
+    *, turns: int, streamed: bool = False, watched: str = "all", governed: bool = False, limited: bool = False
+) -> dict[str, Any]:
     """turns: how many. streamed: the model answers in words. watched: all (of the bus), stored (events only), none.
 
-    governed: under three layers of policy that let everything pass.
+    governed: under three layers of policy that let everything pass. limited: under budgets of the scope and of each run
+    that are not reached.
     """
-    return asyncio.run(_durable(turns, streamed, watched, governed))
+    return asyncio.run(_durable(turns, streamed, watched, governed, limited))
 
 
-async def _durable(count: int, streamed: bool, watched: str, governed: bool) -> dict[str, Any]:
+async def _durable(count: int, streamed: bool, watched: str, governed: bool, limited: bool) -> dict[str, Any]:
     took, digest = [], Digest()
     model, watcher = Checking(streamed=streamed), Watcher()
     with scratch() as folder:
         synced_ms = sync_ms(folder)
-        async with runtime(folder, model, policy=LAYERS if governed else None) as running:
+        policy, budget = LAYERS if governed else None, BUDGET if limited else None
+        async with runtime(folder, model, policy=policy, budget=budget) as running:
             if watched == "all":
                 running.on_any(watcher)
             elif watched == "stored":
                 from reenact.events.codec import TYPES
 
                 running.on(list(TYPES), watcher)
-            bot = await running.image("bench", model="scripted:bench", instructions="You are helpful.")
+            each = {"max_tokens": 10**6, "max_cost": "5", "max_tool_calls": 100} if limited else None
+            bot = await running.image("bench", model="scripted:bench", instructions="You are helpful.", budget=each)
             cpu = time.process_time()
             for _ in range(count):
                 began = time.perf_counter()
@@ -45,7 +50,8 @@ async def _durable(count: int, streamed: bool, watched: str, governed: bool) -> 
             cpu = time.process_time() - cpu
             events = await running.events(bot.session_id)
             assert (await running.replay(bot.session_id)).identical
-        digest.add(len(events), [event.type for event in events], model.calls, model.items_seen)
+        shown = [event.type for event in events if event.type not in MONEY]
+        digest.add(len(shown), shown, model.calls, model.items_seen)
         disk = size_of(folder)
     if watched != "none":
         assert watcher.stored >= len(events), watcher.stored

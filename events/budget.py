@@ -7,6 +7,7 @@ float, and a limit that is no limit (negative, NaN, infinite, true) is refused w
 from __future__ import annotations
 
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
@@ -286,6 +287,7 @@ def plain_dollars(amount: Decimal) -> str:
     return "0" if text in ("-0", "") else text
 
 
+@lru_cache(4096)
 def nanos(amount: str | Any) -> int:
     """Dollars as nano-dollars, rounded up."""
     return int((Decimal(amount) * NANO).to_integral_value(rounding=ROUND_CEILING))

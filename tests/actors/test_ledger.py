@@ -80,7 +80,7 @@ def denied(stream: Given) -> Breach:
 
 
 def test_without_a_limit_a_session_is_allotted_many_times_what_it_wants() -> None:
-    assert granted(ledger().when(allot(tokens=100, requests=1))).amount == Amount(1600, 0, 16, 0)
+    assert granted(ledger().when(allot(tokens=100, requests=1))).amount == Amount(6400, 0, 64, 0)
 
 
 def test_near_a_limit_it_is_allotted_what_it_wants_and_no_more() -> None:
@@ -243,7 +243,7 @@ def test_a_limit_of_a_scope_counts_everybody_in_it() -> None:
 def test_a_limit_of_a_principal_counts_that_one_alone() -> None:
     stream = ledger(limit(principal_id="ann", max_tokens_total=100), allot("a", tokens=60, principal="ann"))
     assert denied(stream.when(allot("b", tokens=60, principal="ann"))).of == "principal"
-    assert granted(stream.when(allot("c", tokens=60, principal="bob"))).amount.tokens == 960
+    assert granted(stream.when(allot("c", tokens=60, principal="bob"))).amount.tokens == 3840
 
 
 def test_a_limit_of_a_session_counts_that_one_alone() -> None:
@@ -270,7 +270,7 @@ def test_a_message_of_another_principal_is_not_paid_by_the_first() -> None:
         allot("s", "w2", tokens=60, principal="bob", spent=Amount(tokens=10)),
     )
     assert stream.states[0].sums[("principal", "ann")].total.tokens == 10
-    assert stream.states[0].sums[("principal", "bob")].out.tokens == 60 * 16
+    assert stream.states[0].sums[("principal", "bob")].out.tokens == 60 * 64
 
 
 # -- the worst of what the limits say --

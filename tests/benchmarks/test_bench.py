@@ -94,6 +94,7 @@ def test_rules_are_asked_and_a_turn_under_them_is_the_same_turn() -> None:
     assert 0 < found["known_us"] < found["made_us"]
     assert found["digest"] == bench_policy.checks(calls=100)["digest"]
     assert bench_turn.durable(turns=2)["digest"] == bench_turn.durable(turns=2, governed=True)["digest"]
+    assert bench_turn.durable(turns=2)["digest"] == bench_turn.durable(turns=2, limited=True)["digest"]
 
 
 def test_a_benchmark_is_a_program_that_prints_one_line() -> None:
