@@ -212,6 +212,21 @@ def test_killed_at_a_failpoint(world: World, place: str) -> None:
     killed(world, failpoint=f"{place}:kill")
 
 
+AROUND_MONEY = [
+    "ledger.ask:1",
+    "ledger.asked:1",
+    *(f"{place}:{at}" for place in ("commit.begin", "commit.executed", "tell.owed") for at in range(2, 8)),
+]
+"""Before and behind each commit of a turn under a budget: asking, allotting, taking, setting aside, settling."""
+
+
+@pytest.mark.parametrize("place", AROUND_MONEY)
+def test_killed_around_money(processes: Processes, template: Path, tmp_path: Path, place: str) -> None:
+    """The one who resumes verifies the log: nothing allotted past a limit, no model called without money set aside."""
+    limits = {"max_requests_daily": 40, "max_tokens_total": 10**6, "max_tool_calls_daily": 40}
+    killed(World(processes, template, tmp_path, budget=limits), failpoint=f"{place}:kill")
+
+
 # -- at every failpoint there is, ten times and more --
 
 KILLS = 10
