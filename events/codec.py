@@ -70,13 +70,13 @@ def decode(name: str, schema: int, data: bytes) -> Event:
 def row(event: Event) -> Row:
     """The row of an event, with its digest taken by the caller.
 
-    Raises BadInput for what no bytes can hold: text that is no Unicode, integers of more than 64 bits.
+    Raises BadInput for what no bytes can hold: text that is no Unicode, integers of more than 64 bits, a `Secret`.
     """
     if isinstance(event, Unknown):
         return Row(event.name, event.version, event.raw)
     try:
         return Row(event.type, event.schema, _encoder.encode(event))
-    except (UnicodeEncodeError, OverflowError) as error:
+    except (UnicodeEncodeError, OverflowError, TypeError) as error:
         raise BadInput(f"{event.type} cannot be stored: {error}.") from None
 
 

@@ -11,6 +11,7 @@ ReenactError
 │   ├── NotFound          no such thing
 │   ├── Conflict          the stream moved on; read again
 │   ├── KeyReused         the same idempotency key came with another command
+│   ├── Unrevealed        a secret was to be encoded, pickled or stored
 │   ├── Closed            it was closed before you asked
 │   ├── ActionOver        the question was answered, has expired or was taken back
 │   ├── ActionLate        the answer came after the question had expired
@@ -36,16 +37,33 @@ ReenactError
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 
 class ReenactError(Exception):
-    """Something went wrong."""
+    """Something went wrong. Its message holds none of the secrets that runtimes of this process know, see `hide`."""
 
     code = "error"
 
     def __init__(self, message: str | None = None) -> None:
-        super().__init__(message or " ".join((type(self).__doc__ or "").split()))
+        text = message or " ".join((type(self).__doc__ or "").split())
+        for hidden in tuple(_HIDDEN):
+            text = hidden(text)
+        super().__init__(text)
+
+
+_HIDDEN: list[Callable[[str], str]] = []
+
+
+def hide(hidden: Callable[[str], str]) -> Callable[[], None]:
+    """Have every message from now on go through `hidden`, which takes secrets out. Gives what ends it."""
+    _HIDDEN.append(hidden)
+
+    def end() -> None:
+        if hidden in _HIDDEN:
+            _HIDDEN.remove(hidden)
+
+    return end
 
 
 class Refused(ReenactError):
@@ -111,6 +129,12 @@ class KeyReused(Refused):
     """This idempotency key was used before with another command; nothing was written."""
 
     code = "key_reused"
+
+
+class Unrevealed(Refused):
+    """A secret can be revealed, and nothing else: it is not encoded, pickled or stored."""
+
+    code = "unrevealed"
 
 
 class Closed(Refused):

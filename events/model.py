@@ -6,9 +6,11 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from .content import Failure, Item, OutputPart, Usage
 from .message import Signal
+from .secret import Secret
 from .tool import ToolSpec
 
 
@@ -27,13 +29,35 @@ class ModelParams(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
 
 class Credentials(Struct, frozen=True, kw_only=True):
-    """How to reach a provider; handed over per call, never stored. `repr` does not show the key."""
+    """How to reach a provider; handed over per call, never stored, and cannot be encoded.
 
-    api_key: str | None = None
+    api_key: a text or a `Secret`; held as a Secret from then on. base_url: shown without its password, if it has one.
+    """
+
+    api_key: str | Secret | None = None
     base_url: str | None = None
 
+    def __post_init__(self) -> None:
+        key = self.api_key
+        if isinstance(key, str):
+            force_setattr(self, "api_key", Secret(key) if key.strip() else None)
+
+    def reveal(self) -> str:
+        """The key as it is sent, without white space around it; empty where there is none."""
+        return self.api_key.reveal().strip() if isinstance(self.api_key, Secret) else ""
+
+    @property
+    def password(self) -> str | None:
+        """The password in `base_url`, None where it has none."""
+        place = (self.base_url or "").partition("://")[2].partition("/")[0]
+        who, at, _ = place.rpartition("@")
+        return who.partition(":")[2] or None if at else None
+
     def __repr__(self) -> str:
-        return f"Credentials(api_key={'***' if self.api_key else None}, base_url={self.base_url!r})"
+        url = self.base_url
+        if url is not None and self.password is not None:
+            url = url.replace(f":{self.password}@", ":***@", 1)
+        return f"Credentials(api_key={'***' if self.api_key else None}, base_url={url!r})"
 
 
 class ModelRequest(Struct, frozen=True, kw_only=True):

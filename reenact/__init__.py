@@ -48,6 +48,7 @@ __all__ = [
     "Runtime",
     "RuntimeLedgerWriter",
     "Scripted",
+    "Secret",
     "ToolContext",
     "ToolPolicy",
     "UsageRecord",
@@ -95,6 +96,7 @@ _HOMES = {
     "Runtime": "reenact.runtime",
     "RuntimeLedgerWriter": "reenact.budgets",
     "Scripted": "reenact.adapters.models.scripted",
+    "Secret": "reenact.events.secret",
     "ToolContext": "reenact.adapters.tools.context",
     "ToolPolicy": "reenact.events.policy",
     "UsageRecord": "reenact.budgets",
@@ -142,6 +144,7 @@ if TYPE_CHECKING:
     from .events.policy import PolicyRule as PolicyRule
     from .events.policy import Profile as Profile
     from .events.policy import ToolPolicy as ToolPolicy
+    from .events.secret import Secret as Secret
     from .run import Result as Result
     from .runtime import Runtime as Runtime
 else:

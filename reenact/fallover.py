@@ -7,6 +7,7 @@ process's own and begins empty: what failed for an earlier one is tried again, o
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -22,7 +23,7 @@ from .events.content import Failure
 from .events.errors import BadInput
 from .events.model import Credentials
 
-Given = Credentials | Mapping[str, str | None]
+Given = Credentials | Mapping[str, Any]
 Provide = Callable[[str, EnvironmentSpec], Given | Sequence[Given] | None]
 """Gives the credentials for a provider, per call, one or several; what it gives is never stored."""
 
@@ -134,7 +135,7 @@ def credentials_of(given: Given | Sequence[Given] | None) -> tuple[Credentials, 
 def _one(given: Given) -> Credentials:
     if isinstance(given, Credentials):
         return given
-    key = given.get("api_key", given.get("apiKey"))
+    key: Any = given.get("api_key", given.get("apiKey"))
     return Credentials(api_key=key, base_url=given.get("base_url", given.get("baseUrl")))
 
 

@@ -13,6 +13,8 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec.structs import replace
+
 from .actors import decider
 from .actors.cell import noun_of
 from .actors.clock import Clock
@@ -23,6 +25,7 @@ from .adapters.tools.acting import acting_as
 from .events import codec
 from .events.bus import SystemBus
 from .events.errors import (
+    BadInput,
     Busy,
     Closed,
     Conflict,
@@ -35,6 +38,7 @@ from .events.errors import (
     StoreError,
     StoreFailed,
     UnknownOutcome,
+    Unrevealed,
 )
 from .events.failpoint import failpoint
 from .events.log import Keyed, Log
@@ -43,6 +47,8 @@ from .events.payload import Payload
 from .events.session import JobQueued
 from .live import LiveSession
 from .run import Run, Runs
+from .vault import Vault
+from .veil import Veil
 
 RETELL_MAX_S = 5.0
 """The longest wait before the end of an effect is told again to a log that had no room for it."""
@@ -68,6 +74,7 @@ class Kernel:
         scope: str,
         principal: str,
         hear: Callable[[Recorded], None],
+        vault: Vault,
         threads: int | None = None,
     ) -> None:
         self._persistence = persistence
@@ -75,6 +82,7 @@ class Kernel:
         self.clock = clock
         self.scope = scope
         self.principal = principal
+        self.vault = vault
         self._hear = hear
         self._threads = threads
         self.opened = False
@@ -173,7 +181,7 @@ class Kernel:
         asked = self.asked(command, key=key, correlation=correlation, cause=cause)
         chain = asked.correlation or asked.id
         beside = tuple((name, self.asked(each, correlation=chain)) for name, each in companions)
-        self.bus.tell(stream, Ask(asked, answer.set_result, beside, body))
+        self._post(stream, asked, answer.set_result, beside, body)
         return await _reply(answer)
 
     async def peek(self, stream: str) -> tuple[Any, ...]:
@@ -192,7 +200,34 @@ class Kernel:
         asked = self.asked(command, key=key)
         self._runs_of(session_id).add(run)
         told = run.answer if key is None else partial(self._answer, run)
-        self.bus.tell(f"session-{session_id}", Ask(asked, told, body=body))
+        try:
+            self._post(f"session-{session_id}", asked, told, body=body)
+        except ReenactError:
+            self.let_go(run)
+            raise
+
+    def _post(
+        self,
+        stream: str,
+        asked: Asked,
+        told: Callable[[Reply], object],
+        beside: Sequence[tuple[str, Asked]] = (),
+        body: bytes = b"",
+    ) -> None:
+        """Put a command into a stream's mailbox: the one way there is.
+
+        So nothing is decided upon, stored, told or replayed but what the vault has let through. Raises what it raises.
+        """
+        if asked.key is not None or stream.startswith("container-"):
+            for name in (stream, asked.key or ""):
+                if self.vault.holds(name):  # it cannot be masked: two would become one
+                    raise BadInput("There is a secret in a name or a key, which are stored as they are.")
+        companions = tuple((name, self._hidden(each)) for name, each in beside)
+        self.bus.tell(stream, Ask(self._hidden(asked), told, companions, body))
+
+    def _hidden(self, asked: Asked) -> Asked:
+        command = self.vault.hidden(asked.command)
+        return asked if command is asked.command else replace(asked, command=command)
 
     def _runs_of(self, session_id: str) -> Runs:
         runs = self._runs.get(session_id)
@@ -281,7 +316,11 @@ class Kernel:
                 correlation=origin.correlation,
                 trace=origin.trace,
             )
-        self.bus.tell(stream, Ask(asked, partial(self._ended, stream, command, origin, otherwise, tries)))
+        ended = partial(self._ended, stream, command, origin, otherwise, tries)
+        try:
+            self._post(stream, asked, ended)
+        except (BadInput, Unrevealed) as error:
+            ended(Reply(error=error))
 
     def _ended(
         self,
@@ -367,17 +406,24 @@ class Kernel:
             if runs is not None:
                 runs.tell(recorded)
 
-    def signal(self, session: LiveSession, signal: Signal) -> None:
-        """Something seen live: to the bus with the notices it leads to, and to whoever runs a job there."""
+    def signal(self, session: LiveSession, signal: Signal | None) -> None:
+        """Something seen live: to the bus with the notices it leads to, and to whoever runs a job there.
+
+        Without secrets, also those that come in pieces. None: the answer is over, or cut off.
+        """
         failpoint("signal")
+        veil = session.veil
+        if veil is None:
+            veil = session.veil = Veil(self.vault)
         now = self.clock.now()
-        event = live(signal, at=now, context=session.ids)
-        self.bus.emit(event)
-        for notice in session.signal(signal, now):
-            self.bus.emit(notice)
-        runs = self._runs.get(session.session_id)
-        if runs is not None:
-            runs.signal(event)
+        for shown in veil.rest() if signal is None else veil.show(signal):
+            event = live(shown, at=now, context=session.ids)
+            self.bus.emit(event)
+            for notice in session.signal(shown, now):
+                self.bus.emit(notice)
+            runs = self._runs.get(session.session_id)
+            if runs is not None:
+                runs.signal(event)
 
     def later(self, work: Awaitable[object]) -> None:
         """Have something done that nobody waits for. What it raises is logged."""

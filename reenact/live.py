@@ -11,12 +11,14 @@ from .events.message import Context as Ids
 from .events.message import Live, Recorded, Signal
 from .projections.context import Context
 from .projections.notices import DRAWS, Notices
+from .veil import Veil
 
 
 class LiveSession:
-    """`version` is that of the newest event it has folded. ids: of the envelope of that event, `newest`."""
+    """`version` is that of the newest event it has folded. ids: of the envelope of that event, `newest`. veil: what its
+    signals are shown through, once there was one."""
 
-    __slots__ = ("context", "ids", "newest", "notices", "session_id", "version")
+    __slots__ = ("context", "ids", "newest", "notices", "session_id", "veil", "version")
 
     def __init__(self, session_id: str, past: Iterable[Recorded] = ()) -> None:
         self.session_id = session_id
@@ -25,6 +27,7 @@ class LiveSession:
         self.newest: Recorded | None = None
         self.context = Context()
         self.notices = Notices()
+        self.veil: Veil | None = None
         for recorded in past:
             self.apply(recorded, draw=False)
 

@@ -10,6 +10,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -54,6 +55,7 @@ if TYPE_CHECKING:
     from .fallover import Fallover
     from .live import LiveSession
     from .treasury import Treasury
+    from .vault import Vault
 
 _log = logging.getLogger("reenact")
 
@@ -81,8 +83,9 @@ class Outside:
         image: Callable[[str], Awaitable[ImageState]],
         config: Callable[[str, int], Awaitable[ImageConfig]],
         later: Callable[[Awaitable[object]], None],
-        emit: Callable[[LiveSession, Signal], None],
+        emit: Callable[[LiveSession, Signal | None], None],
         treasury: Treasury,
+        vault: Vault,
         actions: Callable[[tuple[str, str | None, str, str], Waiting], Any] = lambda call, waiting: None,
         tool_threads: int = 32,
     ) -> None:
@@ -100,6 +103,7 @@ class Outside:
         self._later = later
         self._emit = emit
         self._treasury = treasury
+        self._vault = vault
         self._environments: dict[str, tuple[EnvironmentSpec, Environment]] = {}
         self._connected: set[str] = set()
         self._workspaces: dict[tuple[str | None, str | None], Path] = {}  # a path costs more than a lookup
@@ -222,20 +226,23 @@ class Outside:
         plain = environment.receptor is PLAIN
         answer: ModelAnswer | None = None
         failpoint("model.request")
-        async for item in environment.effector.act(request):
-            bill.begin()
-            if session.session_id not in self._connected:
-                self._connected.add(session.session_id)
-                emit(session, Connected())
-            if isinstance(item, ModelAnswer):
-                answer = item  # what still comes is the end of the connection, which may then be used again
-                continue
-            assembler.feed(item)
-            if plain:
-                emit(session, item)
-            else:
-                for signal in perceive(item):
-                    emit(session, signal)
+        try:
+            async for item in environment.effector.act(request):
+                bill.begin()
+                if session.session_id not in self._connected:
+                    self._connected.add(session.session_id)
+                    emit(session, Connected())
+                if isinstance(item, ModelAnswer):
+                    answer = item  # what still comes is the end of the connection, which may then be used again
+                    continue
+                assembler.feed(item)
+                if plain:
+                    emit(session, item)
+                else:
+                    for signal in perceive(item):
+                        emit(session, signal)
+        finally:
+            emit(session, None)
         if answer is not None:
             failpoint("model.answered")
             return answer
@@ -322,7 +329,14 @@ class Outside:
             context = await self._tool_context(session, effect)
             failpoint("tool.start")
             with acting(f"agent:{session.ids.agent_id or ''}"):
-                ended = await run(tool, effect.input, context, executor=self._executor(), timeout_s=effect.timeout_s)
+                ended = await run(
+                    tool,
+                    effect.input,
+                    context,
+                    executor=self._executor(),
+                    timeout_s=effect.timeout_s,
+                    clean=self._vault.text,
+                )
             failpoint("tool.ended")
         except asyncio.CancelledError:
             stopped = _stopped(effect.id, repeatable=effect.effect in ("read", "idempotent"))
@@ -383,7 +397,7 @@ class Outside:
             context = await self._tool_context(session, effect)
             failpoint("probe.start")
             with acting(f"agent:{session.ids.agent_id or ''}"):
-                proof = await probe(tool, effect.input, context, executor=self._executor())
+                proof = await probe(tool, effect.input, context, executor=self._executor(), clean=self._vault.text)
             failpoint("probe.ended")
         except Exception:
             return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
@@ -412,6 +426,7 @@ class Outside:
             job_id=job_id,
             actions=actions,
             waiting=waiting,
+            secrets=partial(self._vault.get, scope=session.ids.scope),
         )
 
     def workspace(self, image: ImageState) -> Path | None:

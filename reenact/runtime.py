@@ -79,6 +79,7 @@ from .events.notice import Message
 from .events.policy import ApplyPolicy, Policy
 from .events.purse import AllotmentReleased
 from .events.queue import LiveView
+from .events.secret import Secret
 from .events.session import (
     CancelJob,
     CloseSession,
@@ -90,7 +91,7 @@ from .events.session import (
     Waking,
 )
 from .events.subscription import Subscription
-from .fallover import Fallover, Provide
+from .fallover import Fallover, Provide, credentials_of
 from .image import Image
 from .kernel import RETELL_MAX_S, Kernel
 from .perform import Outside
@@ -108,6 +109,7 @@ from .projections.actions import Action
 from .requests import check_sending, checked_text, config_of, content_of, fallbacks_of, register
 from .run import Run
 from .treasury import LimitUse, Treasury
+from .vault import Shade, Vault, shaded
 
 if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
@@ -152,6 +154,7 @@ class Runtime:
     policy: rules for all of its agents: a `Policy`, the path of a file of TOML, several of them, outermost first, or a
     `PolicyEngine`, whose rules are taken as they stand.
     budget: a limit of its scope, set when it opens: a `Budget`, a dict of its fields, or dollars in all.
+    secrets: by name, see `secret`. patterns: what else is taken for a secret by its look, see `patterns.patterns_of`.
     """
 
     def __init__(
@@ -171,6 +174,8 @@ class Runtime:
         clock: Clock | None = None,
         scope: str = "default",
         principal: str = "user",
+        secrets: Mapping[str, str | Secret] | None = None,
+        patterns: Iterable[str] | Mapping[str, Any] | None = None,
         threads: int | None = None,
         recover: bool = True,
         armed: bool = True,
@@ -183,14 +188,16 @@ class Runtime:
         self.principal = principal
         self.clock = clock or SystemClock()
         self.new_id = Ids(self.clock)
+        self._vault = Vault(patterns)
+        self._vault.environment(os.environ)
+        for name, value in (secrets or {}).items():
+            self._vault.add(name, value, scope=scope)
         self.bus = SystemBus(now=self.clock.now, context=lambda: Context(self.scope, self.acting_as))
         self._models = models or Models()
         self._environment_factory = environment_factory or self._default_environment
         self._provide = credentials or from_environment
         self._retries = retries or Retries()
-        self._fallover = Fallover(
-            Failover() if failover is None else failover, self._retries, self.clock, self._provide
-        )
+        self._fallover = Fallover(Failover() if failover is None else failover, self._retries, self.clock, self._known)
         self._recover = recover
         self._armed = armed
         self._kernel = Kernel(
@@ -200,6 +207,7 @@ class Runtime:
             scope=scope,
             principal=principal,
             hear=self._hear,
+            vault=self._vault,
             threads=threads,
         )
         self._treasury = Treasury(self._kernel, self.clock, scope)
@@ -227,6 +235,7 @@ class Runtime:
     async def open(self) -> Self:
         """Open the log as its owner and take up what is owed in it. Raises `Owned` when another process owns it."""
         if not self._kernel.opened:
+            self._shade()
             self._outside = Outside(
                 tools=self.tools,
                 environment=self._environment_factory,
@@ -241,6 +250,7 @@ class Runtime:
                 emit=self._kernel.signal,
                 treasury=self._treasury,
                 actions=self._actions_of,
+                vault=self._vault,
             )
             for policy in self._policies.own:
                 self._policies.look(policy)
@@ -275,6 +285,7 @@ class Runtime:
         if was_open:
             await self._outside.close()
             await self._models.aclose()
+        self._unshade()
 
     dispose = close
 
@@ -304,6 +315,16 @@ class Runtime:
     async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> Live:
         """Ask by name, and get the response: its `data.error` says what failed; only a time-out raises."""
         return await self.bus.request(kind, data, timeout_s=timeout_s)
+
+    # -- secrets --
+
+    def secret(self, name: str, value: str | Secret) -> Secret:
+        """Know a secret: its value is in no event and no message from now on, `[secret:name]` stands in its place.
+
+        A tool gets it by its name, from `ToolContext.secret`. It is kept in memory only: register it at every start.
+        Found are its exact value and that in JSON, URLs and base64; not what is written otherwise.
+        """
+        return self._vault.add(name, value, scope=self.scope)
 
     # -- containers --
 
@@ -760,7 +781,8 @@ class Runtime:
         if key is None:
             self._kernel.submit(session_id, command, run)
         else:
-            body = digest(msgspec.msgpack.encode((state.image_id, content, asked, priority, timeout_s)))
+            said = self._vault.hidden(content)  # not even a digest of a secret is stored
+            body = digest(msgspec.msgpack.encode((state.image_id, said, asked, priority, timeout_s)))
             self._kernel.submit(session_id, command, run, key=f"send:{checked_text(key, 'key')}", body=body)
         return run
 
@@ -1028,6 +1050,26 @@ class Runtime:
         if not stored:
             raise NotFound(f"Session not found: {session_id}")
         return await asyncio.to_thread(replay, stream, stored)
+
+    # -- keys of providers --
+
+    def _known(self, provider: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
+        """The credentials for a provider; what they hold is hidden before anybody uses it."""
+        return tuple(self._vault.given(provider, each) for each in credentials_of(self._provide(provider, spec)))
+
+    # -- logging --
+
+    def _shade(self) -> None:
+        """Loggers of ours and of the libraries that see keys and answers say no secrets."""
+        self._shades = Shade(self._vault)
+        for name in shaded():
+            logging.getLogger(name).addFilter(self._shades)
+        self._vault.open()
+
+    def _unshade(self) -> None:
+        for name in shaded():
+            logging.getLogger(name).removeFilter(self._shades)
+        self._vault.close()
 
     # -- what is kept at hand --
 

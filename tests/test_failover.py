@@ -38,7 +38,7 @@ class Provider:
         self.seen: list[Any] = []
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
-        key = request.credentials.api_key
+        key = request.credentials.reveal() or None
         self.asked.append((request.model, key))
         self.seen.append(list(request.items))
         code = None

@@ -310,7 +310,7 @@ def test_credentials_are_asked_for_at_every_call_and_never_stored() -> None:
         bot = await runtime.image("support")
         await bot.send("hi")
         await bot.send("hi")
-        assert [(each.api_key, each.base_url) for each in given] == [("sk-canary", "http://x"), ("sk-canary", None)]
+        assert [(each.reveal(), each.base_url) for each in given] == [("sk-canary", "http://x"), ("sk-canary", None)]
 
     given: list[Credentials] = []
 

@@ -148,7 +148,7 @@ class Anthropic:
 
 
 def _usable_key(request: ModelRequest) -> str:
-    key = (request.credentials.api_key or "").strip()
+    key = request.credentials.reveal()
     if not key:
         raise ModelFailure(failure("auth", "no API key for Anthropic: set ANTHROPIC_API_KEY"))
     if not key.isascii() or not key.isprintable():

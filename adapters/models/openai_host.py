@@ -62,7 +62,7 @@ def endpoint(credentials: Credentials, *, base_url: str, key_name: str) -> Endpo
     """
     where = credentials.base_url or base_url
     host = (urlsplit(where).hostname or where).lower()
-    key = (credentials.api_key or "").strip()
+    key = credentials.reveal()
     if not key and host == urlsplit(base_url).hostname:
         raise ModelFailure(failure("auth", f"no API key for {host}: set {key_name}"))
     if not key.isascii() or not (key.isprintable() or not key):

@@ -80,10 +80,11 @@ def label_of(credentials: Credentials) -> str | None:
 
     It is keyed by where the key is used, so that one key in two places is two.
     """
-    if not credentials.api_key:
+    revealed = credentials.reveal()
+    if not revealed:
         return None
     place = hashlib.blake2b((credentials.base_url or "").encode(), digest_size=32, person=b"reenact key").digest()
-    return hashlib.blake2b(credentials.api_key.encode(), key=place, digest_size=4).hexdigest()
+    return hashlib.blake2b(revealed.encode(), key=place, digest_size=4).hexdigest()
 
 
 class Models:

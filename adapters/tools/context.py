@@ -9,6 +9,9 @@ from typing import Any, Self
 
 from msgspec import Struct
 
+from ...events.errors import NotFound
+from ...events.secret import Secret
+
 
 class Waiting:
     """How long a call has waited for people, which does not count as its time. On one loop, `with` around a wait."""
@@ -51,6 +54,7 @@ class ToolContext(Struct, frozen=True, kw_only=True):
     on_progress: hears what `progress` is given, on the event loop's thread. job_id: the job it works for.
     actions: puts questions to people, see `reenact.ActionManager`; for async tools. waiting: how long it has waited for
     their answers, which does not count against its time limit.
+    secrets: gives those of the runtime by name.
     """
 
     idempotency_key: str
@@ -62,6 +66,18 @@ class ToolContext(Struct, frozen=True, kw_only=True):
     job_id: str | None = None
     actions: Any = None
     waiting: Waiting | None = None
+    secrets: Callable[[str], Secret | None] | None = None
+
+    def secret(self, name: str) -> Secret:
+        """The secret that was registered with `Runtime.secret` by this name; `reveal()` it where it is used.
+
+        Whatever the tool returns, raises or reports is searched for it. Keys of providers are not among them. Raises
+        NotFound when there is none of this name.
+        """
+        found = self.secrets(name) if self.secrets is not None else None
+        if found is None:
+            raise NotFound(f"There is no secret {name!r}: the program registers it with Runtime.secret.")
+        return found
 
     def progress(self, text: str) -> None:
         """Tell watchers how it goes. Live only: nothing is stored, and nothing is heard once the call has ended.

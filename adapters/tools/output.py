@@ -9,6 +9,7 @@ import binascii
 import json
 import pathlib
 import re
+from collections.abc import Callable
 
 import msgspec
 from msgspec import Struct
@@ -39,7 +40,11 @@ class Unshowable(Exception):
     """A value that has no form a model could be given. The message names its type."""
 
 
-def show(value: object, *, max_bytes: int = MAX_OUTPUT_BYTES) -> Shown:
+Clean = Callable[[str], str]
+"""Takes secrets out of a text, before it is cut: half a secret would not be known for one."""
+
+
+def show(value: object, *, max_bytes: int = MAX_OUTPUT_BYTES, clean: Clean | None = None) -> Shown:
     """The value as a model is given it.
 
     Text stays as it is, bytes are read as UTF-8, None is empty text. `Text`, `Image` and `File`, alone or in a list
@@ -47,10 +52,11 @@ def show(value: object, *, max_bytes: int = MAX_OUTPUT_BYTES) -> Shown:
     are not UTF-8 are replaced by U+FFFD; then text beyond `max_bytes` loses its middle. Raises `Unshowable`.
     """
     if isinstance(value, Text | Image | File):
-        return _parts([value], max_bytes)
+        return _parts([value], max_bytes, clean)
     if isinstance(value, list | tuple) and any(isinstance(each, Text | Image | File) for each in value):
-        return _parts(list(value), max_bytes)
+        return _parts(list(value), max_bytes, clean)
     text, replaced = _clean(_text(value))
+    text = _cleaned(text, max_bytes, clean)
     kept, dropped = cap(text, max_bytes)
     return Shown(kept, dropped, replaced)
 
@@ -115,13 +121,17 @@ def _plain(value: object) -> object:
     raise Unshowable(f"a {type(value).__name__}, which is neither text nor JSON")
 
 
+def _cleaned(text: str, max_bytes: int, clean: Clean | None) -> str:
+    return text if clean is None or len(text) * 4 <= max_bytes else clean(text)
+
+
 def _clean(text: str) -> tuple[str, int]:
     if text.isascii() and "\0" not in text:
         return text, 0
     return _UNFIT.subn("\ufffd", text)
 
 
-def _parts(values: list[object], max_bytes: int) -> Shown:
+def _parts(values: list[object], max_bytes: int, clean: Clean | None) -> Shown:
     """Parts in order, text within `max_bytes` and media within MAX_MEDIA_BYTES. What has no room is left out whole,
     and the last part says how much that was."""
     parts: list[Text | Image | File] = []
@@ -138,7 +148,7 @@ def _parts(values: list[object], max_bytes: int) -> Shown:
         text, count = _clean(value.text if isinstance(value, Text) else _text(value))
         replaced += count
         if len(parts) < MAX_PARTS and room >= MIN_OUTPUT_BYTES:
-            kept, cut = cap(text, room)
+            kept, cut = cap(_cleaned(text, room, clean), room)
             parts.append(Text(text=kept))
             room -= len(kept.encode())
             dropped += cut

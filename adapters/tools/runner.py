@@ -22,7 +22,7 @@ from msgspec import Struct
 from ...events.agent import ToolOutput
 from .arguments import BadArguments
 from .context import ToolContext, Waiting
-from .output import Shown, Unshowable, show
+from .output import Clean, Shown, Unshowable, show
 from .tool import Tool
 
 CLEANUP_S = 2.0
@@ -87,8 +87,10 @@ async def run(
     *,
     executor: Executor,
     timeout_s: float | None = None,
+    clean: Clean | None = None,
 ) -> ToolOutcome:
     """Check the arguments, run the tool once, and tell what became of it. timeout_s: default as the tool declares.
+    clean: see `output.Clean`.
 
     Async: a task on this loop. When its time is up it is cancelled and has CLEANUP_S to clean up; a result that it
     returns even so counts. Sync: a thread of `executor`; its time begins when a thread takes it, and a call that no
@@ -117,7 +119,7 @@ async def run(
             checked,
             limit_s=tool.spec.timeout_s if timeout_s is None else timeout_s,
             executor=None if tool.is_async else executor,
-            show=lambda value: show(value, max_bytes=tool.max_output_bytes),
+            show=lambda value: show(value, max_bytes=tool.max_output_bytes, clean=clean),
             name=tool.name,
             waiting=context.waiting,
         )
@@ -133,7 +135,7 @@ async def run(
             dropped_bytes=ended.dropped_bytes,
             replaced=ended.replaced,
         )
-    shown = show(ended.message, max_bytes=tool.max_output_bytes)
+    shown = show(ended.message, max_bytes=tool.max_output_bytes, clean=clean)
     return ToolOutcome(
         outcome="error",
         output=shown.output,
@@ -145,7 +147,14 @@ async def run(
     )
 
 
-async def probe(tool: Tool[..., Any], arguments: object, context: ToolContext, *, executor: Executor) -> Proof:
+async def probe(
+    tool: Tool[..., Any],
+    arguments: object,
+    context: ToolContext,
+    *,
+    executor: Executor,
+    clean: Clean | None = None,
+) -> Proof:
     """Ask a probeable tool's probe whether a call in doubt took effect. It may be asked again at any time.
 
     None or False: it did not. True: it did, its output is unknown. Any other value: it did, with that output. What
@@ -165,7 +174,7 @@ async def probe(tool: Tool[..., Any], arguments: object, context: ToolContext, *
         handed,
         limit_s=tool.spec.timeout_s,
         executor=None if inspect.iscoroutinefunction(function) else executor,
-        show=lambda value: _proven(value, tool.max_output_bytes),
+        show=lambda value: _proven(value, tool.max_output_bytes, clean),
         name=f"the probe of {tool.name}",
     )
     duration_ms = round((perf_counter() - began) * 1000)
@@ -174,14 +183,14 @@ async def probe(tool: Tool[..., Any], arguments: object, context: ToolContext, *
     return msgspec.structs.replace(ended, duration_ms=duration_ms)
 
 
-def _proven(value: object, max_bytes: int) -> Proof:
+def _proven(value: object, max_bytes: int, clean: Clean | None) -> Proof:
     if value is None or value is False:
         return Proof(happened=False)
     if value is True:
         return Proof(happened=True)
     if isinstance(value, int | float | str | bytes | list | tuple | dict | set | frozenset) and not value:
         return Proof(happened=None, reason=f"the probe returned {value!r}, which proves neither")
-    shown = show(value, max_bytes=max_bytes)
+    shown = show(value, max_bytes=max_bytes, clean=clean)
     return Proof(happened=True, output=shown.output, dropped_bytes=shown.dropped_bytes, replaced=shown.replaced)
 
 

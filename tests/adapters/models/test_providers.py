@@ -63,8 +63,10 @@ def test_keys_come_from_the_variables_of_the_provider() -> None:
 def test_several_keys_come_after_the_one_each_once() -> None:
     environ = {"ANTHROPIC_API_KEY": "k1", "ANTHROPIC_API_KEYS": "k2, k1,,k3 ", "ANTHROPIC_BASE_URL": "http://here"}
     keys = all_credentials_for("anthropic", environ)
-    assert [each.api_key for each in keys] == ["k1", "k2", "k3"] and {each.base_url for each in keys} == {"http://here"}
-    assert credentials_for("openai", {"OPENAI_API_KEYS": "a,b"}).api_key == "a"
+    assert [each.reveal() for each in keys] == ["k1", "k2", "k3"] and {each.base_url for each in keys} == {
+        "http://here"
+    }
+    assert credentials_for("openai", {"OPENAI_API_KEYS": "a,b"}).reveal() == "a"
     assert all_credentials_for("anthropic", {"ANTHROPIC_API_KEYS": " , "}) == (Credentials(),)
     assert all_credentials_for("scripted", environ) == all_credentials_for("nobody", environ) == (Credentials(),)
 

@@ -1,0 +1,409 @@
+"""The vault: the secrets that a runtime knows, and the one place where they are taken out of what enters its log.
+
+Exact values in their common encodings are replaced by `[secret:name]`, and what looks like a key by its pattern's name.
+What is written backwards, compressed, encrypted or spelled out is not recognised.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import logging
+import re
+import sys
+import weakref
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
+
+from .events.content import File, Image, Text
+from .events.errors import BadInput, Unrevealed, hide
+from .events.model import Credentials
+from .events.secret import SHORTEST_CHARS, Secret, mask
+from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
+
+SECRETS_MAX = 100_000
+"""Values that a runtime knows at a time. Beyond it the oldest of those that came with credentials are forgotten."""
+
+FEW = 24
+"""Up to so many forms are looked for one by one; more of them by their pieces, however many there are."""
+
+_PIECE = 4
+"""Bytes of such a piece. Every form has one at some multiple of it, for it is at least twice as long, less one."""
+
+_SECRET_NAME = re.compile(r"(?i)(?:keys?|tokens?|secrets?|passwd|password|passphrase|credentials|pat)$")
+
+# What stands where a text was cut: in a provider's failure, in arguments that are no JSON, in what a tool returned.
+_CUT = re.compile(r" \.\.\.\Z| \[\d+ bytes, |\n\[… \d+ bytes dropped …\]|…")
+_CUTS = (b" ...", b" bytes, ", "…".encode())
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+class Vault:
+    """Knows secrets by their value and hides them. `patterns`: see `patterns.patterns_of`.
+
+    Used on the event loop's thread; `hidden` also from others.
+    """
+
+    def __init__(self, patterns: Iterable[str] | Mapping[str, Any] | None = None) -> None:
+        self.patterns: tuple[Pattern, ...] = patterns_of(patterns)
+        self._always = any(pattern not in KEY_LIKE for pattern in self.patterns)
+        self._keys = bool(self.patterns)
+        self._named: dict[tuple[str, str], Secret] = {}
+        self._known: dict[str, str | None] = {}  # value -> the name that it is shown by
+        self._given: dict[str, None] = {}  # values of credentials, oldest first
+        self._masks: dict[str, str] = {}  # form -> what stands in its place
+        self._forms: dict[bytes, str] = {}
+        self._pieces: dict[int, tuple[bytes, ...]] = {}
+        self._sorted: list[str] = []  # the forms: a text's end may be the beginning of one
+        self._firsts: set[str] = set()
+        self._longest = 0
+        opens = [pattern.open for pattern in self.patterns if pattern.open is not None]
+        self._open = re.compile("|".join(f"(?:{each})" for each in opens)) if opens else None
+        self._window = max((pattern.window for pattern in self.patterns), default=0)
+        self._end: Callable[[], None] | None = None
+
+    # -- what is known --
+
+    def add(self, name: str, value: str | Secret, *, scope: str = "default") -> Secret:
+        """Know a secret by a name, for the tools of a scope. The same name again: the new value; the old stays hidden.
+
+        Raises BadInput for a name that is no name, and for a value that is too short to be told from other text.
+        """
+        if not isinstance(name, str) or not name.strip() or len(name) > 64 or not name.isprintable() or "]" in name:
+            raise BadInput("A secret's name is 1 to 64 printable characters without `]`.")
+        secret = Secret(value, name=name)
+        if len(secret.reveal().strip()) < SHORTEST_CHARS:
+            raise BadInput(
+                f"The secret {name!r} has less than {SHORTEST_CHARS} characters: it could not be told from other text."
+            )
+        self._know(secret.reveal(), name)
+        self._named[scope, name] = secret
+        return secret
+
+    def environment(self, environ: Mapping[str, str]) -> None:
+        """Know the values of the variables whose names end as those of secrets do: `…_KEY`, `…_TOKEN`, `…PASSWORD`.
+
+        Tools get none of them by name.
+        """
+        for name, values in environ.items():
+            if _SECRET_NAME.search(name):
+                for value in (values, *values.split(",")):  # a variable may hold several
+                    if len(value.strip()) >= SHORTEST_CHARS:
+                        self._know(value, name[:64].replace("]", ""))
+
+    def get(self, name: str, *, scope: str = "default") -> Secret | None:
+        """The secret of a scope by its name, None where there is none."""
+        return self._named.get((scope, name))
+
+    def forget(self, name: str, *, scope: str = "default") -> None:
+        """Hand it out no more. It stays hidden: what is under way may still tell it."""
+        self._named.pop((scope, name), None)
+
+    def given(self, provider: str, credentials: Credentials) -> Credentials:
+        """Know what credentials hold, before they are used. Values of less than SHORTEST_CHARS are not looked for."""
+        for value, name in ((credentials.reveal(), f"{provider}_key"), (credentials.password, f"{provider}_password")):
+            if value and value not in self._known and len(value) >= SHORTEST_CHARS:
+                self._know(value, name)
+                self._given[value] = None
+                if len(self._known) > SECRETS_MAX and self._given:
+                    self._unknow(next(iter(self._given)))
+        return credentials
+
+    def _know(self, value: str, name: str) -> None:
+        value = value.strip()
+        if self._known.get(value) == name:
+            return
+        self._known[value] = name
+        self._given.pop(value, None)
+        shown, new = mask(name), []
+        for form in forms_of(value):
+            if form not in self._masks:
+                new.append(form.encode("utf-8", "surrogatepass"))
+                self._forms[new[-1]] = form
+                insort(self._sorted, form)
+                self._firsts.add(form[0])
+                self._longest = max(self._longest, len(form))
+            self._masks[form] = shown
+        if self._pieces:
+            self._cut(new)
+        elif len(self._forms) > FEW:
+            self._cut(tuple(self._forms))
+        self.open()
+
+    def _unknow(self, value: str) -> None:
+        del self._given[value]
+        del self._known[value]
+        for form in forms_of(value):
+            if self._masks.pop(form, None) is not None:
+                raw = form.encode("utf-8", "surrogatepass")
+                self._forms.pop(raw, None)
+                del self._sorted[bisect_left(self._sorted, form)]
+                for piece in _pieces_of(raw):
+                    left = tuple(each for each in self._pieces.get(piece, ()) if each != raw)
+                    self._pieces[piece] = left
+
+    def _cut(self, forms: Iterable[bytes]) -> None:
+        for form in forms:
+            for piece in _pieces_of(form):
+                self._pieces[piece] = (*self._pieces.get(piece, ()), form)
+
+    def open(self) -> None:
+        """From now on the messages of errors are without secrets too, until `close` or until nobody holds the vault."""
+        if self._end is None:
+            text = weakref.WeakMethod(self.text)
+
+            def hidden(message: str) -> str:
+                here = text()
+                return message if here is None else here(message)
+
+            self._end = hide(hidden)
+            weakref.finalize(self, self._end)
+
+    def close(self) -> None:
+        """The messages of errors are left alone again."""
+        if self._end is not None:
+            self._end()
+            self._end = None
+
+    # -- what is hidden --
+
+    def hidden(self, value: Any) -> Any:
+        """A command, or any value of plain data and structs, without secrets: the very same object where it holds none.
+
+        Raises `Unrevealed` for a `Secret` within it.
+        """
+        try:
+            blob = _encode(value)
+        except TypeError as error:
+            if _holds_secret(value):
+                raise Unrevealed from None
+            raise BadInput(f"This cannot be stored: {error}.") from None
+        except (UnicodeEncodeError, OverflowError, ValueError, RecursionError):
+            return self._walk(value)  # whoever stores it says what is wrong with it
+        return self._walk(value) if self._suspicious(blob) else value
+
+    def holds(self, text: str) -> bool:
+        """Whether there is a secret in a text."""
+        return self._suspicious(text.encode("utf-8", "surrogatepass")) and self.text(text) != text
+
+    def text(self, text: str, start: int = 0) -> str:
+        """The text with its secrets from `start` on masked; what stands before is looked at and left alone."""
+        if self._forms:
+            found = self._found(text.encode("utf-8", "surrogatepass"))
+            if found:
+                head, text = text[:start], text[start:]
+                for form in found:
+                    text = text.replace(form, self._masks.get(form, mask(None)))
+                text = head + text
+            if _CUT.search(text):
+                text = self._whole(text)
+        for pattern in self.patterns:
+            text = pattern.sub(text, start)
+        return text
+
+    def _whole(self, text: str) -> str:
+        """The text without the beginnings of known values that were cut off by somebody else's bound."""
+        for match in reversed(list(_CUT.finditer(text))):
+            head = text[: match.start()]
+            at = self._known_from(head, 0)
+            if len(head) - at >= SHORTEST_CHARS:
+                text = head[:at] + mask(None) + text[match.start() :]
+        return text
+
+    def begins(self, text: str, start: int = 0) -> int | None:
+        """Where, from `start` on, the text's end may be the beginning of a secret, or is one that may go on.
+
+        None: nowhere. A secret that is whole is never cut in two by it.
+        """
+        size = len(text)
+        cut = self._known_from(text, start)
+        found = None if self._open is None else self._open.search(text, start)
+        if found is not None and found.start() < cut:
+            cut = found.start()
+        if self._window:
+            cut = min(cut, max(start, size - self._window))
+        if cut >= size:
+            return None
+        spans = self._spans(text, start)
+        while (over := min((begin for begin, end in spans if begin < cut < end), default=cut)) < cut:
+            cut = over
+        return cut
+
+    def _known_from(self, text: str, start: int) -> int:
+        """The first place from which on the text is the beginning of a known value; its size where there is none."""
+        size, firsts, known = len(text), self._firsts, self._sorted
+        if firsts:
+            for at in range(max(start, size - self._longest + 1), size):
+                if text[at] in firsts:
+                    tail = text[at:]
+                    place = bisect_right(known, tail)
+                    if place < len(known) and known[place].startswith(tail):
+                        return at
+        return size
+
+    def _spans(self, text: str, start: int) -> list[tuple[int, int]]:
+        """Where whole secrets stand."""
+        spans = [match.span() for pattern in self.patterns for match in pattern.regex.finditer(text, start)]
+        if self._forms:
+            for form in self._found(text.encode("utf-8", "surrogatepass")):
+                at = text.find(form, start)
+                while at >= 0:
+                    spans.append((at, at + len(form)))
+                    at = text.find(form, at + 1)
+        return spans
+
+    def _suspicious(self, blob: bytes) -> bool:
+        if self._always or (self._keys and key_like(blob)):
+            return True
+        if not self._forms:
+            return False
+        return bool(self._found(blob)) or any(mark in blob for mark in _CUTS)
+
+    def _found(self, blob: bytes) -> list[str]:
+        """The forms of known values in it, longest first."""
+        if len(self._forms) <= FEW:
+            found: Iterable[bytes] = tuple(self._forms)  # another thread may add to them
+        else:
+            words = set(memoryview(blob[: len(blob) // _PIECE * _PIECE]).cast("I").tolist())
+            found = {form for word in words if word in self._pieces for form in self._pieces[word]}
+        return sorted((self._forms[form] for form in found if form in blob), key=len, reverse=True)
+
+    def _walk(self, value: Any) -> Any:
+        if isinstance(value, str):
+            if not self._suspicious(value.encode("utf-8", "surrogatepass")):
+                return value
+            hidden = self.text(value)
+            return value if hidden == value else hidden
+        if isinstance(value, Image | File):
+            return self._file(value)
+        if isinstance(value, Struct):
+            changes = {}
+            for name in value.__struct_fields__:
+                before = getattr(value, name)
+                after = self._walk(before)
+                if after is not before:
+                    changes[name] = after
+            return replace(value, **changes) if changes else value
+        if isinstance(value, tuple | list):
+            items = [self._walk(item) for item in value]
+            if all(after is before for after, before in zip(items, value, strict=True)):
+                return value
+            return tuple(items) if isinstance(value, tuple) else items
+        if isinstance(value, dict):
+            pairs = [(key, item, self._walk(key), self._walk(item)) for key, item in value.items()]
+            if all(key is shown and item is hidden for key, item, shown, hidden in pairs):
+                return value
+            return {shown: hidden for _, _, shown, hidden in pairs}
+        if isinstance(value, Secret):
+            raise Unrevealed
+        return value
+
+    def _file(self, part: Image | File) -> Image | File | Text:
+        """A picture or a document. Its bytes cannot be changed in part, so with a known value in them they go."""
+        data = part.data
+        if data is not None and self._masks:
+            try:
+                inside = base64.b64decode(data)
+            except ValueError:
+                inside = b""
+            found = self._found(inside) or self._found(data.encode("utf-8", "surrogatepass"))
+            if found:
+                return Text(text=f"[a file was left out: {self._masks[found[0]]} is in it]")
+        changes = {
+            name: after
+            for name in part.__struct_fields__
+            if name != "data" and (before := getattr(part, name)) is not None and (after := self.text(before)) != before
+        }
+        return replace(part, **changes) if changes else part
+
+
+def forms_of(value: str) -> list[str]:
+    """A value as it may be written: as it is, in JSON, in Python, in a URL, in base64 wherever it begins there."""
+    raw = value.encode("utf-8", "surrogatepass")
+    escaped = json.dumps(value)[1:-1]
+    quoted = [quote(raw, safe=""), quote(raw), quote_plus(raw)]
+    forms = [
+        value,
+        escaped,
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        escaped.replace("/", r"\/"),
+        repr(value)[1:-1],
+    ]
+    forms += quoted + [_lower_hex(each) for each in quoted]
+    for before in range(3):
+        # Of the characters around it only some bits are the value's: they depend on what stands beside it.
+        begin, end = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            forms.append(encode(b"\0" * before + raw).decode()[begin:end])
+    return [form for form in dict.fromkeys(forms) if len(form) >= SHORTEST_CHARS]
+
+
+def _pieces_of(form: bytes) -> set[int]:
+    return {int.from_bytes(form[at : at + _PIECE], sys.byteorder) for at in range(_PIECE)}
+
+
+def _lower_hex(quoted: str) -> str:
+    head, *rest = quoted.split("%")
+    return "%".join([head, *(each[:2].lower() + each[2:] for each in rest)])
+
+
+def _holds_secret(value: Any) -> bool:
+    if isinstance(value, Struct):
+        return any(_holds_secret(getattr(value, name)) for name in value.__struct_fields__)
+    if isinstance(value, dict):
+        return any(_holds_secret(each) for pair in value.items() for each in pair)
+    if isinstance(value, tuple | list | set | frozenset):
+        return any(map(_holds_secret, value))
+    return isinstance(value, Secret)
+
+
+def shaded() -> list[str]:
+    """The loggers that a shade is for: ours, and those of the libraries that carry keys and answers."""
+    ours = (name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "reenact")
+    return [*dict.fromkeys(("reenact", *_OURS, *ours, *_CARRIERS))]
+
+
+_CARRIERS = (
+    *("openai", "openai._base_client", "openai._response", "openai._legacy_response"),
+    *("anthropic", "anthropic._base_client", "anthropic._response"),
+    *("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.http2", "httpcore2.proxy", "httpcore2.socks"),
+)
+_OURS = (
+    *("reenact.bus", "reenact.dispatch", "reenact.actors", "reenact.actors.threads", "reenact.adapters.hosts.local"),
+    *("reenact.adapters.tools.runner",),
+)
+
+
+class Shade(logging.Filter):
+    """Takes the secrets of a vault out of what loggers write, tracebacks included."""
+
+    def __init__(self, vault: Vault) -> None:
+        super().__init__()
+        self._vault = vault
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Lets every record through, without secrets; one that holds none is not touched."""
+        try:
+            said = record.getMessage()
+        except Exception:  # the handler will say that it cannot be formatted
+            said = str(record.msg)
+        hidden = self._vault.text(said)
+        if hidden != said:
+            record.msg, record.args = hidden, None
+        if record.exc_info and not record.exc_text:
+            trace = logging.Formatter().formatException(record.exc_info)
+            shown = self._vault.text(trace)
+            if shown != trace:
+                # The exception itself still holds it, and some handlers would show it.
+                record.exc_text, record.exc_info = shown, None
+        return True
+
+
+__all__ = ["SECRETS_MAX", "Shade", "Vault", "forms_of", "shaded"]

@@ -1,0 +1,275 @@
+"""What a runtime knows, and how it is hidden: in every encoding, however many there are, in any number of pieces."""
+
+from __future__ import annotations
+
+import base64
+import json
+import random
+import time
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+from reenact.events.agent import AnswerModel, SettleTool
+from reenact.events.content import File, Image, Text, Thinking, ToolCall
+from reenact.events.errors import BadInput, NotFound, Unrevealed
+from reenact.events.image import ImageConfig, UpdateImage
+from reenact.events.model import Credentials, ModelAnswer
+from reenact.events.secret import SHORTEST_CHARS, Secret
+from reenact.events.session import Send
+from reenact.events.stream import InputJsonDelta, TextBlockStop, TextDelta, ThinkingDelta, ToolProgress
+from reenact.vault import FEW, Vault
+from reenact.veil import HELD_MAX, Veil
+
+VALUES = st.text(min_size=SHORTEST_CHARS, max_size=40).filter(lambda text: len(text.strip()) >= SHORTEST_CHARS)
+PRINTED = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="'"), min_size=8, max_size=40)
+
+
+def vault(*values: str, patterns: Any = ()) -> Vault:
+    made = Vault(patterns)
+    for number, value in enumerate(values):
+        made.add(f"n{number}", value)
+    return made
+
+
+ENCODINGS: list[Any] = [
+    lambda value: value,
+    lambda value: json.dumps({"a": value}),
+    lambda value: json.dumps({"a": value}, ensure_ascii=False),
+    lambda value: quote(value),
+    lambda value: quote(value, safe=""),
+    quote_plus,
+    lambda value: repr([value]),
+    *(lambda value, n=n: base64.b64encode(b"u" * n + value.encode() + b"!?").decode() for n in range(4)),
+    *(lambda value, n=n: base64.urlsafe_b64encode(b":" * n + value.encode()).decode() for n in range(4)),
+]
+
+
+@pytest.mark.parametrize("number", range(len(ENCODINGS)))
+@given(value=PRINTED, around=st.text())
+@example(value="sk/a+b=c d&e%ü€", around="")
+@settings(max_examples=30)
+def test_a_known_value_is_masked_in_its_common_encodings(number: int, value: str, around: str) -> None:
+    try:
+        said = ENCODINGS[number](value)
+    except UnicodeEncodeError:
+        return
+    text = f"{around}{said}{around}"
+    known = vault(value)
+    shown = known.text(text)
+    assert "[secret:n0]" in shown
+    command = SettleTool(tool="t1", outcome="ok", output=text)
+    assert known.hidden(command).output == shown
+
+
+@given(st.lists(VALUES, min_size=1, max_size=4), st.lists(VALUES, min_size=20, max_size=40), st.text(), st.text())
+@settings(max_examples=50)
+def test_many_are_found_as_few_are(few: list[str], more: list[str], before: str, after: str) -> None:
+    small, large = vault(*few), vault(*few, *more)
+    assert len(small._forms) <= FEW or len(few) > 1
+    for value in few:
+        text = before + value.strip() + after
+        assert value.strip() not in small.text(text).replace("[secret", "").replace("]", "") or "secret" in value
+        assert large._found(text.encode("utf-8", "surrogatepass"))
+        assert large.holds(text)
+
+
+def test_with_ten_thousand_known_it_takes_hardly_longer() -> None:
+    chance = random.Random(1)
+    known, alone = vault("one-of-a-kind-value"), vault("one-of-a-kind-value")
+    for number in range(10_000):
+        known.given("p", Credentials(api_key=f"key-{number}-{chance.randbytes(12).hex()}"))
+    command = SettleTool(tool="t1", outcome="ok", output="The quick brown fox jumps over the lazy dog. " * 100)
+
+    def took(of: Vault) -> float:
+        best = 9.0
+        for _ in range(5):
+            began = time.perf_counter()
+            for _ in range(20):
+                assert of.hidden(command) is command
+            best = min(best, time.perf_counter() - began)
+        return best
+
+    assert took(known) < 40 * took(alone)
+    assert known.text("so one-of-a-kind-value it is") == "so [secret:n0] it is"
+
+
+def test_credentials_beyond_the_bound_are_forgotten_oldest_first_and_named_ones_never(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reenact.vault.SECRETS_MAX", 30)
+    known = vault("a-named-value")
+    for number in range(60):
+        known.given("p", Credentials(api_key=f"a-key-of-tenant-{number:03}"))
+    assert known.text("a-named-value a-key-of-tenant-000 a-key-of-tenant-059") == (
+        "[secret:n0] a-key-of-tenant-000 [secret:p_key]"
+    )
+    assert len(known._known) == 30
+
+
+def test_a_longer_value_goes_before_one_that_is_in_it() -> None:
+    assert vault("abcdefgh", "abcdefgh-ijkl").text("abcdefgh-ijkl abcdefgh") == "[secret:n1] [secret:n0]"
+
+
+@pytest.mark.parametrize("value", ["1234567", " 12345 ", "", "\n"])
+def test_a_value_that_could_not_be_told_from_other_text_is_refused(value: str) -> None:
+    with pytest.raises(BadInput):
+        Vault().add("pin", value)
+
+
+@pytest.mark.parametrize("name", ["", " ", "a]b", "x" * 65, "a\nb"])
+def test_a_name_that_no_mask_can_show_is_refused(name: str) -> None:
+    with pytest.raises(BadInput):
+        Vault().add(name, "long enough")
+
+
+def test_a_dummy_key_of_a_local_server_is_no_secret_worth_hiding() -> None:
+    known = Vault()
+    known.given("openai", Credentials(api_key="ollama"))
+    assert known.text("ollama runs models") == "ollama runs models"
+
+
+def test_the_password_of_an_address_is_known_too() -> None:
+    known = Vault()
+    known.given("openai", Credentials(base_url="https://me:hunter2hunter2@host/v1"))
+    assert known.text("it is hunter2hunter2") == "it is [secret:openai_password]"
+
+
+def test_every_text_of_a_command_is_searched_and_one_without_is_the_very_same_object() -> None:
+    known = vault("the-hidden-value")
+    text = "so: the-hidden-value."
+    shown = "so: [secret:n0]."
+    answer = AnswerModel(
+        call="m1",
+        answer=ModelAnswer(
+            parts=(
+                Text(text=text, extra={"a": [text]}),
+                Thinking(thinking=text, provider="x", signature=text),
+                ToolCall(id="c1", name="n", input={text: {"deep": [text]}}, invalid=text),
+            ),
+            stop_reason="end_turn",
+        ),
+    )
+    hidden = known.hidden(answer)
+    assert hidden.answer.parts == (
+        Text(text=shown, extra={"a": [shown]}),
+        Thinking(thinking=shown, provider="x", signature=shown),
+        ToolCall(id="c1", name="n", input={shown: {"deep": [shown]}}, invalid=shown),
+    )
+    config = ImageConfig(system_prompt=text, metadata={"k": text}, description=text)
+    assert known.hidden(UpdateImage(config=config, updated_at=1)).config == ImageConfig(
+        system_prompt=shown, metadata={"k": shown}, description=shown
+    )
+    innocent = Send(job_id="j", content=(Text(text="hi"),))
+    assert known.hidden(innocent) is innocent
+
+
+def test_a_file_that_holds_a_known_value_is_left_out_whole() -> None:
+    known = vault("the-hidden-value")
+    inside = base64.b64encode(b"x the-hidden-value y").decode()
+    for part in (Image(media_type="image/png", data=inside), File(media_type="text/plain", name="a", data=inside)):
+        (left,) = known.hidden(Send(job_id="j", content=(part,))).content
+        assert isinstance(left, Text) and "[secret:n0]" in left.text
+    (named,) = known.hidden(Send(job_id="j", content=(File(name="the-hidden-value", url="http://x"),))).content
+    assert named == File(name="[secret:n0]", url="http://x")
+
+
+def test_a_secret_in_a_command_is_refused() -> None:
+    with pytest.raises(Unrevealed):
+        Vault().hidden(SettleTool(tool="t", outcome="ok", output=Secret("whatever it is")))  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mark", [" ...", " [1000 bytes, not JSON]", "\n[… 99 bytes dropped …]\n"])
+def test_a_value_that_somebody_cut_is_masked_as_far_as_it_goes(mark: str) -> None:
+    known = vault("the-hidden-value-of-mine")
+    assert known.text("it is the-hidden-va" + mark) == "it is [secret]" + mark
+    assert known.hidden(SettleTool(tool="t", outcome="ok", output="it is the-hidden-va" + mark)).output.startswith(
+        "it is [secret]"
+    )
+
+
+def test_messages_of_errors_hold_no_secrets_as_long_as_the_vault_is_there() -> None:
+    known = vault("the-hidden-value")
+    assert str(NotFound("no the-hidden-value here")) == "no [secret:n0] here"
+    known.close()
+    assert str(NotFound("no the-hidden-value here")) == "no the-hidden-value here"
+    known.open()
+    del known
+    assert str(NotFound("no the-hidden-value here")) == "no the-hidden-value here"
+
+
+def test_variables_with_the_names_of_secrets_are_known_and_others_are_not() -> None:
+    known = Vault([])
+    known.environment({"MY_API_KEY": "a-value-of-mine", "SSH_AUTH_SOCK": "/tmp/agent.sock", "DB_PASSWORD": "short"})
+    assert known.text("a-value-of-mine /tmp/agent.sock short") == "[secret:MY_API_KEY] /tmp/agent.sock short"
+    assert known.get("MY_API_KEY") is None
+
+
+# -- in pieces --
+
+
+def shown(known: Vault, pieces: list[str], kind: Any = TextDelta) -> list[str]:
+    """What a watcher sees of a text that comes in pieces, piece by piece."""
+    veil, seen = Veil(known), []
+    field = "partial_json" if kind is InputJsonDelta else "text"
+    for piece in pieces:
+        seen += [getattr(each, field) for each in veil.show(kind(**{field: piece}))]
+    return seen + [getattr(each, field) for each in veil.rest()]
+
+
+SECRETS = ["the-hidden-value", "sk-ant-api03-AAAAbbbbCCCCdddd1111", "Bearer AAAAbbbbCCCCdddd1111"]
+SECRETS += ["https://me:hunter2hunter2@db.example/", "AKIAABCDEFGHIJKLMNOP", "me@example.com", "EMP-123456"]
+SECRETS += ["-----BEGIN PRIVATE KEY-----\nMIIEowIBAAKC\n-----END PRIVATE KEY-----", "4111 1111 1111 1111"]
+ALL = {"email": True, "card": True, "employee": r"EMP-\d{6}"}
+
+
+@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("kind", [TextDelta, ThinkingDelta, InputJsonDelta])
+def test_a_secret_in_two_pieces_is_never_seen_wherever_it_is_split(secret: str, kind: Any) -> None:
+    text = f"It is {secret} and that is that. "
+    for known in (vault("the-hidden-value", patterns=ALL),):
+        whole = known.text(text)
+        assert secret not in whole
+        for first in range(len(text) + 1):
+            for second in range(first, len(text) + 1, 3):
+                seen = shown(known, [text[:first], text[first:second], text[second:]], kind)
+                assert "".join(seen) == whole
+        assert "".join(shown(known, list(text), kind)) == whole
+
+
+@given(st.data(), st.lists(st.sampled_from([*SECRETS, "the-hidden", " ", "x", "sk-", ":", "e", "-----", "\n"])))
+def test_whatever_comes_in_whatever_pieces_is_shown_as_it_is_stored(data: Any, words: list[str]) -> None:
+    known = vault("the-hidden-value", "value-and-more", patterns=ALL)
+    text = "".join(words)
+    cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=12)))
+    pieces = [text[a:b] for a, b in zip([0, *cuts], [*cuts, len(text)], strict=True)]
+    seen = "".join(shown(known, pieces))
+    for secret in ("the-hidden-value", "value-and-more", "hunter2hunter2", "EMP-123456"):
+        assert secret not in seen or secret in known.text(text)
+
+
+def test_text_that_holds_no_secret_is_shown_piece_by_piece_without_delay() -> None:
+    words = ["The", "quick", "brown", "fox", "said", "that", "it", "would", "not", "run", "any", "more", "."]
+    pieces = [f"{word} " for word in words]
+    assert shown(vault("the-hidden-value", "another-one-here"), pieces) == pieces
+
+
+def test_what_is_held_back_comes_before_the_stop_and_kinds_do_not_mix() -> None:
+    veil = Veil(vault("the-hidden-value"))
+    assert veil.show(TextDelta(text="so the-hid")) == (TextDelta(text="so "),)
+    assert veil.show(ThinkingDelta(text="den-value")) == (ThinkingDelta(text="den-value"),)
+    assert veil.show(TextDelta(text="den")) == ()
+    assert veil.show(TextBlockStop()) == (TextDelta(text="the-hidden"), TextBlockStop())
+    assert veil.rest() == ()
+    assert veil.show(ToolProgress(tool_id="t", text="the-hidden-value")) == (
+        ToolProgress(tool_id="t", text="[secret:n0]"),
+    )
+
+
+def test_what_never_stops_looking_like_a_secret_is_not_shown_to_its_end() -> None:
+    known = Vault()
+    seen = shown(known, ["key: sk-", *("A" * 1000 for _ in range(HELD_MAX // 1000 + 20)), "tail"])
+    assert "".join(seen) == "key: [secret:api_key]"
