@@ -144,7 +144,7 @@ class _Writing:
             total_tokens=event.total_tokens,
             cost=checked_dollars("cost", event.cost),
             duration_ms=event.duration_ms,
-            metadata=event.metadata or None,
+            metadata=dict(event.metadata) or None,
         )
         await self.put(event.scope_id, command)
 
@@ -397,5 +397,5 @@ def _event_of(scope_id: str, entry: UsageRecorded) -> LedgerEvent:
         total_tokens=entry.total_tokens,
         cost=entry.cost,
         duration_ms=entry.duration_ms,
-        metadata=entry.metadata or {},
+        metadata=dict(entry.metadata or {}),  # whoever gets it may change it
     )

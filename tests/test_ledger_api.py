@@ -153,3 +153,37 @@ def test_usage_that_is_none_is_refused(usage: dict[str, Any]) -> None:
         asyncio.run(ledger().record_model_usage(ANN, usage))
     with pytest.raises(BadInput):
         asyncio.run(ledger().check_budget(ANN, pending_tokens=-1))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_record_that_was_handed_out_changes_nothing_of_what_the_ledger_holds(stored: bool) -> None:
+    async def work(book: Ledger) -> None:
+        book.set_budget(Budget(max_tokens_total=100))
+        mine = LedgerEvent(total_tokens=60, principal_id="ann", metadata={"why": "test"})
+        await book.writer.write(mine)
+        mine.metadata["why"] = "changed behind its back"
+        [theirs] = await book.list_events()
+        theirs.metadata["why"] = "changed in the list"
+        (await book.list_events()).clear()
+        usage = await book.get_usage()
+        for record, name in (
+            (usage, "total_tokens"),
+            (theirs, "total_tokens"),
+            (Budget(max_tokens_total=1), "scope_id"),
+        ):
+            with pytest.raises(AttributeError):
+                setattr(record, name, 0)
+        state = await book.writer.state("default")
+        with pytest.raises(AttributeError):
+            state.sums = {}
+        assert [event.metadata for event in await book.list_events()] == [{"why": "test"}]
+        assert (await book.get_usage()).total_tokens == 60
+        assert (await book.check_budget(pending_tokens=41))[0] is BudgetDecision.DENY
+
+    async def both() -> None:
+        if not stored:
+            return await work(Ledger(InMemoryLedgerWriter(ManualClock())))
+        async with Runtime() as runtime:
+            await work(Ledger(RuntimeLedgerWriter(runtime)))
+
+    asyncio.run(both())
