@@ -9,7 +9,7 @@ tool_calls     the end of every tool call
 
 from __future__ import annotations
 
-SCHEMA = 2
+SCHEMA = 3
 """Raised whenever the same log would be laid out otherwise: files of another schema are built anew."""
 
 FACTS = {
@@ -94,6 +94,8 @@ _ENDED = "('job_succeeded', 'job_failed', 'job_cancelled', 'job_timed_out')"
 _DECIDED = "('action_resolved', 'action_expired', 'action_cancelled')"
 _ASKED = "any_value(data ->> '$.{}') FILTER (type = 'action_required')"
 
+_USD = "({}::DECIMAL(38, 9) / 1000000000)::DECIMAL(38, 9)"  # of nano-dollars
+
 VIEWS = {
     "events": """
         SELECT position, ts, type, stream, version, batch || '-' || part AS id, correlation_id, causation_id, scope,
@@ -145,7 +147,28 @@ VIEWS = {
         GROUP BY session_id, data ->> '$.action'""",
     "denials": """
         SELECT position, ts, scope, principal, container_id, image_id, session_id, job_id, type,
-            coalesce(data ->> '$.tool', data ->> '$.call') AS call, data ->> '$.rule' AS rule,
-            data ->> '$.reason' AS reason, data ->> '$.policy' AS policy, data ->> '$.version' AS policy_version
-        FROM facts WHERE type IN ('tool_denied', 'model_denied')""",
+            coalesce(data ->> '$.tool', data ->> '$.call', data ->> '$.tools[0]') AS call,
+            coalesce(data ->> '$.rule', data ->> '$.breach.limit') AS rule,
+            coalesce(data ->> '$.reason', error_message) AS reason, data ->> '$.policy' AS policy,
+            data ->> '$.version' AS policy_version
+        FROM facts
+        WHERE type IN ('tool_denied', 'model_denied', 'budget_exceeded')
+            OR (type = 'allotment_denied' AND starts_with(data ->> '$.sessionId', 'reserved:'))""",
+    "reservations": f"""
+        SELECT aside.position, aside.ts, aside.scope, aside.principal, aside.container_id, aside.image_id,
+            aside.session_id, aside.job_id, aside.call, ended.model,
+            CASE WHEN ended.position IS NOT NULL THEN 'settled' WHEN aside.again IS NOT NULL THEN 'lost' ELSE 'open' END
+                AS state,
+            aside.tokens, {_USD.format("aside.cost")} AS amount, aside.max_tokens,
+            ended.input_tokens + ended.output_tokens AS spent_tokens, ended.amount AS spent_amount, ended.failure,
+            ended.ts AS ended_ts
+        FROM (
+            SELECT *, data ->> '$.call' AS call, (data ->> '$.tokens')::BIGINT AS tokens,
+                (data ->> '$.cost')::BIGINT AS cost, (data ->> '$.maxTokens')::BIGINT AS max_tokens,
+                lead(position) OVER (PARTITION BY session_id, data ->> '$.call' ORDER BY position) AS again
+            FROM facts WHERE type = 'budget_reserved'
+        ) AS aside
+        LEFT JOIN ledger_calls AS ended
+            ON ended.session_id = aside.session_id AND ended.call = aside.call AND ended.position > aside.position
+            AND (aside.again IS NULL OR ended.position < aside.again)""",
 }

@@ -42,11 +42,22 @@ from ..events.agent import (
     TurnCompleted,
     TurnStarted,
 )
+from ..events.budget import Amount, Breach, dollars
 from ..events.container import ContainerCreated, ImageAdded, ImageRemoved, PolicySet, ToolRegistered
 from ..events.content import Cost, Failure, Usage
 from ..events.image import ImageCreated, ImageDeleted, ImageUpdated, SessionAttached
+from ..events.ledger import AllotmentDenied, AllotmentReturned, Allotted, BudgetRemoved, BudgetSet, UsageRecorded
 from ..events.message import Erased, Event, Recorded, Unknown, digest, show_digest
 from ..events.policy import ModelDenied, ModelWarned, ToolDenied
+from ..events.purse import (
+    AllotmentReleased,
+    AllotmentTaken,
+    AllotmentWanted,
+    BudgetDegraded,
+    BudgetExceeded,
+    BudgetReserved,
+    BudgetWarned,
+)
 from ..events.session import (
     JobCancelled,
     JobFailed,
@@ -509,6 +520,53 @@ class _Session:
             note.tags = (f"tool:{context['tool_id']}",)
         return note
 
+    # -- money --
+
+    def on_reserved(self, event: BudgetReserved, recorded: Recorded) -> Note:
+        context = {
+            "call": event.call,
+            "tokens": event.tokens,
+            "cost": dollars(event.cost),
+            "max_tokens": event.max_tokens,
+        }
+        return self._note(event, "model_call", event.call, "pending", context)
+
+    def on_degraded(self, event: BudgetDegraded, recorded: Recorded) -> Note:
+        context = {"call": event.call, "model": event.model, "degraded_to": event.degraded_to}
+        return self._note(event, "model_call", event.call, "pending", context)
+
+    def on_warned(self, event: BudgetWarned, recorded: Recorded) -> Note:
+        context = {"limits": list(event.limits)}
+        return Note(type=event.type, resource_type="purse", resource_id=self.id, context=context)
+
+    def on_exceeded(self, event: BudgetExceeded, recorded: Recorded) -> Note:
+        """What the ledger refused is the end of what was asked; else a call is refused that was not begun."""
+        context = {**_breach(event.breach), "call": event.call, "tools": list(event.tools), "ask": event.ask}
+        if event.ask is not None:
+            note = self._note(event, "allotment", event.ask, "failure", context)
+        else:
+            note = Note(type=event.type, status="failure", resource_type="purse", resource_id=self.id, context=context)
+        note.error = AuditError(code=event.breach.code, message=event.breach.text)
+        return note
+
+    def on_wanted(self, event: AllotmentWanted, recorded: Recorded) -> Note:
+        context = {
+            "ledger": event.ledger,
+            "spent": _amount(event.spent),
+            "want": _amount(event.want),
+            "least": _amount(event.least),
+            "call": event.call,
+            "tools": list(event.tools),
+        }
+        return self._note(event, "allotment", event.ask, "pending", context)
+
+    def on_taken(self, event: AllotmentTaken, recorded: Recorded) -> Note:
+        return self._note(event, "allotment", event.ask, "success", {"amount": _amount(event.grant.amount)})
+
+    def on_released(self, event: AllotmentReleased, recorded: Recorded) -> Note:
+        context = {"ask": event.ask, "spent": _amount(event.spent), "kept": _amount(event.kept)}
+        return Note(type=event.type, resource_type="purse", resource_id=self.id, context=context)
+
     def _note(self, event: Event, kind: str, id: str, status: Status, context: dict[str, Any]) -> Note:
         return Note(type=event.type, status=status, resource_type=kind, resource_id=f"{self.id}:{id}", context=context)
 
@@ -556,6 +614,13 @@ _WRITE: dict[type[Event], Callable[[_Session, Any, Recorded], Note]] = {
     ActionTokenIssued: _Session.on_token,
     GrantUsed: _Session.on_grant_used,
     GrantRevoked: _Session.on_revoked,
+    BudgetReserved: _Session.on_reserved,
+    BudgetDegraded: _Session.on_degraded,
+    BudgetWarned: _Session.on_warned,
+    BudgetExceeded: _Session.on_exceeded,
+    AllotmentWanted: _Session.on_wanted,
+    AllotmentTaken: _Session.on_taken,
+    AllotmentReleased: _Session.on_released,
 }
 
 
@@ -594,9 +659,68 @@ def _around(event: Event, kind: str, id: str) -> Note:
             context = {"policy": policy and policy.name, "version": event.version}
         case ContainerCreated() | ImageDeleted():
             context = {}
+        case BudgetSet() | BudgetRemoved() | Allotted() | AllotmentDenied() | AllotmentReturned() | UsageRecorded():
+            return _of_ledger(event, id)
         case _:
             return _lost(event, kind, id)
     return Note(type=event.type, resource_type=kind, resource_id=id, context=context)
+
+
+def _of_ledger(
+    event: BudgetSet | BudgetRemoved | Allotted | AllotmentDenied | AllotmentReturned | UsageRecorded, scope: str
+) -> Note:
+    """What was done to the ledger of a scope. How a session fared with what it asked for is told by the session."""
+    note = Note(type=event.type, resource_type="ledger", resource_id=scope, context={})
+    match event:
+        case BudgetSet(budget=budget):
+            note.resource_type = "budget"
+            note.resource_id = _whose(scope, budget.principal_id, budget.session_id)
+            set_to = msgspec.structs.asdict(budget)
+            note.context = {name: value for name, value in set_to.items() if value is not None}
+        case BudgetRemoved():
+            note.resource_type, note.resource_id = "budget", _whose(scope, event.principal_id, event.session_id)
+            note.context = {"principal_id": event.principal_id, "session_id": event.session_id}
+        case UsageRecorded():
+            fields = msgspec.structs.asdict(event)
+            note.context = {name: value for name, value in fields.items() if name not in ("at", "metadata")}
+        case _:
+            note.context = {"session_id": event.session_id, "ask": event.ask, "spent": _amount(event.spent)}
+    match event:
+        case Allotted():
+            note.context |= {"principal_id": event.principal_id, "amount": _amount(event.grant.amount)}
+        case AllotmentDenied(breach=breach):
+            note.context |= {"principal_id": event.principal_id, "want": _amount(event.want), **_breach(breach)}
+            note.status, note.error = "failure", AuditError(code=breach.code, message=breach.text)
+        case AllotmentReturned():
+            note.context["kept"] = _amount(event.kept)
+    return note
+
+
+def _whose(scope: str, principal: str | None, session: str | None) -> str:
+    name = session if session is not None else principal
+    return scope if name is None else f"{scope}/{name}"
+
+
+def _amount(amount: Amount) -> dict[str, Any]:
+    """cost: US dollars."""
+    return {
+        "tokens": amount.tokens,
+        "cost": dollars(amount.cost),
+        "requests": amount.requests,
+        "tool_calls": amount.tools,
+    }
+
+
+def _breach(breach: Breach) -> dict[str, Any]:
+    """used, wanted, most: in the limit's unit; money in US dollars."""
+    show: Callable[[int], Any] = dollars if "cost" in breach.limit else int
+    return {
+        "limit": breach.limit,
+        "of": breach.of,
+        "used": show(breach.used),
+        "wanted": show(breach.wanted),
+        "most": show(breach.most),
+    }
 
 
 def _lost(event: Event, kind: str, id: str) -> Note:

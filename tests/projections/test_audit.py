@@ -15,6 +15,7 @@ from msgspec.structs import replace
 
 from reenact import tool
 from reenact.events.agent import ModelAnswered
+from reenact.events.budget import Budget
 from reenact.events.content import Cost, Usage
 from reenact.events.errors import BadInput
 from reenact.events.log import MemoryLog
@@ -359,6 +360,48 @@ def test_a_real_conversation_is_audited_and_every_operation_ends_once() -> None:
     assert {"session.created", "session.deleted", "tool.registered", "model.selected", "cost.tracked"} <= types
     assert set(final(audit).values()) == {1}
     assert {(record.context or {}).get("cost") for record in audit if record.type == "cost.tracked"} == {"0"}
+
+
+def test_money_that_is_asked_for_allotted_spent_and_denied_is_in_the_audit() -> None:
+    async def talk() -> list[Recorded]:
+        async with Runtime("memory://") as runtime:
+            await runtime.set_budget(Budget(max_tokens_total=90_000))
+            bot = await runtime.image("bot", model="scripted:hello")
+            assert (await bot.send("Hi")).status == "succeeded"
+            await runtime.set_budget(Budget(max_tokens_total=50, principal_id="user"))
+            other = await runtime.image("other", model="scripted:hello")
+            assert (await other.send("Hi again")).status == "failed"
+            await runtime.remove_budget()
+            return read(runtime.log)  # type: ignore[arg-type]
+
+    audit = list(records(asyncio.run(talk())))
+    told = [
+        (each.event, each.status, each.resource_type)
+        for each in audit
+        if each.resource_type in ("allotment", "purse", "ledger", "budget") or each.event == "budget_reserved"
+    ]
+    assert told[:5] == [
+        ("budget_set", "success", "budget"),
+        ("allotment_wanted", "pending", "allotment"),
+        ("allotted", "success", "ledger"),
+        ("allotment_taken", "success", "allotment"),
+        ("budget_reserved", "pending", "model_call"),
+    ]
+    assert ("allotment_denied", "failure", "ledger") in told and ("budget_exceeded", "failure", "allotment") in told
+    assert told[-1] == ("budget_removed", "success", "budget")
+    ends = Counter(each.resource_id for each in audit if each.resource_type == "allotment" and each.status != "pending")
+    assert set(ends.values()) == {1}
+    first, second = (each for each in audit if each.event == "budget_set")
+    assert (first.resource_id, first.context and first.context["max_tokens_total"]) == ("default", 90_000)
+    assert second.resource_id == "default/user"
+    [denied] = [each for each in audit if each.event == "budget_exceeded"]
+    assert denied.error is not None and denied.error.code == "budget_exceeded"
+    assert denied.context is not None
+    assert (denied.context["limit"], denied.context["of"], denied.context["most"]) == (
+        "max_tokens_total",
+        "principal",
+        50,
+    )
 
 
 def test_the_sessions_of_a_log_are_told_apart() -> None:

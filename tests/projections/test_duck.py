@@ -22,14 +22,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact import Runtime, tool
+from reenact import BudgetExceededError, Runtime, RuntimeLedgerWriter, tool
+from reenact import Ledger as Book
 from reenact.events import codec
-from reenact.events.agent import ModelAnswered
+from reenact.events.agent import ModelAnswered, ModelCalled
 from reenact.events.content import Cost, Text, Usage
 from reenact.events.errors import BadQuery, Closed, NoAccess, Owned, ViewFailed
 from reenact.events.log import Batch, MemoryLog, Stored, Transaction
 from reenact.events.message import Head
 from reenact.events.policy import ModelPolicy, Policy, PolicyDecision
+from reenact.events.purse import BudgetReserved
 from reenact.events.session import JobQueued
 from reenact.projections import duck, sheet
 from reenact.projections.audit import records
@@ -220,6 +222,43 @@ async def _decided_and_denied() -> None:
         ("approval", "t2", "pending", None, None, None),
     ]
     assert denials == [("model_denied", "m3", "no scripts")]
+
+
+def test_what_was_set_aside_and_spent_and_denied_has_views() -> None:
+    asyncio.run(_reserved_and_denied())
+
+
+async def _reserved_and_denied() -> None:
+    async with Runtime(budget={"max_tokens_total": 9000}) as runtime:
+        bot = await runtime.image("bot", model="scripted:hello")
+        assert (await bot.send("Hi")).status == "succeeded"
+        assert (await bot.send("Hi again", budget={"max_turns": 9, "max_tokens": 5})).status == "failed"
+        book = Book(RuntimeLedgerWriter(runtime))
+        with pytest.raises(BudgetExceededError):
+            async with book.reserve(tokens=10_000):
+                pass
+        with DuckProjection() as tables:
+            tables.catch_up(runtime.log)
+            columns = "principal, call, model, state, tokens > spent_tokens, amount, spent_amount, failure"
+            reserved = tables.sql(f"SELECT {columns} FROM reservations").rows
+            denials = tables.sql("SELECT type, call, rule, reason FROM denials ORDER BY position").rows
+    assert reserved == [("user", "m1", "hello", "settled", True, Decimal(0), Decimal(0), None)]
+    assert [row[:3] for row in denials] == [
+        ("budget_exceeded", "m2", "max_tokens"),
+        ("allotment_denied", None, "max_tokens_total"),
+    ]
+    assert denials[0][3].startswith("max_tokens of the run is 5")
+
+
+def test_what_was_set_aside_for_a_call_that_was_lost_is_told_from_one_that_is_open() -> None:
+    history = History().send("Hi")
+    call = next(each for each in history.events if isinstance(each.data, ModelCalled))
+    aside = BudgetReserved(call="m1", tokens=100, cost=2_500_000_000, max_tokens=64)
+    history.events += [replace(call, version=call.version + n, data=aside) for n in (1, 2)]
+    with DuckProjection() as tables:
+        tables.catch_up(log_of(history))
+        rows = tables.sql("SELECT state, tokens, amount, max_tokens FROM reservations ORDER BY position").rows
+    assert rows == [("lost", 100, Decimal("2.5"), 64), ("open", 100, Decimal("2.5"), 64)]
 
 
 def test_the_workspace_of_an_image_is_known_after_a_new_start(tmp_path: Path) -> None:
