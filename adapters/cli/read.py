@@ -225,8 +225,8 @@ class Read:
         *,
         common: Common = _COMMON,
     ) -> int:
-        """Ask the log in SQL: one SELECT over events, audit, jobs, sessions, actions, denials, ledger_calls,
-        tool_calls.
+        """Ask the log in SQL: one SELECT over events, audit, jobs, sessions, actions, denials, reservations,
+        ledger_calls, tool_calls.
 
         `reenact sql "DESCRIBE events"` lists the columns of one. The tables are kept beside the log, in a file that may
         be deleted at any time.

@@ -19,10 +19,21 @@ from ...events.agent import (
     ToolStarted,
     TurnCompleted,
 )
+from ...events.budget import LIMITS, Amount, shown_count, shown_dollars
 from ...events.container import PolicySet, ToolRegistered
 from ...events.content import File, Image, Native, Text, Thinking, ToolCall
 from ...events.image import ImageCreated, ImageUpdated
+from ...events.ledger import AllotmentDenied, AllotmentReturned, Allotted, BudgetRemoved, BudgetSet, UsageRecorded
 from ...events.policy import ModelDenied, ModelWarned, ToolDenied
+from ...events.purse import (
+    AllotmentReleased,
+    AllotmentTaken,
+    AllotmentWanted,
+    BudgetDegraded,
+    BudgetExceeded,
+    BudgetReserved,
+    BudgetWarned,
+)
 from ...events.session import JobFailed, JobQueued, SessionCreated
 from .screen import called
 from .table import span
@@ -73,8 +84,71 @@ def about(data: Any) -> str:
             return f"{_value(data.session_id)}{f' “{data.alias}”' if data.alias else ''}"
         case ToolRegistered(tool=tool):
             return f"{tool.name} ({tool.effect})"
+    money = _money(data)
+    if money is not None:
+        return money
     fields = msgspec.to_builtins(data)
     return pairs({name: value for name, value in fields.items() if name not in _SAID_ELSEWHERE})
+
+
+def _money(data: Any) -> str | None:
+    """What an event of a purse or a ledger says, None for any other."""
+    match data:
+        case BudgetReserved():
+            return f"{data.call} {_amount(Amount(data.tokens, data.cost))}"
+        case BudgetDegraded():
+            return f"{data.call} {data.degraded_to} in place of {data.model}"
+        case BudgetWarned(limits=limits):
+            return f"nearly used up: {', '.join(limits)}" if limits else "no limit is near"
+        case BudgetExceeded():
+            calls = data.tools or ((data.call,) if data.call else ())
+            return f"{' '.join(calls)} {data.breach.text}".strip()
+        case AllotmentWanted():
+            return f"{data.ask} {_amount(data.want)} of {data.ledger}, at least {_amount(data.least)}"
+        case AllotmentTaken():
+            return f"{data.ask} {_amount(data.grant.amount)}"
+        case AllotmentReleased():
+            return f"{data.ask} keeps {_amount(data.kept)}"
+        case Allotted():
+            return f"{_amount(data.grant.amount)} for {_value(data.session_id)} {data.ask}, by {data.principal_id}"
+        case AllotmentDenied():
+            return f"{_value(data.session_id)} {data.ask}: {data.breach.text}"
+        case AllotmentReturned():
+            return f"{_value(data.session_id)} {data.ask} keeps {_amount(data.kept)}"
+        case BudgetSet(budget=budget):
+            set_to = {limit.name: most for limit in LIMITS if (most := getattr(budget, limit.name)) is not None}
+            of = _of(budget.principal_id, budget.session_id)
+            shown = [
+                f"{name} ${most}" if isinstance(most, str) else f"{name} {shown_count(most)}"
+                for name, most in set_to.items()
+            ]
+            return f"{of}: {', '.join(shown)}, {budget.exceed_strategy}"
+        case BudgetRemoved():
+            return _of(data.principal_id, data.session_id)
+        case UsageRecorded():
+            by = f" by {data.principal_id}" if data.principal_id else ""
+            what = data.tool or data.model
+            cost = f" ${data.cost}" if data.cost is not None else ""
+            tokens = data.total_tokens or data.input_tokens + data.output_tokens
+            return f"{data.kind}{f' {what}' if what else ''} {shown_count(tokens)} tokens{cost}{by}"
+    return None
+
+
+def _of(principal: str | None, session: str | None) -> str:
+    if session is not None:
+        return f"session {_value(session)}"
+    return "scope" if principal is None else f"principal {principal}"
+
+
+def _amount(amount: Amount) -> str:
+    said = [
+        f"{shown_count(number)} {name}"
+        for name, number in (("tokens", amount.tokens), ("requests", amount.requests), ("tool calls", amount.tools))
+        if number
+    ]
+    if amount.cost:
+        said.insert(0, shown_dollars(amount.cost))
+    return " + ".join(said) or "nothing"
 
 
 def pairs(fields: Mapping[str, Any]) -> str:

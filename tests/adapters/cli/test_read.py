@@ -172,6 +172,45 @@ def test_every_type_of_event_has_words_for_people() -> None:
     assert [sample.type for sample in SAMPLES if not isinstance(about(sample), str)] == []
 
 
+def test_events_of_money_are_told_in_amounts_and_not_in_raw_fields() -> None:
+    from reenact.adapters.cli.words import about
+    from reenact.events.budget import Amount, Breach, Budget, Grant
+    from reenact.events.ledger import Allotted, BudgetSet, UsageRecorded
+    from reenact.events.purse import AllotmentTaken, AllotmentWanted, BudgetExceeded, BudgetReserved
+
+    some, more = Amount(tokens=1500, requests=1), Amount(3000, 2_500_000, 2, 8)
+    breach = Breach(limit="max_cost", of="run", used=10**9, wanted=5 * 10**8, most=10**9)
+    session = "sess_" + "0" * 24 + "1234abcd"
+    told = [
+        BudgetReserved(call="m1", tokens=1500, cost=2_500_000, max_tokens=64),
+        BudgetExceeded(breach=breach, call="m1"),
+        AllotmentWanted(ask="w1", ledger="acme", spent=some, want=more, least=some),
+        AllotmentTaken(ask="w1", grant=Grant(amount=more)),
+        Allotted(
+            session_id=session,
+            principal_id="ann",
+            ask="w1",
+            spent=some,
+            want=more,
+            least=some,
+            at=1,
+            priced=True,
+            grant=Grant(amount=some),
+        ),
+        BudgetSet(budget=Budget(principal_id="ann", max_cost_daily="2.50", max_tokens_total=5000), at=1),
+        UsageRecorded(entry="e", kind="tool_usage", at=1, tool="look", cost="0.5", principal_id="ann"),
+    ]
+    assert [about(event) for event in told] == [
+        "m1 $0.0025 + 1,500 tokens",
+        "m1 max_cost of the run is $1: $1 used or set aside, $0.5 more wanted.",
+        "w1 $0.0025 + 3,000 tokens + 2 requests + 8 tool calls of acme, at least 1,500 tokens + 1 requests",
+        "w1 $0.0025 + 3,000 tokens + 2 requests + 8 tool calls",
+        "1,500 tokens + 1 requests for 1234abcd w1, by ann",
+        "principal ann: max_tokens_total 5,000, max_cost_daily $2.5, deny",
+        "tool_usage look 0 tokens $0.5 by ann",
+    ]
+
+
 def test_a_follower_hears_what_is_appended_later(spoken: Path) -> None:
     before = len(reenact("events", "--json").rows)
     heard: list[list[dict[str, object]]] = []
