@@ -71,6 +71,7 @@ class World:
         self.commits = self.kills = self.denied = 0
         self.waiting: list[asyncio.Future[None]] = []
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.finished = False  # nothing begins any more, so that a world leaves nothing pending behind
         self.children: dict[str, list[str]] = {}
         self.greedy = self.chance.random() < 0.5  # every call costs all that was set aside for it
         self.budget = self._budget()
@@ -150,6 +151,9 @@ class World:
         self.begin(work)
 
     def begin(self, work: Any) -> None:
+        if self.finished:
+            work.close()
+            return
         task = asyncio.ensure_future(work)
         self.tasks.add(task)
         task.add_done_callback(self._done)
@@ -282,6 +286,12 @@ class World:
         self.up()
 
     async def live(self) -> None:
+        try:
+            await self._live()
+        finally:
+            self.finished = True
+
+    async def _live(self) -> None:
         chance = self.chance
         self.failure: BaseException | None = None
         self.states[f"ledger-{SCOPE}"] = LEDGER.initial
