@@ -46,9 +46,12 @@ def noun_of(stream: str) -> Noun:
 
 
 class Cell:
-    """One stream, awake. `version`, `states` and `chain` are those of the newest stored batch."""
+    """One stream, awake. `version`, `states` and `chain` are those of the newest stored batch.
 
-    __slots__ = ("_context", "_unknown", "chain", "noun", "states", "stream", "version")
+    scope: the tenant it was begun for, and belongs to from then on; None while there is nothing in it.
+    """
+
+    __slots__ = ("_context", "_unknown", "chain", "noun", "scope", "states", "stream", "version")
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
@@ -59,6 +62,7 @@ class Cell:
         self.states = self.noun.initial
         self.version = 0
         self.chain = b""
+        self.scope: str | None = None
         self._context = _NO_CONTEXT
         self._unknown: str | None = None
 
@@ -74,8 +78,10 @@ class Cell:
     def take(self, stored: Stored) -> list[Recorded]:
         """Take over one stored batch that was decided elsewhere, or by an earlier life of the stream.
 
-        Raises `Corrupt` when its bytes mean nothing, with nothing taken over.
+        Raises `Corrupt` when its bytes mean nothing, with nothing taken over but whose it is.
         """
+        if self.scope is None:
+            self._belongs(stored.batch.head.context.scope)
         try:
             events = codec.unpack(stored)
         except Exception as error:
@@ -90,6 +96,14 @@ class Cell:
         self.version = stored.batch.last
         self.chain = stored.batch.head.chain
         return events
+
+    def _belongs(self, scope: str) -> None:
+        # Most are of the one scope: not another text of its name for each.
+        self.scope = _NO_CONTEXT.scope if scope == _NO_CONTEXT.scope else scope
+
+    def hidden_from(self, scope: str | None) -> bool:
+        """Whether a scope must not know that this stream is there. None: of nobody, that is the runtime's own work."""
+        return scope is not None and self.scope is not None and scope != self.scope
 
     def prepare(self, asked: Asked, log: Log) -> Prepared | None:
         """Decide the command. None when there is nothing to do. Raises `Refused` and what else a decider raises."""
@@ -120,7 +134,8 @@ class Cell:
         return Prepared(Batch(self.stream, self.version, head, decision.rows), decision, owed)
 
     def _ids(self, states: tuple[Any, ...], asked: Asked) -> Context:
-        context = self.noun.context(states, Context(scope=asked.scope, principal=asked.principal))
+        scope = asked.scope if self.scope is None else self.scope
+        context = self.noun.context(states, Context(scope=scope, principal=asked.principal))
         if context == self._context:
             return self._context
         self._context = context
@@ -132,6 +147,8 @@ class Cell:
         self.states = decision.states
         self.version = batch.last
         self.chain = batch.head.chain
+        if self.scope is None:
+            self._belongs(batch.head.context.scope)
         failpoint("cell.accepted")
         return envelop(decision, stored)
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from ..events.errors import Closed, Conflict, Full, KeyReused, ReenactError
+from ..events.errors import Closed, Conflict, Full, KeyReused, NotFound, ReenactError
 from ..events.log import Duplicate, Keyed, Log, Result, Transaction
 from ..events.message import Asked, Effect, Recorded
 from ..events.session import Send
@@ -76,23 +76,27 @@ class Ask(Struct, frozen=True):
     """A command for a stream; `told` hears the reply through `publish`.
 
     companions: commands for streams that do not exist yet, appended together with it. body: digest of what the caller
-    asked for, compared when a command comes with a key that was used before.
+    asked for, compared when a command comes with a key that was used before. own: the runtime itself asks, on behalf of
+    whoever the stream belongs to; any other command is for a stream of its own scope.
     """
 
     asked: Asked
     told: Told | None = None
     companions: tuple[tuple[str, Asked], ...] = ()
     body: bytes = b""
+    own: bool = False
 
 
 class Peek(Struct, frozen=True):
     """Ask for the states as they are, after everything that was asked before.
 
-    owing: have what is owed published again: how a start takes up what an earlier owner left.
+    owing: have what is owed published again: how a start takes up what an earlier owner left. scope: who looks; None
+    for the runtime itself.
     """
 
     told: Told | None
     owing: bool = False
+    scope: str | None = "default"
 
 
 class ActorSystem:
@@ -214,19 +218,41 @@ class _Actor:
                     self.past = past
             elif publishes and self.past is not None and not self.past and self.cell.version:
                 self.past = Cell(self.stream).load(self.system.log)
+            if isinstance(message, Ask | Peek) and self.cell.hidden_from(_scope_of(message)):
+                return self._absent(message)
             if isinstance(message, Peek):
                 owed = self.cell.owed if message.owing else ()
                 past = self._show() if owed else ()
                 self._say(Committed(self.stream, (), owed, Reply(self.cell.states), told, past))
                 return False
             assert isinstance(message, Ask)
-            if message.asked.key is not None and self._answered(message, message.asked.key):
+            known = self._known(message)
+            if known is not None:
+                self._say(Committed(self.stream, (), (), Reply(self.cell.states, duplicate=known), message.told))
                 return False
             if type(message.asked.command) is Send and self.cell.noun is CONVERSATION:
                 self._room()
             return self._submit(message)
         except Exception as error:
+            if isinstance(message, Ask | Peek) and self.cell.hidden_from(_scope_of(message)):
+                return self._absent(message)  # what is wrong with it is not this scope's business either
             return self._refuse(told, error)
+
+    def _absent(self, message: Ask | Peek) -> bool:
+        """The stream belongs to another scope. For this one it is not there: the same is answered as if it were not."""
+        nothing = Cell(self.stream)
+        reply = Reply(nothing.states)
+        if isinstance(message, Ask):
+            try:
+                known = self._known(message)
+                if known is not None:
+                    reply = Reply(nothing.states, duplicate=known)
+                elif nothing.prepare(message.asked, self.system.log) is not None:
+                    raise NotFound
+            except ReenactError as error:
+                reply = Reply(nothing.states, error=error)
+        self._say(Committed(self.stream, (), (), reply, message.told))
+        return False
 
     def _load(self) -> Sequence[Recorded]:
         """Read the stream; or, where it was born beside another a moment ago, take it as it was left then."""
@@ -243,18 +269,18 @@ class _Actor:
         if len(self.cell.states[0].queue) >= QUEUED_MAX:
             raise Full(f"{QUEUED_MAX} messages wait in {self.stream}.")
 
-    def _answered(self, ask: Ask, key: str) -> bool:
-        """Whether its key was used before: then it has its answer, whatever became of the stream since."""
-        known = self.system.log.keyed(ask.asked.scope, key)
-        if known is None:
-            return False
-        if known.digest != ask.body:
+    def _known(self, ask: Ask) -> Keyed | None:
+        """What its key was used for before: then that is its answer, whatever became of the stream since."""
+        key = ask.asked.key
+        known = None if key is None else self.system.log.keyed(ask.asked.scope, key)
+        if known is not None and known.digest != ask.body:
             raise KeyReused
-        self._say(Committed(self.stream, (), (), Reply(self.cell.states, duplicate=known), ask.told))
-        return True
+        return known
 
     def _submit(self, ask: Ask, tries: int = 0) -> bool:
         """tries: how often it was decided before, and found that its stream had moved on."""
+        if self.cell.hidden_from(_scope_of(ask)):  # it was begun for somebody else a moment ago
+            return self._absent(ask)
         prepared = self.cell.prepare(ask.asked, self.system.log)
         if prepared is None:
             self._say(Committed(self.stream, (), (), Reply(self.cell.states), ask.told))
@@ -327,6 +353,12 @@ class _Actor:
     def _say(self, committed: Committed) -> None:
         if committed.told is not None or committed.owed:
             self.system._publish([committed])
+
+
+def _scope_of(message: Ask | Peek) -> str | None:
+    if isinstance(message, Peek):
+        return message.scope
+    return None if message.own else message.asked.scope
 
 
 def _crashed(key: str, error: BaseException) -> None:

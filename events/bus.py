@@ -256,20 +256,25 @@ class SystemBus:
           group_by_until lets go of its groups.
         """
         if self._observable is None:
-            from reactivex import Observable  # 30 ms, for those who use it
-            from reactivex.disposable import Disposable
-
-            def subscribe(observer: ObserverBase[BusEvent], _: SchedulerBase | None = None) -> DisposableBase:
-                subscription = self._add(
-                    observer.on_next,
-                    kinds=None,
-                    name=f"observable: {name_of(getattr(observer, '_on_next', observer))}",
-                    on_end=observer.on_completed,
-                )
-                return Disposable(subscription.unsubscribe)
-
-            self._observable = Observable(subscribe)
+            self._observable = self.observed()
         return self._observable
+
+    def observed(self, filter: Filter | None = None) -> Observable[BusEvent]:
+        """As `observable`, of the events that `filter` lets through; another object each time."""
+        from reactivex import Observable  # 30 ms, for those who use it
+        from reactivex.disposable import Disposable
+
+        def subscribe(observer: ObserverBase[BusEvent], _: SchedulerBase | None = None) -> DisposableBase:
+            subscription = self._add(
+                observer.on_next,
+                kinds=None,
+                filter=filter,
+                name=f"observable: {name_of(getattr(observer, '_on_next', observer))}",
+                on_end=observer.on_completed,
+            )
+            return Disposable(subscription.unsubscribe)
+
+        return Observable(subscribe)
 
     @property
     def subscriptions(self) -> int:

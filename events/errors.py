@@ -11,6 +11,7 @@ ReenactError
 │   ├── NotFound          no such thing
 │   ├── Conflict          the stream moved on; read again
 │   ├── KeyReused         the same idempotency key came with another command
+│   ├── Unauthenticated   the credential is not accepted
 │   ├── Unrevealed        a secret was to be encoded, pickled or stored
 │   ├── Closed            it was closed before you asked
 │   ├── ActionOver        the question was answered, has expired or was taken back
@@ -32,6 +33,7 @@ ReenactError
 │   ├── Corrupt           the file contradicts itself
 │   └── ViewFailed        the file of a view cannot be used; the log is as it was
 ├── RequestTimeout        no response in time
+├── Cancelled             it is not wanted any more
 └── Diverged              a replay decided otherwise than the log says
 """
 
@@ -129,6 +131,12 @@ class KeyReused(Refused):
     """This idempotency key was used before with another command; nothing was written."""
 
     code = "key_reused"
+
+
+class Unauthenticated(Refused):
+    """This credential is not accepted."""
+
+    code = "unauthenticated"
 
 
 class Unrevealed(Refused):
@@ -261,6 +269,12 @@ class RequestTimeout(ReenactError):
     """No response came in time."""
 
     code = "request_timeout"
+
+
+class Cancelled(ReenactError):
+    """What was being done is not wanted any more."""
+
+    code = "cancelled"
 
 
 class Diverged(ReenactError):

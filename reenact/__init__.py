@@ -23,8 +23,11 @@ __all__ = [
     "BudgetExceededError",
     "BudgetSpec",
     "ConstraintPolicy",
+    "Authenticator",
+    "CancellationToken",
     "CooldownTimes",
     "Environment",
+    "ExecutionContext",
     "Failover",
     "ImageConfig",
     "InMemoryLedgerWriter",
@@ -45,10 +48,12 @@ __all__ = [
     "Profile",
     "ReenactError",
     "Result",
+    "RunVersions",
     "Runtime",
     "RuntimeLedgerWriter",
     "Scripted",
     "Secret",
+    "Tokens",
     "ToolContext",
     "ToolPolicy",
     "UsageRecord",
@@ -71,8 +76,11 @@ _HOMES = {
     "BudgetExceededError": "reenact.budgets",
     "BudgetSpec": "reenact.events.budget",
     "ConstraintPolicy": "reenact.events.policy",
+    "Authenticator": "reenact.credential",
+    "CancellationToken": "reenact.context",
     "CooldownTimes": "reenact.actors.cooldown",
     "Environment": "reenact.environment",
+    "ExecutionContext": "reenact.context",
     "Failover": "reenact.actors.failover",
     "ImageConfig": "reenact.events.image",
     "InMemoryLedgerWriter": "reenact.budgets",
@@ -93,10 +101,12 @@ _HOMES = {
     "Profile": "reenact.events.policy",
     "ReenactError": "reenact.events.errors",
     "Result": "reenact.run",
+    "RunVersions": "reenact.context",
     "Runtime": "reenact.runtime",
     "RuntimeLedgerWriter": "reenact.budgets",
     "Scripted": "reenact.adapters.models.scripted",
     "Secret": "reenact.events.secret",
+    "Tokens": "reenact.credential",
     "ToolContext": "reenact.adapters.tools.context",
     "ToolPolicy": "reenact.events.policy",
     "UsageRecord": "reenact.budgets",
@@ -127,6 +137,11 @@ if TYPE_CHECKING:
     from .budgets import LedgerWriter as LedgerWriter
     from .budgets import RuntimeLedgerWriter as RuntimeLedgerWriter
     from .budgets import UsageRecord as UsageRecord
+    from .context import CancellationToken as CancellationToken
+    from .context import ExecutionContext as ExecutionContext
+    from .context import RunVersions as RunVersions
+    from .credential import Authenticator as Authenticator
+    from .credential import Tokens as Tokens
     from .environment import Environment as Environment
     from .events.budget import Budget as Budget
     from .events.budget import BudgetSpec as BudgetSpec

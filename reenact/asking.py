@@ -63,12 +63,14 @@ ApprovalHandler = Callable[[ApprovalRequest], Awaitable[bool] | bool]
 
 
 class Asking:
-    """The questions of one runtime's log. handler: decides approvals where a run brings no handler of its own."""
+    """The questions of one scope of a runtime's log. handler: decides approvals where a run brings none of its own.
+    handling: the tasks in which handlers are asked, of all scopes.
+    """
 
-    def __init__(self, runtime: Runtime, handler: ApprovalHandler | None = None) -> None:
+    def __init__(self, runtime: Runtime, handler: ApprovalHandler | None, handling: set[asyncio.Task[None]]) -> None:
         self._runtime = runtime
         self.handler = handler
-        self._handling: set[asyncio.Task[None]] = set()
+        self._handling = handling
 
     # -- those that a program decides --
 
@@ -82,11 +84,14 @@ class Asking:
             self._begin(f"{session_id}:{data.action}", handler)
 
     async def take_up(self) -> None:
-        """Put what waits since an earlier owner to the runtime's handler."""
-        if self.handler is not None:
-            for action in await self.pending():
+        """Put what waits since an earlier owner to the runtime's handler, of all scopes."""
+        if self.handler is None:
+            return
+        for scope in await asyncio.to_thread(self._runtime._owing_scopes):
+            asking = self._runtime._of_scope(scope)._asking
+            for action in await asking.pending():
                 if action.type == "approval" and action.call is not None:
-                    self._begin(action.id, self.handler)
+                    asking._begin(action.id, self.handler)
 
     def _begin(self, action_id: str, handler: ApprovalHandler) -> None:
         task = asyncio.ensure_future(self._handle(action_id, handler))
@@ -127,7 +132,7 @@ class Asking:
         if session_id is not None:
             return await self._pending(session_id)
         # Every question has an end in time, so every session in which one waits owes something.
-        streams = await asyncio.to_thread(self._runtime.log.streams, "session-", owing=True)
+        streams = await asyncio.to_thread(self._runtime._reads.streams, "session-", owing=True)
         found = [action for stream in streams for action in await self._pending(stream.removeprefix("session-"))]
         return sorted(found, key=lambda action: action.asked_at)
 
@@ -162,7 +167,7 @@ class Asking:
 
     async def session_of(self, job_id: str) -> str:
         """The session in which a job runs."""
-        for stream in await asyncio.to_thread(self._runtime.log.streams, "session-", owing=True):
+        for stream in await asyncio.to_thread(self._runtime._reads.streams, "session-", owing=True):
             running = (await self._runtime._peek(stream))[0].running
             if running is not None and running.job_id == job_id:
                 return stream.removeprefix("session-")
@@ -171,7 +176,7 @@ class Asking:
     async def of_token(self, token: str) -> Action:
         """The pending one that a token is for. Raises NotFound, whatever is wrong with the token."""
         wanted = token_digest(token)
-        for stream in await asyncio.to_thread(self._runtime.log.streams, "session-", owing=True):
+        for stream in await asyncio.to_thread(self._runtime._reads.streams, "session-", owing=True):
             session_id = stream.removeprefix("session-")
             agent, asking = await self._states(session_id)
             for asked in asking.pending:

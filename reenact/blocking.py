@@ -18,10 +18,12 @@ from .actions import ActionManager as _AsyncManager
 from .actions import ActionRecord, ActionSpec
 from .actors.image import State as ImageState
 from .actors.replay import Replay
+from .context import ExecutionContext
 from .events.errors import Closed, ReenactError, Refused
 from .events.message import BusEvent, Live, Recorded
 from .events.notice import Message
 from .events.policy import Policy
+from .events.secret import Secret
 from .events.subscription import Subscription
 from .image import Image as AsyncImage
 from .policies import AgentToolPolicy, Given
@@ -52,6 +54,7 @@ class Runtime:
         self._watching: set[asyncio.Task[None]] = set()
         self._crowded: set[asyncio.Event] = set()
         self._closing = False
+        self._closes = True
 
     def __enter__(self) -> Self:
         return self.open()
@@ -79,7 +82,7 @@ class Runtime:
 
     def close(self) -> None:
         """Close the runtime and end the thread. Idempotent."""
-        if self._runtime is not None:
+        if self._runtime is not None and self._closes:
             runtime, self._runtime = self._runtime, None
             try:
                 self._do(self._close(runtime))
@@ -128,6 +131,24 @@ class Runtime:
         if self._runtime is None:
             raise Closed("The runtime is not open: use `with Runtime(...)`, or call `open()`.")
         return self._runtime
+
+    def scoped(self, *, scope: str | None = None, principal: str | None = None) -> Runtime:
+        """This runtime, acting for another scope or principal: see `reenact.Runtime.scoped`. Closing it: nothing."""
+        return self._view(self.asynchronous.scoped(scope=scope, principal=principal))
+
+    def as_(self, context: ExecutionContext) -> Runtime:
+        """This runtime, acting on behalf of a context: see `reenact.Runtime.as_`. Closing it does nothing."""
+        return self._view(self.asynchronous.as_(context))
+
+    def _view(self, acting: _async.Runtime) -> Runtime:
+        view = Runtime()
+        vars(view).update(vars(self))
+        view._runtime, view._closes = acting, False
+        return view
+
+    def secret(self, name: str, value: str | Secret) -> Secret:
+        """Know a secret: see `reenact.Runtime.secret`."""
+        return self.asynchronous.secret(name, value)
 
     def image(self, name: str | None = None, **fields: Any) -> Image:
         """The image of this name: see `reenact.Runtime.image`."""

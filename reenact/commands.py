@@ -20,17 +20,22 @@ class Commands:
 
     release = __version__
 
-    def reading(self, url: str) -> Reading:
-        """The log at `url`, to read. It must be there."""
+    def reading(self, url: str, *, scope: str | None = None) -> Reading:
+        """The log at `url`, to read: one scope of it, or everything. It must be there."""
         from .reading import Reading
 
-        return Reading(url)
+        return Reading(url, scope=scope)
 
-    def working(self, url: str, *, tools: Sequence[str], policy: Sequence[str] = ()) -> Working:
-        """The log at `url`, to own from `with` on, made where there is none. policy: files, outermost first."""
+    def working(
+        self, url: str, *, tools: Sequence[str], policy: Sequence[str] = (), scope: str | None = None
+    ) -> Working:
+        """The log at `url`, to own from `with` on, made where there is none, and to work in one scope of it.
+
+        policy: files, outermost first.
+        """
         from .working import Working
 
-        return Working(url, tools=tools, policy=policy)
+        return Working(url, tools=tools, policy=policy, scope=scope)
 
     def policy(self, files: Sequence[str], *, tools: Sequence[str], models: Sequence[str], scope: str) -> list[Row]:
         """What policies in files say of tools and models, and the limits they set."""
@@ -50,24 +55,27 @@ class Commands:
 
         return decide(url, action_id, resolution, digest)
 
-    def set_budget(self, url: str, budget: Mapping[str, Any]) -> Row:
+    def set_budget(self, url: str, budget: Mapping[str, Any], *, scope: str | None = None) -> Row:
         """Set a limit, by way of whoever owns the log, or here where nobody does. What it is then."""
         from .events.budget import budget_of
 
         budget_of(dict(budget))  # raises what is wrong with it, with nothing opened
-        return self._budget(url, "budget_set_request", {"budget": dict(budget)})
+        return self._budget(url, "budget_set_request", {"budget": dict(budget)}, scope)
 
-    def remove_budget(self, url: str, principal_id: str | None, session_id: str | None) -> Row:
+    def remove_budget(
+        self, url: str, principal_id: str | None, session_id: str | None, *, scope: str | None = None
+    ) -> Row:
         """Lift limits, in the same way. removed: whether there were any."""
-        return self._budget(url, "budget_remove_request", {"principalId": principal_id, "sessionId": session_id})
+        data = {"principalId": principal_id, "sessionId": session_id}
+        return self._budget(url, "budget_remove_request", data, scope)
 
-    def _budget(self, url: str, kind: str, data: Row) -> Row:
+    def _budget(self, url: str, kind: str, data: Row, scope: str | None) -> Row:
         import asyncio
 
         from .events.errors import Refused
         from .owner import request
 
-        said = asyncio.run(request(url, kind, data, armed=False))
+        said = asyncio.run(request(url, kind, data, scope=scope, armed=False))
         if said.get("error") is not None:
             raise Refused(said["error"])
         return said

@@ -11,6 +11,7 @@ from .adapters.logs import open_reader, path_of
 from .adapters.logs.owner import owner_of
 from .asking import parts_of
 from .events.errors import NotFound, Owned, Refused
+from .pane import DEFAULT
 from .toolbox import Needed, sources, tools_from
 
 Row = dict[str, Any]
@@ -29,9 +30,10 @@ def decide(url: str, action_id: str, resolution: Mapping[str, Any], digest: str 
 async def _decide(url: str, action_id: str, data: Row) -> tuple[Row, bool]:
     from .runtime import Runtime
 
+    scope = _scope(url, action_id)
     tools = _tools(url, action_id) if data["resolution"].get("arguments") is not None else []
     try:
-        async with Runtime(url, recover=False, armed=False, tools=tools) as runtime:
+        async with Runtime(url, recover=False, armed=False, tools=tools, scope=scope) as runtime:
             response = (await runtime.request("action_resolve_request", data)).data
             return _answer(response), False
     except Owned:
@@ -39,7 +41,7 @@ async def _decide(url: str, action_id: str, data: Row) -> tuple[Row, bool]:
         owner = owner_of(path) if path is not None else None
         if owner is None or owner.socket is None:
             raise
-    return _answer(await call(owner.socket, "action_resolve_request", data, timeout_s=30.0)), True
+    return _answer(await call(owner.socket, f"action_resolve_request@{scope}", data, timeout_s=30.0)), True
 
 
 def _answer(response: Any) -> Row:
@@ -50,6 +52,17 @@ def _answer(response: Any) -> Row:
         raise Refused(plain["error"])
     action: Row = plain["action"]
     return action
+
+
+def _scope(url: str, action_id: str) -> str:
+    """Whose question it is: whoever has the file decides for all scopes in it."""
+    session_id, _ = parts_of(action_id)
+    reader = open_reader(url)
+    try:
+        first = reader.read(f"session-{session_id}", limit=1)
+    finally:
+        reader.close()
+    return first[0].batch.head.context.scope if first else DEFAULT
 
 
 def _tools(url: str, action_id: str) -> list[Any]:

@@ -16,7 +16,10 @@ from .events.model import ModelAnswer, ModelRequest
 
 
 class EnvironmentSpec(Struct, frozen=True, kw_only=True):
-    """What an environment is made for: one agent, and how its image wants it."""
+    """What an environment is made for: one agent, and how its image wants it. scope: whose agent it is.
+
+    principal: who asked for this call, told where credentials are asked for and not where an environment is made.
+    """
 
     agent_id: str
     image_id: str
@@ -25,6 +28,8 @@ class EnvironmentSpec(Struct, frozen=True, kw_only=True):
     model: str
     system_prompt: str
     workspace: str | None
+    scope: str = "default"
+    principal: str = ""
 
 
 class Effector(Protocol):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Generator, Sequence
+from collections.abc import AsyncIterator, Generator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from .events.message import BusEvent
@@ -40,6 +40,7 @@ class Image:
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
         policy: Given | None = None,
+        credentials: Mapping[str, Any] | None = None,
     ) -> Sending:
         """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.
 
@@ -48,7 +49,9 @@ class Image:
         budget: what this job may use, besides the image's: a `BudgetSpec`, a dict of its fields, or dollars.
         priority: higher first among what is queued. timeout_s: the job times out so long after it was accepted. key: an
         idempotency key: the same message with it again, now or after a restart, is the same job; another message with
-        it is refused. policy: narrows what this job may do, recorded with it.
+        it is refused. policy: narrows what this job may do, recorded with it. credentials: by provider, for this job
+        only: a key, or an object with api_key and base_url. They are kept in memory while it runs; a job that goes on
+        after a restart asks the runtime's credentials again.
 
         approval_handler(request): says of each call of this job that needs approval whether it may run. Only True is
         yes; what it raises is no, and so is its silence when the question's time is up.
@@ -65,6 +68,8 @@ class Image:
         }
         if policy is not None:
             options["policy"] = policy
+        if credentials is not None:
+            options["credentials"] = credentials
         return Sending(self._runtime.sending(self.id, content, session_id=self.session_id, **options))
 
     async def interrupt(self, reason: str = "user_interrupt") -> None:

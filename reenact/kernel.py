@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from .actors import decider
@@ -42,7 +43,8 @@ from .events.errors import (
 )
 from .events.failpoint import failpoint
 from .events.log import Keyed, Log
-from .events.message import Asked, BusEvent, Command, Live, Recorded, Signal, live
+from .events.message import Asked, BusEvent, Command, Context, Live, Recorded, Signal, live
+from .events.model import Credentials
 from .events.payload import Payload
 from .events.session import JobQueued
 from .live import LiveSession
@@ -53,10 +55,21 @@ from .veil import Veil
 RETELL_MAX_S = 5.0
 """The longest wait before the end of an effect is told again to a log that had no room for it."""
 
+NOBODY = ""
+"""The scope of what is no tenant's."""
+
 _NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `open()`."
 _CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
 
 _log = logging.getLogger("reenact")
+
+
+class Who(Struct, frozen=True):
+    """On whose behalf a command is asked: scope and principal as the caller's credential says, and the trace."""
+
+    scope: str
+    principal: str
+    trace: str | None = None
 
 
 class Kernel:
@@ -71,8 +84,7 @@ class Kernel:
         *,
         bus: SystemBus,
         clock: Clock,
-        scope: str,
-        principal: str,
+        who: Who,
         hear: Callable[[Recorded], None],
         vault: Vault,
         threads: int | None = None,
@@ -80,8 +92,7 @@ class Kernel:
         self._persistence = persistence
         self.bus = bus
         self.clock = clock
-        self.scope = scope
-        self.principal = principal
+        self.who = who
         self.vault = vault
         self._hear = hear
         self._threads = threads
@@ -151,7 +162,7 @@ class Kernel:
 
     def wake(self, stream: str) -> None:
         """Have what a stream owes taken up, if nobody is at it."""
-        self.bus.tell(stream, Peek(None, owing=True))
+        self.bus.tell(stream, Peek(None, owing=True, scope=None))
 
     def _mailbox(self, stream: str) -> Callable[[Any], None]:
         """Where the bus puts what is for a stream: made when it is first addressed, forgotten when it sleeps."""
@@ -170,34 +181,46 @@ class Kernel:
         body: bytes = b"",
         correlation: str | None = None,
         cause: str | None = None,
+        by: Who | None = None,
     ) -> Reply:
         """Put a command to an actor and wait until its events are stored and told. Raises what refused it.
 
         key: an idempotency key, unique in the scope; body: digest of what it stands for. companions: commands for new
         streams, appended together with this one. cause: the id of the event that led to it.
+        by: who asks, if not the runtime's own principal.
         """
         self._alive()
         answer: asyncio.Future[Reply] = self._loop.create_future()
-        asked = self.asked(command, key=key, correlation=correlation, cause=cause)
+        asked = self.asked(command, key=key, correlation=correlation, cause=cause, by=by)
         chain = asked.correlation or asked.id
-        beside = tuple((name, self.asked(each, correlation=chain)) for name, each in companions)
+        beside = tuple((name, self.asked(each, correlation=chain, by=by)) for name, each in companions)
         self._post(stream, asked, answer.set_result, beside, body)
         return await _reply(answer)
 
-    async def peek(self, stream: str) -> tuple[Any, ...]:
-        """The states of a stream's deciders, after everything that was asked of it before."""
+    async def peek(self, stream: str, *, scope: str | None) -> tuple[Any, ...]:
+        """The states of a stream's deciders, after everything that was asked of it before. scope: who looks; None for
+        the runtime itself, which does what is owed to all."""
         self._alive()
         answer: asyncio.Future[Reply] = self._loop.create_future()
-        self.bus.tell(stream, Peek(answer.set_result))
+        self.bus.tell(stream, Peek(answer.set_result, scope=scope))
         return (await _reply(answer)).states
 
-    def submit(self, session_id: str, command: Command, run: Run, *, key: str | None = None, body: bytes = b"") -> None:
+    def submit(
+        self,
+        session_id: str,
+        command: Command,
+        run: Run,
+        *,
+        key: str | None = None,
+        body: bytes = b"",
+        by: Who | None = None,
+    ) -> None:
         """Put a run's command into its session's mailbox; the run hears everything from here on.
 
         A key that was used before with the same body: the run becomes that of the earlier command.
         """
         self._alive()
-        asked = self.asked(command, key=key)
+        asked = self.asked(command, key=key, by=by)
         self._runs_of(session_id).add(run)
         told = run.answer if key is None else partial(self._answer, run)
         try:
@@ -213,8 +236,9 @@ class Kernel:
         told: Callable[[Reply], object],
         beside: Sequence[tuple[str, Asked]] = (),
         body: bytes = b"",
+        own: bool = False,
     ) -> None:
-        """Put a command into a stream's mailbox: the one way there is.
+        """Put a command into a stream's mailbox: the one way there is. own: the runtime's own, for whoever it is about.
 
         So nothing is decided upon, stored, told or replayed but what the vault has let through. Raises what it raises.
         """
@@ -223,7 +247,7 @@ class Kernel:
                 if self.vault.holds(name):  # it cannot be masked: two would become one
                     raise BadInput("There is a secret in a name or a key, which are stored as they are.")
         companions = tuple((name, self._hidden(each)) for name, each in beside)
-        self.bus.tell(stream, Ask(self._hidden(asked), told, companions, body))
+        self.bus.tell(stream, Ask(self._hidden(asked), told, companions, body, own))
 
     def _hidden(self, asked: Asked) -> Asked:
         command = self.vault.hidden(asked.command)
@@ -265,6 +289,11 @@ class Kernel:
         runs = self._runs.get(session_id)
         return runs.handler_of(job_id) if runs is not None else None
 
+    def credentials(self, session_id: str, provider: str) -> tuple[Credentials, ...]:
+        """Those that came with the run of the job that runs in a session; none, as after a restart: ()."""
+        runs = self._runs.get(session_id)
+        return () if runs is None else runs.credentials(provider)
+
     def let_go(self, run: Run) -> None:
         """A run is over."""
         runs = self._runs.get(run.session_id)
@@ -272,24 +301,28 @@ class Kernel:
             del self._runs[run.session_id]
 
     def asked(
-        self, command: Command, *, key: str | None = None, correlation: str | None = None, cause: str | None = None
+        self,
+        command: Command,
+        *,
+        key: str | None = None,
+        correlation: str | None = None,
+        cause: str | None = None,
+        by: Who | None = None,
     ) -> Asked:
-        """A command in its envelope, now, from this runtime's principal, or from the agent inside whose tool we are."""
+        """A command in its envelope, now, from whoever asks: without a word, this runtime's own principal. Inside of a
+        tool it is the tool's agent."""
+        who = self.who if by is None else by
         return Asked(
             id=self.clock.new_id(),
             at=self.clock.now(),
             command=command,
-            scope=self.scope,
-            principal=self.acting_as,
+            scope=who.scope,
+            principal=acting_as() or who.principal,
             cause=cause,
             correlation=correlation,
             key=key,
+            trace=who.trace,
         )
-
-    @property
-    def acting_as(self) -> str:
-        """The principal that whoever calls now acts as: inside of a tool, its agent."""
-        return acting_as() or self.principal
 
     def _tell(
         self,
@@ -318,7 +351,7 @@ class Kernel:
             )
         ended = partial(self._ended, stream, command, origin, otherwise, tries)
         try:
-            self._post(stream, asked, ended)
+            self._post(stream, asked, ended, own=True)
         except (BadInput, Unrevealed) as error:
             ended(Reply(error=error))
 
@@ -338,7 +371,7 @@ class Kernel:
         log = _log.debug if tries else _log.error
         log("%s did not take %s: %s", stream, command.type, error)
         if not tries:
-            self._complain(stream, command, error)
+            self._complain(stream, command, error, origin)
         if isinstance(error, DiskFull | Busy | Conflict | Full):
             # Nothing was written, and there may be room soon.
             wait_s = min(RETELL_MAX_S, 0.05 * 2**tries)
@@ -353,10 +386,13 @@ class Kernel:
         for runs in list(self._runs.values()):
             runs.fail(error)
 
-    def _complain(self, stream: str, command: Command, error: Exception) -> None:
+    def _complain(self, stream: str, command: Command, error: Exception, origin: Origin | None) -> None:
         details = {"stream": stream, "command": command.type, "code": getattr(error, "code", "internal")}
         data = Payload({"message": str(error), "severity": "error", "details": details})
-        self.bus.emit(Live("system_error", data, at=self.clock.now(), source="command", category="error"))
+        # Where nobody knows whose it is, it is nobody's: only who has the whole bus hears of it.
+        whose = Context(NOBODY) if origin is None else Context(origin.scope, origin.principal)
+        trouble = Live("system_error", data, at=self.clock.now(), context=whose, source="command", category="error")
+        self.bus.emit(trouble)
 
     # -- telling --
 
@@ -416,6 +452,8 @@ class Kernel:
         if veil is None:
             veil = session.veil = Veil(self.vault)
         now = self.clock.now()
+        if signal is None:
+            session.veil = None  # a session that only waits keeps none
         for shown in veil.rest() if signal is None else veil.show(signal):
             event = live(shown, at=now, context=session.ids)
             self.bus.emit(event)

@@ -23,17 +23,23 @@ if TYPE_CHECKING:
 
 
 async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
-    """Let other processes of this user put the bus's requests to this owner. None for a log that is no file."""
+    """Let other processes of this user put the bus's requests to this owner. None for a log that is no file.
+
+    Whoever can open the socket may open the file, and so owns all that is in it: `<name>_request@<scope>` is asked in
+    that scope.
+    """
     path, announce = getattr(log, "path", None), getattr(log, "announce", None)
     if path is None or announce is None:
         return None
 
-    async def ask(kind: str, data: Any) -> Any:
+    async def ask(wanted: str, data: Any) -> Any:
+        kind, at, scope = wanted.partition("@")
         if kind not in NAMES:
             raise BadInput(f"The owner of a log answers {', '.join(NAMES)}; not {kind!r}.")
         if data is not None and not isinstance(data, Mapping):
             raise BadInput("The data of a request is an object.")
-        return msgspec.to_builtins((await runtime.request(kind, data)).data)
+        asked = runtime.scoped(scope=scope) if at else runtime
+        return msgspec.to_builtins((await asked.request(kind, data)).data)
 
     server = await serve(socket_path(path), ask)
     announce(server.path)
@@ -41,17 +47,26 @@ async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
 
 
 async def request(
-    url: str, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0, **options: Any
+    url: str,
+    kind: str,
+    data: Mapping[str, Any] | None = None,
+    *,
+    timeout_s: float = 30.0,
+    scope: str | None = None,
+    **options: Any,
 ) -> dict[str, Any]:
     """Put one of the bus's requests to the owner of the log at `url`, and give the response's data, `error` included.
 
     Where another process owns it, that one answers, with its tools and models. Where none does, this process becomes
-    the owner for the time of the request, without taking up what is owed. options: of `Runtime`, for that case.
+    the owner for the time of the request, without taking up what is owed. scope: in which it is asked, else in the
+    owner's own. options: of `Runtime`, for that case.
     Raises RequestTimeout, and what opening a log or reaching its owner raises.
     """
     from .runtime import Runtime
 
     try:
+        if scope is not None:
+            options["scope"] = scope
         async with Runtime(url, recover=False, **options) as runtime:
             return dict(msgspec.to_builtins((await runtime.request(kind, data, timeout_s=timeout_s)).data))
     except Owned:
@@ -59,4 +74,4 @@ async def request(
         owner = owner_of(path) if path is not None else None
         if owner is None or owner.socket is None:
             raise
-    return dict(await call(owner.socket, kind, data, timeout_s=timeout_s))
+    return dict(await call(owner.socket, kind if scope is None else f"{kind}@{scope}", data, timeout_s=timeout_s))

@@ -80,13 +80,13 @@ class Outside:
         clock: Clock,
         base_path: Path,
         session: Callable[[str], Awaitable[LiveSession]],
-        image: Callable[[str], Awaitable[ImageState]],
-        config: Callable[[str, int], Awaitable[ImageConfig]],
+        image: Callable[[str, str], Awaitable[ImageState]],
+        config: Callable[[str, int, str], Awaitable[ImageConfig]],
         later: Callable[[Awaitable[object]], None],
         emit: Callable[[LiveSession, Signal | None], None],
-        treasury: Treasury,
+        treasury: Callable[[str], Treasury],
         vault: Vault,
-        actions: Callable[[tuple[str, str | None, str, str], Waiting], Any] = lambda call, waiting: None,
+        actions: Callable[[tuple[str, str | None, str, str], Waiting, str], Any] = lambda call, waiting, scope: None,
         tool_threads: int = 32,
     ) -> None:
         """actions(call, waiting): what a call puts its questions to people with, see `actions.ActionManager`."""
@@ -121,7 +121,7 @@ class Outside:
         if isinstance(effect, LaunchTool):
             return await self._launch_tool(stream, effect)
         if isinstance(effect, RequestAllotment):
-            return await self._treasury.fetch(stream, effect)
+            return await self._treasury(effect.ledger).fetch(stream, effect)
         return await self._probe_tool(stream, effect)
 
     def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
@@ -146,7 +146,7 @@ class Outside:
             problem = f"it could not be looked at again ({_said(error)})"
             return StartTool(tool=effect.tool, attempt=effect.attempt, at=self._clock.now(), problem=problem)
         if isinstance(effect, RequestAllotment):
-            return self._treasury.failed(effect, code)
+            return self._treasury(effect.ledger).failed(effect, code)
         return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
 
     # -- models --
@@ -163,7 +163,7 @@ class Outside:
                 await asyncio.sleep(min(max(0.0, wait_s), self._retries.longest_s))
                 began = time.perf_counter()
             session = await self._session(stream)
-            config = await self._config(session.ids.image_id or "", effect.image_version)
+            config = await self._config(session.ids.image_id or "", effect.image_version, session.ids.scope)
             tools = self.tools if config.tools is None else self.tools.only(config.tools)
             spec = _spec(session, effect, config)
             asked = spec, Credentials()
@@ -190,7 +190,7 @@ class Outside:
         calls = (part for part in answer.parts if isinstance(part, ToolCall))
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
         if effect.policy or config.approval_required or any(check.approval == "ask" for check in checks):
-            place = self._place(await self._image(session.ids.image_id or ""))
+            place = self._place(await self._image(session.ids.image_id or "", session.ids.scope))
             checks = tuple(replace(check, place=place) for check in checks)
         took_ms = _since(began)
         self._fallover.answered(effect, whom)
@@ -307,6 +307,7 @@ class Outside:
 
     def _environment_of(self, spec: EnvironmentSpec) -> Environment:
         """The agent's environment; another one when its model or its definition has changed, and the old one's end."""
+        spec = replace(spec, principal="")  # one agent may be asked by many
         known = self._environments.get(spec.agent_id)
         if known is not None:
             if known[0] == spec:
@@ -362,7 +363,7 @@ class Outside:
     async def _launch_tool(self, stream: str, effect: LaunchTool) -> Command:
         """What an approved call is by now: its tool as it is here, and where it would run."""
         session = await self._session(stream)
-        image = await self._image(session.ids.image_id or "")
+        image = await self._image(session.ids.image_id or "", session.ids.scope)
         offered = image.config.tools
         tool = self.tools.get(effect.name) if offered is None or effect.name in offered else None
         problem: str | None = None
@@ -404,7 +405,7 @@ class Outside:
         return ProveTool(tool=effect.id.removeprefix("probe-"), happened=proof.happened, output=proof.output)
 
     async def _tool_context(self, session: LiveSession, effect: RunTool | ProbeTool) -> ToolContext:
-        image = await self._image(session.ids.image_id or "")
+        image = await self._image(session.ids.image_id or "", session.ids.scope)
         workspace = self.workspace(image)
         tool_id = effect.id
 
@@ -415,7 +416,7 @@ class Outside:
             job_id, waiting, actions = None, None, None
         else:
             job_id, waiting = effect.job_id, Waiting()
-            actions = self._actions((session.session_id, job_id, effect.id, effect.key), waiting)
+            actions = self._actions((session.session_id, job_id, effect.id, effect.key), waiting, session.ids.scope)
         return ToolContext(
             idempotency_key=effect.key,
             session_id=session.session_id,
@@ -510,6 +511,8 @@ def _spec(session: LiveSession, effect: CallModel, config: ImageConfig) -> Envir
         model=effect.model,
         system_prompt=config.system_prompt,
         workspace=config.workspace,
+        scope=session.ids.scope,
+        principal=session.ids.principal,
     )
 
 

@@ -23,6 +23,7 @@ from .events.errors import BadInput, NotFound, StoreError
 from .events.image import ImageCreated, ImageDeleted, ImageUpdated
 from .events.log import Log, Stored
 from .events.message import Recorded
+from .pane import Pane
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up, catch_up_stream
 
@@ -45,11 +46,15 @@ _BATCH_EVENTS_MAX = 1000
 
 
 class Reading:
-    """A log opened for reading. With a URL it opens the file beside its owner, and `with` closes it again."""
+    """A log opened for reading. With a URL it opens the file beside its owner, and `with` closes it again.
 
-    def __init__(self, log: str | Log) -> None:
-        self._own = isinstance(log, str)
-        self.log: Any = open_reader(log) if isinstance(log, str) else log
+    scope: only what belongs to this one; without it everything, for whoever can read the file can read all of it.
+    """
+
+    def __init__(self, log: str | Log, *, scope: str | None = None) -> None:
+        self._whole: Any = open_reader(log) if isinstance(log, str) else None
+        opened: Any = log if self._whole is None else self._whole
+        self.log: Any = opened if scope is None else Pane(opened, scope)
         self._names: dict[str, str] | None = None
         self._board: Jobs | None = None
 
@@ -59,8 +64,8 @@ class Reading:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._own:
-            self.log.close()
+        if self._whole is not None:
+            self._whole.close()
 
     # -- what there is --
 

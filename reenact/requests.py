@@ -41,11 +41,16 @@ def _responder(
     runtime: Runtime, answer: Callable[[Runtime, Asked], Awaitable[Answer]]
 ) -> Callable[[Asked, BusEvent], Awaitable[Answer]]:
     async def respond(data: Asked, request: BusEvent) -> Answer:
-        principal = request.context.principal
-        if principal.startswith(AGENT_PRINCIPALS):  # it is answered elsewhere than where it was asked
-            with acting(principal):
-                return await answer(runtime, data)
-        return await answer(runtime, data)
+        # On whose behalf is in the envelope, which its caller cannot write; what the data says of it is not looked at.
+        whose = request.context
+        agent = whose.principal.startswith(AGENT_PRINCIPALS)
+        principal = runtime.principal if agent else whose.principal
+        same = (whose.scope, principal) == (runtime.scope, runtime.principal)
+        on_behalf = runtime if same else runtime.scoped(scope=whose.scope, principal=principal)
+        if agent:  # it is answered elsewhere than where it was asked
+            with acting(whose.principal):
+                return await answer(on_behalf, data)
+        return await answer(on_behalf, data)
 
     return respond
 

@@ -13,6 +13,7 @@ from .events.agent import ModelAnswered, ModelFailed, TurnStarted
 from .events.content import Failure, Usage, add_usage, text_of
 from .events.errors import ReenactError
 from .events.message import BusEvent, Recorded
+from .events.model import Credentials
 from .events.queue import Unread
 from .events.session import (
     JobCancelled,
@@ -101,7 +102,10 @@ class _Awaited(Generic[T]):
 
 
 class Run:
-    """One accepted input. `job_id` is its id in every event, from the first to the result."""
+    """One accepted input. `job_id` is its id in every event, from the first to the result.
+
+    credentials: those that came with it, by provider; they are here and nowhere else, and gone when it is over.
+    """
 
     def __init__(
         self,
@@ -123,6 +127,7 @@ class Run:
         self._ended = ended
         self._accepted: _Awaited[None] = _Awaited()
         self._result: _Awaited[Result] = _Awaited()
+        self.credentials: dict[str, tuple[Credentials, ...]] = {}
         self._readers: list[Unread] = []
         self._past: list[BusEvent] = []
         self._version = 0
@@ -270,6 +275,16 @@ class Run:
         for reader in self._readers:
             reader.close()
 
+    def on_end(self, told: Callable[[], object]) -> None:
+        """Call `told` too when it is over."""
+        before = self._ended
+
+        def ended(run: Run) -> None:
+            before(run)
+            told()
+
+        self._ended = ended
+
     def fail(self, error: ReenactError) -> None:
         """Nobody will bring the end: whoever waits is told why. What is owed stays owed in the log."""
         self._error = error
@@ -288,6 +303,13 @@ class Runs:
     def add(self, run: Run) -> None:
         """From here on it hears of its job."""
         self._by_job.setdefault(run.job_id, []).append(run)
+
+    def credentials(self, provider: str) -> tuple[Credentials, ...]:
+        """Those that came with the job that runs."""
+        for run in self._by_job.get(self._running or "", ()):
+            if provider in run.credentials:
+                return run.credentials[provider]
+        return ()
 
     def remove(self, run: Run) -> bool:
         """It hears no more. True when nobody is left."""

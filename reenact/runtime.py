@@ -11,6 +11,7 @@ import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import TracebackType
@@ -28,9 +29,11 @@ from .actors.image import evolve as evolve_image
 from .actors.replay import Replay, replay
 from .actors.session import State as SessionState
 from .adapters.models import Models, Retries, all_credentials_for
+from .adapters.tools.acting import acting_as
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
 from .asking import ApprovalHandler, Asking
+from .context import ExecutionContext
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
 from .events.action import AGENT_PRINCIPALS, ActionRequired, Grant
@@ -58,6 +61,7 @@ from .events.errors import (
     ReenactError,
     StoreError,
     StoreFailed,
+    Unauthenticated,
     UnknownOutcome,
 )
 from .events.image import (
@@ -93,7 +97,8 @@ from .events.session import (
 from .events.subscription import Subscription
 from .fallover import Fallover, Provide, credentials_of
 from .image import Image
-from .kernel import RETELL_MAX_S, Kernel
+from .kernel import RETELL_MAX_S, Kernel, Who
+from .pane import Pane, container_ids, container_stream
 from .perform import Outside
 from .policies import (
     AgentToolPolicy,
@@ -113,6 +118,21 @@ from .vault import Shade, Vault, shaded
 
 if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
+    from .credential import Authenticator
+    from .scoped import Acting
+
+
+class Kept:
+    """What a runtime keeps at hand of one scope: its images by id, its agents, the policies of its containers and the
+    tools that they know."""
+
+    __slots__ = ("agents", "images", "known_tools", "policies")
+
+    def __init__(self, agents: Agents, policies: Policies) -> None:
+        self.agents = agents
+        self.policies = policies
+        self.images: dict[str, ImageState] = {}
+        self.known_tools: set[tuple[str, str]] = set()
 
 
 UPDATES_MAX = 20
@@ -154,6 +174,7 @@ class Runtime:
     policy: rules for all of its agents: a `Policy`, the path of a file of TOML, several of them, outermost first, or a
     `PolicyEngine`, whose rules are taken as they stand.
     budget: a limit of its scope, set when it opens: a `Budget`, a dict of its fields, or dollars in all.
+    scope, principal: on whose behalf it acts by itself, see `scoped`. authenticator: tells who shows a token.
     secrets: by name, see `secret`. patterns: what else is taken for a secret by its look, see `patterns.patterns_of`.
     """
 
@@ -174,6 +195,7 @@ class Runtime:
         clock: Clock | None = None,
         scope: str = "default",
         principal: str = "user",
+        authenticator: Authenticator | None = None,
         secrets: Mapping[str, str | Secret] | None = None,
         patterns: Iterable[str] | Mapping[str, Any] | None = None,
         threads: int | None = None,
@@ -184,8 +206,7 @@ class Runtime:
         self.tools = tools if isinstance(tools, Tools) else Tools(tools)
         self.default_agent = config_of(default_agent, ImageConfig())
         self.base_path = Path(base_path) if base_path is not None else Path(".reenact")
-        self.scope = scope
-        self.principal = principal
+        who = Who(checked_text(scope, "scope"), checked_text(principal, "principal"))
         self.clock = clock or SystemClock()
         self.new_id = Ids(self.clock)
         self._vault = Vault(patterns)
@@ -204,23 +225,82 @@ class Runtime:
             persistence,
             bus=self.bus,
             clock=self.clock,
-            scope=scope,
-            principal=principal,
+            who=who,
             hear=self._hear,
             vault=self._vault,
             threads=threads,
         )
-        self._treasury = Treasury(self._kernel, self.clock, scope)
+        self._root = self
+        self._kept: dict[str, Kept] = {}
+        self._authenticator = authenticator
+        self._handler = approval_handler if armed else None
+        self._handling: set[asyncio.Task[None]] = set()
+        self._own_policies = policies_from(policy)
+        self._treasuries: dict[str, Treasury] = {}
+        self._act(who)
         self._budget = None if budget is None else self._treasury.checked(budget)
-        self.ask = self._kernel.ask
-        self._peek = self._kernel.peek
-        self._images: dict[str, ImageState] = {}
-        self._agents = Agents(self._peek, self.images)
-        self._asking = Asking(self, approval_handler if armed else None)
-        self._policies = Policies(policies_from(policy), tools=self.tools, container=self.container_state)
-        self._known_tools: set[tuple[str, str]] = set()
         self._server: LocalServer | None = None
         register(self)
+
+    def _act(self, who: Who) -> None:
+        """Everything here that depends on whose runtime it is: a view of it makes its own."""
+        self.scope, self.principal, self._who = who.scope, who.principal, who
+        self.ask = partial(self._kernel.ask, by=who)
+        self._peek = partial(self._kernel.peek, scope=who.scope)
+        self._asking = Asking(self, self._handler, self._handling)
+        kept = self._kept.get(who.scope)
+        if kept is None:
+            policies = Policies(self._own_policies, tools=self.tools, container=self.container_state)
+            kept = self._kept[who.scope] = Kept(Agents(self._peek, self.images), policies)
+        self._images, self._agents, self._known_tools = kept.images, kept.agents, kept.known_tools
+        self._policies = kept.policies
+        self._treasury = self._treasury_of(who.scope)
+
+    # -- on whose behalf --
+
+    def _of_scope(self, scope: str) -> Runtime:
+        """This runtime's own principal, in another scope."""
+        return self if scope == self.scope else self._root.scoped(scope=scope)
+
+    def _treasury_of(self, scope: str) -> Treasury:
+        """What is known of a scope's money: the limits that were set before, and those that are heard of."""
+        treasury = self._treasuries.get(scope)
+        if treasury is None:
+            treasury = self._treasuries[scope] = Treasury(self._kernel, self.clock, scope)
+        return treasury
+
+    async def _open_treasuries(self) -> None:
+        for stream in await asyncio.to_thread(self._kernel.log.streams, "ledger-"):
+            await self._treasury_of(stream.removeprefix("ledger-")).open()
+
+    def _owing_scopes(self) -> list[str]:
+        """The scopes in which something is owed."""
+        log = self._kernel.log
+        firsts = (log.read(stream, limit=1) for stream in log.streams("session-", owing=True))
+        return list(dict.fromkeys(first[0].batch.head.context.scope for first in firsts if first))
+
+    def as_(self, context: ExecutionContext) -> Acting:
+        """This runtime, acting for the scope and the principal of a context: what other scopes have is not there.
+
+        What is asked through it has the context's trace in its envelope, and a job sent through it is cancelled with
+        its token. Make the context from a caller's credential, never from what the caller sends.
+        """
+        from .scoped import Acting
+
+        return Acting(self._root, context, traced=True)
+
+    def scoped(self, *, scope: str | None = None, principal: str | None = None) -> Acting:
+        """This runtime, acting for another scope or principal, outside of any trace; see `as_`."""
+        from .scoped import Acting
+
+        context = ExecutionContext(scope_id=scope or self.scope, principal_id=principal or self.principal)
+        return Acting(self._root, context, traced=False)
+
+    async def authenticate(self, token: str) -> Acting:
+        """This runtime, acting for whoever shows this token. Raises Unauthenticated."""
+        if self._authenticator is None:
+            raise Unauthenticated("This runtime knows no callers: give it an authenticator.")
+        return self.as_(await self._authenticator.authenticate(token))
 
     # -- life --
 
@@ -248,14 +328,14 @@ class Runtime:
                 config=self._config_of,
                 later=self._kernel.later,
                 emit=self._kernel.signal,
-                treasury=self._treasury,
+                treasury=self._treasury_of,
                 actions=self._actions_of,
                 vault=self._vault,
             )
             for policy in self._policies.own:
                 self._policies.look(policy)
             await self._kernel.open(self._outside, armed=self._armed)
-            await self._treasury.open()
+            await self._open_treasuries()
             if self._budget is not None:
                 await self.set_budget(self._budget)
             if self._recover:
@@ -291,8 +371,13 @@ class Runtime:
 
     @property
     def log(self) -> Log:
-        """The log it owns. Raises Closed before `open`."""
+        """The log it owns, of all scopes. Raises Closed before `open`."""
         return self._kernel.log
+
+    @property
+    def _reads(self) -> Pane:
+        """What the log has of this scope."""
+        return Pane(self._kernel.log, self.scope)
 
     # -- the bus --
 
@@ -314,7 +399,8 @@ class Runtime:
 
     async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> Live:
         """Ask by name, and get the response: its `data.error` says what failed; only a time-out raises."""
-        return await self.bus.request(kind, data, timeout_s=timeout_s)
+        envelope = Context(self.scope, self.acting_as)
+        return await self._root.bus.request(kind, data, timeout_s=timeout_s, context=envelope)
 
     # -- secrets --
 
@@ -332,19 +418,21 @@ class Runtime:
         """Make a container be; already so is fine. Raises BadInput for an id that is no text of 1 to 256 characters."""
         checked_text(container_id, "container")
         command = CreateContainer(container_id=container_id, created_at=self._now_ms())
-        reply = await self.ask(f"container-{container_id}", command)
+        reply = await self.ask(self._container(container_id), command)
         state: ContainerState = reply.states[0]
         return state
 
     async def container_state(self, container_id: str) -> ContainerState:
         """The state of a container; one that does not exist has `container_id` None."""
-        state: ContainerState = (await self._peek(f"container-{container_id}"))[0]
+        state: ContainerState = (await self._peek(self._container(container_id)))[0]
         return state
 
     async def container_ids(self) -> list[str]:
         """The ids of all containers, oldest first."""
-        streams = await asyncio.to_thread(self.log.streams, "container-")
-        return [stream.removeprefix("container-") for stream in streams]
+        return await asyncio.to_thread(container_ids, self._kernel.log, self.scope)
+
+    def _container(self, container_id: str) -> str:
+        return container_stream(self.scope, container_id)
 
     # -- policy --
 
@@ -359,7 +447,7 @@ class Runtime:
         if wanted is not None:
             await self._policies.check(wanted)
         command = SetPolicy(container_id=container, created_at=self._now_ms(), policy=wanted)
-        reply = await self.ask(f"container-{container}", command)
+        reply = await self.ask(self._container(container), command)
         await self._policies.load(container)
         for awake in await self.agents(container):  # also where nothing changed: an earlier try may have been cut short
             await self.bring_policy(awake.session_id)
@@ -399,7 +487,7 @@ class Runtime:
         is woken under them. Raises what kept this from being stored.
         """
         stream = f"session-{session_id}"
-        first = await asyncio.to_thread(self.log.read, stream, limit=1)
+        first = await asyncio.to_thread(self._reads.read, stream, limit=1)
         created = next((each for batch in first for each in codec.unpack(batch)), None)
         if created is None or not isinstance(created.data, SessionCreated):
             return
@@ -418,7 +506,9 @@ class Runtime:
         """
         for tries in count():
             try:
-                await self.bring_policy(stream.removeprefix("session-"))
+                first = await asyncio.to_thread(self._kernel.log.read, stream, limit=1)
+                acting = self._of_scope(first[0].batch.head.context.scope if first else self.scope)
+                await acting.bring_policy(stream.removeprefix("session-"))
                 break
             except (DiskFull, Busy, Conflict):
                 await asyncio.sleep(min(RETELL_MAX_S, 0.05 * 2**tries))
@@ -477,7 +567,7 @@ class Runtime:
         """The image that has a name, and the key under which it has it, or would have it."""
         for number in count(1):
             key = f"image:{container_id}/{name}" + (f"#{number}" if number > 1 else "")
-            keyed = await asyncio.to_thread(self.log.keyed, self.scope, key)
+            keyed = await asyncio.to_thread(self._reads.keyed, self.scope, key)
             if keyed is None:
                 return None, key
             for recorded in await self._batch_of(keyed):
@@ -490,7 +580,7 @@ class Runtime:
 
     async def _batch_of(self, keyed: Keyed) -> list[Recorded]:
         """The events of the command that a key stands for."""
-        stored = await asyncio.to_thread(self.log.read, keyed.stream, after=keyed.version - 1, limit=1)
+        stored = await asyncio.to_thread(self._reads.read, keyed.stream, after=keyed.version - 1, limit=1)
         return [recorded for batch in stored for recorded in codec.unpack(batch)]
 
     async def create_image(self, container_id: str, config: ImageConfig, *, alias: str | None = None) -> ImageState:
@@ -518,7 +608,7 @@ class Runtime:
             session_id=session_id, image_id=image_id, container_id=container_id, created_at=now, alias=None
         )
         reply = await self.ask(
-            f"container-{container_id}",
+            self._container(container_id),
             AddImage(container_id=container_id, image_id=image_id, created_at=now),
             companions=((f"image-{image_id}", create), (f"session-{session_id}", session)),
             key=key,
@@ -539,17 +629,20 @@ class Runtime:
             await self._policies.load(state.container_id)
         return state
 
-    async def _image_of(self, image_id: str) -> ImageState:
-        """The state of an image that was there once: what is owed to a deleted one is still settled."""
-        state: ImageState = self._images.get(image_id) or (await self._peek(f"image-{image_id}"))[0]
+    async def _image_of(self, image_id: str, scope: str | None = None) -> ImageState:
+        """The state of an image that was there once: what is owed to a deleted one is still settled. scope: whose it
+        is, where that is known and not this runtime's own."""
+        kept = self._kept.get(scope or self.scope)
+        known = None if kept is None else kept.images.get(image_id)
+        state: ImageState = known or (await self._kernel.peek(f"image-{image_id}", scope=scope or self.scope))[0]
         return state
 
-    async def _config_of(self, image_id: str, version: int) -> ImageConfig:
+    async def _config_of(self, image_id: str, version: int, scope: str) -> ImageConfig:
         """The definition that an image had at a version: what the log says that its model is called with."""
-        state = await self._image_of(image_id)
+        state = await self._image_of(image_id, scope)
         if state.version == version or not version:
             return state.config
-        for stored in await asyncio.to_thread(self.log.read, f"image-{image_id}"):
+        for stored in await asyncio.to_thread(Pane(self._kernel.log, scope).read, f"image-{image_id}"):
             for recorded in codec.unpack(stored):
                 data = recorded.data
                 if isinstance(data, ImageCreated) and version == 1:
@@ -570,7 +663,7 @@ class Runtime:
         if container_id is not None:
             ids: Iterable[str] = (await self.container_state(container_id)).images
         else:
-            streams = await asyncio.to_thread(self.log.streams, "image-")
+            streams = await asyncio.to_thread(self._reads.streams, "image-")
             ids = [stream.removeprefix("image-") for stream in streams]
         found = [await self.find_image(image_id) for image_id in ids]
         return [state for state in found if state is not None]
@@ -612,7 +705,7 @@ class Runtime:
         if state.image_id is None:
             return
         await self.ask(f"image-{image_id}", DeleteImage())
-        await self.ask(f"container-{state.container_id}", RemoveImage(image_id=image_id))
+        await self.ask(self._container(state.container_id), RemoveImage(image_id=image_id))
         for session_id in state.sessions:
             await self.ask(f"session-{session_id}", CloseSession(reason="image_deleted"))
 
@@ -659,7 +752,7 @@ class Runtime:
         new = [spec for spec in self._tools_of(config).specs() if (container_id, spec.version) not in self._known_tools]
         if new:
             command = RegisterTools(container_id=container_id, created_at=self._now_ms(), tools=tuple(new))
-            await self.ask(f"container-{container_id}", command)
+            await self.ask(self._container(container_id), command)
             self._known_tools.update((container_id, spec.version) for spec in new)
 
     def _tools_of(self, config: ImageConfig) -> Tools:
@@ -682,6 +775,7 @@ class Runtime:
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
         policy: Given | None = None,
+        credentials: Mapping[str, Any] | None = None,
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self.image_state(image_id)
@@ -704,6 +798,7 @@ class Runtime:
             key=key,
             approval_handler=approval_handler,
             policy=policy,
+            credentials=credentials,
         )
 
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
@@ -741,6 +836,7 @@ class Runtime:
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
         policy: Given | None = None,
+        credentials: Mapping[str, Any] | None = None,
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
         if model is not None:
@@ -758,6 +854,9 @@ class Runtime:
             handler=approval_handler,
             handled=self._asking.handler is not None,
         )
+        for provider, given in (credentials or {}).items():
+            own = Credentials(api_key=given) if isinstance(given, str | Secret) else given
+            run.credentials[provider] = self._hidden(provider, credentials_of(own))
         overrides = None
         if model is not None or params is not None or others is not None or policy is not None:
             narrowed = None if policy is None else self._policies.of_job(state, policy)
@@ -779,11 +878,12 @@ class Runtime:
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
         )
         if key is None:
-            self._kernel.submit(session_id, command, run)
+            self._kernel.submit(session_id, command, run, by=self._who)
         else:
             said = self._vault.hidden(content)  # not even a digest of a secret is stored
             body = digest(msgspec.msgpack.encode((state.image_id, said, asked, priority, timeout_s)))
-            self._kernel.submit(session_id, command, run, key=f"send:{checked_text(key, 'key')}", body=body)
+            named = f"send:{checked_text(key, 'key')}"
+            self._kernel.submit(session_id, command, run, key=named, body=body, by=self._who)
         return run
 
     def _waking(self, state: ImageState) -> Waking:
@@ -829,12 +929,12 @@ class Runtime:
         made = self._treasury.checked(budget)
         if made.degrade_to is not None:
             self._models.parse(made.degrade_to)
-        return await self._treasury.set(made)
+        return await self._treasury.set(made, self.ask)
 
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:
         """Lift the limits of this scope, or those of one principal or session of it. False when there were none."""
         self._a_person()
-        return await self._treasury.remove(principal_id, session_id)
+        return await self._treasury.remove(self.ask, principal_id, session_id)
 
     def _a_person(self) -> None:
         if self.acting_as.startswith(AGENT_PRINCIPALS):
@@ -860,19 +960,26 @@ class Runtime:
 
     async def events(self, session_id: str, *, after: int = 0) -> list[Recorded]:
         """The stored events of a session above a version. Raises NotFound for an unknown session."""
-        stored = await asyncio.to_thread(self.log.read, f"session-{session_id}", after=after)
+        stored = await asyncio.to_thread(self._reads.read, f"session-{session_id}", after=after)
         if not stored and not after:
             raise NotFound(f"Session not found: {session_id}")
         return [recorded for batch in stored for recorded in codec.unpack(batch)]
 
     async def follow(self, *, after: int = 0) -> AsyncIterator[Recorded]:
-        """Every stored event above a position, without a gap, then on as they come. Ends when the runtime closes."""
+        """Every stored event above a position, without a gap, then on as they come. Ends when the runtime closes.
+
+        Of the whole log, all scopes; a view of one scope gives those of its own.
+        """
+        whole = self is self._root
         while not self.bus.disposed:
-            page = await asyncio.to_thread(self.log.read_all, after=after)
+            page = await asyncio.to_thread(self._kernel.log.read_all, after=after)
             for stored in page:
-                for recorded in codec.unpack(stored):
-                    after = recorded.position
-                    yield recorded
+                if whole or stored.batch.head.context.scope == self.scope:
+                    for recorded in codec.unpack(stored):
+                        if recorded.position > after:
+                            after = recorded.position
+                        yield recorded
+                after = max(after, stored.position + len(stored.batch.rows) - 1)
             if not page:
                 try:
                     await self.bus.past(after)
@@ -1001,10 +1108,10 @@ class Runtime:
         """The session in which a job runs now. Raises NotFound."""
         return await self._asking.session_of(job_id)
 
-    def _actions_of(self, call: tuple[str, str | None, str, str], waiting: Any) -> Any:
+    def _actions_of(self, call: tuple[str, str | None, str, str], waiting: Any, scope: str) -> Any:
         from .actions import ActionManager
 
-        return ActionManager(self, call=call, waiting=waiting)
+        return ActionManager(self._of_scope(scope), call=call, waiting=waiting)
 
     async def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
         """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Over: fine."""
@@ -1046,7 +1153,7 @@ class Runtime:
     async def replay(self, session_id: str) -> Replay:
         """Decide a session again from the log, in another thread and without reaching outside, and compare."""
         stream = f"session-{session_id}"
-        stored = await asyncio.to_thread(self.log.read, stream)
+        stored = await asyncio.to_thread(self._reads.read, stream)
         if not stored:
             raise NotFound(f"Session not found: {session_id}")
         return await asyncio.to_thread(replay, stream, stored)
@@ -1054,8 +1161,15 @@ class Runtime:
     # -- keys of providers --
 
     def _known(self, provider: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
-        """The credentials for a provider; what they hold is hidden before anybody uses it."""
-        return tuple(self._vault.given(provider, each) for each in credentials_of(self._provide(provider, spec)))
+        """The credentials for a provider; what they hold is hidden before anybody uses it.
+
+        Those that came with the run, for as long as it is in this process; else those of the tenant.
+        """
+        given = self._kernel.credentials(spec.session_id, provider)
+        return given or self._hidden(provider, credentials_of(self._provide(provider, spec)))
+
+    def _hidden(self, provider: str, given: Iterable[Credentials]) -> tuple[Credentials, ...]:
+        return tuple(self._vault.given(provider, each) for each in given)
 
     # -- logging --
 
@@ -1079,34 +1193,45 @@ class Runtime:
         if type(data) not in _HEARD:
             return
         if isinstance(data, ActionRequired):
-            self._asking.hear(recorded, data)
+            if self._handler is not None or self._kernel.handler_of(*_job_of(recorded, data)) is not None:
+                self._of_scope(recorded.head.context.scope)._asking.hear(recorded, data)
             return
-        self._treasury.hear(recorded)
-        gone = self._agents.hear(recorded)
-        if gone is not None:
-            self._kernel.later(self._outside.forget(gone))
+        scope = recorded.head.context.scope
+        if isinstance(data, BudgetSet | BudgetRemoved | AllotmentReleased):
+            self._treasury_of(scope).hear(recorded)
+            return
+        if isinstance(data, AgentUnregistered):
+            self._kernel.later(self._outside.forget(data.agent_id))
+        kept = self._kept.get(scope)
+        if kept is None:  # nobody has looked at this scope yet, so there is nothing to keep up
+            return
+        kept.agents.hear(recorded)
         if isinstance(data, ImageCreated | ImageUpdated | SessionAttached):
             image_id = recorded.stream.removeprefix("image-")
-            before = self._images.get(image_id)
+            before = kept.images.get(image_id)
             if before is not None or isinstance(data, ImageCreated):
-                self._images[image_id] = evolve_image(before or ImageState(), data, recorded.stamp)
+                kept.images[image_id] = evolve_image(before or ImageState(), data, recorded.stamp)
         elif isinstance(data, ImageDeleted):
-            self._images.pop(data.image_id, None)
+            kept.images.pop(data.image_id, None)
         elif isinstance(data, PolicySet):
-            container_id = recorded.stream.removeprefix("container-")
+            container_id = recorded.head.context.container_id or ""
             policy = None if data.policy is None else replace(data.policy, version=str(data.version))
-            self._policies.hear(container_id, policy)
+            kept.policies.hear(container_id, policy)
 
     @property
     def acting_as(self) -> str:
         """The principal that whoever calls now acts as: inside of a tool, its agent."""
-        return self._kernel.acting_as
+        return acting_as() or self.principal
 
     def _now_ms(self) -> int:
         return self.clock.now() // 1000
 
     def _default_environment(self, spec: EnvironmentSpec) -> Environment:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
+
+
+def _job_of(recorded: Recorded, data: ActionRequired) -> tuple[str, str]:
+    return recorded.stream.removeprefix("session-"), data.job_id or ""
 
 
 _HEARD = {

@@ -15,6 +15,7 @@ from .events.agent import AgentConfigured, ToolRequested, ToolSettled
 from .events.container import ToolRegistered
 from .events.tool import ToolSpec
 from .lookup import Reads
+from .pane import DEFAULT, container_stream
 
 NONE = digest_of(())
 """The digest of a set of tools with nothing in it."""
@@ -35,10 +36,12 @@ class Needed:
     def __init__(self, log: Reads, session_id: str) -> None:
         self.digest = NONE
         self.container_id: str | None = None
+        self.scope = DEFAULT
         open_calls: dict[str, str] = {}
         for stored in log.read(f"session-{session_id}"):
             for recorded in codec.unpack(stored):
                 self.container_id = recorded.context.container_id or self.container_id
+                self.scope = recorded.context.scope
                 match recorded.data:
                     case AgentConfigured(definition=definition):
                         self.digest = definition.tools or NONE
@@ -55,7 +58,7 @@ class Needed:
 
 def sources(log: Reads, needed: Needed) -> list[Path]:
     """Files that the tools of a session came from, as far as the log tells; none where they came from a program."""
-    specs = _registered(log, needed.container_id)
+    specs = _registered(log, needed)
     files: dict[str, dict[str, ToolSpec]] = {}
     for spec in specs:
         files.setdefault(spec.source, {})[spec.name] = spec  # the newest of each name
@@ -65,10 +68,10 @@ def sources(log: Reads, needed: Needed) -> list[Path]:
     return [path for path in found if path.is_absolute() and path.is_file()][:1]
 
 
-def _registered(log: Reads, container_id: str | None) -> list[ToolSpec]:
+def _registered(log: Reads, needed: Needed) -> list[ToolSpec]:
     return [
         recorded.data.tool
-        for stored in log.read(f"container-{container_id}")
+        for stored in log.read(container_stream(needed.scope, needed.container_id or ""))
         for recorded in codec.unpack(stored)
         if isinstance(recorded.data, ToolRegistered)
     ]

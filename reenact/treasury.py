@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -33,10 +34,10 @@ from .events.purse import (
     RequestAllotment,
     TakeAllotment,
 )
+from .kernel import Kernel, Who
 
 if TYPE_CHECKING:
     from .actors.system import Reply
-    from .kernel import Kernel
 
 RETRY_MAX_S = 5.0
 """The longest wait before a ledger that could not be written is asked again."""
@@ -74,6 +75,8 @@ class Treasury:
 
     def __init__(self, kernel: Kernel, clock: Clock, scope: str) -> None:
         self._kernel = kernel
+        self._ask = partial(kernel.ask, by=Who(scope, kernel.who.principal))
+        self._peek = partial(kernel.peek, scope=scope)
         self._clock = clock
         self.scope = scope
         self._stream = f"ledger-{scope}"
@@ -84,7 +87,7 @@ class Treasury:
     async def open(self) -> None:
         """Look which limits are in force."""
         if await asyncio.to_thread(self._kernel.log.head, self._stream):
-            state: rules.State = (await self._kernel.peek(self._stream))[0]
+            state: rules.State = (await self._peek(self._stream))[0]
             self._in_force = rules.State(budgets=state.budgets)
 
     def hear(self, recorded: Recorded) -> None:
@@ -181,15 +184,20 @@ class Treasury:
         """A limit of this scope. Raises BadInput."""
         return self._mine(budget_of(given))
 
-    async def set(self, budget: Budget) -> Budget:
-        """Set a limit of this scope, of one of its principals or sessions. Raises BadInput for one without a limit."""
-        await self._kernel.ask(self._stream, SetBudget(budget=budget, at=self._clock.now()))
+    async def set(self, budget: Budget, ask: Callable[..., Awaitable[Reply]]) -> Budget:
+        """Set a limit of this scope, of one of its principals or sessions. Raises BadInput for one without a limit.
+
+        ask: puts the command to the ledger, on behalf of whoever sets it.
+        """
+        await ask(self._stream, SetBudget(budget=budget, at=self._clock.now()))
         return budget
 
-    async def remove(self, principal_id: str | None = None, session_id: str | None = None) -> bool:
+    async def remove(
+        self, ask: Callable[..., Awaitable[Reply]], principal_id: str | None = None, session_id: str | None = None
+    ) -> bool:
         """Lift the limits of this scope, or those of one principal or session. False when there were none."""
         command = RemoveBudget(principal_id=principal_id, session_id=session_id, at=self._clock.now())
-        return bool((await self._kernel.ask(self._stream, command)).events)
+        return bool((await ask(self._stream, command)).events)
 
     def _mine(self, budget: Budget) -> Budget:
         if budget.scope_id is None:
@@ -200,11 +208,11 @@ class Treasury:
 
     async def use(self) -> list[LimitUse]:
         """Every limit in force, with what is used of it now."""
-        state: rules.State = (await self._kernel.peek(self._stream))[0]
+        state: rules.State = (await self._peek(self._stream))[0]
         purses = {}
         for session_id, account in state.accounts.items():
             if account.held != NOTHING:
-                purses[session_id] = (await self._kernel.peek(f"session-{session_id}"))[1].purse
+                purses[session_id] = (await self._peek(f"session-{session_id}"))[1].purse
         return uses(state, purses, self._clock.now())
 
     # -- the performer of what a session asks for --
@@ -230,9 +238,7 @@ class Treasury:
                 last=last,
             )
             failpoint("ledger.ask")
-            reply = await self._patiently(
-                lambda: self._kernel.ask(ledger, command, cause=cause, correlation=correlation)
-            )
+            reply = await self._patiently(lambda: self._ask(ledger, command, cause=cause, correlation=correlation))
             failpoint("ledger.asked")
             account: Account | None = reply.states[0].accounts.get(effect.session_id)
             return account if account is not None and account.ask == effect.id else None
@@ -264,7 +270,7 @@ class Treasury:
 
     async def _recall(self, ledger: str, but: str) -> None:
         """Have every other session that holds something of this ledger let go of what it does not need."""
-        state: rules.State = (await self._kernel.peek(ledger))[0]
+        state: rules.State = (await self._peek(ledger))[0]
         holding = [
             (session_id, account)
             for session_id, account in state.accounts.items()
@@ -276,7 +282,7 @@ class Treasury:
 
     async def _let_go(self, ledger: str, session_id: str, account: Account) -> None:
         stream = f"session-{session_id}"
-        states = await self._kernel.peek(stream)
+        states = await self._peek(stream)
         purse: Purse | None = states[1].purse
         if purse is None:
             spent, kept = account.told, NOTHING
@@ -288,7 +294,7 @@ class Treasury:
             if purse.ceiling - purse.spent != _under_way(purse):
                 if not self._kernel.may_touch(stream, states):
                     return  # an earlier owner left it in the middle of something, and nobody has taken that up
-                reply = await self._kernel.ask(stream, ReleaseAllotment(ask=account.ask))
+                reply = await self._ask(stream, ReleaseAllotment(ask=account.ask))
                 purse = reply.states[1].purse
                 assert purse is not None
             if purse.source != account.ask:
@@ -302,7 +308,7 @@ class Treasury:
 
     async def _give_back(self, ledger: str, session_id: str, ask: str, spent: Amount, kept: Amount) -> None:
         command = ReturnAllotment(session_id=session_id, ask=ask, spent=spent, kept=kept, at=self._clock.now())
-        await self._kernel.ask(ledger, command)
+        await self._ask(ledger, command)
 
 
 def _under_way(purse: Purse) -> Amount:

@@ -30,6 +30,9 @@ from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
 SECRETS_MAX = 100_000
 """Values that a runtime knows at a time. Beyond it the oldest of those that came with credentials are forgotten."""
 
+SHORTEST_KEY = 15
+"""Characters of the shortest text that looks like a key; a password in an address is told by its `@`."""
+
 FEW = 24
 """Up to so many forms are looked for one by one; more of them by their pieces, however many there are."""
 
@@ -235,6 +238,23 @@ class Vault:
         while (over := min((begin for begin, end in spans if begin < cut < end), default=cut)) < cut:
             cut = over
         return cut
+
+    def is_plain(self, text: str, before: str) -> bool:
+        """Whether a piece of text may be shown at once: no secret is in it, and none begins. Asked of every delta.
+
+        before: what was shown before it, in which none begins either.
+        """
+        size = len(text)
+        long = size >= SHORTEST_KEY or (size >= SHORTEST_CHARS and self._forms) or self._always or "@" in text
+        if long and self.holds(text):
+            return False
+        if self._firsts or self._always:
+            return self.begins(before + text, len(before)) is None
+        if self._open is None or not text:
+            return True
+        if text[-1] in " \n" and "---" not in text and "earer" not in text and "EARER" not in text:
+            return True  # a key has no spaces in it; what has was named
+        return self._open.search(before + text, len(before)) is None
 
     def _known_from(self, text: str, start: int) -> int:
         """The first place from which on the text is the beginning of a known value; its size where there is none."""

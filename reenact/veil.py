@@ -9,12 +9,16 @@ from collections.abc import Iterator
 
 from .events.message import Signal
 from .events.stream import (
+    Connected,
     InputJsonDelta,
+    MessageDelta,
     MessageStart,
     MessageStop,
+    TextBlockStart,
     TextBlockStop,
     TextDelta,
     ThinkingDelta,
+    ThinkingStart,
     ThinkingStop,
     ToolUseStop,
 )
@@ -27,6 +31,7 @@ BEHIND = 16
 """Characters that were shown before and are still looked at: a key begins where a word begins."""
 
 _DELTAS: dict[type[Signal], str] = {TextDelta: "text", ThinkingDelta: "text", InputJsonDelta: "partial_json"}
+_WORDLESS = {TextBlockStart, ThinkingStart, MessageDelta, Connected}
 _STOPS: dict[type[Signal], tuple[type[Signal], ...]] = {
     TextBlockStop: (TextDelta,),
     ThinkingStop: (ThinkingDelta,),
@@ -53,11 +58,13 @@ class Veil:
         field = _DELTAS.get(kind)
         if field is None:
             ended = _STOPS.get(kind)
-            hidden = self._vault.hidden(signal)
-            return (hidden,) if ended is None else (*self._let_go(ended), hidden)
+            hidden = signal if _is_wordless(signal, kind) else self._vault.hidden(signal)
+            if ended is None or not self._before:
+                return (hidden,)
+            return (*self._let_go(ended), hidden)
         text: str = getattr(signal, field)
         held, before, vault = self._held.get(kind, ""), self._before.get(kind, ""), self._vault
-        if not (held or self._blind) and vault.begins(before + text, len(before)) is None and not vault.holds(text):
+        if not (held or self._blind) and vault.is_plain(text, before):
             self._before[kind] = (before + text)[-BEHIND:]
             return (signal,)
         shown = self._shown(kind, before, held + text)
@@ -87,6 +94,17 @@ class Veil:
             self._blind.discard(kind)
             if held:
                 yield _delta(kind, self._vault.text(before + held, len(before))[len(before) :])
+
+
+def _is_wordless(signal: Signal, kind: type[Signal]) -> bool:
+    """Whether there is no text in it that somebody wrote."""
+    if kind in _WORDLESS:
+        return True
+    if kind is MessageStop:
+        return signal.stop_sequence is None  # type: ignore[attr-defined]
+    if kind is TextBlockStop or kind is ToolUseStop:
+        return signal.extra is None  # type: ignore[attr-defined]
+    return False
 
 
 def _delta(kind: type[Signal], text: str) -> Signal:

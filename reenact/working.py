@@ -26,6 +26,7 @@ from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .events.session import JobStarted
+from .pane import DEFAULT
 from .policies import policies_from
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
@@ -134,7 +135,7 @@ async def _reader_answers(request: object) -> bool:
 
 class Working:
     """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python. policy: files of TOML,
-    outermost first.
+    outermost first. scope: the one to work in.
 
     Raises what opening a log raises, `Owned` among it, and what loading the tools and the policies raises, before the
     log is touched.
@@ -146,6 +147,7 @@ class Working:
         *,
         tools: Iterable[str] = (),
         policy: Iterable[str] = (),
+        scope: str | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
         self.faults: dict[str, ReenactError] = {}
@@ -154,7 +156,7 @@ class Working:
         self._waiting: list[Callable[[ReenactError], object]] = []
         self._talks: list[Talk] = []
         found = [tool for path in tools for tool in tools_from(path).values()]
-        self.runtime = Runtime(url, recover=False, tools=found, policy=policies_from(policy))
+        self.runtime = Runtime(url, recover=False, tools=found, policy=policies_from(policy), scope=scope or DEFAULT)
 
     def __enter__(self) -> Self:
         self.runtime.open()
@@ -190,7 +192,7 @@ class Working:
 
     @property
     def _log(self) -> Any:
-        return self.runtime.asynchronous.log
+        return self.runtime.asynchronous._reads
 
     def left(self) -> list[str]:
         """The ids of sessions with work that an earlier process left, oldest first."""

@@ -280,7 +280,7 @@ def test_there_is_one_way_into_a_mailbox(root: Path) -> None:
         if " Ask(" in line or "bus.tell(" in line
     ]
     assert found == [
-        "kernel.py: self.bus.tell(stream, Peek(None, owing=True))",
-        "kernel.py: self.bus.tell(stream, Peek(answer.set_result))",
-        "kernel.py: self.bus.tell(stream, Ask(self._hidden(asked), told, companions, body))",
+        "kernel.py: self.bus.tell(stream, Peek(None, owing=True, scope=None))",
+        "kernel.py: self.bus.tell(stream, Peek(answer.set_result, scope=scope))",
+        "kernel.py: self.bus.tell(stream, Ask(self._hidden(asked), told, companions, body, own))",
     ], "every command goes through Kernel._post, where the vault is"

@@ -55,7 +55,7 @@ class Approvals:
     ) -> int:
         """List what waits for a person, oldest first."""
         self._output.json = common.json
-        with self._front.reading(common.db) as reading:
+        with self._front.reading(common.db, scope=common.scope) as reading:
             rows = reading.actions(over=all)
         if self._output.json:
             self._output.rows(rows)
@@ -67,7 +67,7 @@ class Approvals:
     def show(self, action: Wanted, /, *, common: Common = _COMMON) -> int:
         """Show one question whole: what would run, with what, where, and until when it may be allowed."""
         self._output.json = common.json
-        with self._front.reading(common.db) as reading:
+        with self._front.reading(common.db, scope=common.scope) as reading:
             row, lines = reading.action(action)
         if self._output.json:
             self._output.row(row)
@@ -109,7 +109,7 @@ class Approvals:
     ) -> int:
         """Let a call run with other arguments. The model is told that a person changed them."""
         self._output.json = common.json
-        with self._front.reading(common.db) as reading:
+        with self._front.reading(common.db, scope=common.scope) as reading:
             row, _ = reading.action(action)
         if row["status"] != "pending" or row["call"] is None:
             raise BadInput("only a call that waits for approval has arguments to edit.")
@@ -129,7 +129,7 @@ class Approvals:
         common: Common,
     ) -> int:
         self._output.json = common.json
-        with self._front.reading(common.db) as reading:
+        with self._front.reading(common.db, scope=common.scope) as reading:
             row, _ = reading.action(wanted)
         if comment is not None:
             resolution["comment"] = comment

@@ -80,7 +80,7 @@ class Budgets:
     def show(self, *, common: Common = _COMMON) -> int:
         """Show every limit: what is used of it, set aside for sessions, and left."""
         self._output.json = common.json
-        with self._front.reading(common.db) as reading:
+        with self._front.reading(common.db, scope=common.scope) as reading:
             self._shown(reading.budgets())
         return 0
 
@@ -106,11 +106,11 @@ class Budgets:
         if principal is not None:
             budget["principal_id"] = principal
         if session is not None:
-            with self._front.reading(common.db) as reading:
+            with self._front.reading(common.db, scope=common.scope) as reading:
                 budget["session_id"] = reading.session(session)
         if not budget:
             raise BadInput("name a limit, such as --max-cost-daily 5; `reenact budget show` shows those there are.")
-        said = self._front.set_budget(common.db, budget)["budget"]
+        said = self._front.set_budget(common.db, budget, scope=common.scope)["budget"]
         if self._output.json:
             self._output.row(said)
         else:
@@ -123,9 +123,9 @@ class Budgets:
         self._output.json = common.json
         session_id = None
         if session is not None:
-            with self._front.reading(common.db) as reading:
+            with self._front.reading(common.db, scope=common.scope) as reading:
                 session_id = reading.session(session)
-        removed = self._front.remove_budget(common.db, principal, session_id)["removed"]
+        removed = self._front.remove_budget(common.db, principal, session_id, scope=common.scope)["removed"]
         if self._output.json:
             self._output.row({"removed": removed})
         else:

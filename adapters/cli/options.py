@@ -26,6 +26,13 @@ class Common:
         str,
         Parameter(env_var=DATABASE_VARIABLE, help="The log: sqlite:///file.db, sqlite:////folder/file.db, memory://"),
     ] = DATABASE
+    scope: Annotated[
+        str | None,
+        Parameter(
+            help="One tenant of the log. Without it reading commands show all, and `run`, `chat` and `resume` work in"
+            " `default`: whoever has the file has all of it."
+        ),
+    ] = None
     json: Annotated[
         bool,
         Parameter(

@@ -285,7 +285,7 @@ class Read:
     @contextmanager
     def _reading(self, common: Common) -> Iterator[Reading]:
         self._output.json = common.json
-        with self._front.reading(common.db) as reading:
+        with self._front.reading(common.db, scope=common.scope) as reading:
             yield reading
 
     def _show(self, columns: list[Column], rows: Iterable[Row], *, none: str) -> int:

@@ -54,7 +54,7 @@ class Work:
         """
         self._output.json = common.json
         text = self._prompt(prompt)
-        with self._front.working(common.db, tools=asking.tools, policy=asking.policy) as working:
+        with self._front.working(common.db, tools=asking.tools, policy=asking.policy, scope=common.scope) as working:
             talk = self._open(working, asking)
             return self._turn(working, talk, text)
 
@@ -65,7 +65,7 @@ class Work:
         no terminal; the exit code is then that of the last line that failed.
         """
         self._output.json = common.json
-        with self._front.working(common.db, tools=asking.tools, policy=asking.policy) as working:
+        with self._front.working(common.db, tools=asking.tools, policy=asking.policy, scope=common.scope) as working:
             talk = self._open(working, asking)
             person = self._stdin.isatty() and self._output.tells
             if person:
@@ -127,9 +127,9 @@ class Work:
         settled = _settlements(settle, output)
         if settled and session is None:
             raise BadInput("--settle needs the session whose call it settles.")
-        with self._front.reading(common.db):
+        with self._front.reading(common.db, scope=common.scope):
             pass  # there is nothing to go on with where no log is, and none is begun
-        with self._front.working(common.db, tools=tools, policy=policy) as working:
+        with self._front.working(common.db, tools=tools, policy=policy, scope=common.scope) as working:
             only = None if session is None else [working.session(session)]
             jobs = working.unfinished(only)
             waiting = {job.session_id for job in jobs if job.state == "waiting"}

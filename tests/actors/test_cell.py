@@ -117,7 +117,10 @@ def test_catching_up_where_nothing_moved_changes_nothing() -> None:
 
 def test_a_batch_says_who_asked_for_what_and_because_of_what() -> None:
     log = MemoryLog(writer="me")
-    cell = awake(log, CREATE)
+    cell = Cell(SESSION)
+    first = cell.prepare(asked(CREATE, 1, scope="acme"), log)
+    assert first is not None
+    cell.accept(first, log.commit([Transaction((first.batch,))])[0][0])  # type: ignore[index]
     prepared = cell.prepare(
         asked(send(), 7, scope="acme", principal="eve", cause="c-0", correlation="cc", trace="00-ab"), log
     )

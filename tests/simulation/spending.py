@@ -37,6 +37,7 @@ from reenact.events.model import ModelAnswer, ModelParams
 from reenact.events.purse import AllotmentReleased, RequestAllotment
 from reenact.events.session import CloseSession, CreateSession, Definition, Send, Waking
 from reenact.events.tool import CallCheck
+from reenact.kernel import Who
 from reenact.treasury import Treasury
 
 RATE = Rate("scripted:any", 3_000_000, 15_000_000)  # three and fifteen dollars for a billion tokens: small numbers
@@ -137,7 +138,9 @@ class World:
         await self.turn()
         return Reply(states, events)
 
-    async def peek(self, stream: str) -> tuple[Any, ...]:
+    who = Who(SCOPE, "user")
+
+    async def peek(self, stream: str, **_: Any) -> tuple[Any, ...]:
         await self.turn()
         return self.states.get(stream, noun_of(stream).initial)
 

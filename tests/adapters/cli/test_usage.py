@@ -137,7 +137,7 @@ def test_a_level_of_logging_that_is_none_is_told_and_taken_for_info(monkeypatch:
 
 def test_a_fault_of_the_program_is_one_line_too(monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(Commands):
-        def reading(self, url: str) -> object:  # type: ignore[override]
+        def reading(self, url: str, *, scope: str | None = None) -> object:  # type: ignore[override]
             raise ZeroDivisionError("somewhere\ndeep")
 
     from reenact.adapters.cli.app import main

@@ -1,0 +1,97 @@
+"""Who a caller is: a bearer token in, the context to act in out. Scope and principal come from here, nowhere else."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import secrets
+from collections.abc import Iterable
+from typing import Protocol
+
+from msgspec import Struct
+
+from .actors.clock import Clock, SystemClock
+from .context import ExecutionContext
+from .events.errors import BadInput, Unauthenticated
+from .events.secret import Secret
+
+TOKEN_BYTES = 32
+TOKENS_MAX = 100_000
+
+
+class Authenticator(Protocol):
+    """Tells who shows a token. Raises Unauthenticated, and says no more, whatever is wrong with it."""
+
+    async def authenticate(self, token: str) -> ExecutionContext: ...
+
+
+class Known(Struct, frozen=True, kw_only=True, rename="camel"):
+    """A token as it is kept: its digest and whose it is. id: to revoke it by. expires_at: microseconds UTC or None."""
+
+    id: str
+    digest: str
+    scope: str
+    principal: str
+    expires_at: int | None = None
+
+
+class Tokens:
+    """An authenticator over tokens that it issued: 256 bits of chance each, of which it keeps the digest only.
+
+    `known` is what to store, and what a later process is given.
+    """
+
+    def __init__(self, known: Iterable[Known] = (), *, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._known = {each.digest: each for each in known}
+
+    @property
+    def known(self) -> tuple[Known, ...]:
+        """All tokens that were not revoked, as they are kept."""
+        return tuple(self._known.values())
+
+    def issue(self, *, scope: str, principal: str, lifetime_s: float | None = None) -> tuple[Secret, Known]:
+        """A new token for a principal of a scope, to be handed over once, and how it is kept."""
+        ExecutionContext(scope_id=scope, principal_id=principal)  # raises what is wrong with them
+        if principal.startswith("agent:"):
+            raise BadInput("A token is for people and programs; an agent acts under its own name and needs none.")
+        if lifetime_s is not None and not lifetime_s > 0:
+            raise BadInput(f"lifetime_s must be above 0, not {lifetime_s}.")
+        if len(self._known) >= TOKENS_MAX:
+            raise BadInput(f"There are {TOKENS_MAX:,} tokens already; revoke some.")
+        token = secrets.token_urlsafe(TOKEN_BYTES)
+        expires_at = None if lifetime_s is None else self._clock.now() + round(lifetime_s * 1_000_000)
+        known = Known(
+            id=secrets.token_hex(8), digest=digest_of(token), scope=scope, principal=principal, expires_at=expires_at
+        )
+        self._known[known.digest] = known
+        return Secret(token, name="token"), known
+
+    def revoke(self, token_id: str) -> bool:
+        """Let a token be worth nothing from now on. False when there is none of this id."""
+        for digest, known in list(self._known.items()):
+            if known.id == token_id:
+                del self._known[digest]
+                return True
+        return False
+
+    async def authenticate(self, token: str) -> ExecutionContext:
+        """The context of whoever shows this token. Raises Unauthenticated for one unknown, revoked or expired alike."""
+        digest = digest_of(token)
+        # Looked up by its digest, so how long it takes says nothing of the tokens there are.
+        known = self._known.get(digest)
+        if known is None or not hmac.compare_digest(known.digest, digest):
+            raise Unauthenticated
+        if known.expires_at is not None and known.expires_at <= self._clock.now():
+            raise Unauthenticated
+        return ExecutionContext(scope_id=known.scope, principal_id=known.principal)
+
+
+def digest_of(token: str) -> str:
+    """What is kept of a token."""
+    if not isinstance(token, str) or not token:
+        raise Unauthenticated
+    return "sha256:" + hashlib.sha256(token.encode("utf-8", "surrogatepass")).hexdigest()
+
+
+__all__ = ["Authenticator", "Known", "Tokens"]

@@ -1,0 +1,170 @@
+"""A runtime as one tenant sees it: the same methods, acting in one scope and under one principal, and a bus of its own.
+
+Whose a stream is was recorded when it began, and is compared where commands and looks are put to it (`actors.system`)
+and where the log is read (`pane`). This file only says who is acting; it has no way to another scope.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, NoReturn, Self
+
+from .adapters.tools.acting import acting_as
+from .context import ExecutionContext
+from .events.errors import Refused
+from .events.message import BusEvent, Context, Live
+from .events.request import TIMEOUT_S
+from .events.subscription import Filter, Handler, Subscription
+from .kernel import Who
+from .run import Run
+from .runtime import Runtime
+
+if TYPE_CHECKING:
+    from .events.bus import SystemBus
+    from .events.queue import LiveView
+    from .events.view import Kind
+
+_NOT_TENANTS = frozenset(("subscriber_failed",))
+"""What is told of the program's own handlers."""
+
+
+class Acting(Runtime):
+    """A view of a runtime. `context` is on whose behalf it acts; its trace is in the envelope of what it asks.
+
+    What other scopes have is not there: not refused, not found. Cancelling the context's token cancels the jobs that
+    were sent through it. Opening and closing are the runtime's own affair: here they do nothing.
+    """
+
+    def __init__(self, root: Runtime, context: ExecutionContext, *, traced: bool) -> None:
+        vars(self).update(vars(root))
+        self.context = context
+        self._act(Who(context.scope_id, context.principal_id, context.traceparent if traced else None))
+        self.bus: Any = ScopedBus(root.bus, context)
+
+    async def open(self) -> Self:
+        """Nothing: it is open as long as its runtime is."""
+        return self
+
+    async def close(self) -> None:
+        """Nothing: who opened the runtime closes it."""
+
+    dispose = close
+
+    @property
+    def log(self) -> Any:
+        """What the log has of this scope, to read."""
+        return self._reads
+
+    def as_(self, context: ExecutionContext) -> Acting:
+        """As `Runtime.as_`, within its own scope. Raises Refused for another."""
+        if context.scope_id != self.scope:
+            raise Refused("A view of one scope cannot become another's; ask the runtime itself.")
+        return super().as_(context)
+
+    def scoped(self, *, scope: str | None = None, principal: str | None = None) -> Acting:
+        """As `Runtime.scoped`, within its own scope. Raises Refused for another."""
+        if scope not in (None, self.scope):
+            raise Refused("A view of one scope cannot become another's; ask the runtime itself.")
+        return super().scoped(scope=self.scope, principal=principal or self.principal)
+
+    async def authenticate(self, token: str) -> NoReturn:
+        """Raises Refused: who a caller is, is found out before there is a view."""
+        raise Refused("Ask the runtime itself who shows a token.")
+
+    async def send(self, image_id: str, content: object, **options: Any) -> Run:
+        """As `Runtime.send`, within the context's budget where the message names none of its own."""
+        return await super().send(image_id, content, **self._spending(options))
+
+    def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
+        """As `Runtime.sending`, likewise."""
+        return super().sending(image_id, content, **self._spending(options))
+
+    def _spending(self, options: dict[str, Any]) -> dict[str, Any]:
+        return options if options.get("budget") is not None else {**options, "budget": self.context.budgets}
+
+    def submit(self, *args: Any, **options: Any) -> Run:
+        """As `Runtime.submit`; the job is cancelled when the context is."""
+        token = self.context.cancellation
+        token.check()
+        run = super().submit(*args, **options)
+        loop = asyncio.get_running_loop()
+
+        def cancelled() -> None:
+            loop.call_soon_threadsafe(lambda: self._kernel.later(self._cancel(run, token.reason or "cancelled")))
+
+        run.on_end(token.on_cancel(cancelled))
+        return run
+
+    async def _cancel(self, run: Run, reason: str) -> None:
+        await run.accepted()
+        await self.cancel(run.session_id, run.job_id, reason=reason)
+
+
+class ScopedBus:
+    """The bus as one scope hears it and asks over it: `SystemBus` documents each method.
+
+    There is no way here to emit, to answer requests or to command a stream: that is the program's.
+    """
+
+    def __init__(self, bus: SystemBus, context: ExecutionContext) -> None:
+        self._bus = bus
+        self._scope = context.scope_id
+        self._principal = context.principal_id
+
+    def _hears(self, filter: Filter | None) -> Filter:
+        scope = self._scope
+
+        def hears(event: BusEvent) -> object:
+            mine = event.context.scope == scope and event.type not in _NOT_TENANTS
+            return mine and (filter is None or filter(event))
+
+        return hears
+
+    def _envelope(self) -> Context:
+        return Context(self._scope, acting_as() or self._principal)
+
+    @property
+    def disposed(self) -> bool:
+        """Whether the bus has ended."""
+        return self._bus.disposed
+
+    def on(
+        self, kinds: Kind | Iterable[Kind], handler: Handler, *, filter: Filter | None = None, **options: Any
+    ) -> Subscription:
+        """Events of these types."""
+        return self._bus.on(kinds, handler, filter=self._hears(filter), **options)
+
+    def on_any(self, handler: Handler, *, filter: Filter | None = None, **options: Any) -> Subscription:
+        """Events of every type."""
+        return self._bus.on_any(handler, filter=self._hears(filter), **options)
+
+    def once(
+        self, kinds: Kind | Iterable[Kind], handler: Handler, *, filter: Filter | None = None, **options: Any
+    ) -> Subscription:
+        """The next event of these types."""
+        return self._bus.once(kinds, handler, filter=self._hears(filter), **options)
+
+    def stream(self, *kinds: Kind, filter: Filter | None = None, **options: Any) -> LiveView:
+        """Events as an async iterator."""
+        return self._bus.stream(*kinds, filter=self._hears(filter), **options)
+
+    @property
+    def observable(self) -> Any:
+        """Every event, as a reactivex Observable."""
+        return self._bus.observed(self._hears(None))
+
+    async def past(self, position: int) -> int:
+        """Wait until something of anybody's was told behind a position: when to read on."""
+        return await self._bus.past(position)
+
+    def emit_command(self, kind: str, data: Mapping[str, Any] | None = None) -> str:
+        """Ask and do not wait."""
+        return self._bus.emit_command(kind, data, context=self._envelope())
+
+    async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
+        """Ask, and wait for the response."""
+        return await self._bus.request(kind, data, timeout_s=timeout_s, context=self._envelope())
+
+
+__all__ = ["Acting", "ScopedBus"]

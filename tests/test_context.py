@@ -1,0 +1,281 @@
+"""On whose behalf, and as a part of what: contexts, tokens that cancel, and tokens that say who somebody is."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from reenact import CancellationToken, ExecutionContext, PolicyRef, RunVersions
+from reenact.credential import Known, Tokens
+from reenact.events.budget import BudgetSpec
+from reenact.events.errors import BadInput, Cancelled, Unauthenticated
+from reenact.events.log import MemoryStore
+from reenact.events.message import Context
+from tests.runtimes import Gate, Models, runtime
+
+NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
+JSON = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(2**53), 2**53)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(), inner, max_size=3),
+    max_leaves=5,
+)
+CONTEXTS = st.builds(
+    ExecutionContext,
+    scope_id=NAMES,
+    principal_id=NAMES,
+    session_id=st.none() | NAMES,
+    run_id=st.none() | NAMES,
+    job_id=st.none() | NAMES,
+    trace_id=NAMES,
+    span_id=NAMES,
+    parent_span_id=st.none() | NAMES,
+    policy_ref=st.none() | st.builds(PolicyRef, name=NAMES, version=st.none() | NAMES),
+    budgets=st.none() | st.builds(BudgetSpec, max_tokens=st.integers(1, 9), max_cost=st.sampled_from(["0.5", None])),
+    versions=st.none() | st.builds(RunVersions, model_version=st.none() | NAMES, schema_version=st.integers(1, 9)),
+    metadata=st.dictionaries(st.text(), JSON, max_size=3),
+)
+TRACEPARENT = re.compile(r"00-[0-9a-f]{32}-[0-9a-f]{16}-01")
+
+
+@given(CONTEXTS)
+def test_a_context_comes_back_from_its_plain_form(context: ExecutionContext) -> None:
+    plain = context.to_dict()
+    assert ExecutionContext.from_dict(json.loads(json.dumps(plain))) == context
+    assert "cancellation" not in plain
+
+
+@given(CONTEXTS)
+def test_a_child_is_a_new_span_of_the_same_trace_with_a_linked_token(context: ExecutionContext) -> None:
+    child = context.child()
+    assert (child.trace_id, child.parent_span_id) == (context.trace_id, context.span_id)
+    assert child.span_id != context.span_id and child.traceparent != context.traceparent
+    assert child.traceparent[:36] == context.traceparent[:36]
+    same = {name: getattr(child, name) for name in context.to_dict() if "span" not in name}
+    assert same == {name: getattr(context, name) for name in same}
+    assert context.child(new_span=False).span_id == context.span_id
+    child.cancellation.cancel()
+    assert not context.cancellation.cancelled
+    grandchild = context.child().child()
+    context.cancellation.cancel("enough")
+    assert grandchild.cancellation.reason == "enough"
+
+
+@given(CONTEXTS)
+def test_with_a_job_it_is_the_same_but_for_the_job(context: ExecutionContext) -> None:
+    other = context.with_job("job-xyz")
+    assert other.job_id == "job-xyz" and other.with_job(context.job_id or "x").span_id == context.span_id
+    assert other.cancellation is context.cancellation
+    assert TRACEPARENT.fullmatch(other.traceparent)
+    assert context.to_request_context() == Context(
+        context.scope_id, context.principal_id, session_id=context.session_id
+    )
+
+
+def test_ids_of_the_web_are_carried_as_they_are_and_others_as_their_digest() -> None:
+    web = ExecutionContext(trace_id="4bf92f3577b34da6a3ce929d0e0e4736", span_id="00f067aa0ba902b7")
+    assert web.traceparent == "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01"
+    own = ExecutionContext(trace_id="trace-ghi", span_id="span-jkl")
+    assert own.traceparent == ExecutionContext(trace_id="trace-ghi", span_id="span-jkl").traceparent
+    assert TRACEPARENT.fullmatch(own.traceparent)
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"scope_id": ""},
+        {"scope_id": None},
+        {"scope_id": 3},
+        {"principal_id": "a\nb"},
+        {"session_id": " "},
+        {"job_id": "x" * 257},
+        {"metadata": {"a": object()}},
+        {"metadata": []},
+    ],
+)
+def test_a_context_that_makes_no_sense_is_refused(fields: Any) -> None:
+    with pytest.raises(BadInput):
+        ExecutionContext(**fields)
+
+
+@pytest.mark.parametrize(
+    "given", [None, [], {"scope": "x"}, {"cancellation": None}, {"versions": 3}, {"policy_ref": {"name": 3}}, {3: 4}]
+)
+def test_a_plain_form_that_is_none_is_refused(given: Any) -> None:
+    with pytest.raises(BadInput):
+        ExecutionContext.from_dict(given)
+
+
+# -- cancelling --
+
+
+def test_a_token_is_cancelled_once_and_tells_all_that_hear_it() -> None:
+    token, heard = CancellationToken(), []
+
+    def broken() -> None:
+        raise ValueError
+
+    token.on_cancel(broken)
+    token.on_cancel(lambda: heard.append(1))
+    forget = token.on_cancel(lambda: heard.append(2))
+    forget()
+    token.check()
+    token.cancel("first")
+    token.cancel("second")
+    token.on_cancel(lambda: heard.append(3))
+    assert heard == [1, 3] and token.reason == "first"
+    with pytest.raises(Cancelled, match="first"):
+        token.check()
+
+
+def test_a_token_that_has_ended_leaves_nothing_with_its_parent() -> None:
+    parent = CancellationToken()
+    for _ in range(100):
+        parent.linked().cancel()
+    assert not parent._heard
+
+
+def test_cancelling_a_context_cancels_what_was_sent_with_it_and_nothing_else() -> None:
+    async def main() -> None:
+        async with runtime(models=Models({"scripted": Gate()})) as opened:
+            context = ExecutionContext(scope_id="acme", principal_id="eve")
+            view, other = opened.as_(context), opened.as_(context.child())
+            own = opened.scoped(scope="acme", principal="eve")
+            runs = [await (await each.image(f"bot {n}")).send("hi").run() for n, each in enumerate((view, other, own))]
+            await asyncio.gather(*(run.accepted() for run in runs))
+            other.context.cancellation.cancel("not wanted")
+            assert (await runs[1]).status == "cancelled"
+            assert not context.cancellation.cancelled
+            context.cancellation.cancel()
+            assert (await runs[0]).status == "cancelled"
+            assert (await own.session_state(runs[2].session_id)).running is not None
+            with pytest.raises(Cancelled):
+                await (await view.image("bot 0")).send("again")
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_the_trace_of_a_context_is_in_the_envelope_of_everything_that_follows() -> None:
+    async def main() -> None:
+        async with runtime() as opened:
+            context = ExecutionContext(scope_id="acme", principal_id="eve")
+            view = opened.as_(context)
+            bot = await view.image("bot")
+            await bot.send("hi")
+            heads = [recorded.head for recorded in await bot.events()]
+            assert {(head.trace, head.context.scope, head.context.principal) for head in heads} == {
+                (context.traceparent, "acme", "eve")
+            }
+            quiet = await opened.scoped(scope="acme", principal="eve").image("quiet")
+            assert {recorded.head.trace for recorded in await quiet.events()} == {None}
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+# -- who somebody is --
+
+
+class At:
+    """A clock that stands where it is put."""
+
+    def __init__(self) -> None:
+        self.at = 1_000_000
+
+    def now(self) -> int:
+        return self.at
+
+    def new_id(self) -> str:
+        return "0" * 32
+
+
+def who(tokens: Tokens, token: str) -> ExecutionContext:
+    return asyncio.run(tokens.authenticate(token))
+
+
+def test_a_token_says_who_shows_it_until_it_is_revoked_or_late() -> None:
+    clock = At()
+    tokens = Tokens(clock=clock)
+    secret, known = tokens.issue(scope="acme", principal="eve", lifetime_s=10)
+    lasting, _ = tokens.issue(scope="acme", principal="bob")
+    context = who(tokens, secret.reveal())
+    assert (context.scope_id, context.principal_id) == ("acme", "eve")
+    said = set()
+    for wrong in ("", "x", secret.reveal() + "x", known.digest, known.id, "\ud800"):
+        with pytest.raises(Unauthenticated) as raised:
+            who(tokens, wrong)
+        said.add(str(raised.value))
+    clock.at += 10_000_000
+    with pytest.raises(Unauthenticated) as raised:
+        who(tokens, secret.reveal())
+    assert said | {str(raised.value)} == {"This credential is not accepted."}
+    assert who(tokens, lasting.reveal()).principal_id == "bob"
+    assert tokens.revoke(tokens.known[1].id) and not tokens.revoke("none")
+    with pytest.raises(Unauthenticated):
+        who(tokens, lasting.reveal())
+
+
+def test_what_is_kept_of_a_token_gives_it_to_nobody_and_serves_the_next_process() -> None:
+    import msgspec
+
+    tokens = Tokens()
+    secret, known = tokens.issue(scope="acme", principal="eve")
+    stored = msgspec.json.encode(tokens.known)
+    assert secret.reveal() not in stored.decode() and len(secret.reveal()) >= 43
+    again = Tokens(msgspec.json.decode(stored, type=tuple[Known, ...]))
+    assert who(again, secret.reveal()).scope_id == "acme" and again.known == (known,)
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"scope": "", "principal": "eve"},
+        {"scope": "acme", "principal": "agent:x"},
+        {"scope": "acme", "principal": "eve", "lifetime_s": 0},
+        {"scope": "acme", "principal": "eve", "lifetime_s": float("nan")},
+    ],
+)
+def test_a_token_for_nobody_is_not_issued(asked: Any) -> None:
+    with pytest.raises(BadInput):
+        Tokens().issue(**asked)
+
+
+def test_a_runtime_acts_for_whoever_shows_a_token() -> None:
+    tokens, store = Tokens(), MemoryStore()
+    secret, _ = tokens.issue(scope="acme", principal="eve")
+
+    async def main() -> None:
+        async with runtime(store=store, authenticator=tokens) as opened:
+            view = await opened.authenticate(secret.reveal())
+            bot = await view.image("bot")
+            await bot.send("hi")
+            with pytest.raises(Unauthenticated):
+                await opened.authenticate("somebody")
+        async with runtime() as opened:
+            with pytest.raises(Unauthenticated):
+                await opened.authenticate(secret.reveal())
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert {(each.batch.head.context.scope, each.batch.head.context.principal) for each in store.all} == {
+        ("acme", "eve")
+    }
+
+
+def test_what_is_sent_with_a_context_may_spend_what_the_context_says() -> None:
+    async def main() -> None:
+        async with runtime([{"tool_calls": [{"name": "nothing", "input": {}}]}]) as opened:
+            view = opened.as_(ExecutionContext(scope_id="acme", budgets=BudgetSpec(max_turns=2)))
+            bot = await view.image("bot")
+            result = await bot.send("hi")
+            assert (result.status, result.steps) == ("failed", 2), result
+            assert (await bot.send("hi", budget=BudgetSpec(max_turns=3))).steps == 3
+
+    asyncio.run(asyncio.wait_for(main(), 20))
