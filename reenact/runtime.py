@@ -114,7 +114,7 @@ from .projections.actions import Action
 from .requests import check_sending, checked_text, config_of, content_of, fallbacks_of, register
 from .run import Run
 from .treasury import LimitUse, Treasury
-from .vault import Shade, Vault, shaded
+from .vault import Vault
 
 if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
@@ -315,7 +315,7 @@ class Runtime:
     async def open(self) -> Self:
         """Open the log as its owner and take up what is owed in it. Raises `Owned` when another process owns it."""
         if not self._kernel.opened:
-            self._shade()
+            self._vault.open()
             self._outside = Outside(
                 tools=self.tools,
                 environment=self._environment_factory,
@@ -365,7 +365,7 @@ class Runtime:
         if was_open:
             await self._outside.close()
             await self._models.aclose()
-        self._unshade()
+        self._vault.close()
 
     dispose = close
 
@@ -1170,20 +1170,6 @@ class Runtime:
 
     def _hidden(self, provider: str, given: Iterable[Credentials]) -> tuple[Credentials, ...]:
         return tuple(self._vault.given(provider, each) for each in given)
-
-    # -- logging --
-
-    def _shade(self) -> None:
-        """Loggers of ours and of the libraries that see keys and answers say no secrets."""
-        self._shades = Shade(self._vault)
-        for name in shaded():
-            logging.getLogger(name).addFilter(self._shades)
-        self._vault.open()
-
-    def _unshade(self) -> None:
-        for name in shaded():
-            logging.getLogger(name).removeFilter(self._shades)
-        self._vault.close()
 
     # -- what is kept at hand --
 

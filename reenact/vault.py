@@ -13,7 +13,7 @@ import re
 import sys
 import weakref
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -70,7 +70,6 @@ class Vault:
         opens = [pattern.open for pattern in self.patterns if pattern.open is not None]
         self._open = re.compile("|".join(f"(?:{each})" for each in opens)) if opens else None
         self._window = max((pattern.window for pattern in self.patterns), default=0)
-        self._end: Callable[[], None] | None = None
 
     # -- what is known --
 
@@ -158,22 +157,19 @@ class Vault:
                 self._pieces[piece] = (*self._pieces.get(piece, ()), form)
 
     def open(self) -> None:
-        """From now on the messages of errors are without secrets too, until `close` or until nobody holds the vault."""
-        if self._end is None:
-            text = weakref.WeakMethod(self.text)
-
-            def hidden(message: str) -> str:
-                here = text()
-                return message if here is None else here(message)
-
-            self._end = hide(hidden)
-            weakref.finalize(self, self._end)
+        """From now on messages of errors and lines of logs are without its secrets too, until `close`, or until nobody
+        holds it: a runtime that was dropped and not closed leaves nothing behind."""
+        if not _OPEN:
+            for name in shaded():
+                logging.getLogger(name).addFilter(_SHADE)
+        _OPEN.add(self)
 
     def close(self) -> None:
-        """The messages of errors are left alone again."""
-        if self._end is not None:
-            self._end()
-            self._end = None
+        """Messages and lines are left alone again."""
+        _OPEN.discard(self)
+        if not _OPEN:
+            for name in shaded():
+                logging.getLogger(name).removeFilter(_SHADE)
 
     # -- what is hidden --
 
@@ -402,11 +398,7 @@ _OURS = (
 
 
 class Shade(logging.Filter):
-    """Takes the secrets of a vault out of what loggers write, tracebacks included."""
-
-    def __init__(self, vault: Vault) -> None:
-        super().__init__()
-        self._vault = vault
+    """Takes the secrets of all open vaults out of what loggers write, tracebacks included. One for the process."""
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Lets every record through, without secrets; one that holds none is not touched."""
@@ -414,16 +406,27 @@ class Shade(logging.Filter):
             said = record.getMessage()
         except Exception:  # the handler will say that it cannot be formatted
             said = str(record.msg)
-        hidden = self._vault.text(said)
+        hidden = _hidden_by_all(said)
         if hidden != said:
             record.msg, record.args = hidden, None
         if record.exc_info and not record.exc_text:
             trace = logging.Formatter().formatException(record.exc_info)
-            shown = self._vault.text(trace)
+            shown = _hidden_by_all(trace)
             if shown != trace:
                 # The exception itself still holds it, and some handlers would show it.
                 record.exc_text, record.exc_info = shown, None
         return True
 
 
-__all__ = ["SECRETS_MAX", "Shade", "Vault", "forms_of", "shaded"]
+def _hidden_by_all(text: str) -> str:
+    for vault in tuple(_OPEN):
+        text = vault.text(text)
+    return text
+
+
+_OPEN: weakref.WeakSet[Vault] = weakref.WeakSet()
+_SHADE = Shade()
+hide(_hidden_by_all)
+
+
+__all__ = ["SECRETS_MAX", "Vault", "forms_of"]

@@ -208,6 +208,23 @@ def test_variables_with_the_names_of_secrets_are_known_and_others_are_not() -> N
     assert known.get("MY_API_KEY") is None
 
 
+def test_runtimes_that_are_dropped_and_not_closed_leave_no_trace_in_loggers_and_errors() -> None:
+    import gc
+    import logging
+
+    from reenact import vault as module
+
+    logger = logging.getLogger("reenact")
+    kept = Vault()
+    kept.open()
+    before = len(module._OPEN), len(logger.filters)
+    for _ in range(100):
+        Vault().open()
+    gc.collect()
+    assert (len(module._OPEN), len(logger.filters)) == before
+    kept.close()
+
+
 # -- in pieces --
 
 
