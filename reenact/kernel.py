@@ -269,8 +269,9 @@ class Kernel:
         """Let a run take the place of the one that was first with its key: its past is read, then it hears on."""
         try:
             past: list[Recorded] = []
-            stream, at_hand = first.stream, self._live.get(first.stream)
-            while not past or (at_hand is not None and past[-1].version < at_hand.version):
+            stream = first.stream
+            # Asked for anew each time: it may have woken, and gone on, while its past was read.
+            while not past or ((at_hand := self._live.get(stream)) is not None and past[-1].version < at_hand.version):
                 after = past[-1].version if past else 0
                 for stored in await asyncio.to_thread(self.log.read, stream, after=after):
                     past += codec.unpack(stored)

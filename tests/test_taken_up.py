@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 from reenact import tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ToolStarted
-from reenact.events.log import MemoryLog
+from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.events.session import JobWaiting
 from reenact.runtime import Runtime
-from tests.runtimes import Heard
+from tests.runtimes import Gate, Heard
 
 STEPS = [{"tool_calls": [{"name": "pay", "input": {"n": 1}}]}, {"text": "Paid."}]
 
@@ -79,5 +80,45 @@ def test_nor_does_one_that_took_nothing_up_and_is_asked_something_else() -> None
             await again.send(bot.id, "and now?")
             await heard.until(JobWaiting.type)
         assert till.paid == 1
+
+    run(life())
+
+
+class Stale(MemoryLog):
+    """A log that is slow to hand over what it read: meanwhile the stream has gone on."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.slow = threading.Event()
+        self.go_on = threading.Event()
+        self.go_on.set()
+
+    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Stored]:
+        found = super().read(stream, after=after, limit=limit)
+        if threading.current_thread().name.startswith("asyncio"):  # not a stream that wakes
+            self.slow.set()
+            self.go_on.wait(10)
+        return found
+
+
+def test_who_comes_again_with_a_key_hears_the_end_that_came_while_the_past_was_read() -> None:
+    async def life() -> None:
+        store, gate = MemoryStore(), Gate()
+        models = Models({"scripted": gate})
+        async with Runtime(MemoryLog(store), models=models, default_agent={"model": "scripted:any"}) as first:
+            bot = await first.image("bot")
+            await (await first.send(bot.id, "go", key="k")).accepted()
+        gate.opened.set()
+        log = Stale(store)
+        second = Runtime(log, models=models, default_agent={"model": "scripted:any"}, recover=False)
+        heard = Heard(second)
+        async with second:
+            log.go_on.clear()
+            again = await second.send(bot.id, "go", key="k", session_id=bot.session_id)
+            await asyncio.to_thread(log.slow.wait, 10)
+            second._kernel.wake(f"session-{bot.session_id}")
+            await heard.until("job_succeeded")
+            log.go_on.set()
+            assert (await asyncio.wait_for(again.result(), 5)).status == "succeeded"
 
     run(life())
