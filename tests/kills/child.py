@@ -294,7 +294,7 @@ async def resume(case: dict[str, Any]) -> dict[str, Any]:
     """Take up what is left, answer what waits for a person, go on talking, and look whether it all fits."""
     async with runtime(case) as opened:
         bot = await opened.image("bot")
-        patience_s = case.get("patience_s", 15)
+        patience_s = case.get("patience_s", 60)
         again = await opened.send(bot.id, "go", key="the first message")
         first = await asyncio.wait_for(again.result(), patience_s)
         while first.status == "waiting":

@@ -102,7 +102,7 @@ class World:
 
     def resumed(self) -> dict[str, Any]:
         # A broken build may wait for ever; whoever waits for it need not.
-        ended = self.run("resume", patience_s=0.5 if self.broken else 15)
+        ended = self.run("resume", patience_s=0.5 if self.broken else 60, limit_s=150)
         assert ended["code"] == 0, ended
         said: dict[str, Any] = ended["said"]
         return said
