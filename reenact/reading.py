@@ -6,6 +6,7 @@ Every answer is plain rows, keys in camel case, from the log as it stands now. N
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import suppress
@@ -43,6 +44,10 @@ SQL_S = 60.0
 """How long a query may take."""
 
 _BATCH_EVENTS_MAX = 1000
+
+
+_NUMBER = re.compile("a[0-9]+")
+"""The name of a question within its session; as hex digits it could be the end of an id."""
 
 
 class Reading:
@@ -212,7 +217,8 @@ class Reading:
 
     def action(self, wanted: str) -> tuple[Row, list[str]]:
         """One question, and the same as a person reads it. wanted: `<session>:<action>` with any unique part of the
-        session, or only one of the two where that is enough. Raises NotFound, and BadInput where several fit.
+        session, or only one of the two where that is enough. A part of a session alone must be as long as it is shown.
+        Raises NotFound, and BadInput where several fit.
         """
         from datetime import datetime
 
@@ -231,10 +237,11 @@ class Reading:
             return found
         pending = self._asked(None).query(status="pending")
         fitting = [action for action in pending if wanted in (action.id.rpartition(":")[2], action.session_id)]
-        if not fitting:
+        if not fitting and not _NUMBER.fullmatch(wanted):
+            # Consent must not go to a question because a word that is no name happens to end its session's id.
             with suppress(NotFound):
-                session_id = self.session(wanted)
-                fitting = [action for action in pending if action.session_id == session_id]
+                called = lookup.session_to_open(self.log, wanted)
+                fitting = [action for action in pending if action.session_id == called]
         if len(fitting) > 1:
             shown = ", ".join(f"{lookup.short(each.session_id)}:{each.id.rpartition(':')[2]}" for each in fitting[:6])
             raise BadInput(f"{wanted[:60]!a} could be any of {len(fitting)}: {shown}.")

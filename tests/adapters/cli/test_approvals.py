@@ -105,6 +105,14 @@ def test_what_cannot_be_decided_is_said_in_one_line() -> None:
     assert "has no action" in one_line(reenact("approvals", "show", f"{session}:a9"))
 
 
+def test_a_word_that_merely_ends_the_id_of_a_session_gives_no_consent() -> None:
+    reenact(*ASK)
+    session = reenact("approvals", "--json").row["sessionId"]
+    for length in (1, 2, 4, 7):
+        assert one_line(reenact("approvals", "approve", session[-length:]))
+    assert reenact("approvals", "approve", session[-8:]).code == 0, "as it is shown it may be typed"
+
+
 def test_always_exactly_this_is_asked_no_more(here: Path) -> None:
     steps = json.loads((here / "script.json").read_text())
     (here / "script.json").write_text(json.dumps([*steps, *steps]))
