@@ -141,6 +141,8 @@ TAKEN_BACK = "The question whether this call may run was taken back. It was not 
 DENIED_MODEL = "a person did not allow it"
 UNANSWERED_MODEL = "nobody allowed it in time"
 CROWDED = "Not run: too many calls wait for a person's approval already."
+FULL = "Full"
+"""The error type of a call that was one question too many."""
 
 APPROVALS_MAX = 100
 """Most calls of one answer that may wait for an approval."""
@@ -627,7 +629,7 @@ def _approval(state: State, tool: str, part: ToolCall, check: CallCheck, reason:
             ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
         ]
     if put >= APPROVALS_MAX:
-        return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type="Full")]
+        return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type=FULL)]
     action = f"a{state.actions + put + 1}"
     wait_s = APPROVAL_TIMEOUT_S if definition is None else definition.approval_timeout_s
     terms = Terms(
@@ -1702,6 +1704,7 @@ def _plain(output: ToolOutput) -> str:
 def _recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel:
     started = {event.tool: event.arguments for event in events if isinstance(event, ToolStarted)}
     places = {event.tool: event.place for event in events if isinstance(event, ActionRequired | GrantUsed)}
+    crowded = {event.tool for event in events if isinstance(event, ToolSettled) and event.error_type == FULL}
     checks = tuple(
         CallCheck(
             name=event.name,
@@ -1709,7 +1712,7 @@ def _recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel
             timeout_s=event.timeout_s,
             version=event.version,
             arguments=started.get(event.tool, ""),
-            approval="ask" if event.tool in places else "never",
+            approval="ask" if event.tool in places or event.tool in crowded else "never",
             place=places.get(event.tool),
             problem=event.problem,
         )

@@ -180,7 +180,7 @@ class _Layer:
         if rule.allowed_scopes is not None and scope not in rule.allowed_scopes:
             decision, reason = DENY, reason or f"{name} is not allowed in this scope"
         elif rule.allowed_scopes is not None and decision is DENY:
-            decision = ALLOW
+            decision = REQUIRE_APPROVAL if isinstance(rule, ModelPolicy) and rule.require_approval else ALLOW
         tokens = rule.max_tokens_per_request if isinstance(rule, ModelPolicy) else None
         return self._says(decision, called, reason or _USUAL[decision].format(name), tokens)
 

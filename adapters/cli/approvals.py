@@ -136,7 +136,9 @@ class Approvals:
         if always is not None:
             resolution["always"] = always
         # What was read is what is decided on: were it another by now, it would be refused.
-        decided, owned = self._front.decide(common.db, row["id"], resolution, digest or row["digest"])
+        decided, owned = self._front.decide(
+            common.db, row["id"], resolution, row["digest"] if digest is None else digest
+        )
         if self._output.json:
             self._output.row(decided)
         else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, TextIO
 
 from ...events.errors import BadInput
@@ -51,7 +52,9 @@ class Person:
                     self._output.say("y, n, e, a, or nothing.")
 
     def _line(self, prompt: str) -> str | None:
-        """A line, None at the end of what can be read and after Ctrl-C."""
+        """A line, None at the end of what can be read and after Ctrl-C. What was typed before the question was to be
+        seen answers something else, or nothing: it is thrown away."""
+        _forget_typed(self._stdin)
         self._output.err.write(prompt)
         self._output.err.flush()
         while not self._stopped():
@@ -63,3 +66,14 @@ class Person:
                 line = self._stdin.readline()
                 return line if line else None
         return None
+
+
+def _forget_typed(stdin: TextIO) -> None:
+    """Throw away what the terminal holds and nobody has read. Of anything but a terminal: nothing."""
+    try:
+        import termios
+    except ImportError:  # no terminal of this kind
+        return
+    with suppress(OSError, ValueError, termios.error):
+        if stdin.isatty():
+            termios.tcflush(stdin.fileno(), termios.TCIFLUSH)

@@ -107,6 +107,13 @@ def test_a_call_that_needs_approval_is_asked_for_and_the_job_waits_while_nothing
     assert (waiting.tool, waiting.action, waiting.reason) == ("t1", "a1", "approval")
 
 
+def test_one_question_too_many_is_denied_and_replayed_as_denied() -> None:
+    stream = given(CREATE, send()).when(asks("m1", *[check()] * (agent.APPROVALS_MAX + 2)))
+    assert sum(isinstance(event, ActionRequired) for event in stream.events) == agent.APPROVALS_MAX
+    denied = [event for event in stream.events if isinstance(event, ToolSettled)]
+    assert [(event.outcome, event.output) for event in denied] == [("denied", agent.CROWDED)] * 2
+
+
 def test_the_other_calls_of_the_answer_go_on() -> None:
     stream = given(CREATE, send()).when(asks("m1", check(), "read")).owes("t2", "expire-a1")
     stream.when(settles("t2")).then(ToolSettled).owes("expire-a1")

@@ -257,6 +257,12 @@ def test_a_rule_with_scopes_denies_its_tools_to_all_others(decision: str, inside
     assert rights(rule, scope="tenant-123").tool("other").decision is ALLOW
 
 
+def test_whoever_is_spared_a_denial_is_not_spared_the_question() -> None:
+    rule = policy(model("gpt-4*", decision="deny", require_approval=True, allowed_scopes=["admin"]))
+    assert rights(rule, scope="admin").model("gpt-4o").decision is REQUIRE_APPROVAL
+    assert rights(rule, scope="other").model("gpt-4o").decision is DENY
+
+
 @pytest.mark.parametrize("name", ["openai:gpt-4o", "GPT-4o", "azure:gpt-4"])
 def test_a_model_is_named_with_its_provider_or_without(name: str) -> None:
     asked = rights(policy(model("gpt-4*", require_approval=True, max_tokens_per_request=10_000)))

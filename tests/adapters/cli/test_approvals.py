@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
 from reenact.adapters.cli.app import main
+from reenact.adapters.cli.output import Output
+from reenact.adapters.cli.person import Person
 from reenact.commands import Commands
 from tests.adapters.cli.terminal import Ended, Stream, one_line, reenact
 
@@ -98,6 +104,7 @@ def test_what_cannot_be_decided_is_said_in_one_line() -> None:
     reenact(*ASK)
     assert "other" not in one_line(reenact("approvals", "approve", "a2"))
     assert "not what you were shown" in one_line(reenact("approvals", "approve", "a1", "--digest", "sha256:0"))
+    assert "digest must be a text" in one_line(reenact("approvals", "approve", "a1", "--digest", ""))
     assert "effect='read'" in one_line(reenact("approvals", "approve", "a1", "--always", "class"))
     session = reenact("approvals", "--json").row["sessionId"]
     assert reenact("approvals", "approve", f"{session[-8:]}:a1").code == 0
@@ -165,3 +172,27 @@ def test_the_owner_hears_of_a_decision_over_its_socket() -> None:
             if event.type == "job_succeeded":
                 break
         assert refunds() == "42 1250\n"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no terminals of this kind")
+def test_what_was_typed_before_the_question_was_seen_answers_nothing() -> None:
+    ours, theirs = os.openpty()
+    err = Stream(terminal=True)
+    with os.fdopen(theirs, "r") as stdin, os.fdopen(ours, "w") as keyboard:
+
+        def typed(text: str) -> None:
+            keyboard.write(text)
+            keyboard.flush()
+
+        typed("y\ny\n")
+        with ThreadPoolExecutor(1) as thread:
+            decided = thread.submit(Person(Output(Stream(), err), stdin, lambda: False).decides, ["May it?"], {"n": 1})
+            while "for later: " not in err.getvalue():
+                assert not decided.done()
+                threading.Event().wait(0.01)
+            typed("n\n")
+            while "no reason: " not in err.getvalue():
+                assert not decided.done(), decided.result()
+                threading.Event().wait(0.01)
+            typed("too much\n")
+            assert decided.result(10) == {"approved": False, "comment": "too much"}
