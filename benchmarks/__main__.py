@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
+import importlib.util
 import json
 import os
 import sys
@@ -348,6 +349,8 @@ def _usage(argv: list[str]) -> argparse.Namespace:
     unknown = [name for name in options.only if name not in QUESTIONS]
     if unknown:
         parser.error(f"no question {unknown[0]!r}; there are: {', '.join(QUESTIONS)}")
+    if options.write and importlib.util.find_spec("matplotlib") is None:
+        parser.error("--write draws a picture and needs matplotlib: pip install 'reenact[bench]'")
     return options
 
 
