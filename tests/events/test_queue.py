@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -14,15 +13,7 @@ from reenact.events.bus import SystemBus
 from reenact.events.errors import BadInput
 from reenact.events.message import Live
 from reenact.events.queue import LiveView, Unread
-
-SOON_S = 10.0  # only a broken build waits that long
-
-
-@pytest.fixture
-def bus() -> Iterator[SystemBus]:
-    bus = SystemBus()
-    yield bus
-    bus.dispose()
+from tests.events.words import SOON_S
 
 
 def emit(bus: SystemBus, *numbers: int, kind: str = "x") -> None:

@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import threading
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -12,17 +11,9 @@ from reenact.events import request as requests
 from reenact.events.bus import SystemBus
 from reenact.events.errors import BadInput, Closed, NotFound, Refused, RequestTimeout
 from reenact.events.message import Context, Live
-
-SOON_S = 10.0  # only a broken build waits that long
+from tests.events.words import SOON_S
 
 pytestmark = pytest.mark.anyio
-
-
-@pytest.fixture
-def bus() -> Iterator[SystemBus]:
-    bus = SystemBus()
-    yield bus
-    bus.dispose()
 
 
 def image(data: Any, request: Any) -> dict[str, Any]:
