@@ -14,7 +14,8 @@ from msgspec import Struct
 
 from ..events.errors import BadInput
 from ..events.message import Recorded
-from .trail import AuditError, Note, Status, Trail
+from .notes.note import AuditError, Note, Status
+from .trail import Trail
 
 
 class AuditEvent(Struct, frozen=True, kw_only=True, rename="camel"):

@@ -10,8 +10,9 @@ from ..events.codec import unpack
 from ..events.log import Stored
 from ..events.message import Head, Recorded
 from .meter import Meter, ModelUse, ToolUse
+from .notes.note import Note
 from .projection import PAGE, Reader
-from .trail import Note, Trail
+from .trail import Trail
 
 STREAMS_MAX = 10_000
 """Streams whose state is kept between their events. One beyond is read again from the log when it goes on."""
