@@ -7,8 +7,11 @@ from typing import Any, NoReturn, Self
 
 from .errors import BadInput, Unrevealed
 
+FLOOR_CHARS = 4
+"""The shortest secret that can be hidden. Of one that is shorter every other text would seem to hold it."""
+
 SHORTEST_CHARS = 8
-"""The shortest value that is looked for in texts. A shorter one would be found in many that do not hold it."""
+"""The shortest value that is taken for a secret because of its name, or for the beginning of one that was cut off."""
 
 
 class Secret:

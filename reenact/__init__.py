@@ -59,6 +59,7 @@ __all__ = [
     "UsageRecord",
     "__version__",
     "tool",
+    "without_secrets",
 ]
 
 # Public name -> the module it lives in. Type checkers cannot follow the table and read the imports below it.
@@ -111,6 +112,7 @@ _HOMES = {
     "ToolPolicy": "reenact.events.policy",
     "UsageRecord": "reenact.budgets",
     "tool": "reenact.adapters.tools.tool",
+    "without_secrets": "reenact.variables",
 }
 
 if TYPE_CHECKING:
@@ -162,6 +164,7 @@ if TYPE_CHECKING:
     from .events.secret import Secret as Secret
     from .run import Result as Result
     from .runtime import Runtime as Runtime
+    from .variables import without_secrets as without_secrets
 else:
 
     def __getattr__(name: str) -> object:

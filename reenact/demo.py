@@ -20,6 +20,7 @@ from typing import Any, Self
 
 from .events.errors import BadInput, ReenactError
 from .reading import Reading
+from .variables import without_secrets
 
 Row = dict[str, Any]
 
@@ -175,7 +176,8 @@ class Demo:
     # -- processes --
 
     def _start(self, command: list[str], *, pipes: tuple[int, ...] = ()) -> subprocess.Popen[bytes]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("REENACT_")}
+        plain = without_secrets(os.environ)
+        environment = {name: value for name, value in plain.items() if not name.startswith("REENACT_")}
         if pipes:
             environment["REENACT_DEMO_PIPES"] = ",".join(map(str, pipes))
         heard = self._hear is not None

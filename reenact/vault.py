@@ -24,8 +24,9 @@ from msgspec.structs import replace
 from .events.content import File, Image, Text
 from .events.errors import BadInput, Unrevealed, hide
 from .events.model import Credentials
-from .events.secret import SHORTEST_CHARS, Secret, mask
+from .events.secret import FLOOR_CHARS, SHORTEST_CHARS, Secret, mask
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
+from .variables import PLACEHOLDERS, is_of_provider, secrets_in
 
 SECRETS_MAX = 100_000
 """Values that a runtime knows at a time. Beyond it the oldest of those that came with credentials are forgotten."""
@@ -37,15 +38,14 @@ FEW = 24
 """Up to so many forms are looked for one by one; more of them by their pieces, however many there are."""
 
 _PIECE = 4
-"""Bytes of such a piece. Every form has one at some multiple of it, for it is at least twice as long, less one."""
-
-_SECRET_NAME = re.compile(r"(?i)(?:keys?|tokens?|secrets?|passwd|password|passphrase|credentials|pat)$")
+"""Bytes of such a piece. Every form has one at some multiple of it, if it is at least twice as long, less one."""
 
 # What stands where a text was cut: in a provider's failure, in arguments that are no JSON, in what a tool returned.
 _CUT = re.compile(r" \.\.\.\Z| \[\d+ bytes, |\n\[… \d+ bytes dropped …\]|…")
 _CUTS = (b" ...", b" bytes, ", "…".encode())
 
 _encode = msgspec.msgpack.Encoder().encode
+_log = logging.getLogger("reenact")
 
 
 class Vault:
@@ -64,6 +64,10 @@ class Vault:
         self._masks: dict[str, str] = {}  # form -> what stands in its place
         self._forms: dict[bytes, str] = {}
         self._pieces: dict[int, tuple[bytes, ...]] = {}
+        self._short: re.Pattern[bytes] | None = None  # the forms that are too short to have such a piece, if any
+        self._shorts: tuple[bytes, ...] = ()
+        self._least = SHORTEST_KEY  # no form has fewer characters
+        self._warned: set[str] = set()  # by the names of providers and their variables, so there are few
         self._sorted: list[str] = []  # the forms: a text's end may be the beginning of one
         self._firsts: set[str] = set()
         self._longest = 0
@@ -76,29 +80,32 @@ class Vault:
     def add(self, name: str, value: str | Secret, *, scope: str = "default") -> Secret:
         """Know a secret by a name, for the tools of a scope. The same name again: the new value; the old stays hidden.
 
-        Raises BadInput for a name that is no name, and for a value that is too short to be told from other text.
+        Its value is hidden whatever it looks like. Raises BadInput for a name that is no name, and for a value of less
+        than FLOOR_CHARS characters, which could not be told from other text.
         """
         if not isinstance(name, str) or not name.strip() or len(name) > 64 or not name.isprintable() or "]" in name:
             raise BadInput("A secret's name is 1 to 64 printable characters without `]`.")
         secret = Secret(value, name=name)
-        if len(secret.reveal().strip()) < SHORTEST_CHARS:
+        if len(secret.reveal().strip()) < FLOOR_CHARS:
             raise BadInput(
-                f"The secret {name!r} has less than {SHORTEST_CHARS} characters: it could not be told from other text."
+                f"The secret {name!r} has less than {FLOOR_CHARS} characters: it could not be told from other text."
+                " Use a longer one."
             )
         self._know(secret.reveal(), name)
         self._named[scope, name] = secret
         return secret
 
     def environment(self, environ: Mapping[str, str]) -> None:
-        """Know the values of the variables whose names end as those of secrets do: `…_KEY`, `…_TOKEN`, `…PASSWORD`.
+        """Know the values of variables: the keys of providers, and what `variables.secrets_in` takes for secrets.
 
         Tools get none of them by name.
         """
-        for name, values in environ.items():
-            if _SECRET_NAME.search(name):
-                for value in (values, *values.split(",")):  # a variable may hold several
-                    if len(value.strip()) >= SHORTEST_CHARS:
-                        self._know(value, name[:64].replace("]", ""))
+        for name, whole in environ.items():
+            if is_of_provider(name):
+                for value in whole.split(","):  # a variable may hold several
+                    self._given_key(value.strip(), name)
+        for name, value in secrets_in(environ):
+            self._know(value, name[:64].replace("]", ""))
 
     def get(self, name: str, *, scope: str = "default") -> Secret | None:
         """The secret of a scope by its name, None where there is none."""
@@ -109,14 +116,33 @@ class Vault:
         self._named.pop((scope, name), None)
 
     def given(self, provider: str, credentials: Credentials) -> Credentials:
-        """Know what credentials hold, before they are used. Values of less than SHORTEST_CHARS are not looked for."""
+        """Know what credentials hold, before they are used, whatever it looks like.
+
+        Not looked for are what servers without keys are given for one (`ollama`), and values of less than FLOOR_CHARS
+        characters, of which a warning tells once.
+        """
         for value, name in ((credentials.reveal(), f"{provider}_key"), (credentials.password, f"{provider}_password")):
-            if value and value not in self._known and len(value) >= SHORTEST_CHARS:
-                self._know(value, name)
+            if value and value not in self._known and self._given_key(value, name):
                 self._given[value] = None
                 if len(self._known) > SECRETS_MAX and self._given:
                     self._unknow(next(iter(self._given)))
         return credentials
+
+    def _given_key(self, value: str, name: str) -> bool:
+        """Know a provider's key. False where it is not looked for."""
+        if not value or value.casefold() in PLACEHOLDERS:
+            return False
+        if len(value) < FLOOR_CHARS:
+            if name not in self._warned:
+                self._warned.add(name)
+                _log.warning(
+                    "%s has less than %d characters: too few to be told from other text, so it is not hidden.",
+                    name,
+                    FLOOR_CHARS,
+                )
+            return False
+        self._know(value, name)
+        return True
 
     def _know(self, value: str, name: str) -> None:
         value = value.strip()
@@ -132,6 +158,7 @@ class Vault:
                 insort(self._sorted, form)
                 self._firsts.add(form[0])
                 self._longest = max(self._longest, len(form))
+                self._least = min(self._least, len(form))
             self._masks[form] = shown
         if self._pieces:
             self._cut(new)
@@ -147,14 +174,27 @@ class Vault:
                 raw = form.encode("utf-8", "surrogatepass")
                 self._forms.pop(raw, None)
                 del self._sorted[bisect_left(self._sorted, form)]
+                if raw in self._shorts:
+                    self._shortened(each for each in self._shorts if each != raw)
+                    continue
                 for piece in _pieces_of(raw):
                     left = tuple(each for each in self._pieces.get(piece, ()) if each != raw)
                     self._pieces[piece] = left
 
     def _cut(self, forms: Iterable[bytes]) -> None:
+        short = []
         for form in forms:
+            if len(form) < 2 * _PIECE - 1:
+                short.append(form)
+                continue
             for piece in _pieces_of(form):
                 self._pieces[piece] = (*self._pieces.get(piece, ()), form)
+        if short:
+            self._shortened((*self._shorts, *short))
+
+    def _shortened(self, forms: Iterable[bytes]) -> None:
+        self._shorts = tuple(forms)
+        self._short = re.compile(b"|".join(map(re.escape, self._shorts))) if self._shorts else None
 
     def open(self) -> None:
         """From now on messages of errors and lines of logs are without its secrets too, until `close`, or until nobody
@@ -241,7 +281,7 @@ class Vault:
         before: what was shown before it, in which none begins either.
         """
         size = len(text)
-        long = size >= SHORTEST_KEY or (size >= SHORTEST_CHARS and self._forms) or self._always or "@" in text
+        long = size >= SHORTEST_KEY or (size >= self._least and self._forms) or self._always or "@" in text
         if long and self.holds(text):
             return False
         if self._firsts or self._always:
@@ -289,6 +329,9 @@ class Vault:
         else:
             words = set(memoryview(blob[: len(blob) // _PIECE * _PIECE]).cast("I").tolist())
             found = {form for word in words if word in self._pieces for form in self._pieces[word]}
+            short = self._short
+            if short is not None and short.search(blob):
+                found.update(self._shorts)
         return sorted((self._forms[form] for form in found if form in blob), key=len, reverse=True)
 
     def _walk(self, value: Any) -> Any:
@@ -353,6 +396,8 @@ def forms_of(value: str) -> list[str]:
         repr(value)[1:-1],
     ]
     forms += quoted + [_lower_hex(each) for each in quoted]
+    if len(value) < SHORTEST_CHARS:  # some five letters of base64 are in every other picture
+        return list(dict.fromkeys(forms))
     for before in range(3):
         # Of the characters around it only some bits are the value's: they depend on what stands beside it.
         begin, end = -(-before * 8 // 6), (before + len(raw)) * 8 // 6

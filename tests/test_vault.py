@@ -114,7 +114,7 @@ def test_a_longer_value_goes_before_one_that_is_in_it() -> None:
     assert vault("abcdefgh", "abcdefgh-ijkl").text("abcdefgh-ijkl abcdefgh") == "[secret:n1] [secret:n0]"
 
 
-@pytest.mark.parametrize("value", ["1234567", " 12345 ", "", "\n"])
+@pytest.mark.parametrize("value", ["123", " 12 ", "é" * 3, "", "\n"])
 def test_a_value_that_could_not_be_told_from_other_text_is_refused(value: str) -> None:
     with pytest.raises(BadInput):
         Vault().add("pin", value)
@@ -126,10 +126,48 @@ def test_a_name_that_no_mask_can_show_is_refused(name: str) -> None:
         Vault().add(name, "long enough")
 
 
-def test_a_dummy_key_of_a_local_server_is_no_secret_worth_hiding() -> None:
+@pytest.mark.parametrize("key", ["ollama", "Dummy", "lm-studio", "EMPTY"])
+def test_what_a_server_without_keys_is_given_for_one_is_no_secret(key: str) -> None:
     known = Vault()
-    known.given("openai", Credentials(api_key="ollama"))
-    assert known.text("ollama runs models") == "ollama runs models"
+    known.given("openai", Credentials(api_key=key))
+    known.environment({"OPENAI_API_KEY": key})
+    assert known.text(f"{key} runs models") == f"{key} runs models"
+
+
+@pytest.mark.parametrize("value", ["main", "4096", "postgres", "password", "created_at", "production"])
+def test_what_is_handed_over_as_a_secret_is_hidden_whatever_it_looks_like(value: str) -> None:
+    text = f'so "{value}" it is: x{value}x'
+    handed, of_a_provider, of_a_variable = Vault([]), Vault([]), Vault([])
+    handed.add("mine", Secret(value))
+    of_a_provider.given("openai", Credentials(api_key=value))
+    of_a_variable.environment({"OPENAI_API_KEYS": f"{value}, another-one-here"})
+    for known in (handed, of_a_provider, of_a_variable):
+        assert value not in known.text(text)
+        assert value not in known.hidden(SettleTool(tool="t", outcome="ok", output=text)).output
+        assert value not in "".join(shown(known, list(text)))
+
+
+def test_a_key_that_is_too_short_to_be_hidden_is_told_of_once_and_not_shown(caplog: pytest.LogCaptureFixture) -> None:
+    known = Vault()
+    for _ in range(3):
+        known.given("openai", Credentials(api_key="q7!"))
+        known.environment({"ANTHROPIC_API_KEY": "q7!"})
+    assert known.text("q7!") == "q7!"
+    said = [record.getMessage() for record in caplog.records]
+    assert [each.partition(" ")[0] for each in said] == ["openai_key", "ANTHROPIC_API_KEY"]
+    assert all("less than 4 characters" in each and "q7!" not in each for each in said)
+
+
+def test_short_values_are_found_among_many_others_and_forgotten_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reenact.vault.SECRETS_MAX", 40)
+    known = vault("a-named-value", "pin5")
+    for number in range(38):
+        known.given("p", Credentials(api_key=f"q{number:03}"))
+    assert len(known._forms) > FEW
+    assert known.text("a pin5 b q000 c q037") == "a [secret:n1] b [secret:p_key] c [secret:p_key]"
+    known.given("p", Credentials(api_key="q999"))
+    assert known.text("a pin5 b q000 c q037") == "a [secret:n1] b q000 c [secret:p_key]"
+    assert "".join(shown(known, ["a pi", "n", "5 q0", "00"])) == "a [secret:n1] q000"
 
 
 def test_the_password_of_an_address_is_known_too() -> None:
@@ -203,8 +241,8 @@ def test_messages_of_errors_hold_no_secrets_as_long_as_the_vault_is_there() -> N
 
 def test_variables_with_the_names_of_secrets_are_known_and_others_are_not() -> None:
     known = Vault([])
-    known.environment({"MY_API_KEY": "a-value-of-mine", "SSH_AUTH_SOCK": "/tmp/agent.sock", "DB_PASSWORD": "short"})
-    assert known.text("a-value-of-mine /tmp/agent.sock short") == "[secret:MY_API_KEY] /tmp/agent.sock short"
+    known.environment({"MY_API_KEY": "f3-value/0f=mine", "SSH_AUTH_SOCK": "/tmp/agent.sock", "DB_PASSWORD": "short"})
+    assert known.text("f3-value/0f=mine /tmp/agent.sock short") == "[secret:MY_API_KEY] /tmp/agent.sock short"
     assert known.get("MY_API_KEY") is None
 
 
