@@ -1,0 +1,241 @@
+"""The images of one scope: found by id or by name, made, changed, deleted."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from contextlib import suppress
+from itertools import count
+from typing import Any
+
+from msgspec.structs import replace
+
+from .actors.image import State as ImageState
+from .adapters.models import Models
+from .adapters.tools.registry import Tools
+from .caller import Caller
+from .containers import Containers
+from .definitions import Definitions, tools_of
+from .events import codec
+from .events.container import AddImage, ImageAdded, RemoveImage
+from .events.errors import Conflict, NotFound
+from .events.image import CreateImage, DeleteImage, ImageConfig, UpdateImage
+from .events.log import Keyed
+from .events.message import Recorded
+from .events.session import CloseSession, CreateSession
+from .kept import Kept
+from .policies import AgentToolPolicy, policy_from, tool_policy_of, with_tool_policy
+from .requests import checked_text, config_of
+
+UPDATES_MAX = 20
+"""How often a change of a definition is made again because somebody else changed it meanwhile."""
+
+
+class Images:
+    """bring(session_id): holds the agent of a session to the policies of now."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        kept: Kept,
+        containers: Containers,
+        definitions: Definitions,
+        *,
+        models: Models,
+        tools: Tools,
+        new_id: Callable[[str], str],
+        bring: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._caller = caller
+        self._kept = kept
+        self._containers = containers
+        self._definitions = definitions
+        self._models = models
+        self._tools = tools
+        self._new_id = new_id
+        self._bring = bring
+
+    # -- found --
+
+    async def find(self, image_id: str) -> ImageState | None:
+        """The state of one, None when there is none or it was deleted. Its container's policy is at hand then."""
+        state = self._kept.images.get(image_id)
+        if state is None:
+            state = (await self._caller.peek(f"image-{image_id}"))[0]
+            if state.image_id is None or state.deleted:
+                return None
+            self._kept.images[image_id] = state
+        if not self._kept.policies.at_hand(state.container_id):
+            await self._kept.policies.load(state.container_id)
+        return state
+
+    async def state(self, image_id: str) -> ImageState:
+        """The state of one. Raises NotFound."""
+        state = await self.find(image_id)
+        if state is None:
+            raise NotFound(f"Image not found: {image_id}")
+        return state
+
+    async def all(self, container_id: str | None = None) -> list[ImageState]:
+        """Those of a container, or all, oldest first."""
+        if container_id is not None:
+            ids: Iterable[str] = (await self._containers.state(container_id)).images
+        else:
+            streams = await asyncio.to_thread(self._caller.reads.streams, "image-")
+            ids = [stream.removeprefix("image-") for stream in streams]
+        found = [await self.find(image_id) for image_id in ids]
+        return [state for state in found if state is not None]
+
+    async def named(self, container_id: str, name: str) -> tuple[ImageState | None, str]:
+        """The one that has a name, and the key under which it has it, or would have it."""
+        for number in count(1):
+            key = f"image:{container_id}/{name}" + (f"#{number}" if number > 1 else "")
+            keyed = await asyncio.to_thread(self._caller.reads.keyed, self._caller.scope, key)
+            if keyed is None:
+                return None, key
+            for recorded in await self._batch_of(keyed):
+                if isinstance(recorded.data, ImageAdded):
+                    state = await self.find(recorded.data.image_id)
+                    if state is not None:
+                        return state, key
+            # That one was deleted: its name is free, its key is not.
+        raise AssertionError("count ends")
+
+    async def _batch_of(self, keyed: Keyed) -> list[Recorded]:
+        """The events of the command that a key stands for."""
+        stored = await asyncio.to_thread(self._caller.reads.read, keyed.stream, after=keyed.version - 1, limit=1)
+        return [recorded for batch in stored for recorded in codec.unpack(batch)]
+
+    async def of_agent(self, agent_id: str) -> ImageState:
+        """The one of an agent that is awake; or the one of this id. Raises NotFound."""
+        state = await self.find(agent_id)
+        if state is None:
+            awake = await self._kept.agents.find(agent_id)
+            state = await self.state(agent_id if awake is None else awake.image_id)
+        return state
+
+    # -- made --
+
+    async def ensure(
+        self, name: str | None, container_id: str, changes: Mapping[str, Any], base: ImageConfig
+    ) -> ImageState:
+        """The one of this name in a container, its definition changed; where there is none, a new one, from `base`."""
+        checked_text(container_id, "container")
+        if name is not None:
+            checked_text(name, "name")
+        changes = dict(changes)
+        if "tools" in changes:
+            changes["tools"] = [getattr(tool, "name", tool) for tool in changes["tools"]]
+        if "policy" in changes:
+            changes["policy"] = policy_from(changes["policy"])
+        known = (await self.named(container_id, name))[0] if name is not None else None
+        if known is not None:
+            return await self.update(known.image_id or "", changes)
+        base = base if name is None else replace(base, name=name)
+        return await self.create(container_id, config_of(changes, base), alias=name)
+
+    async def create(self, container_id: str, config: ImageConfig, *, alias: str | None = None) -> ImageState:
+        """A new one with its first session, in one append; the container is made if there is none.
+
+        alias: a name that nobody else in the container may take. Taken already: the one that has it is returned.
+        """
+        await self._check(config, container_id)
+        await self.tell_tools(container_id, config)
+        now, key = self._caller.now_ms(), None
+        if alias is not None:
+            known, key = await self.named(container_id, alias)
+            if known is not None:
+                return known
+        image_id, session_id = self._new_id("img"), self._new_id("sess")
+        create = CreateImage(
+            image_id=image_id,
+            container_id=container_id,
+            session_id=session_id,
+            created_at=now,
+            config=config,
+            alias=alias,
+        )
+        session = CreateSession(
+            session_id=session_id, image_id=image_id, container_id=container_id, created_at=now, alias=None
+        )
+        reply = await self._caller.ask(
+            self._containers.stream(container_id),
+            AddImage(container_id=container_id, image_id=image_id, created_at=now),
+            companions=((f"image-{image_id}", create), (f"session-{session_id}", session)),
+            key=key,
+        )
+        if reply.duplicate is not None and alias is not None:
+            return await self.create(container_id, config, alias=alias)
+        return await self.state(image_id)
+
+    # -- changed --
+
+    async def update(self, image_id: str, changes: ImageConfig | Mapping[str, Any]) -> ImageState:
+        """Give one another definition, or change some fields of it; an awake agent takes it over with the next message,
+        and its policy at once.
+        """
+        for _ in range(UPDATES_MAX):
+            state = await self.state(image_id)
+            try:
+                return await self._change(state, config_of(changes, state.config))
+            except Conflict:
+                self._kept.images.pop(image_id, None)  # somebody was quicker: read it again, and change that
+        raise Conflict(f"Image {image_id} is changed by others all the time; try again.")
+
+    async def save_tool_policy(self, agent_id: str, changes: AgentToolPolicy | Mapping[str, Any]) -> AgentToolPolicy:
+        """Change which tools one allows by name. agent_id: as `of_agent` takes it."""
+        for _ in range(UPDATES_MAX):
+            state = await self.of_agent(agent_id)
+            policy = with_tool_policy(state.config.policy, changes)
+            with suppress(Conflict):
+                changed = await self._change(state, replace(state.config, policy=policy))
+                return tool_policy_of(changed.config.policy)
+            self._kept.images.pop(state.image_id or "", None)
+        raise Conflict(f"Image {agent_id} is changed by others all the time; try again.")
+
+    async def _change(self, state: ImageState, config: ImageConfig) -> ImageState:
+        """Give one this definition. Raises Conflict where it is not as `state` has it any more."""
+        image_id = state.image_id or ""
+        if config != state.config:
+            await self._check(config, state.container_id)
+        await self.tell_tools(state.container_id, config)
+        if config == state.config:
+            return state
+        command = UpdateImage(config=config, updated_at=self._caller.now_ms(), base=state.version)
+        await self._caller.ask(f"image-{image_id}", command)
+        changed = await self.state(image_id)
+        if config.policy != state.config.policy:
+            for awake in await self._kept.agents.of_image(changed):
+                await self._bring(awake.session_id)
+        return changed
+
+    async def _check(self, config: ImageConfig, container_id: str) -> None:
+        """Raises what is wrong with a definition here: a model, a tool or a policy that cannot be."""
+        self._models.parse(config.model)
+        for model in config.fallbacks:
+            self._models.parse(checked_text(model, "fallbacks"))
+        if config.degrade_to is not None:
+            self._models.parse(checked_text(config.degrade_to, "degradeTo"))
+        if config.tools is not None:
+            self._tools.only(config.tools)
+        if config.policy is not None:
+            await self._kept.policies.check(config.policy, container_id)
+
+    async def tell_tools(self, container_id: str, config: ImageConfig) -> None:
+        """Have a container know the tools of a definition. Raises NotFound for one that is not here."""
+        await self._containers.tell_tools(container_id, tools_of(self._tools, config))
+
+    # -- deleted --
+
+    async def delete(self, image_id: str) -> None:
+        """Delete one and close its sessions, ending what runs in them. One that does not exist is fine.
+
+        The image goes first: were this cut short, nobody would find it, and deleting it again closes the rest.
+        """
+        state = await self._definitions.image(image_id, self._caller.scope)
+        if state.image_id is None:
+            return
+        await self._caller.ask(f"image-{image_id}", DeleteImage())
+        await self._caller.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))
+        for session_id in state.sessions:
+            await self._caller.ask(f"session-{session_id}", CloseSession(reason="image_deleted"))

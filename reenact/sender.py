@@ -1,0 +1,179 @@
+"""The sender: what a message to an image becomes, a job in its session; and what an agent is woken with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+from msgspec.structs import replace
+
+from .actors.image import State as ImageState
+from .adapters.models import Models
+from .adapters.tools.registry import Tools
+from .asking import ApprovalHandler
+from .caller import Caller
+from .definitions import tools_of
+from .events.agent import AgentRegistered, WakeAgent
+from .events.budget import spec_of
+from .events.content import InputPart
+from .events.image import ImageConfig
+from .events.message import digest
+from .events.model import Credentials, ModelParams
+from .events.secret import Secret
+from .events.session import Definition, Overrides, Send, Waking
+from .fallover import credentials_of
+from .policies import Given, Policies, limits_cost
+from .provider_keys import ProviderKeys
+from .requests import check_sending, checked_text, fallbacks_of
+from .run import Run
+from .treasury import Treasury
+
+
+class Sender:
+    """handled: somebody decides the approvals of every run."""
+
+    def __init__(
+        self,
+        caller: Caller,
+        policies: Policies,
+        treasury: Treasury,
+        *,
+        models: Models,
+        tools: Tools,
+        new_id: Callable[[str], str],
+        keys: ProviderKeys,
+        handled: bool,
+    ) -> None:
+        self._caller = caller
+        self._kernel = caller.kernel
+        self._clock = caller.kernel.clock
+        self._policies = policies
+        self._treasury = treasury
+        self._models = models
+        self._tools = tools
+        self._new_id = new_id
+        self._keys = keys
+        self._handled = handled
+
+    def submit(
+        self,
+        state: ImageState,
+        content: tuple[InputPart, ...],
+        *,
+        session_id: str,
+        model: str | None,
+        fallbacks: Sequence[str] | None,
+        params: ModelParams | None,
+        budget: object,
+        priority: int,
+        timeout_s: float | None,
+        key: str | None,
+        approval_handler: ApprovalHandler | None,
+        policy: Given | None,
+        credentials: Mapping[str, Any] | None,
+    ) -> Run:
+        """Put a message to the session of an image, with all that its agent would be woken with: see `Image.send`."""
+        if model is not None:
+            self._models.parse(checked_text(model, "model"))
+        others = None
+        if fallbacks is not None:
+            others = fallbacks_of(fallbacks)
+            for each in others:
+                self._models.parse(checked_text(each, "fallbacks"))
+        check_sending(params, priority, timeout_s)
+        spec = spec_of(budget)
+        job_id = self._new_id("job")
+        run = Run(
+            job_id,
+            session_id,
+            self._clock.now,
+            self._kernel.let_go,
+            handler=approval_handler,
+            handled=self._handled,
+        )
+        for provider, given in (credentials or {}).items():
+            own = Credentials(api_key=given) if isinstance(given, str | Secret) else given
+            run.credentials[provider] = self._keys.hidden(provider, credentials_of(own))
+        overrides = None
+        if model is not None or params is not None or others is not None or policy is not None:
+            narrowed = None if policy is None else self._policies.of_job(state, policy)
+            overrides = Overrides(model=model, params=params, fallbacks=others, policy=narrowed)
+        asked = overrides if spec is None else (overrides, spec)  # as it was asked: prices may be others next time
+        own_limits = overrides is not None and overrides.policy is not None and limits_cost(overrides.policy)
+        priced = own_limits or ((model is not None or bool(others)) and self._policies.limits_cost(state))
+        terms = self._treasury.own_terms(
+            spec, model, others, state.config, lambda: self._preamble(state.config), priced=priced
+        )
+        if terms is not None:
+            overrides = replace(overrides or Overrides(), terms=terms)
+        command = Send(
+            job_id=job_id,
+            content=content,
+            waking=self._waking(state),
+            overrides=overrides,
+            priority=priority,
+            timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
+        )
+        if key is None:
+            self._kernel.submit(session_id, command, run, by=self._caller.who)
+        else:
+            said = self._kernel.vault.hidden(content)  # not even a digest of a secret is stored
+            body = digest(msgspec.msgpack.encode((state.image_id, said, asked, priority, timeout_s)))
+            named = f"send:{checked_text(key, 'key')}"
+            self._kernel.submit(session_id, command, run, key=named, body=body, by=self._caller.who)
+        return run
+
+    async def wake(self, state: ImageState, session_id: str) -> tuple[str, bool]:
+        """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
+        if self.waits(state):
+            await self._treasury.ready()
+        reply = await self._caller.ask(f"session-{session_id}", WakeAgent(waking=self._waking(state)))
+        reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
+        return reply.states[1].agent_id, reused
+
+    def waits(
+        self,
+        state: ImageState,
+        *,
+        model: str | None = None,
+        fallbacks: Sequence[str] | None = None,
+        budget: object = None,
+        policy: Given | None = None,
+    ) -> bool:
+        """Whether prices must be loaded before its agent is woken, or a message with these settings is put to it."""
+        config = state.config
+        models = (config.model, *config.fallbacks, *(fallbacks or ()), *((model,) if model is not None else ()))
+        priced = policy is not None or self._policies.limits_cost(state)
+        return self._treasury.waits(models, budget or config.budget, priced=priced)
+
+    def _waking(self, state: ImageState) -> Waking:
+        config = state.config
+        return Waking(
+            agent_id=self._new_id("agent"),
+            image_id=state.image_id or "",
+            container_id=state.container_id,
+            registered_at=self._clock.now() // 1000,
+            definition=Definition(
+                image_version=state.version,
+                model=config.model,
+                params=config.params,
+                max_steps=config.max_steps,
+                fallbacks=config.fallbacks,
+                tools=tools_of(self._tools, config).digest,
+                approval_required=config.approval_required,
+                approval_timeout_s=config.approval_timeout_s,
+                policy=self._policies.layers(state),
+                scope=self._caller.scope,
+                terms=self._treasury.terms(
+                    (state.image_id, state.version),
+                    config,
+                    lambda: self._preamble(config),
+                    priced=self._policies.limits_cost(state),
+                ),
+            ),
+        )
+
+    def _preamble(self, config: ImageConfig) -> str:
+        """What a model reads before the conversation."""
+        return config.system_prompt + msgspec.json.encode(tools_of(self._tools, config).specs()).decode()

@@ -1,0 +1,116 @@
+"""The sessions of one scope: begun, read, played again, held to the policies of now, and gone on with."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+from .actors.replay import Replay, replay
+from .actors.session import State as SessionState
+from .caller import Caller
+from .definitions import Definitions
+from .events import codec
+from .events.errors import Conflict, NotFound
+from .events.image import AttachSession
+from .events.message import Recorded
+from .events.notice import Message
+from .events.policy import ApplyPolicy
+from .events.session import CreateSession, SessionCreated
+from .images import Images
+from .kept import Kept
+
+
+class Sessions:
+    """definitions: what their agents think with, also those of a deleted image."""
+
+    def __init__(
+        self, caller: Caller, kept: Kept, images: Images, definitions: Definitions, *, new_id: Callable[[str], str]
+    ) -> None:
+        self._caller = caller
+        self._kept = kept
+        self._images = images
+        self._definitions = definitions
+        self._new_id = new_id
+
+    async def begin(self, image_id: str, *, alias: str | None = None) -> str:
+        """A new one of an image, which becomes its current one. Returns its id.
+
+        alias: a name that no other in the scope may have. Taken already: by one of this image, that is returned; by one
+        of another image, Conflict is raised.
+        """
+        state = await self._images.state(image_id)
+        session_id = self._new_id("sess")
+        create = CreateSession(
+            session_id=session_id,
+            image_id=image_id,
+            container_id=state.container_id,
+            created_at=self._caller.now_ms(),
+            alias=alias,
+        )
+        key = None if alias is None else f"session:{alias}"
+        reply = await self._caller.ask(f"session-{session_id}", create, key=key)
+        if reply.duplicate is not None:
+            stream = reply.duplicate.stream
+            session_id = stream.removeprefix("session-")
+            if (await self._caller.peek(stream))[0].image_id != image_id:
+                raise Conflict(f"Session {alias!r} ({session_id}) belongs to another image.")
+        await self._caller.ask(f"image-{image_id}", AttachSession(session_id=session_id))
+        return session_id
+
+    async def state(self, session_id: str) -> SessionState:
+        """The lane of one. Raises NotFound."""
+        state: SessionState = (await self._caller.peek(f"session-{session_id}"))[0]
+        if state.session_id is None:
+            raise NotFound(f"Session not found: {session_id}")
+        return state
+
+    # -- read --
+
+    async def events(self, session_id: str, *, after: int = 0) -> list[Recorded]:
+        """The stored events of one above a version. Raises NotFound."""
+        stored = await asyncio.to_thread(self._caller.reads.read, f"session-{session_id}", after=after)
+        if not stored and not after:
+            raise NotFound(f"Session not found: {session_id}")
+        return [recorded for batch in stored for recorded in codec.unpack(batch)]
+
+    async def messages(self, session_id: str) -> list[Message]:
+        """What was said in one, oldest first. Raises NotFound."""
+        from .projections.transcript import Transcript
+
+        transcript = Transcript()
+        for recorded in await self.events(session_id):
+            transcript.apply(recorded)
+        return list(transcript.messages)
+
+    async def replay(self, session_id: str) -> Replay:
+        """Decide one again from the log, in another thread and without reaching outside, and compare."""
+        stream = f"session-{session_id}"
+        stored = await asyncio.to_thread(self._caller.reads.read, stream)
+        if not stored:
+            raise NotFound(f"Session not found: {session_id}")
+        return await asyncio.to_thread(replay, stream, stored)
+
+    # -- gone on with --
+
+    async def bring_policy(self, session_id: str) -> None:
+        """Hold the agent of one to the layers of now, also in the middle of its turn. One that sleeps is left: it is
+        woken under them. Raises what kept this from being stored.
+        """
+        stream = f"session-{session_id}"
+        first = await asyncio.to_thread(self._caller.reads.read, stream, limit=1)
+        created = next((each for batch in first for each in codec.unpack(batch)), None)
+        if created is None or not isinstance(created.data, SessionCreated):
+            return
+        state = await self._definitions.image(created.data.image_id, self._caller.scope)
+        await self._kept.policies.load(state.container_id)
+        layers = self._kept.policies.layers(state)
+        await self._caller.ask(stream, ApplyPolicy(policy=layers, scope=created.context.scope))
+
+    async def resume(self, session_id: str, wake: Callable[[str, str], Awaitable[object]]) -> None:
+        """Take up what one owes. wake(image_id, session_id): wakes its agent. Raises NotFound."""
+        state = await self.state(session_id)
+        if state.queue and not state.awake:
+            await wake(state.image_id or "", session_id)
+        else:
+            await self.bring_policy(session_id)
+        self._caller.kernel.wake(f"session-{session_id}")
