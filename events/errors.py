@@ -19,6 +19,7 @@ ReenactError
 │   ├── ActionChanged     what would run is not what you were shown
 │   ├── ClockBehind       the clock says that the question was not asked yet
 │   └── NotAPerson        an agent or a tool wanted to decide
+│       └── AskedInside   so did a process that the runtime itself began
 ├── StoreError            the log
 │   ├── Fenced            another owner has taken over; nothing was written
 │   ├── Owned             another process owns the file; nothing was written
@@ -185,6 +186,13 @@ class NotAPerson(Refused):
     """An agent or a tool cannot decide an action: a person must."""
 
     code = "not_a_person"
+
+
+class AskedInside(NotAPerson):
+    """This was asked from inside of the runtime's own process tree, where a tool could be asking; nothing was decided.
+    Decide from another terminal, or in the program."""
+
+    code = "asked_inside"
 
 
 class StoreError(ReenactError):

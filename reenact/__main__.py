@@ -13,7 +13,7 @@ def run(argv: Sequence[str]) -> int:
     from .adapters.cli.app import main
     from .commands import Commands
 
-    return main(argv, Commands())
+    return main(argv, Commands(marks=True))
 
 
 def main() -> None:

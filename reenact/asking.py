@@ -19,6 +19,7 @@ from msgspec import Struct
 from .actors.action import Asked, check_resolution
 from .actors.action import State as ActionState
 from .actors.agent import State as AgentState
+from .adapters.hosts.caller import PERSON
 from .events.action import (
     ActionExpired,
     ActionRequired,
@@ -203,8 +204,12 @@ class Asking:
             digest=shown,
             token=None if token is None else token_digest(token),
         )
-        await self._runtime.bring_policy(session_id)
-        reply = await self._runtime.ask(f"session-{session_id}", command)
+        # Who answers at a terminal is told of in the answer; what follows from it is done for whom it was begun.
+        behalf = self._runtime
+        if command.by.startswith(PERSON):
+            behalf = behalf._root._of_scope(behalf.scope)
+        await behalf.bring_policy(session_id)
+        reply = await behalf.ask(f"session-{session_id}", command)
         if any(isinstance(recorded.data, ActionExpired) for recorded in reply.events):
             raise ActionLate
         return await self.action(action_id)

@@ -16,9 +16,12 @@ Row = dict[str, Any]
 
 
 class Commands:
-    """See `adapters.cli.front.Front`."""
+    """See `adapters.cli.front.Front`. marks: this process is all ours, so that everything it begins may be marked."""
 
     release = __version__
+
+    def __init__(self, *, marks: bool = False) -> None:
+        self._marks = marks
 
     def reading(self, url: str, *, scope: str | None = None) -> Reading:
         """The log at `url`, to read: one scope of it, or everything. It must be there."""
@@ -33,8 +36,11 @@ class Commands:
 
         policy: files, outermost first.
         """
+        from .owner import mark_children
         from .working import Working
 
+        if self._marks:
+            mark_children()
         return Working(url, tools=tools, policy=policy, scope=scope)
 
     def policy(self, files: Sequence[str], *, tools: Sequence[str], models: Sequence[str], scope: str) -> list[Row]:

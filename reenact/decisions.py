@@ -6,11 +6,13 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any
 
+from .adapters.hosts.caller import own_principal
 from .adapters.hosts.local import call
 from .adapters.logs import open_reader, path_of
 from .adapters.logs.owner import owner_of
 from .asking import parts_of
 from .events.errors import NotFound, Owned, Refused
+from .owner import check_outside
 from .pane import DEFAULT
 from .toolbox import Needed, sources, tools_from
 
@@ -23,6 +25,7 @@ def decide(url: str, action_id: str, resolution: Mapping[str, Any], digest: str 
     Where nobody owns it, it is opened disarmed: what is said is recorded, and nothing is run. Arguments that a person
     wrote are checked there with the file of tools that the session was run with. Raises what refuses it.
     """
+    check_outside()
     data = {"actionId": action_id, "resolution": dict(resolution), "digest": digest}
     return asyncio.run(_decide(url, action_id, data))
 
@@ -34,7 +37,8 @@ async def _decide(url: str, action_id: str, data: Row) -> tuple[Row, bool]:
     tools = _tools(url, action_id) if data["resolution"].get("arguments") is not None else []
     try:
         async with Runtime(url, recover=False, armed=False, tools=tools, scope=scope) as runtime:
-            response = (await runtime.request("action_resolve_request", data)).data
+            person = runtime.scoped(principal=own_principal())
+            response = (await person.request("action_resolve_request", data)).data
             return _answer(response), False
     except Owned:
         path = path_of(url)

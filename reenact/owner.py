@@ -6,15 +6,18 @@ is how anybody asks.
 
 from __future__ import annotations
 
+import asyncio
+import os
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
+from .adapters.hosts.caller import MARK, Caller, marked, own_principal
 from .adapters.hosts.local import LocalServer, call, serve, socket_path
 from .adapters.logs import path_of
 from .adapters.logs.owner import owner_of
-from .events.errors import BadInput, Owned
+from .events.errors import AskedInside, BadInput, Owned
 from .events.log import Log
 from .requests import NAMES
 
@@ -22,28 +25,62 @@ if TYPE_CHECKING:
     from .runtime import Runtime
 
 
+DECIDING = frozenset(
+    f"{name}_request"
+    for name in (
+        "action_resolve",
+        "action_cancel",
+        "grant_revoke",
+        "budget_set",
+        "budget_remove",
+        "image_update",
+        "image_delete",
+    )
+)
+"""What only a person and the program may ask: answers, leaves for calls to come, limits, and rules."""
+
+
 async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
     """Let other processes of this user put the bus's requests to this owner. None for a log that is no file.
 
     Whoever can open the socket may open the file, and so owns all that is in it: `<name>_request@<scope>` is asked in
-    that scope.
+    that scope. What decides is not taken from this process's own tree, where a tool could be asking.
     """
     path, announce = getattr(log, "path", None), getattr(log, "announce", None)
     if path is None or announce is None:
         return None
 
-    async def ask(wanted: str, data: Any) -> Any:
+    async def ask(wanted: str, data: Any, caller: Caller) -> Any:
         kind, at, scope = wanted.partition("@")
         if kind not in NAMES:
             raise BadInput(f"The owner of a log answers {', '.join(NAMES)}; not {kind!r}.")
         if data is not None and not isinstance(data, Mapping):
             raise BadInput("The data of a request is an object.")
-        asked = runtime.scoped(scope=scope) if at else runtime
+        scope = scope if at else runtime.scope
+        if kind in DECIDING:
+            if await asyncio.to_thread(caller.inside_of, os.getpid()):
+                raise AskedInside
+            asked: Runtime = runtime.scoped(scope=scope, principal=caller.principal)
+        else:
+            asked = runtime.scoped(scope=scope) if at else runtime
         return msgspec.to_builtins((await asked.request(kind, data)).data)
 
     server = await serve(socket_path(path), ask)
     announce(server.path)
     return server
+
+
+def check_outside(environ: Mapping[str, str] = os.environ) -> None:
+    """Raises AskedInside where this process was begun by a call of a tool, as its environment says."""
+    call = marked(environ)
+    if call is not None:
+        raise AskedInside(f"{' '.join((AskedInside.__doc__ or '').split())} (This process was begun by {call[:200]}.)")
+
+
+def mark_children() -> None:
+    """Whatever this process begins from now on was begun by a tool of its runtime, also where it outlives its parents.
+    Only for a program whose every child is one."""
+    os.environ.setdefault(MARK, f"process {os.getpid()}")
 
 
 async def request(
@@ -60,15 +97,19 @@ async def request(
     Where another process owns it, that one answers, with its tools and models. Where none does, this process becomes
     the owner for the time of the request, without taking up what is owed. scope: in which it is asked, else in the
     owner's own. options: of `Runtime`, for that case.
-    Raises RequestTimeout, and what opening a log or reaching its owner raises.
+    Raises RequestTimeout, and what opening a log or reaching its owner raises; AskedInside where what decides is asked
+    from within a call of a tool.
     """
     from .runtime import Runtime
 
+    if kind in DECIDING:
+        check_outside()
     try:
         if scope is not None:
             options["scope"] = scope
         async with Runtime(url, recover=False, **options) as runtime:
-            return dict(msgspec.to_builtins((await runtime.request(kind, data, timeout_s=timeout_s)).data))
+            asked = runtime.scoped(principal=own_principal()) if kind in DECIDING else runtime
+            return dict(msgspec.to_builtins((await asked.request(kind, data, timeout_s=timeout_s)).data))
     except Owned:
         path = path_of(url)
         owner = owner_of(path) if path is not None else None

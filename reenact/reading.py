@@ -46,8 +46,8 @@ SQL_S = 60.0
 _BATCH_EVENTS_MAX = 1000
 
 
-_NUMBER = re.compile("a[0-9]+")
-"""The name of a question within its session; as hex digits it could be the end of an id."""
+_NUMBER = re.compile("a[0-9]{1,6}")
+"""The name of a question within its session; as hex digits it could be the end of an id, of which more is shown."""
 
 
 class Reading:

@@ -26,6 +26,7 @@ from msgspec import Struct
 from ...events import errors
 from ...events.errors import BadInput, Busy, NoOwner, ReenactError, RequestTimeout, StoreError, UnknownOutcome
 from ...events.failpoint import failpoint
+from .caller import Caller, caller_of
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """The longest line, either way."""
@@ -35,8 +36,9 @@ CONNECTIONS_MAX = 64
 
 TIMEOUT_S = 30.0
 
-Handler = Callable[[str, Any], Awaitable[Any]]
-"""Does what is asked: (type, data) -> data, plain JSON values. A `ReenactError` it raises is raised at the caller."""
+Handler = Callable[[str, Any, Caller], Awaitable[Any]]
+"""Does what is asked: (type, data, who) -> data, plain JSON values. A `ReenactError` it raises is raised at the caller.
+"""
 
 _PATH_BYTES_MAX = 100  # Linux has room for 107, macOS for 103.
 _CHUNK_BYTES = 65536
@@ -120,25 +122,26 @@ class LocalServer:
         assert talk is not None
         self._talks.add(talk)
         try:
-            if not _same_user(writer.get_extra_info("socket")):
+            peer = writer.get_extra_info("socket")
+            if not _same_user(peer):
                 return
             if len(self._talks) > CONNECTIONS_MAX:
                 await _say(writer, Response(error=_failure(Busy("The owner has too many connections. Try again."))))
                 return
-            await self._talk(reader, writer)
+            await self._talk(reader, writer, caller_of(peer))
         except (OSError, asyncio.CancelledError):
             pass  # They left, or we close.
         finally:
             self._talks.discard(talk)
             writer.close()
 
-    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _talk(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, caller: Caller) -> None:
         lines = Lines()
         while chunk := await reader.read(_CHUNK_BYTES):
             for line in lines.feed(chunk):
-                await _say(writer, await self._answer(line))
+                await _say(writer, await self._answer(line, caller))
 
-    async def _answer(self, line: bytes | None) -> Response:
+    async def _answer(self, line: bytes | None, caller: Caller) -> Response:
         if line is None:
             return Response(error=_failure(BadInput(f"A message is longer than {MESSAGE_BYTES_MAX} bytes.")))
         try:
@@ -147,7 +150,7 @@ class LocalServer:
             return Response(error=_failure(BadInput(f"A message is a JSON object with id, type and data: {error}.")))
         try:
             failpoint("socket.request")
-            response = Response(request.id, await self._handler(request.type, request.data))
+            response = Response(request.id, await self._handler(request.type, request.data, caller))
             failpoint("socket.answer")
             return response
         except Exception as error:

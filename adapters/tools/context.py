@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from time import monotonic
@@ -11,6 +12,7 @@ from msgspec import Struct
 
 from ...events.errors import NotFound
 from ...events.secret import Secret
+from ..hosts.caller import MARK
 
 
 class Waiting:
@@ -78,6 +80,12 @@ class ToolContext(Struct, frozen=True, kw_only=True):
         if found is None:
             raise NotFound(f"There is no secret {name!r}: the program registers it with Runtime.secret.")
         return found
+
+    @property
+    def environ(self) -> dict[str, str]:
+        """The environment for a process that the tool begins: this one's, and the mark by which such a process, and
+        whatever it begins, is known: it decides nothing, however long it lives."""
+        return {**os.environ, MARK: f"{self.session_id}:{self.call_id}"}
 
     def progress(self, text: str) -> None:
         """Tell watchers how it goes. Live only: nothing is stored, and nothing is heard once the call has ended.

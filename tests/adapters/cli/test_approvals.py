@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -156,22 +157,31 @@ def test_left_for_later_it_says_how_to_go_on() -> None:
     assert at_terminal().code == 1, "nor is the end of what can be read a yes"
 
 
+OWNER = """
+import threading
+from reenact.blocking import Runtime
+from reenact.toolbox import tools_from
+
+with Runtime("sqlite:///reenact.db", tools=list(tools_from("tools.py").values())) as runtime:
+    over = threading.Event()
+    runtime.on("job_succeeded", lambda event: over.set())
+    bot = runtime.image("support", model="scripted:script.json")
+    print(bot.send("Refund order 42").result(20).status, flush=True)
+    print(over.wait(20), flush=True)
+    input()
+"""
+
+
 def test_the_owner_hears_of_a_decision_over_its_socket() -> None:
     """One process works on the log and waits; another approves; the first goes on."""
-    from reenact.blocking import Runtime
-    from reenact.toolbox import tools_from
-
-    with Runtime("sqlite:///reenact.db", tools=list(tools_from("tools.py").values())) as runtime:
-        bot = runtime.image("support", model="scripted:script.json")
-        run = bot.send("Refund order 42")
-        assert run.result(20).status == "waiting"
+    pipe = subprocess.PIPE
+    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=pipe, stdout=pipe, text=True) as owner:
+        assert owner.stdout is not None and owner.stdout.readline() == "waiting\n"
         approved = reenact("approvals", "approve", "a1")
         assert approved.code == 0 and "resume" not in approved.err
-        assert run.result(20).status in ("succeeded", "waiting")
-        for event in run:
-            if event.type == "job_succeeded":
-                break
-        assert refunds() == "42 1250\n"
+        assert owner.stdout.readline() == "True\n" and refunds() == "42 1250\n"
+        owner.communicate("\n")
+        assert owner.returncode == 0
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no terminals of this kind")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from reenact import Runtime
 from reenact.adapters.cli.look import bar
 from tests.adapters.cli.terminal import reenact
 
@@ -75,23 +75,50 @@ def test_bad_input_is_one_line_and_begins_no_log(words: tuple[str, ...], said: s
     assert not Path("reenact.db").exists()
 
 
-def test_a_limit_goes_to_whoever_owns_the_log() -> None:
-    async def owner() -> None:
-        async with Runtime("sqlite:///reenact.db") as runtime:
-            bot = await runtime.image("bot", model="scripted:hello")
-            said = await asyncio.to_thread(reenact, "budget", "set", "--max-tokens-total", "20", "--json")
-            assert said.row["maxTokensTotal"] == 20
-            result = await bot.send("hi")
-            assert result.failure is not None and result.failure.code == "budget_exceeded"
-            assert (await asyncio.to_thread(reenact, "budget", "--json")).row["most"] == 20
-            got = (await runtime.request("budget_get_request", {})).data
-            assert [limit["most"] for limit in got.limits] == [20] and len(got.budgets) == 1
-            refused = (await runtime.request("budget_set_request", {"budget": {"max_tokens_total": -1}})).data
-            assert "max_tokens_total" in refused.error
-            assert (await asyncio.to_thread(reenact, "budget", "rm", "--json")).row == {"removed": True}
-            assert (await bot.send("hi")).status == "succeeded"
+OWNER = """
+import asyncio, json, sys
+from reenact import Runtime
 
-    asyncio.run(asyncio.wait_for(owner(), 30))
+
+async def main():
+    async with Runtime("sqlite:///reenact.db") as runtime:
+        bot = await runtime.image("bot", model="scripted:hello")
+        print("null", flush=True)
+        while (word := (await asyncio.to_thread(sys.stdin.readline)).strip()):
+            if word == "send":
+                result = await bot.send("hi")
+                said = result.failure.code if result.failure is not None else result.status
+            elif word == "get":
+                got = (await runtime.request("budget_get_request", {})).data
+                said = [[limit["most"] for limit in got.limits], len(got.budgets)]
+            else:
+                said = (await runtime.request("budget_set_request", {"budget": {"max_tokens_total": -1}})).data.error
+            print(json.dumps(said), flush=True)
+
+asyncio.run(main())
+"""
+
+
+def test_a_limit_goes_to_whoever_owns_the_log() -> None:
+    argv = [sys.executable, "-c", OWNER]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+        assert owner.stdin is not None and owner.stdout is not None
+
+        def asked(word: str) -> object:
+            assert owner.stdin is not None and owner.stdout is not None
+            owner.stdin.write(f"{word}\n")
+            owner.stdin.flush()
+            return json.loads(owner.stdout.readline())
+
+        assert owner.stdout.readline() == "null\n"
+        assert reenact("budget", "set", "--max-tokens-total", "20", "--json").row["maxTokensTotal"] == 20
+        assert asked("send") == "budget_exceeded"
+        assert reenact("budget", "--json").row["most"] == 20
+        assert asked("get") == [[20], 1]
+        assert "max_tokens_total" in str(asked("set wrongly"))
+        assert reenact("budget", "rm", "--json").row == {"removed": True}
+        assert asked("send") == "succeeded"
+        owner.stdin.close()
 
 
 def test_history_is_priced_anew_without_touching_the_log() -> None:

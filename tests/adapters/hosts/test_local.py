@@ -33,7 +33,7 @@ from reenact.events.errors import (
 pytestmark = pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="needs local sockets")
 
 
-async def answer(type: str, data: Any) -> Any:
+async def answer(type: str, data: Any, caller: Any) -> Any:
     match type:
         case "echo":
             return data
@@ -153,7 +153,7 @@ def test_a_late_answer_is_a_timeout_and_a_lost_one_unknown(path: str) -> None:
     async def lost() -> None:
         asked = asyncio.Event()
 
-        async def slow(type: str, data: Any) -> Any:
+        async def slow(type: str, data: Any, caller: Any) -> Any:
             asked.set()
             await asyncio.Event().wait()
 
