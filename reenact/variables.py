@@ -1,13 +1,14 @@
 """Variables of the environment: which of them hold secrets, and an environment without them for what is started.
 
 A name says that its value is meant to be secret, not that it is one: `DB_PASSWORD=postgres`, `MAX_TOKENS=4096` and
-`SORT_KEY=created_at` are words that stand in a thousand texts, and hiding them would garble every one. So a value is taken
-for a secret by its name and its look: 8 characters or more, of which 5 differ, and neither a number nor plain words.
+`SORT_KEY=created_at` are words that stand in a thousand texts, and hiding them would garble every one. So a value is
+taken for a secret by its name and its look: 8 characters or more, of which 5 differ, and neither a number nor plain
+words.
 
 Where the rule is from: 8 characters are what GitLab asks of a variable that it masks; gitleaks' rule for keys that no
-vendor marks (`generic-api-key`) lets go of what is letters, `_`, `.` and `-` alone, and of common words. Keys and tokens
-are made by machines and have digits among their letters, so plain words of any length are none. A password may be chosen by
-a person, so plain words of 16 characters or more are a pass phrase, unless they are a path or an address.
+vendor marks (`generic-api-key`) lets go of what is letters, `_`, `.` and `-` alone, and of common words. Keys and
+tokens are made by machines and have digits among their letters, so plain words of any length are none. A password may
+be chosen by a person, so plain words of 16 characters or more are a pass phrase, unless they are a path or an address.
 
 What a program hands over (`Runtime.secret`, credentials, the variables of providers) is not judged by its look at all.
 """
@@ -66,7 +67,7 @@ def secrets_in(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
 
 
 def could_be_secret(value: str, *, chosen: bool) -> bool:
-    """Whether a value looks like one that is kept secret. chosen: its name says that a person may have thought of it."""
+    """Whether a value looks like one that is kept secret. chosen: a person may have thought of it, says its name."""
     value = value.strip()
     if len(value) < SHORTEST_CHARS or len(set(value)) < DIFFERENT:
         return False
