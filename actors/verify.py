@@ -7,49 +7,22 @@ elsewhere (`REENACT_HISTORY`) shows both.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 from msgspec import Struct
 
 from ..events import codec
-from ..events.agent import (
-    AgentConfigured,
-    ModelAnswered,
-    ModelCalled,
-    ModelFailed,
-    ModelSelected,
-    ToolRequested,
-    ToolSettled,
-    ToolStarted,
-    TurnCompleted,
-)
 from ..events.errors import Closed, ReenactError
-from ..events.history import Answered, Began, Entry, Handed, Piece, Raised, piece
+from ..events.history import Entry
 from ..events.log import Keyed, Stored
-from ..events.message import Recorded, Unknown
-from ..events.policy import ModelDenied
+from ..events.message import Unknown
 from .balance import Balance
+from .calls import Calls
 from .cell import noun_of
+from .history import History
 from .replay import Difference, replay
-
-INVARIANTS: Mapping[str, str] = {
-    "atomic": "every batch is there whole, its events side by side",
-    "order": "positions rise by one over the log, versions by one within a stream, and nothing is missing",
-    "writer": "epochs never fall, and one epoch has one writer",
-    "chain": "the digests of every stream hold from its first batch to its last",
-    "ids": "no two batches have the same id",
-    "replay": "every batch, decided again, is the batch that is stored",
-    "effects": "a call ends once at most, a tool starts before it ends, and none is repeated that may not be",
-    "budget": "nothing is allotted past a limit that denies, and no model called without money set aside for it",
-    "owing": "the log lists as owing the streams whose last batch owes, and no other",
-    "keys": "every idempotency key stands for a batch that is there",
-    "file": "the file itself is sound",
-    "tables": "the tables for SQL beside it are those that the log gives when it is laid out anew",
-    "durable": "what a history says was stored is there, byte for byte, at its place",
-    "phantom": "nothing is there that a history says was refused, or that nobody handed in while it was written",
-}
-"""What is checked, by the name it has in a `Violation`."""
+from .violation import Violation
 
 VIOLATIONS_MAX = 1000
 """How many are listed; the rest are counted."""
@@ -58,24 +31,6 @@ PAGE_BATCHES = 500
 
 LOOKS_MAX = 100
 """How often a stream is looked at that is written to meanwhile, until it rests for a moment."""
-
-
-class Violation(Struct, frozen=True, kw_only=True, rename="camel"):
-    """One promise that the log does not keep. invariant: a name of `INVARIANTS`; the rest says where, if known."""
-
-    invariant: str
-    what: str
-    stream: str | None = None
-    version: int | None = None
-    position: int | None = None
-
-    def __str__(self) -> str:
-        where = self.stream or "log"
-        if self.version is not None:
-            where += f" version {self.version}"
-        elif self.position is not None:
-            where += f" position {self.position}"
-        return f"{self.invariant}: {where}: {self.what}"
 
 
 class Report(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -137,18 +92,18 @@ def verify(
     """Read the log by position, then stream by stream, then its tables. It may grow meanwhile.
 
     keys: every idempotency key of the log. flaws: what its store found by its own means; tables: and what is wrong with
-    the tables beside it. history: what was asked of it
-    and answered, written down elsewhere and read before the log. Raises only what reading
-    raises for other reasons than damage, as `Closed`.
+    the tables beside it. history: what was asked of it and answered, written down elsewhere and read before the log.
+    Raises only what reading raises for other reasons than damage, as `Closed`.
     """
-    told = _History(history)
+    told = History(history)
     checker = _Checker(log)
     for flaw in flaws:
         checker.found("file", flaw)
     for flaw in tables:
         checker.found("tables", flaw)
     checker.whole(told)
-    told.compare(checker)
+    for violation in told.compare():
+        checker.add(violation)
     owes = {stream: checker.stream(stream) for stream in checker.streams()}
     checker.owing(owes)
     commands = 0
@@ -192,16 +147,17 @@ class _Checker:
         version: int | None = None,
         position: int | None = None,
     ) -> None:
-        if len(self.violations) >= VIOLATIONS_MAX:
+        self.add(Violation(invariant=invariant, what=what, stream=stream, version=version, position=position))
+
+    def add(self, violation: Violation) -> None:
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(violation)
+        else:
             self.more += 1
-            return
-        self.violations.append(
-            Violation(invariant=invariant, what=what, stream=stream, version=version, position=position)
-        )
 
     # -- by position --
 
-    def whole(self, told: _History) -> None:
+    def whole(self, told: History) -> None:
         """The log in order of position: no gap, no epoch that falls, one writer an epoch, no id twice."""
         before, epoch = 0, 0
         for stored in self._by_position():
@@ -342,83 +298,6 @@ class _Checker:
             self.found("keys", what, stream=keyed.stream, version=keyed.version)
 
 
-class _History:
-    """What was asked of the log and answered, as somebody else wrote it down, against what is there."""
-
-    def __init__(self, entries: Iterable[Entry]) -> None:
-        self.promised = 0
-        self._writers: dict[int, list[str]] = {}
-        self._handed: dict[str, Piece] = {}
-        self._whole: list[tuple[str, ...]] = []  # ids that are there together or not at all
-        self._stored: dict[str, int] = {}  # id -> position
-        self._doubtful: set[str] = set()
-        self._there: dict[str, tuple[int, Piece]] = {}
-        self._strange: list[Stored] = []
-        self._last = 0
-        open_: dict[tuple[int, int], Handed] = {}
-        for entry in entries:
-            match entry:
-                case Began():
-                    self._writers.setdefault(entry.epoch, []).append(entry.writer)
-                case Handed():
-                    open_[entry.epoch, entry.call] = entry
-                    for transaction in entry.transactions:
-                        self._handed.update((each.id, each) for each in transaction)
-                        self._whole.append(tuple(each.id for each in transaction))
-                case Answered():
-                    for transaction, result in zip(_call(open_, entry), entry.results, strict=False):
-                        for each, position in zip(transaction, () if isinstance(result, str) else result, strict=False):
-                            self._stored[each.id] = position
-                            self._last = max(self._last, position)
-                case Raised():
-                    transactions = _call(open_, entry)
-                    if entry.written is None:
-                        self._doubt(transactions)
-        for handed in open_.values():  # nobody lived to write down the answer
-            self._doubt(handed.transactions)
-
-    def _doubt(self, transactions: Iterable[Iterable[Piece]]) -> None:
-        self._doubtful.update(each.id for transaction in transactions for each in transaction)
-
-    def see(self, stored: Stored) -> None:
-        """A batch that is there."""
-        if stored.batch.head.id in self._handed:
-            self._there[stored.batch.head.id] = stored.position, piece(stored.batch)
-        elif stored.epoch in self._writers and stored.position < self._last:
-            self._strange.append(stored)
-
-    def compare(self, checker: _Checker) -> None:
-        for id_, position in self._stored.items():
-            handed = self._handed[id_]
-            if self._there.get(id_) == (position, handed):
-                self.promised += 1
-            else:
-                at = self._there.get(id_)
-                now = "lost" if at is None else "not the same" if at[1] != handed else f"at {at[0]}"
-                what = f"the batch {id_} was stored at {position}, and is {now}"
-                checker.found("durable", what, stream=handed.stream, version=handed.version + 1, position=position)
-        for id_, (position, found) in self._there.items():
-            if id_ not in self._stored and id_ not in self._doubtful:
-                what = f"the batch {id_} was refused, and is there"
-                checker.found("phantom", what, stream=found.stream, version=found.version + 1, position=position)
-        for ids in self._whole:
-            there = [id_ for id_ in ids if id_ in self._there]
-            if 0 < len(there) < len(ids):
-                checker.found("atomic", f"of the batches {', '.join(ids)} only {', '.join(there)} are there")
-        for stored in self._strange:
-            what = f"nobody handed in the batch {stored.batch.head.id}"
-            checker.found("phantom", what, stream=stored.batch.stream, position=stored.position)
-        for epoch, writers in self._writers.items():
-            if len(writers) > 1:
-                checker.found("writer", f"{' and '.join(writers)} all began epoch {epoch}")
-
-
-def _call(open_: dict[tuple[int, int], Handed], end: Answered | Raised) -> tuple[tuple[Piece, ...], ...]:
-    """What was handed in with the call that ended. A history that begins in the middle may not have it."""
-    handed = open_.pop((end.epoch, end.call), None)
-    return () if handed is None else handed.transactions
-
-
 class _Reading:
     """One stream on its way through `replay`, looked at batch by batch as it goes by."""
 
@@ -427,7 +306,7 @@ class _Reading:
         self._stream = stream
         self._head = head
         self._chain = b""
-        self._calls = _Calls()
+        self._calls = Calls()
         self._balance = Balance()
         self._strange = False
         self._rest = self._read()
@@ -496,96 +375,3 @@ class _Reading:
 
 def _say(error: Exception) -> str:
     return str(error) if isinstance(error, ReenactError) else f"{type(error).__name__}: {error}"
-
-
-class _Tool:
-    __slots__ = ("arguments", "attempts", "request", "settled")
-
-    def __init__(self, request: ToolRequested) -> None:
-        self.request = request
-        self.attempts = 0
-        self.arguments = ""
-        self.settled = False
-
-
-# Which command may start a call again, by its class. Reads and idempotent calls may be started again by any.
-_AGAIN = {"unsafe": ("resolve_tool",), "probeable": ("resolve_tool", "prove_tool")}
-
-
-class _Calls:
-    """The calls of one session, told by its events alone: no decider has a say in what is right here."""
-
-    def __init__(self) -> None:
-        self._models: dict[str, int] = {}  # the attempt under way, 0 when the call is over
-        self._failed: set[tuple[str, int]] = set()
-        self._tools: dict[str, _Tool] = {}  # the open ones
-        self._last = 0
-        self._wants: tuple[str, tuple[str, ...]] | None = None
-        self._model = ""  # in force
-
-    def see(self, recorded: Recorded) -> Iterator[str]:
-        """What is wrong with this event, after those before it."""
-        event = recorded.data
-        if isinstance(event, AgentConfigured):
-            wants = event.definition.model, event.definition.fallbacks
-            if wants != self._wants:
-                self._wants, self._model = wants, wants[0]
-        elif isinstance(event, ModelSelected):
-            self._model = event.model
-        elif isinstance(event, ModelCalled):
-            if self._wants is not None and event.model != self._model:
-                yield f"{event.call} asks {event.model}, and {self._model} is what was selected"
-            if self._models.get(event.call) == 0:
-                yield f"{event.call} is called again after its end"
-            self._models[event.call] = event.attempt
-        elif isinstance(event, ModelAnswered):
-            if not self._models.get(event.call):
-                yield f"{event.call} is answered, and was not under way"
-            self._models[event.call] = 0
-        elif isinstance(event, ModelFailed):
-            if self._models.get(event.call) != event.attempt or (event.call, event.attempt) in self._failed:
-                yield f"attempt {event.attempt} of {event.call} failed, and was not under way"
-            self._failed.add((event.call, event.attempt))
-            if event.retry_in_ms is None:
-                self._models[event.call] = 0
-        elif isinstance(event, ModelDenied):
-            self._models.pop(event.call, None)  # its next attempt was not made; a later turn may have the same number
-        elif isinstance(event, ToolRequested):
-            if event.tool in self._tools or not self._is_new(event.tool):
-                yield f"{event.tool} is asked for twice"
-            self._tools[event.tool] = _Tool(event)
-        elif isinstance(event, ToolStarted):
-            yield from self._started(event, recorded.head.asked)
-        elif isinstance(event, ToolSettled):
-            yield from self._settled(event)
-        elif isinstance(event, TurnCompleted) and self._tools:
-            yield f"the turn ended, and {', '.join(self._tools)} did not"
-
-    def _is_new(self, tool: str) -> bool:
-        """Calls are numbered in the order in which they are asked for, so no closed one need be remembered."""
-        number = int(tool[1:]) if tool[1:].isdecimal() else 0
-        new, self._last = number > self._last, max(number, self._last)
-        return new
-
-    def _started(self, event: ToolStarted, asked: str) -> Iterator[str]:
-        tool = self._tools.get(event.tool)
-        if tool is None:
-            yield f"{event.tool} is started, and is not open"
-            return
-        if event.attempt != tool.attempts + 1:
-            yield f"attempt {event.attempt} of {event.tool} follows attempt {tool.attempts}"
-        effect = tool.request.effect
-        if tool.attempts and asked not in _AGAIN.get(effect, (asked,)):
-            yield f"{event.tool}, which is {effect}, is started again by {asked}"
-        if tool.attempts and event.arguments != tool.arguments:
-            yield f"{event.tool} is started again with other arguments"
-        tool.attempts, tool.arguments = event.attempt, event.arguments
-
-    def _settled(self, event: ToolSettled) -> Iterator[str]:
-        tool = self._tools.pop(event.tool, None)
-        if tool is None:
-            yield f"{event.tool} is settled, and is not open"
-        elif tool.attempts and event.outcome in ("skipped", "denied"):
-            yield f"{event.tool} was started, and is settled as {event.outcome}"
-        elif not tool.attempts and event.outcome not in ("skipped", "denied") and tool.request.problem is None:
-            yield f"{event.tool} is settled as {event.outcome}, and was never started"

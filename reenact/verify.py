@@ -9,8 +9,9 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import closing
 
-from .actors.verify import INVARIANTS, Readable, Report, Violation
+from .actors.verify import Readable, Report
 from .actors.verify import verify as verify_log
+from .actors.violation import INVARIANTS, Violation
 from .adapters.logs import open_reader, path_of
 from .events.errors import NotFound, ReenactError
 from .events.history import Entry, entries

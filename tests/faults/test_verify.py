@@ -15,8 +15,9 @@ from msgspec.structs import replace
 
 from reenact import Runtime
 from reenact.actors import agent
-from reenact.actors.verify import INVARIANTS, Report
+from reenact.actors.verify import Report
 from reenact.actors.verify import verify as verify_log
+from reenact.actors.violation import INVARIANTS
 from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events import codec
