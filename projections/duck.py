@@ -1,4 +1,4 @@
-"""The log as tables for SQL, in DuckDB. Home of duckdb and pyarrow, which are loaded when one is opened.
+"""The log as tables for SQL, in DuckDB. Home of duckdb, which is loaded when one is opened.
 
 Disposable: it says nothing that the log does not, and is thrown away and laid out anew when its schema is of another
 release, when it is damaged, or when it is of another log. Its position moves in the same transaction as its rows.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import os
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from types import TracebackType
@@ -21,12 +21,13 @@ from msgspec.structs import astuple
 from ..events.errors import BadQuery, Closed, DiskFull, ViewFailed
 from ..events.failpoint import failpoint
 from ..events.log import Stored
+from .arrow import arrow
 from .audit import AuditLog
 from .file import ViewFile
 from .ledger import Ledger
 from .projection import PAGE, Reader
-from .sheet import OF_BATCH, OF_FACT, OF_KIND, Layout, Sheet
-from .tables import FACTS, SCHEMA, TABLES, VIEWS
+from .sheet import Layout, Sheet
+from .tables import SCHEMA, TABLES, VIEWS
 
 if TYPE_CHECKING:
     import duckdb
@@ -143,7 +144,7 @@ class DuckProjection:
                         after = batch.position + len(batch.batch.rows) - 1
                         if len(sheet) >= batch_events or sheet.size >= BATCH_BYTES:
                             mark = mark.beyond(after, sheet, batch)
-                            behind.do(self._write, _arrow(sheet), mark)
+                            behind.do(self._write, arrow(sheet), mark)
                             sheet = Sheet()
                     last = stored[-1]
                     if progress is not None:
@@ -151,7 +152,7 @@ class DuckProjection:
                         progress(after - start, goal - start)
                 behind.wait()
                 if len(sheet):
-                    self._write(_arrow(sheet), mark.beyond(after, sheet, last))
+                    self._write(arrow(sheet), mark.beyond(after, sheet, last))
             except BaseException:
                 self._layout = Layout()  # They may be ahead of the tables now.
                 raise
@@ -445,57 +446,6 @@ class _Behind:
     def __exit__(self, *_: object) -> None:
         if self._pool is not None:
             self._pool.shutdown()
-
-
-# -- rows as Arrow --
-
-
-def _arrow(sheet: Sheet) -> dict[str, Any]:
-    """Table -> its rows. Made by whoever reads the log, so that the thread that writes needs no Python meanwhile."""
-    tables = {"facts": _facts(sheet)}
-    for table, rows in (("ledger_calls", sheet.calls), ("tool_calls", sheet.tools)):
-        if rows:
-            tables[table] = _rows(TABLES[table], rows)
-    return tables
-
-
-def _facts(sheet: Sheet) -> Any:
-    """The rows of `facts`; what they share is written down once and spread here, which costs a tenth."""
-    import pyarrow as pa
-
-    batches, kinds, *own = zip(*sheet.facts, strict=True)
-    by_batch, by_kind = pa.array(batches, pa.int32()), pa.array(kinds, pa.int32())
-    found = {
-        **{name: _column(FACTS[name], each).take(by_batch) for name, each in _named(OF_BATCH, sheet.batches)},
-        **{name: _column(FACTS[name], each).take(by_kind) for name, each in _named(OF_KIND, sheet.kinds)},
-        **{name: _column(FACTS[name], each) for name, each in zip(OF_FACT, own, strict=True)},
-    }
-    return pa.Table.from_arrays([found[name] for name in FACTS], names=list(FACTS))
-
-
-def _named(names: Sequence[str], rows: Iterable[tuple[object, ...]]) -> Iterable[tuple[str, tuple[object, ...]]]:
-    return zip(names, zip(*rows, strict=True), strict=True)
-
-
-def _rows(columns: Mapping[str, str], rows: Iterable[tuple[object, ...]]) -> Any:
-    import pyarrow as pa
-
-    arrays = [_column(columns[name], values) for name, values in _named(list(columns), rows)]
-    return pa.Table.from_arrays(arrays, names=list(columns))
-
-
-def _column(kind: str, values: Sequence[object]) -> Any:
-    import pyarrow as pa
-
-    kinds = {
-        "BIGINT": pa.int64(),
-        "BOOLEAN": pa.bool_(),
-        "DECIMAL(38,18)": pa.decimal128(38, 18),
-        "TIMESTAMP": pa.timestamp("us"),
-        "VARCHAR": pa.string(),
-        "VARCHAR[]": pa.list_(pa.string()),
-    }
-    return pa.array(values, kinds[kind])
 
 
 # -- files, locks, errors --
