@@ -6,15 +6,24 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any, TypeVar
 
+from reenact import tool
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.message import BusEvent
+from reenact.run import Run
 from reenact.runtime import Runtime
 
 T = TypeVar("T")
 
 HELLO = [{"text": "Hello there."}]
+CALL = [{"tool_calls": [{"name": "weather", "input": {"city": "Paris"}}]}, {"text": "It is 21 degrees."}]
+
+
+@tool(effect="read")
+def weather(city: str) -> str:
+    """The weather of a city."""
+    return f"{city}: 21 degrees"
 
 
 def runtime(
@@ -40,6 +49,11 @@ def run(work: Callable[[Runtime], Awaitable[T]], *args: Any, **options: Any) -> 
             return await work(opened)
 
     return asyncio.run(asyncio.wait_for(main(), 20))
+
+
+async def types_of(run: Run) -> list[str]:
+    """The types of all that a run tells."""
+    return [event.type async for event in run]
 
 
 class Heard:

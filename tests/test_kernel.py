@@ -1,0 +1,70 @@
+"""The kernel on a log that cannot be written: what ended in the world waits for room, or whoever waits is told."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from reenact import Runtime, tool
+from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
+from reenact.events.errors import DiskFull, UnknownOutcome
+from reenact.events.log import MemoryLog
+from tests.runtimes import HELLO, Heard
+
+
+class Choosy(MemoryLog):
+    """A log that has no room for the first batch of a kind."""
+
+    def __init__(self, kind: str, error: type[Exception]) -> None:
+        super().__init__()
+        self.kind = kind
+        self.error = error
+        self.refused = 0
+
+    def commit(self, transactions: Any) -> Any:
+        if not self.refused and any(each.head.asked == self.kind for one in transactions for each in one.batches):
+            self.refused += 1
+            raise self.error()
+        return super().commit(transactions)
+
+
+@pytest.mark.parametrize("kind", ["answer_model", "settle_tool"])
+def test_the_end_of_an_effect_waits_for_room_on_the_disk(kind: str) -> None:
+    ran: list[str] = []
+
+    @tool
+    def charge() -> str:
+        """Unsafe: it must not run twice, and that it ran must not be forgotten."""
+        ran.append("charge")
+        return "charged"
+
+    async def work() -> None:
+        log = Choosy(kind, DiskFull)
+        models = Models({"scripted": Scripted([{"tool_calls": [{"name": "charge"}]}, {"text": "ok"}])})
+        options = {"models": models, "tools": [charge], "default_agent": {"model": "scripted:any"}}
+        async with Runtime(log, **options) as opened:
+            heard = Heard(opened)
+            bot = await opened.image("support")
+            assert (await bot.send("go").result(10)).status == "succeeded"
+            assert log.refused == 1 and len(heard.of("system_error")) == 1
+            assert (await opened.replay(bot.session_id)).identical
+
+    asyncio.run(work())
+    assert ran == ["charge"]
+
+
+def test_a_log_that_stops_fails_whoever_waits() -> None:
+    async def work() -> None:
+        models = Models({"scripted": Scripted(HELLO)})
+        log = Choosy("answer_model", UnknownOutcome)
+        async with Runtime(log, models=models, default_agent={"model": "scripted:any"}) as opened:
+            bot = await opened.image("support")
+            with pytest.raises(UnknownOutcome):
+                await bot.send("go").result(10)
+            with pytest.raises(UnknownOutcome):
+                await bot.send("go").result(10)
+
+    asyncio.run(work())
