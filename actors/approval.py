@@ -39,6 +39,22 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     timeout_ms: int
 
 
+class Approval(Struct, frozen=True, gc=False):
+    """What a person was asked of a call. asked_at, expires_at: microseconds UTC. digest: over what it is bound to.
+
+    granted: it runs on a leave given before, in `action`.
+    """
+
+    action: str
+    digest: str
+    asked_at: int
+    expires_at: int
+    timeout_ms: int
+    place: Place
+    policy: str
+    granted: bool = False
+
+
 def terms_digest(terms: Terms) -> str:
     """Digest over all of it, whatever the order of keys."""
     return _show(msgspec.json.encode(terms, order="deterministic"))

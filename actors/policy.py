@@ -18,6 +18,8 @@ from msgspec import Struct
 from ..events.policy import ConstraintPolicy, ModelPolicy, Policy, PolicyDecision, ToolPolicy
 
 ALLOW, WARN, REQUIRE_APPROVAL, DENY = PolicyDecision
+SHUT = {DENY, REQUIRE_APPROVAL}
+"""Decisions under which nothing begins by itself."""
 
 VERDICTS_MAX = 4096
 """How many names a set of rights remembers its verdict on."""
@@ -61,6 +63,10 @@ class Said(Struct, frozen=True, gc=False):
     policy: str
     version: str
     tokens: int | None = None
+
+
+def denied_by(said: Said | Verdict) -> str:
+    return f"Denied by policy {said.policy} (version {said.version})"
 
 
 class Rights:

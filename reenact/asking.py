@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from .actors.action import Asked, check_resolution
 from .actors.action import State as ActionState
-from .actors.agent import State as AgentState
+from .actors.mind import State as AgentState
 from .adapters.hosts.caller import PERSON
 from .events.action import (
     ActionExpired,

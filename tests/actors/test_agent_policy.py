@@ -10,6 +10,8 @@ from hypothesis import given as draw
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from reenact.actors import agent, doubt, mind, turn
+from reenact.actors import tool as calls
 from reenact.actors.policy import Rights
 from reenact.actors.profiles import resolve
 from reenact.events.agent import (
@@ -383,7 +385,7 @@ def test_nothing_is_started_or_called_that_the_rules_of_the_moment_forbid(steps:
 
 
 BROKEN: dict[str, Any] = {
-    "rules are asked once, when the job starts": lambda patch, agent: patch.setitem(
+    "rules are asked once, when the job starts": lambda patch: patch.setitem(
         agent._EVOLVE,
         AgentConfigured,
         lambda state, event, stamp: replace(
@@ -391,28 +393,27 @@ BROKEN: dict[str, Any] = {
             rights=state.rights if state.job_id else _RIGHTS(event.definition, None),
         ),
     ),
-    "a second attempt is not checked": lambda patch, agent: patch.setattr(
-        agent, "_run_again", lambda state, tool, settled: [agent._run(tool)]
+    "a second attempt is not checked": lambda patch: patch.setattr(
+        doubt, "_run_again", lambda state, tool, settled: [calls.run(tool)]
     ),
-    "the job's own rules are forgotten": lambda patch, agent: patch.setattr(
-        agent, "_rights", lambda definition, overrides: _RIGHTS(definition, None)
+    "the job's own rules are forgotten": lambda patch: patch.setattr(
+        mind, "_rights", lambda definition, overrides: _RIGHTS(definition, None)
     ),
-    "the limit of a turn is not held": lambda patch, agent: patch.setattr(
-        agent,
+    "the limit of a turn is not held": lambda patch: patch.setattr(
+        calls,
         "_forbids",
         lambda rights, verdict, ordinal: verdict if verdict.decision is PolicyDecision.DENY else None,
     ),
-    "a model is not asked about again": lambda patch, agent: patch.setattr(
-        agent, "_called", lambda state, call: [call] if call.attempt > 1 else _CALLED(state, call)
-    ),
+    "a model is not asked about again": lambda patch: [
+        patch.setattr(room, "called", lambda state, call: [call] if call.attempt > 1 else _CALLED(state, call))
+        for room in (turn, doubt)
+    ],
 }
 
 
 @pytest.mark.parametrize("build", BROKEN)
 def test_a_build_that_forgets_to_ask_is_found(build: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    from reenact.actors import agent
-
-    BROKEN[build](monkeypatch, agent)
+    BROKEN[build](monkeypatch)
     tries = settings(max_examples=3000, deadline=None, database=None, phases=[Phase.generate])(
         draw(st.lists(step, max_size=25))(lambda steps: live([("send", None), *steps]) and None)
     )
@@ -420,10 +421,4 @@ def test_a_build_that_forgets_to_ask_is_found(build: str, monkeypatch: pytest.Mo
         tries()
 
 
-def _originals() -> tuple[Any, Any, Any]:
-    from reenact.actors import agent
-
-    return agent._EVOLVE[AgentConfigured], agent._rights, agent._called
-
-
-_ON_CONFIGURED, _RIGHTS, _CALLED = _originals()
+_ON_CONFIGURED, _RIGHTS, _CALLED = mind.on_configured, mind._rights, turn.called

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import random
+from types import ModuleType
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 from msgspec.structs import replace
 
-from reenact.actors import agent
+from reenact.actors import consent
+from reenact.actors import tool as calls
 from reenact.actors.profiles import resolve as resolved
 from reenact.events.action import (
     ActionCancelled,
@@ -108,10 +110,10 @@ def test_a_call_that_needs_approval_is_asked_for_and_the_job_waits_while_nothing
 
 
 def test_one_question_too_many_is_denied_and_replayed_as_denied() -> None:
-    stream = given(CREATE, send()).when(asks("m1", *[check()] * (agent.APPROVALS_MAX + 2)))
-    assert sum(isinstance(event, ActionRequired) for event in stream.events) == agent.APPROVALS_MAX
+    stream = given(CREATE, send()).when(asks("m1", *[check()] * (consent.APPROVALS_MAX + 2)))
+    assert sum(isinstance(event, ActionRequired) for event in stream.events) == consent.APPROVALS_MAX
     denied = [event for event in stream.events if isinstance(event, ToolSettled)]
-    assert [(event.outcome, event.output) for event in denied] == [("denied", agent.CROWDED)] * 2
+    assert [(event.outcome, event.output) for event in denied] == [("denied", consent.CROWDED)] * 2
 
 
 def test_the_other_calls_of_the_answer_go_on() -> None:
@@ -265,9 +267,9 @@ def test_of_a_thousand_approvals_of_which_one_thing_changed_none_starts() -> Non
     assert started_though_changed(1000) == 0
 
 
-@pytest.mark.parametrize("forgets", ["what_changed", "_changed"])
-def test_a_build_that_forgets_to_compare_is_found(forgets: str) -> None:
-    with patch.object(agent, forgets, lambda *args: None):
+@pytest.mark.parametrize(("room", "forgets"), [(consent, "what_changed"), (calls, "not_covered")])
+def test_a_build_that_forgets_to_compare_is_found(room: ModuleType, forgets: str) -> None:
+    with patch.object(room, forgets, lambda *args: None):
         assert started_though_changed(50) > 0
 
 

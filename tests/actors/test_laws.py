@@ -13,7 +13,8 @@ from hypothesis.stateful import run_state_machine_as_test
 from msgspec.structs import replace
 
 from reenact import tool
-from reenact.actors import agent, decider, session
+from reenact.actors import agent, decider, doubt, mind, session, turn
+from reenact.actors import tool as calls
 from reenact.actors.cell import NOUNS, Cell, noun_of
 from reenact.actors.container import CONTAINER
 from reenact.actors.conversation import CONVERSATION
@@ -321,19 +322,19 @@ def test_a_cause_that_is_missing_would_be_noticed() -> None:
 # -- the machine of the conversation can fail --
 
 
-def _settles_anything(state: agent.State, message: Any) -> Sequence[Event]:
+def _settles_anything(state: mind.State, message: Any) -> Sequence[Event]:
     return [ToolSettled(tool=message.tool, outcome=message.outcome, output=message.output)]
 
 
-def _recovers_everything(state: agent.State, message: Any) -> Sequence[Event]:
-    known = agent._tool(state, message.effect)
+def _recovers_everything(state: mind.State, message: Any) -> Sequence[Event]:
+    known = mind.tool_of(state, message.effect)
     if known is None or known.status != "started" or known.attempt != message.attempt or state.stopping is not None:
         return ()
-    return [agent._run(known)]
+    return [calls.run(known)]
 
 
-def _never_asks_a_person(state: agent.State, message: Any) -> Sequence[Event]:
-    events = agent._recover(state, message)
+def _never_asks_a_person(state: mind.State, message: Any) -> Sequence[Event]:
+    events = doubt.recover(state, message)
     return [event for event in events if not isinstance(event, ToolUnproved)]
 
 
@@ -348,7 +349,7 @@ BROKEN: dict[str, Any] = {
     "an answer is taken twice": lambda patch: patch.setitem(
         agent._EVOLVE,
         agent.ModelAnswered,
-        lambda state, event, stamp: replace(agent._on_answered(state, event, stamp), call=state.call),
+        lambda state, event, stamp: replace(turn.on_answered(state, event, stamp), call=state.call),
     ),
     "a stop is forgotten by the agent": lambda patch: patch.delitem(agent._EVOLVE, agent.JobStopping),
     "the lane forgets who runs": lambda patch: patch.setitem(
@@ -358,7 +359,7 @@ BROKEN: dict[str, Any] = {
     ),
     "priorities are ignored": lambda patch: patch.setattr(session, "sorted", lambda queue, key: queue, raising=False),
     "an old failure counts": lambda patch: patch.setitem(
-        agent._DECIDE, agent.FailModel, lambda state, message: agent._fail(state, replace(message, attempt=0))
+        agent._DECIDE, agent.FailModel, lambda state, message: turn.fail(state, replace(message, attempt=0))
     ),
     "a cancelled job ends twice": lambda patch: patch.setattr(session, "_without", lambda state, job_id: state.queue),
 }

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 from msgspec.structs import replace
 
-from reenact.actors import agent, session
+from reenact.actors import agent, mind, session, tool, turn
 from reenact.actors.cell import Cell
 from reenact.actors.replay import Difference, replay
 from reenact.events import codec
@@ -148,13 +148,13 @@ def test_a_batch_whose_bytes_mean_nothing_is_named_and_not_raised() -> None:
 
 def test_an_event_with_other_words_is_shown_beside_what_is_decided_now(monkeypatch: pytest.MonkeyPatch) -> None:
     stored = history()
-    monkeypatch.setattr(agent, "SKIPPED", "Not run.")
+    monkeypatch.setattr(tool, "SKIPPED", "Not run.")
     assert replay(SESSION, stored).identical, "nothing was skipped in it"
 
-    def impatient(state: agent.State, reason: str, failure: Any = None) -> TurnCompleted:
+    def impatient(state: mind.State, reason: str, failure: Any = None) -> TurnCompleted:
         return TurnCompleted(turn=state.turn, reason=reason, stop_reason="bored", failure=failure, steps=state.steps)
 
-    monkeypatch.setattr(agent, "_completed", impatient)
+    monkeypatch.setattr(turn, "completed", impatient)
     difference = parts(stored)
     assert difference.kind == "event"
     at = stored[6].batch

@@ -14,7 +14,8 @@ import pytest
 from msgspec.structs import replace
 
 from reenact import Runtime
-from reenact.actors import agent
+from reenact.actors import agent, mind, turn
+from reenact.actors import tool as calls
 from reenact.actors.verify import Report
 from reenact.actors.verify import verify as verify_log
 from reenact.actors.violation import INVARIANTS
@@ -398,9 +399,9 @@ def test_a_build_that_repeats_unsafe_calls_is_found_though_it_replays_alike(monk
     crash_and_recover(store)
     assert verify_log(MemoryLog(store), keys=store.keys.values()).sound
 
-    def repeats(state: agent.State, message: agent.RecoverEffect) -> object:
-        tool = agent._tool(state, message.effect)
-        return [agent._run(tool)] if tool is not None and tool.status == "started" else ()
+    def repeats(state: mind.State, message: agent.RecoverEffect) -> object:
+        tool = mind.tool_of(state, message.effect)
+        return [calls.run(tool)] if tool is not None and tool.status == "started" else ()
 
     monkeypatch.setitem(agent._DECIDE, agent.RecoverEffect, repeats)
     broken = MemoryStore()
@@ -425,7 +426,8 @@ def test_a_build_that_asks_a_model_nobody_selected_is_found_though_it_replays_al
         return verify_log(MemoryLog(store), keys=store.keys.values())
 
     assert says_hi("scripted:fails:auth", "scripted:echo").sound
-    monkeypatch.setattr(agent, "_model", lambda state: "scripted:echo")
+    for room in (mind, turn):
+        monkeypatch.setattr(room, "model_of", lambda state: "scripted:echo")
     report = says_hi("scripted:hello")
     assert [v.what for v in report.violations] == ["m1 asks scripted:echo, and scripted:hello is what was selected"]
 

@@ -10,7 +10,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from reenact.actors import action, agent, dispatch, session
+from reenact.actors import action, agent, dispatch, doubt, mind, session, tool, turn
 from reenact.actors.cell import Cell
 from reenact.actors.commit import GroupCommit
 from reenact.actors.dispatch import Dispatch
@@ -32,22 +32,22 @@ def _decides(command: type, decide: Callable[[Any, Any], Sequence[Event]]) -> Bu
     return lambda: patch.dict(agent._DECIDE, {command: decide})
 
 
-def _runs_again(state: agent.State, message: RecoverEffect) -> Sequence[Event]:
-    found = agent._tool(state, message.effect)
+def _runs_again(state: mind.State, message: RecoverEffect) -> Sequence[Event]:
+    found = mind.tool_of(state, message.effect)
     if found is None or found.status != "started" or found.attempt != message.attempt:
-        return agent._recover(state, message)
-    return [agent._run(found)]
+        return doubt.recover(state, message)
+    return [tool.run(found)]
 
 
-def _settles_anything(state: agent.State, message: SettleTool) -> Sequence[Event]:
-    found = agent._tool(state, message.tool)
-    if found is None and not agent._was(state, message.tool):
+def _settles_anything(state: mind.State, message: SettleTool) -> Sequence[Event]:
+    found = mind.tool_of(state, message.tool)
+    if found is None and not doubt._was(state, message.tool):
         return ()
     return [ToolSettled(tool=message.tool, outcome=message.outcome, output=message.output)]
 
 
-def _believes_silence(state: agent.State, message: ProveTool) -> Sequence[Event]:
-    return agent._prove(state, replace(message, happened=bool(message.happened)))
+def _believes_silence(state: mind.State, message: ProveTool) -> Sequence[Event]:
+    return doubt.prove(state, replace(message, happened=bool(message.happened)))
 
 
 def _no_fence(log: MemoryLog, transactions: Sequence[Transaction]) -> list[Result]:
@@ -106,11 +106,11 @@ def _keeps_no_table(table: Dispatch, stream: str, effects: Any, events: Any) -> 
 _owed = Dispatch.owed
 
 
-def _by_the_way(state: agent.State) -> Any:
+def _by_the_way(state: mind.State) -> Any:
     return replace(_next_call(state), model=f"scripted:{next(_numbers)}")
 
 
-_next_call, _numbers = agent._next_call, count()
+_next_call, _numbers = turn._next_call, count()
 
 
 def _forgets_to_go_on(system: ActorSystem, group: list[Any]) -> None:
@@ -169,7 +169,7 @@ BROKEN: dict[str, Build] = {
     "an unsafe call runs again after a crash": _decides(RecoverEffect, _runs_again),
     "a call is settled twice": _decides(SettleTool, _settles_anything),
     "a probe that proves nothing is taken for a no": _decides(ProveTool, _believes_silence),
-    "a decision depends on something outside": lambda: patch.object(agent, "_next_call", _by_the_way),
+    "a decision depends on something outside": lambda: patch.object(turn, "_next_call", _by_the_way),
     "a job that ended starts again": lambda: patch.object(session, "_without", lambda state, job_id: state.queue),
     "there is no fence": lambda: patch.object(MemoryLog, "commit", _no_fence),
     "it is told before it is committed": lambda: patch.object(GroupCommit, "_commit", _tells_early),
@@ -187,10 +187,10 @@ BROKEN: dict[str, Build] = {
     "a stop is not passed on": lambda: patch.object(Dispatch, "_cancel", lambda *args: None),
     "what was owed is forgotten by the next owner": lambda: patch.object(Kernel, "wake", lambda *args: None),
     "an end that could not be stored is lost": lambda: patch.object(Kernel, "_ended", lambda *args: None),
-    "nobody is asked": lambda: patch.object(agent, "why_asked", lambda *args: None),
+    "nobody is asked": lambda: patch.object(tool, "why_asked", lambda *args: None),
     "agents approve": lambda: patch.object(action, "AGENT_PRINCIPALS", ()),
     "a question can be answered twice": lambda: patch.object(action, "_end", lambda state, *args, **how: state),
-    "an approved call starts whatever became of it": lambda: patch.object(agent, "_changed", lambda *args: None),
+    "an approved call starts whatever became of it": lambda: patch.object(tool, "not_covered", lambda *args: None),
     "a late answer counts": lambda: patch.dict(action._DECIDE, {ResolveAction: _never_late}),
     "the model is shown open calls": lambda: patch.object(Context, "_closing", lambda *args: None),
 }

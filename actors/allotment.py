@@ -1,0 +1,134 @@
+"""What the ledger allots to a session: asked for, taken, refused, given back. Pure.
+
+Whatever waits for it, a call of a model or calls of tools, goes on when it is taken. The purse that it goes into, and
+what that says to a call, is in purse.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ..events.agent import ToolAuthorised, TurnCompleted, WakeAt
+from ..events.message import Effect, Event, Stamp
+from ..events.purse import (
+    AllotmentReleased,
+    AllotmentTaken,
+    AllotmentWanted,
+    BudgetExceeded,
+    BudgetReserved,
+    BudgetWarned,
+    RefuseAllotment,
+    ReleaseAllotment,
+    RequestAllotment,
+    TakeAllotment,
+)
+from ..events.session import SessionClosed
+from . import purse as money
+from .mind import State, Tool, money_terms
+from .policy import SHUT, Verdict
+from .purse import Purse
+from .tool import not_funded, refused, run
+from .turn import think, unpaid
+
+
+def take(state: State, message: TakeAllotment) -> Sequence[Event]:
+    purse = state.purse
+    if purse is None or purse.asking is None or purse.asking.ask != message.ask:
+        return ()
+    asking, taken = purse.asking, AllotmentTaken(ask=message.ask, grant=message.grant)
+    events: list[Event] = [taken]
+    if message.grant.warned and message.grant.warned != purse.warned:
+        events.append(BudgetWarned(limits=message.grant.warned))
+    if state.stopping is not None:
+        return events
+    if asking.tools:
+        waiting = [tool for tool in state.open if tool.id in asking.tools]
+        return [*events, *(event for tool in waiting for event in _funded(state, tool))]
+    return [*events, *think(replace(state, purse=money.taken(purse, taken, purse.now)), asking.wait_ms)]
+
+
+def _funded(state: State, tool: Tool) -> Sequence[Event]:
+    """A call that waited for the ledger begins, where the rules of the moment still let it."""
+    verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
+    if verdict.decision in SHUT:
+        return refused(tool.id, verdict, "The call was not run")
+    rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
+    return [ToolAuthorised(tool=tool.id, decision=str(verdict.decision.value), rule=rule), run(tool)]
+
+
+def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
+    purse = state.purse
+    if purse is None or purse.asking is None or purse.asking.ask != message.ask:
+        return ()
+    waiting = tuple(tool.id for tool in state.open if tool.id in purse.asking.tools)
+    exceeded = BudgetExceeded(breach=message.breach, ask=message.ask, tools=waiting)
+    if purse.asking.tools:
+        return [exceeded, *(not_funded(tool, message.breach) for tool in waiting)]
+    return [exceeded, unpaid(state, message.breach)]
+
+
+def release(state: State, message: ReleaseAllotment) -> Sequence[Event]:
+    released = money.release(state.purse, message.ask)
+    return () if released is None else [released]
+
+
+def close(state: State, message: SessionClosed | TurnCompleted) -> Sequence[Event]:
+    """A session that is closed needs no more than what is under way."""
+    released = money.release(state.purse) if state.purse is not None and state.purse.closing else None
+    return () if released is None else [released]
+
+
+def owed_for(state: State, purse: Purse) -> Sequence[Effect]:
+    """What is owed under a budget: the end of the time that the run has, and the asking for more."""
+    effects: list[Effect] = []
+    terms = money_terms(state)
+    spec = terms.spec if terms is not None else None
+    if spec is not None and spec.max_runtime_seconds is not None:
+        at = purse.began_at + int(spec.max_runtime_seconds * 1_000_000)
+        effects.append(WakeAt(id=f"runtime-{state.job_id}", job_id=state.job_id or "", at=at))
+    asking = purse.asking
+    if asking is not None:
+        effects.append(
+            RequestAllotment(
+                id=asking.ask,
+                ledger=asking.ledger,
+                session_id=state.session_id,
+                spent=purse.spent,
+                want=asking.want,
+                least=asking.least,
+                priced=asking.priced,
+                at=asking.at,
+            )
+        )
+    return effects
+
+
+# -- evolve --
+
+
+def on_reserved(state: State, event: BudgetReserved, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.reserved(state.purse, event, stamp.at))
+
+
+def on_wanted(state: State, event: AllotmentWanted, stamp: Stamp) -> State:
+    call = state.call if state.call is None or event.tools else replace(state.call, stuck=True)
+    return replace(state, version=stamp.version, call=call, purse=money.asked(state.purse, event, stamp.at))
+
+
+def on_taken(state: State, event: AllotmentTaken, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.taken(state.purse, event, stamp.at))
+
+
+def on_exceeded(state: State, event: BudgetExceeded, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.exceeded(state.purse, event))
+
+
+def on_released(state: State, event: AllotmentReleased, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.released(state.purse, event))
+
+
+def on_closed(state: State, event: SessionClosed, stamp: Stamp) -> State:
+    purse = state.purse if state.purse is None else replace(state.purse, closing=True)
+    return replace(state, version=stamp.version, purse=purse)

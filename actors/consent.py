@@ -1,0 +1,249 @@
+"""A person's consent to a call of a tool, or of a model: asked for, given, refused, too late, taken back. Pure.
+
+What it covers is in approval.py. A leave for calls to come, once given, answers the question before it is put.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ..events.action import (
+    ActionCancelled,
+    ActionExpired,
+    ActionRequired,
+    ActionResolved,
+    Grant,
+    GrantRevoked,
+    GrantUsed,
+    ResolveAction,
+    RevokeGrant,
+)
+from ..events.agent import ToolAuthorised, ToolChecked, ToolSettled, ToolStarted
+from ..events.content import ToolCall
+from ..events.errors import BadResolution, Full
+from ..events.message import Event, Stamp, digest
+from ..events.tool import CallCheck, Place
+from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
+from .mind import NO_DEFINITION, State, Tool, tool_of, with_tool
+from .turn import think, unthinkable
+
+DENIED = "A person did not allow this call. It was not run."
+EXPIRED = "Nobody allowed this call in time. It was not run."
+TAKEN_BACK = "The question whether this call may run was taken back. It was not run."
+DENIED_MODEL = "a person did not allow it"
+UNANSWERED_MODEL = "nobody allowed it in time"
+CROWDED = "Not run: too many calls wait for a person's approval already."
+FULL = "Full"
+"""The error type of a call that was one question too many."""
+
+APPROVALS_MAX = 100
+"""Most calls of one answer that may wait for an approval."""
+
+
+def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, put: int) -> list[Event]:
+    """What becomes of a call that a person must approve: it starts on a leave given before, or it is asked for."""
+    policy = policy_digest(state.rights)
+    place = check.place or Place()
+    grant = granted(state.grants, check, part.name, part.input, policy)
+    if grant is not None:
+        return [
+            GrantUsed(grant=grant.action, tool=tool, place=place),
+            ToolAuthorised(tool=tool, rule=f"grant {grant.action}"),
+            ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
+        ]
+    if put >= APPROVALS_MAX:
+        return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type=FULL)]
+    action = f"a{state.actions + put + 1}"
+    wait_s = (state.definition or NO_DEFINITION).approval_timeout_s
+    terms = Terms(
+        session=state.session_id,
+        action=action,
+        tool=tool,
+        name=part.name,
+        version=check.version,
+        arguments=part.input,
+        effect=check.effect,
+        timeout_s=check.timeout_s,
+        place=place,
+        policy=policy,
+        timeout_ms=round(wait_s * 1000),
+    )
+    asked = ActionRequired(
+        action=action,
+        kind="approval",
+        timeout_ms=terms.timeout_ms,
+        job_id=state.job_id,
+        tool=tool,
+        reason=reason,
+        digest=terms_digest(terms),
+        place=place,
+        policy=policy,
+    )
+    return [asked]
+
+
+def may_resolve(state: State, message: ResolveAction) -> Sequence[Event]:
+    """Whether the leave for calls to come that a person gives is one that they may give."""
+    always = message.resolution.get("always")
+    tool = _waiting(state, message.action)
+    if always is None or tool is None:
+        return ()
+    if always == "class" and tool.effect != "read":
+        raise BadResolution(
+            f"Only a tool declared effect='read' may always run; {tool.name} is {tool.effect}. Allow exactly this call"
+            " for good with always=exact."
+        )
+    if len(state.grants) >= GRANTS_MAX:
+        raise Full(f"This session keeps {GRANTS_MAX:,} leaves for calls to come, its most; revoke one first.")
+    return ()
+
+
+def resolved(state: State, message: ActionResolved) -> Sequence[Event]:
+    tool = _waiting(state, message.action)
+    if tool is None:
+        if not _holds(state, message.action):
+            return ()
+        return think(state) if message.resolution.get("approved") is True else unthinkable(state, DENIED_MODEL)
+    if message.resolution.get("approved") is True:
+        return [ToolAuthorised(tool=tool.id, rule=f"approval {message.action}")]
+    comment = message.resolution.get("comment")
+    said = f"{DENIED} They say: {comment}" if comment else DENIED
+    return [ToolSettled(tool=tool.id, outcome="denied", output=said, error_type="Denied")]
+
+
+def _holds(state: State, action: str) -> bool:
+    """Whether the agent waits for this action before it thinks on."""
+    return state.held is not None and state.held[0] == action and state.job_id is not None and state.stopping is None
+
+
+def unresolved(state: State, message: ActionExpired | ActionCancelled) -> Sequence[Event]:
+    tool = _waiting(state, message.action)
+    if isinstance(message, ActionCancelled) and message.cancel_job:
+        return ()  # the end of the job settles it
+    if tool is None:
+        return unthinkable(state, UNANSWERED_MODEL) if _holds(state, message.action) else ()
+    if isinstance(message, ActionExpired):
+        return [ToolSettled(tool=tool.id, outcome="denied", output=EXPIRED, error_type="ApprovalExpired")]
+    return [ToolSettled(tool=tool.id, outcome="denied", output=TAKEN_BACK, error_type="ApprovalCancelled")]
+
+
+def not_covered(state: State, tool: Tool, approval: Approval, now: ToolChecked) -> str | None:
+    """Why an approval does not cover what would run now, None where it does."""
+    terms = _terms(state, tool, approval)
+    if terms_digest(terms) != approval.digest:
+        return "the call is not the one that was approved"
+    if now.at >= approval.expires_at:
+        return "the approval has expired"
+    if now.at < approval.asked_at:
+        return "the clock was set back, so that nobody can tell whether the approval still holds"
+    if approval.granted and all(grant.action != approval.action for grant in state.grants):
+        return "the leave for it was taken back"
+    return what_changed(terms, now, policy_digest(state.rights))
+
+
+def revoke(state: State, message: RevokeGrant) -> Sequence[Event]:
+    if any(grant.action == message.action for grant in state.grants):
+        return [GrantRevoked(grant=message.action, by=message.by)]
+    return ()
+
+
+def _waiting(state: State, action: str, status: str = "waiting") -> Tool | None:
+    """The call that waits for this action."""
+    for each in state.open:
+        if each.approval is not None and each.approval.action == action and each.status == status:
+            return each
+    return None
+
+
+def _terms(state: State, tool: Tool, approval: Approval) -> Terms:
+    """What a waiting call's approval covers, from what is known of the call."""
+    return Terms(
+        session=state.session_id,
+        action=approval.action,
+        tool=tool.id,
+        name=tool.name,
+        version=tool.version,
+        arguments=tool.input,
+        effect=tool.effect,
+        timeout_s=tool.timeout_s,
+        place=approval.place,
+        policy=approval.policy,
+        timeout_ms=approval.timeout_ms,
+    )
+
+
+# -- evolve --
+
+
+def on_required(state: State, event: ActionRequired, stamp: Stamp) -> State:
+    state = replace(state, actions=state.actions + 1)
+    if event.digest is None:
+        return replace(state, version=stamp.version)
+    if event.tool is None:
+        return replace(state, version=stamp.version, held=(event.action, event.payload.get("model", ""), event.policy))
+    approval = Approval(
+        action=event.action,
+        digest=event.digest,
+        asked_at=stamp.at,
+        expires_at=stamp.at + event.timeout_ms * 1000,
+        timeout_ms=event.timeout_ms,
+        place=event.place or Place(),
+        policy=event.policy,
+    )
+    return with_tool(state, event.tool, stamp, status="waiting", approval=approval)
+
+
+def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
+    tool = _waiting(state, event.action)
+    if event.resolution.get("approved") is not True:
+        return replace(state, version=stamp.version)
+    if tool is None:
+        held = state.held
+        allowed = (*state.allowed, held[1:]) if held is not None and held[0] == event.action else state.allowed
+        return replace(state, version=stamp.version, allowed=allowed)
+    approval = tool.approval
+    assert approval is not None
+    arguments, always = event.resolution.get("arguments"), event.resolution.get("always")
+    if arguments is not None:
+        tool = replace(tool, input=arguments)
+        edited = replace(approval, digest=terms_digest(_terms(state, tool, approval)))
+        # What the model is told of the call names the change, so this is a part of what it sees.
+        state = with_tool(state, tool.id, stamp, input=arguments, approval=edited)
+        state = replace(state, items=digest(state.items, stamp.digest))
+    if always is not None:
+        grant = Grant(
+            action=event.action,
+            kind=always,
+            name=tool.name,
+            version=tool.version,
+            digest=grant_digest(tool.name, tool.version, tool.input, approval.place, approval.policy),
+            by=event.by,
+        )
+        state = replace(state, grants=(*state.grants, grant))
+    return replace(state, version=stamp.version)
+
+
+def on_granted(state: State, event: GrantUsed, stamp: Stamp) -> State:
+    tool = tool_of(state, event.tool)
+    if tool is None:
+        return replace(state, version=stamp.version)
+    wait_s = (state.definition or NO_DEFINITION).approval_timeout_s
+    approval = Approval(
+        action=event.grant,
+        digest="",
+        asked_at=stamp.at,
+        expires_at=stamp.at + round(wait_s * 1_000_000),
+        timeout_ms=round(wait_s * 1000),
+        place=event.place,
+        policy=policy_digest(state.rights),
+        granted=True,
+    )
+    approval = replace(approval, digest=terms_digest(_terms(state, tool, approval)))
+    return with_tool(state, event.tool, stamp, approval=approval)
+
+
+def on_revoked(state: State, event: GrantRevoked, stamp: Stamp) -> State:
+    grants = tuple(grant for grant in state.grants if grant.action != event.grant)
+    return replace(state, version=stamp.version, grants=grants)

@@ -1,0 +1,270 @@
+"""What an agent decides from: its state, what is read off it, and what the life of its session makes of it. Pure.
+
+Nothing else is known to a decision. What turns, calls of tools, a person's consent and budgets make of the state stands
+in their own rooms: turn.py, tool.py, doubt.py, consent.py, allotment.py.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.action import Grant
+from ..events.agent import AgentConfigured, AgentRegistered, AgentUnregistered, TurnCompleted
+from ..events.budget import Terms as MoneyTerms
+from ..events.content import Tried
+from ..events.message import Stamp, digest
+from ..events.model import ModelParams
+from ..events.session import (
+    Definition,
+    JobCancelled,
+    JobQueued,
+    JobStarted,
+    JobStopping,
+    JobTimedOut,
+    Overrides,
+    SessionCreated,
+)
+from ..events.tool import EffectClass
+from . import purse as money
+from .approval import Approval
+from .policy import Rights, rights_of
+from .purse import Purse
+from .selection import Selected
+
+
+class Call(Struct, frozen=True, gc=False):
+    """The model call that is owed. not_before: microseconds UTC. tried: the attempts at it that failed.
+
+    stuck: its last attempt failed, and the next one waits for what must hold before a model is called.
+    """
+
+    id: str
+    attempt: int
+    upto: int
+    epoch: int
+    not_before: int
+    model: str
+    tried: tuple[Tried, ...] = ()
+    stuck: bool = False
+
+
+class Tool(Struct, frozen=True, gc=False):
+    """A call without an end yet. status: asked, requested, waiting, authorised, started, doubted, unproved.
+
+    approval: what a person was asked before it may run, None where nobody was.
+    """
+
+    id: str
+    call_id: str
+    name: str
+    input: dict[str, Any]
+    status: str = "asked"
+    effect: EffectClass = "unsafe"
+    timeout_s: float = 60.0
+    attempt: int = 0
+    epoch: int = 0
+    version: str = ""
+    approval: Approval | None = None
+
+
+class State(Struct, frozen=True, gc=False):
+    """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet, with
+    their jobs and tokens.
+
+    actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
+    held: the question before the next model call, with the model and the policy it is about. allowed: models that a
+    person allowed this job, each under a policy.
+
+    stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
+    rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
+    selected: the model in force where it is not simply the definition's. tried: of the call that was given up last.
+    known: tokens of the conversation up to the last answer, as they were counted; fresh: an estimate of those since.
+    purse: None where nothing limits what is spent.
+    """
+
+    session_id: str = ""
+    agent_id: str | None = None
+    last_agent: str | None = None
+    container_id: str | None = None
+    image_id: str | None = None
+    definition: Definition | None = None
+    thinks_with: bytes = b""
+    items: bytes = b""
+    queued: tuple[tuple[str, bytes, int], ...] = ()
+    version: int = 0
+    turn: int = 0
+    job_id: str | None = None
+    overrides: Overrides | None = None
+    stopping: str | None = None
+    steps: int = 0
+    calls: int = 0
+    tools: int = 0
+    before: int = 0
+    rights: Rights | None = None
+    call: Call | None = None
+    stop_reason: str | None = None
+    asked: int = 0
+    open: tuple[Tool, ...] = ()
+    selected: Selected | None = None
+    tried: tuple[Tried, ...] = ()
+    actions: int = 0
+    grants: tuple[Grant, ...] = ()
+    held: tuple[str, str, str] | None = None
+    allowed: tuple[tuple[str, str], ...] = ()
+    known: int = 0
+    fresh: int = 0
+    purse: Purse | None = None
+
+
+NO_DEFINITION = Definition(image_version=0, model="")
+
+
+def tool_of(state: State, tool: str) -> Tool | None:
+    return next((each for each in state.open if each.id == tool), None)
+
+
+def with_tool(state: State, tool: str, stamp: Stamp, **changes: Any) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        open=tuple(replace(each, **changes) if each.id == tool else each for each in state.open),
+    )
+
+
+def model_of(state: State) -> str:
+    """The model in force."""
+    if state.selected is not None:
+        return state.selected.model
+    return (state.definition or NO_DEFINITION).model
+
+
+def params_of(state: State) -> ModelParams:
+    base = state.definition.params if state.definition else ModelParams()
+    own = state.overrides.params if state.overrides else None
+    if own is not None:
+        wanted = {name: value for name in ModelParams.__struct_fields__ if (value := getattr(own, name)) is not None}
+        base = replace(base, **wanted)
+    cap = cap_of(state)
+    if cap is not None and (base.max_tokens is None or base.max_tokens > cap):
+        base = replace(base, max_tokens=cap)
+    return base
+
+
+def cap_of(state: State) -> int | None:
+    """Most tokens that the rules let the job's model write in one call."""
+    return None if state.rights is None else state.rights.model(model_of(state)).tokens
+
+
+def money_terms(state: State) -> MoneyTerms | None:
+    own = state.overrides.terms if state.overrides is not None else None
+    terms = state.definition.terms if state.definition is not None else None
+    return terms if own is None else money.merged(terms, own)
+
+
+# -- what it takes from the life of its session --
+
+
+def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        session_id=event.session_id,
+        image_id=event.image_id,
+        container_id=event.container_id,
+        items=stamp.digest,
+    )
+
+
+def on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
+    queued = event.job_id, stamp.digest, money.tokens_in(event.content)
+    return replace(state, version=stamp.version, queued=(*state.queued, queued))
+
+
+def on_gone(state: State, event: JobCancelled | JobTimedOut, stamp: Stamp) -> State:
+    queued = tuple(each for each in state.queued if each[0] != event.job_id)
+    return replace(state, version=stamp.version, queued=queued)
+
+
+def on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        agent_id=event.agent_id,
+        last_agent=event.agent_id,
+        container_id=event.container_id,
+        image_id=event.image_id,
+    )
+
+
+def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
+    wanted, had = event.definition, state.definition
+    selected = state.selected
+    if selected is not None and (had is None or (wanted.model, wanted.fallbacks) != (had.model, had.fallbacks)):
+        selected = None  # what is asked for now is asked
+    return replace(
+        state,
+        version=stamp.version,
+        definition=wanted,
+        thinks_with=stamp.digest,
+        rights=_rights(wanted, state.overrides),
+        selected=selected,
+    )
+
+
+def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, agent_id=None)
+
+
+def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
+    mine, tokens = next(((each[1], each[2]) for each in state.queued if each[0] == event.job_id), (b"", 0))
+    own = event.overrides is not None and event.overrides.terms is not None
+    counts = own or (state.definition is not None and state.definition.terms is not None)
+    return replace(
+        state,
+        version=stamp.version,
+        items=digest(state.items, mine),
+        queued=tuple(each for each in state.queued if each[0] != event.job_id),
+        job_id=event.job_id,
+        overrides=event.overrides,
+        stopping=None,
+        stop_reason=None,
+        asked=0,
+        steps=0,
+        before=state.tools,
+        held=None,
+        allowed=(),
+        rights=state.rights if event.overrides is None else _rights(state.definition, event.overrides),
+        fresh=state.fresh + tokens,
+        purse=money.began(state.purse, stamp.at, counts=counts),
+    )
+
+
+def on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, stopping=event.reason)
+
+
+def on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
+    own = state.overrides is not None and state.overrides.policy is not None
+    return replace(
+        state,
+        version=stamp.version,
+        job_id=None,
+        overrides=None,
+        stopping=None,
+        call=None,
+        open=(),
+        held=None,
+        rights=_rights(state.definition, None) if own else state.rights,
+        purse=money.ended(state.purse, stamp.at),
+    )
+
+
+def _rights(definition: Definition | None, overrides: Overrides | None) -> Rights | None:
+    """What the rules leave: those of the definition, and what the job narrows."""
+    layers = () if definition is None else definition.policy
+    if overrides is not None and overrides.policy is not None:
+        layers = (*layers, overrides.policy)
+    return rights_of(layers, definition.scope if definition else "default") if layers else None

@@ -1,0 +1,383 @@
+"""A call of a tool, from the answer that asks for it to its end. Pure.
+
+    tool_requested --> tool_authorised --> tool_started --> tool_settled
+         '--> no such call, stopped, forbidden, not allowed, not paid: tool_settled
+
+An approved call is looked at again when it may begin: what a person's consent covers is in consent.py. One whose owner
+is gone is in doubt, see doubt.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from msgspec.structs import replace
+
+from ..events.action import ActionRequired, GrantUsed
+from ..events.agent import (
+    AnswerModel,
+    CancelEffect,
+    LaunchTool,
+    ModelAnswered,
+    ProbeTool,
+    RunTool,
+    SettleTool,
+    StartTool,
+    ToolAuthorised,
+    ToolChecked,
+    ToolDoubted,
+    ToolOutput,
+    ToolRelaunched,
+    ToolRequested,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+)
+from ..events.budget import Amount, Breach
+from ..events.budget import Terms as MoneyTerms
+from ..events.content import ToolCall
+from ..events.errors import BadInput
+from ..events.message import Effect, Event, Stamp, digest
+from ..events.model import ModelAnswer
+from ..events.policy import PolicyDecision, ToolDenied
+from ..events.purse import BudgetExceeded
+from ..events.session import JobStopping
+from ..events.tool import CallCheck, arguments_digest
+from . import purse as money
+from .approval import why_asked
+from .consent import FULL, ask, not_covered
+from .mind import State, Tool, money_terms, tool_of, with_tool
+from .policy import Rights, Said, Verdict, denied_by
+from .purse import Purse
+from .turn import completed, is_spent, proceed
+
+SKIPPED = "Not run: the turn was stopped before this call began."
+UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."
+
+NO_RUN = {"refusal", "context_exceeded"}
+"""Stop reasons after which the calls of the answer are not run."""
+
+
+def answer(state: State, message: AnswerModel) -> Sequence[Event]:
+    if state.call is None or state.call.id != message.call or state.call.stuck:
+        return ()
+    answer = message.answer
+    calls = [(index, part) for index, part in enumerate(answer.parts) if isinstance(part, ToolCall)]
+    if len(calls) != len(message.checks):
+        raise BadInput(f"The answer asks for {len(calls)} calls and comes with {len(message.checks)} checks.")
+    events: list[Event] = [
+        ModelAnswered(
+            call=message.call,
+            parts=answer.parts,
+            stop_reason=answer.stop_reason,
+            usage=answer.usage,
+            model=answer.model,
+            response_id=answer.response_id,
+            stop_sequence=answer.stop_sequence,
+            duration_ms=message.duration_ms,
+            cost=message.cost,
+        )
+    ]
+    put = 0  # questions of this answer
+    no_run = state.stopping is not None or answer.stop_reason in NO_RUN or is_spent(state)
+    means = None if no_run else _means(state, message)
+    for number, ((index, part), check) in enumerate(zip(calls, message.checks, strict=True), start=state.tools + 1):
+        tool = f"t{number}"
+        events.append(
+            ToolRequested(
+                tool=tool,
+                call=message.call,
+                part=index,
+                name=part.name,
+                effect=check.effect,
+                timeout_s=check.timeout_s,
+                version=check.version,
+                problem=check.problem,
+            )
+        )
+        if check.problem is not None:
+            events.append(ToolSettled(tool=tool, outcome="error", output=check.problem, error_type="BadCall"))
+        elif no_run:
+            events.append(ToolSettled(tool=tool, outcome="skipped", output=SKIPPED))
+        else:
+            begun = _permitted(state, tool, number, part, check, put)
+            events += begun if means is None else means.paid(tool, begun)
+            put += bool(events) and isinstance(events[-1], ActionRequired)
+    return events if means is None else [*events, *means.asks()]
+
+
+def _permitted(state: State, tool: str, number: int, part: ToolCall, check: CallCheck, put: int) -> Sequence[Event]:
+    """A call that may begin begins; one that a rule forbids is told so; for one that a person must approve, they are
+    asked. number: of the call in the session. put: questions of this answer so far.
+    """
+    rule, decision, reason = None, "allow", why_asked(state.definition, check)
+    if state.rights is not None:
+        verdict = state.rights.tool(part.name)
+        said = _forbids(state.rights, verdict, number - state.before)
+        if said is not None:
+            return refused(tool, said, "The call was not run")
+        rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
+        decision = str(verdict.decision.value)
+        if verdict.decision is PolicyDecision.REQUIRE_APPROVAL:
+            reason = f"policy {rule}"
+    if reason is not None:
+        return ask(state, tool, part, check, reason, put)
+    return [
+        ToolAuthorised(tool=tool, decision=decision, rule=rule),
+        ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
+    ]
+
+
+def _forbids(rights: Rights, verdict: Verdict, ordinal: int) -> Said | Verdict | None:
+    """The rule that forbids a call, the `ordinal`th that its turn asks for."""
+    if verdict.decision is PolicyDecision.DENY:
+        return verdict
+    limit = rights.limits.tool_calls_per_turn
+    return limit[1] if limit is not None and ordinal > limit[0] else None
+
+
+def refused(
+    tool: str, said: Said | Verdict, outcome: str, *, attempt: int = 1, settled: str = "denied"
+) -> Sequence[Event]:
+    """A rule forbids a call. outcome: what became of it, in words. settled: how it ends."""
+    denied = ToolDenied(
+        tool=tool, rule=said.rule or "", reason=said.reason, policy=said.policy, version=said.version, attempt=attempt
+    )
+    output = f"{denied_by(said)}: {said.reason}. {outcome}."
+    return [denied, ToolSettled(tool=tool, outcome=settled, output=output, error_type="PolicyDenied")]
+
+
+def start(state: State, message: StartTool) -> Sequence[Event]:
+    """An approved call may begin only as what it was approved to be, and in time."""
+    tool = tool_of(state, message.tool)
+    if tool is None or tool.status != "authorised" or tool.approval is None or tool.attempt != message.attempt:
+        return ()
+    checked = ToolChecked(
+        tool=tool.id,
+        attempt=message.attempt,
+        at=message.at,
+        version=message.version,
+        effect=message.effect,
+        timeout_s=message.timeout_s,
+        place=message.place,
+        problem=message.problem,
+    )
+    changed = not_covered(state, tool, tool.approval, checked)
+    if changed is None:
+        return [checked, begin(tool)]
+    if tool.attempt:
+        output = f"{UNKNOWN} It was not begun again: since a person allowed it, {changed}."
+        return [checked, ToolSettled(tool=tool.id, outcome="unknown", output=output, error_type="ApprovalChanged")]
+    output = f"Not run: a person allowed this call, but since then {changed}."
+    return [checked, ToolSettled(tool=tool.id, outcome="denied", output=output, error_type="ApprovalChanged")]
+
+
+def settle(state: State, message: SettleTool) -> Sequence[Event]:
+    tool = tool_of(state, message.tool)
+    if tool is None or tool.status != "started":
+        return ()
+    if message.outcome == "unknown" and state.stopping is None and tool.effect not in ("read", "idempotent"):
+        # Its runner lives, and so may the call: asking the world now could be too early. A person must say.
+        return [ToolDoubted(tool=tool.id, attempt=tool.attempt), ToolUnproved(tool=tool.id)]
+    return [
+        ToolSettled(
+            tool=tool.id,
+            outcome=message.outcome,
+            output=message.output,
+            error_type=message.error_type,
+            duration_ms=message.duration_ms,
+            dropped_bytes=message.dropped_bytes,
+        )
+    ]
+
+
+def settled(state: State, message: ToolSettled) -> Sequence[Event]:
+    return () if state.open or state.call is not None or state.job_id is None else proceed(state)
+
+
+def stopping(state: State, message: JobStopping) -> Sequence[Event]:
+    ends: list[Event] = []
+    for tool in state.open:
+        if tool.status in ("doubted", "unproved"):
+            ends.append(ToolSettled(tool=tool.id, outcome="unknown", output=UNKNOWN))
+        elif tool.status != "started":
+            ends.append(ToolSettled(tool=tool.id, outcome="skipped", output=SKIPPED))
+    idle = state.call is None or state.call.stuck
+    if not ends and not state.open and idle and state.job_id is not None:
+        return [completed(state, "interrupted")]
+    return ends
+
+
+def run(tool: Tool) -> ToolStarted | ToolRelaunched:
+    """Begin again. What a person approved is looked at again first: it may be another tool by now."""
+    return begin(tool) if tool.approval is None else ToolRelaunched(tool=tool.id, attempt=tool.attempt)
+
+
+def begin(tool: Tool) -> ToolStarted:
+    return ToolStarted(tool=tool.id, attempt=tool.attempt + 1, arguments=arguments_digest(tool.input))
+
+
+# -- what the budgets leave --
+
+
+class _Means:
+    """What the budgets leave for the calls of tools of one answer, as they are gone through one by one."""
+
+    def __init__(self, purse: Purse, terms: MoneyTerms) -> None:
+        self._purse = purse
+        self._terms = terms
+        self._asked = 0
+        self._begun = 0
+        self._waiting: list[str] = []
+
+    def paid(self, tool: str, begun: Sequence[Event]) -> Sequence[Event]:
+        """What becomes of a call that would begin with these events: so, or it waits for the ledger, or is denied."""
+        asks = any(isinstance(event, ActionRequired) for event in begun)
+        starts = any(isinstance(event, ToolStarted) for event in begun)
+        if not asks and not starts:
+            return begun  # a rule forbids it already
+        self._asked += 1
+        breach = money.tool_breach(self._purse, self._terms, self._asked)
+        if breach is not None:
+            return [BudgetExceeded(breach=breach, tools=(tool,)), not_funded(tool, breach)]
+        if asks:
+            return begun  # it is counted when it starts
+        left = self._terms.ledger is None or self._purse.left.tools > self._begun
+        if left or any(isinstance(event, GrantUsed) for event in begun):
+            self._begun += 1
+            return begun
+        self._waiting.append(tool)
+        return ()
+
+    def asks(self) -> Sequence[Event]:
+        """What the ledger is asked for, for those that wait. What the session still has is asked for again with it."""
+        if not self._waiting or self._terms.ledger is None:
+            return ()
+        after = replace(self._purse, spent=self._purse.spent + Amount(tools=self._begun))
+        least = Amount(tools=len(self._waiting))
+        want = after.left + least + Amount(tools=money.TOOLS_AHEAD)
+        return [money.wanted(after, self._terms.ledger, want, least, tools=tuple(self._waiting))]
+
+
+def _means(state: State, message: AnswerModel) -> _Means | None:
+    terms = money_terms(state)
+    if terms is None:
+        return None
+    purse = state.purse or money.EMPTY
+    settled = money.settled(purse, message.call, message.answer.usage, message.cost, purse.now)
+    return _Means(settled or purse, terms)
+
+
+def not_funded(tool: str, breach: Breach) -> ToolSettled:
+    return ToolSettled(tool=tool, outcome="denied", output=f"Not run: {breach.text}", error_type="BudgetExceeded")
+
+
+# -- evolve --
+
+
+def on_requested(state: State, event: ToolRequested, stamp: Stamp) -> State:
+    return with_tool(
+        state,
+        event.tool,
+        stamp,
+        status="requested",
+        effect=event.effect,
+        timeout_s=event.timeout_s,
+        version=event.version,
+    )
+
+
+def on_authorised(state: State, event: ToolAuthorised, stamp: Stamp) -> State:
+    return with_tool(state, event.tool, stamp, status="authorised")
+
+
+def on_relaunched(state: State, event: ToolRelaunched, stamp: Stamp) -> State:
+    return with_tool(state, event.tool, stamp, status="authorised")
+
+
+def on_started(state: State, event: ToolStarted, stamp: Stamp) -> State:
+    begun = with_tool(state, event.tool, stamp, status="started", attempt=event.attempt, epoch=stamp.epoch)
+    if state.purse is None or event.attempt > 1:
+        return begun
+    return replace(begun, purse=money.tool_begun(state.purse, stamp.at))
+
+
+def on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
+    return replace(
+        state,
+        version=stamp.version,
+        items=digest(state.items, stamp.digest),
+        open=tuple(each for each in state.open if each.id != event.tool),
+        fresh=state.fresh + _tokens_of(event.output),
+        purse=money.ticked(state.purse, stamp.at),
+    )
+
+
+def _tokens_of(output: ToolOutput) -> int:
+    return 8 + (money.tokens_of(output) if isinstance(output, str) else money.tokens_in(output))
+
+
+def owed_of(state: State, tool: Tool) -> Effect | None:
+    if tool.status == "started":
+        if state.stopping is not None:
+            return CancelEffect(
+                id=f"stop-{tool.id}", target=tool.id, attempt=tool.attempt, tool=True, effect=tool.effect
+            )
+        return RunTool(
+            id=tool.id,
+            name=tool.name,
+            call_id=tool.call_id,
+            input=tool.input,
+            key=f"{state.session_id}:{tool.id}",
+            attempt=tool.attempt,
+            effect=tool.effect,
+            timeout_s=tool.timeout_s,
+            epoch=tool.epoch,
+            job_id=state.job_id,
+        )
+    if tool.status == "doubted":
+        return ProbeTool(
+            id=f"probe-{tool.id}",
+            name=tool.name,
+            call_id=tool.call_id,
+            input=tool.input,
+            key=f"{state.session_id}:{tool.id}",
+            attempt=tool.attempt,
+        )
+    if tool.status == "authorised" and tool.approval is not None:
+        return LaunchTool(id=f"launch-{tool.id}", tool=tool.id, name=tool.name, input=tool.input, attempt=tool.attempt)
+    return None
+
+
+def recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel:
+    started = {event.tool: event.arguments for event in events if isinstance(event, ToolStarted)}
+    places = {event.tool: event.place for event in events if isinstance(event, ActionRequired | GrantUsed)}
+    crowded = {event.tool for event in events if isinstance(event, ToolSettled) and event.error_type == FULL}
+    checks = tuple(
+        CallCheck(
+            name=event.name,
+            effect=event.effect,
+            timeout_s=event.timeout_s,
+            version=event.version,
+            arguments=started.get(event.tool, ""),
+            approval="ask" if event.tool in places or event.tool in crowded else "never",
+            place=places.get(event.tool),
+            problem=event.problem,
+        )
+        for event in events
+        if isinstance(event, ToolRequested)
+    )
+    return AnswerModel(
+        call=first.call,
+        answer=ModelAnswer(
+            parts=first.parts,
+            stop_reason=first.stop_reason,
+            usage=first.usage,
+            model=first.model,
+            response_id=first.response_id,
+            stop_sequence=first.stop_sequence,
+        ),
+        checks=checks,
+        duration_ms=first.duration_ms,
+        cost=first.cost,
+    )
