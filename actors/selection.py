@@ -36,17 +36,15 @@ class Selected(Struct, frozen=True, gc=False):
 def chain_of(definition: Definition, overrides: Overrides | None) -> tuple[str, ...]:
     """The models that may be asked, each once, the first one first; never empty.
 
-    Where a job names a model with fallbacks, the definition's own comes last.
+    Where a job names a model, that and the fallbacks it names are all there are: nothing of the definition's is asked.
     """
     own = fallbacks = None
     if overrides is not None:
         own, fallbacks = overrides.model, overrides.fallbacks
     if own is None:
         wanted = (definition.model, *(definition.fallbacks if fallbacks is None else fallbacks))
-    elif fallbacks:
-        wanted = (own, *fallbacks, definition.model)
     else:
-        return (own,)
+        wanted = (own, *(fallbacks or ()))
     return tuple(dict.fromkeys(wanted))
 
 

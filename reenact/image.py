@@ -45,7 +45,7 @@ class Image:
         """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.
 
         content: a text, or a list of parts. model, params: for this job only, recorded with it. A model that is named
-        here is the only one that is asked, unless fallbacks are named too: then those, and the image's own last.
+        here is the only one that is asked, unless fallbacks are named too: then those, in this order, and none else.
         budget: what this job may use, besides the image's: a `BudgetSpec`, a dict of its fields, or dollars.
         priority: higher first among what is queued. timeout_s: the job times out so long after it was accepted. key: an
         idempotency key: the same message with it again, now or after a restart, is the same job; another message with

@@ -272,7 +272,7 @@ class Working:
         model = wanted or self._last_model(session_id) or state.config.model
         if system is not None:
             self._configure(state, {"systemPrompt": system})
-        return self._talk(state, session_id, model, params, created.alias, notes)
+        return self._talk(state, session_id, model, params, created.alias, notes, pinned=wanted is not None)
 
     def _begin(
         self, name: str | None, image: str | None, wanted: str | None, system: str | None, params: dict[str, Any]
@@ -300,7 +300,9 @@ class Working:
             session_id = self.runtime.wait(runtime.new_session(state.image_id or "", alias=name))
         else:
             session_id = state.session_id
-        return self._talk(state, session_id, model, {} if fresh and image is not None else params, name, notes)
+        if fresh and image is not None:  # it has all of them, and its fallbacks among them
+            return self._talk(state, session_id, model, {}, name, notes)
+        return self._talk(state, session_id, model, params, name, notes, pinned=wanted is not None)
 
     def _talk(
         self,
@@ -310,7 +312,11 @@ class Working:
         given: dict[str, Any],
         name: str | None,
         notes: Iterable[str],
+        *,
+        pinned: bool = False,
     ) -> Talk:
+        """pinned: the model was named, so that the image's fallbacks are not asked in its place."""
+        override = model != state.config.model or (pinned and bool(state.config.fallbacks))
         params = {name: value for name, value in given.items() if name != "fallbacks"}
         runtime = self.runtime.asynchronous
         handle = self.runtime.wait(runtime.open_image(state.image_id or "", session_id))
@@ -319,7 +325,7 @@ class Working:
             Image(self.runtime, handle),
             model=model,
             params=msgspec.convert(params, ModelParams) if params else None,
-            override=None if model == state.config.model else model,
+            override=model if override else None,
             fallbacks=given.get("fallbacks"),
             name=name,
             notes=notes,

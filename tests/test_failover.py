@@ -257,13 +257,13 @@ def test_a_model_named_for_one_message_is_the_only_one_that_is_asked() -> None:
     play(work, provider)
 
 
-def test_with_fallbacks_of_its_own_a_message_goes_on_to_those_and_then_to_the_images_model() -> None:
+def test_with_a_model_and_fallbacks_of_its_own_a_message_goes_on_to_those_and_to_none_of_the_images() -> None:
     provider = Provider(c="auth", b="auth")
 
     async def work(of: Runtime) -> None:
         bot = await of.image("x")
-        assert (await bot.send("hi", model=C, fallbacks=[B])).text == "I am a."
-        assert provider.models == ["c", "b", "a"]
+        assert (await bot.send("hi", model=C, fallbacks=[B])).status == "failed"
+        assert provider.models == ["c", "b"]
         assert (await bot.send("hi", fallbacks=[])).text == "I am a."
         await identical(of, bot.session_id)
 

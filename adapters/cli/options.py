@@ -74,7 +74,8 @@ class Asking:
         Parameter(
             negative="",
             show_default=False,
-            help="provider:model to ask when the model does not answer. Again for more, in this order.",
+            help="provider:model to ask when the model does not answer. Again for more, in this order. What is named"
+            " here and by --model is in the place of what the image names: nobody else is asked.",
         ),
     ] = ()
     image: Annotated[

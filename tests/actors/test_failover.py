@@ -54,11 +54,11 @@ def to(model: str, reason: str = "fallback", key: str | None = None) -> Selectio
 # -- what is recorded --
 
 
-def test_a_chain_has_each_model_once_and_the_images_own_last_where_a_job_named_another() -> None:
+def test_a_chain_has_each_model_once_and_none_of_the_images_where_a_job_named_its_own() -> None:
     assert chain_of(DEFINITION, None) == (A, B, C)
     assert chain_of(DEFINITION, Overrides(model=C)) == (C,)
     assert chain_of(DEFINITION, Overrides(model=C, fallbacks=())) == (C,)
-    assert chain_of(DEFINITION, Overrides(model=C, fallbacks=(B, C))) == (C, B, A)
+    assert chain_of(DEFINITION, Overrides(model=C, fallbacks=(B, C))) == (C, B)
     assert chain_of(DEFINITION, Overrides(fallbacks=(A, C))) == (A, C)
     assert chain_of(DEFINITION, Overrides(fallbacks=())) == (A,)
 

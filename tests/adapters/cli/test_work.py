@@ -179,6 +179,31 @@ def test_when_nobody_answers_one_line_names_them_all_and_a_named_image_keeps_its
     assert reenact("images", "--json").rows[0]["config"]["fallbacks"] == ["scripted:fails:billing"]
 
 
+def test_what_the_command_line_names_is_in_the_place_of_the_images_models() -> None:
+    image = ("--image", "bot", "--session", "s")
+    reenact("run", "hi", "-m", script(HERE), "--fallback", "scripted:hello", *image)
+
+    for given in (
+        ("-m", "scripted:fails:auth", "--fallback", "scripted:fails:billing"),
+        ("-m", "scripted:fails:auth"),
+        ("--fallback", "scripted:fails:billing"),
+    ):
+        ended = reenact("run", "hi", *given, "--session", "s")
+        named = {each for each in given if each.startswith("scripted:")}
+        assert ended.code == 1 and ended.out == "", (given, ended)
+        asked = {row["data"]["model"] for row in reenact("events", "--type", "model_called", "--json").rows[1:]}
+        assert asked <= named | {"scripted:fails:auth", "scripted:fails:billing"}
+
+
+def test_a_model_that_is_named_is_the_only_one_asked_also_where_it_is_the_images_own() -> None:
+    image = ("--image", "bot", "--session", "s")
+    assert reenact("run", "hi", "-m", "scripted:fails:auth", "--fallback", "scripted:hello", *image).code == 0
+
+    assert reenact("run", "hi", "-m", "scripted:fails:auth", "--session", "s").code == 1
+    assert reenact("run", "hi", "-m", "scripted:fails:auth", "--image", "bot").code == 1
+    assert reenact("run", "hi", "--image", "bot").code == 0
+
+
 @pytest.mark.parametrize("bad", ["nope", "nowhere:x", ""])
 def test_a_fallback_that_there_is_none_of_is_one_line_and_exit_2(bad: str) -> None:
     ended = reenact("run", "hi", "-m", "scripted:hello", "--fallback", bad)
