@@ -18,6 +18,7 @@ import pytest
 
 from reenact.actors.verify import verify
 from reenact.adapters.hosts import local
+from reenact.adapters.hosts.caller import PERSON, Caller
 from reenact.adapters.logs import path_of
 from reenact.adapters.logs import rows as log_rows
 from reenact.adapters.logs.names import _context
@@ -472,7 +473,7 @@ def test_lines_of_the_socket(tmp_path: Path) -> None:
     ]
     asked = 0
 
-    async def handler(kind: str, data: Any) -> Any:
+    async def handler(kind: str, data: Any, caller: Caller) -> Any:
         nonlocal asked
         asked += 1
         return {"echo": data}
@@ -482,7 +483,7 @@ def test_lines_of_the_socket(tmp_path: Path) -> None:
 
     def parse(data: bytes) -> None:
         for line in local.Lines().feed(data + b"\n"):
-            response = loop.run_until_complete(server._answer(line))
+            response = loop.run_until_complete(server._answer(line, Caller(None, PERSON)))
             assert msgspec.json.encode(response)
             if response.error is not None:
                 raise local._KINDS[response.error.code](response.error.message)
