@@ -1,0 +1,140 @@
+"""A call whose runner died: begun again, put to the world, or to a person; and what the person may say."""
+
+import pytest
+
+from reenact.events.agent import (
+    CallModel,
+    Interrupt,
+    ModelCalled,
+    ProveTool,
+    RecoverEffect,
+    ResolveTool,
+    RunTool,
+    ToolDoubted,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+)
+from reenact.events.errors import BadInput, NotFound
+from reenact.events.session import JobResumed, JobWaiting
+from tests.actors.words import CREATE, asks, send, settles
+from tests.given import Given, given
+
+AWAKE = (CREATE, send())
+
+
+# -- the morning after a crash --
+
+
+def started(effect: str) -> Given:
+    return given(*AWAKE, asks("m1", effect)).after_a_crash()
+
+
+def test_what_is_owed_is_the_same_after_a_crash() -> None:
+    stream = given(*AWAKE, asks("m1", "read", "unsafe"))
+    before = stream.owed
+    assert stream.after_a_crash().owed == before
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent"])
+def test_a_repeatable_call_in_doubt_runs_again_with_the_same_key(effect: str) -> None:
+    stream = started(effect).when(RecoverEffect(effect="t1", attempt=1)).then(ToolStarted)
+    [run] = stream.owed
+    assert isinstance(run, RunTool) and (run.key, run.attempt, run.epoch) == ("sess_1:t1", 2, 2)
+
+
+def test_an_unsafe_call_in_doubt_is_never_started_again_by_itself_and_waits_for_a_person() -> None:
+    stream = started("unsafe").when(RecoverEffect(effect="t1", attempt=1))
+    stream.then(ToolDoubted, ToolUnproved, JobWaiting).owes()
+    stream.when(RecoverEffect(effect="t1", attempt=1)).then_nothing()
+
+
+def test_a_probeable_call_in_doubt_is_put_to_the_world() -> None:
+    started("probeable").when(RecoverEffect(effect="t1", attempt=1)).then(ToolDoubted).owes("probe-t1")
+
+
+def test_a_call_that_the_world_proves_is_settled_with_the_proof() -> None:
+    stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(ProveTool(tool="t1", happened=True, output="booked")).then(
+        ToolSettled(tool="t1", outcome="ok", output="booked", proof="probe"), ModelCalled
+    )
+
+
+def test_a_call_that_the_world_denies_is_run() -> None:
+    stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(ProveTool(tool="t1", happened=False)).then(ToolStarted).owes("t1")
+
+
+def test_a_call_that_the_world_cannot_tell_of_waits_for_a_person() -> None:
+    stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(ProveTool(tool="t1", happened=None)).then(ToolUnproved, JobWaiting).owes()
+
+
+def test_a_model_call_in_doubt_is_made_again_as_another_attempt() -> None:
+    stream = given(*AWAKE).after_a_crash().when(RecoverEffect(effect="m1", attempt=1)).then(ModelCalled)
+    [effect] = stream.owed
+    assert isinstance(effect, CallModel) and (effect.attempt, effect.epoch, effect.upto) == (2, 2, 5)
+    stream.when(RecoverEffect(effect="m1", attempt=1)).then_nothing()
+
+
+def test_a_crash_in_the_middle_of_an_interrupt_still_owes_the_stop() -> None:
+    given(*AWAKE, asks("m1", "unsafe"), Interrupt()).after_a_crash().owes("stop-t1")
+
+
+def test_a_run_cut_off_while_its_runner_lives_is_not_probed_too_early_but_asked_of_a_person() -> None:
+    for effect in ("unsafe", "probeable"):
+        stream = given(*AWAKE, asks("m1", effect)).when(settles("t1", "unknown", "timed out"))
+        stream.then(ToolDoubted, ToolUnproved, JobWaiting).owes()
+
+
+# -- what a person says --
+
+
+def doubted() -> Given:
+    return started("unsafe").when(RecoverEffect(effect="t1", attempt=1))
+
+
+@pytest.mark.parametrize("outcome", ["ok", "error"])
+def test_a_person_settles_a_call_in_doubt_and_the_job_goes_on(outcome: str) -> None:
+    doubted().when(ResolveTool(tool="t1", outcome=outcome, output="I looked.")).then(
+        ToolSettled(tool="t1", outcome=outcome, output="I looked.", proof="person"), JobResumed, ModelCalled
+    )
+
+
+def test_a_person_may_have_it_tried_again() -> None:
+    doubted().when(ResolveTool(tool="t1", outcome="retry")).then(ToolStarted, JobResumed).owes("t1")
+
+
+def test_a_person_is_told_when_there_is_nothing_to_settle() -> None:
+    doubted().when(ResolveTool(tool="t1", outcome="perhaps")).then_refused(BadInput, "not as 'perhaps'")
+    doubted().when(ResolveTool(tool="t7", outcome="ok")).then_refused(NotFound, "t7")
+    given(*AWAKE, asks("m1", "read")).when(ResolveTool(tool="t1", outcome="ok")).then_refused(BadInput, "started")
+    done = given(*AWAKE, asks("m1", "read"), settles("t1"))
+    done.when(ResolveTool(tool="t1", outcome="ok")).then_nothing()
+
+
+def test_two_doubts_make_the_job_wait_once_and_resume_when_both_are_settled() -> None:
+    stream = given(*AWAKE, asks("m1", "unsafe", "unsafe")).after_a_crash()
+    stream.when(RecoverEffect(effect="t1", attempt=1)).then(ToolDoubted, ToolUnproved, JobWaiting)
+    stream.when(RecoverEffect(effect="t2", attempt=1)).then(ToolDoubted, ToolUnproved)
+    stream.when(ResolveTool(tool="t2", outcome="ok")).then(ToolSettled)
+    stream.when(ResolveTool(tool="t1", outcome="ok")).then(ToolSettled, JobResumed, ModelCalled)
+
+
+def test_a_job_says_which_doubt_it_waits_for_next() -> None:
+    stream = given(*AWAKE, asks("m1", "unsafe", "unsafe")).after_a_crash()
+    stream.when(RecoverEffect(effect="t1", attempt=1)).when(RecoverEffect(effect="t2", attempt=1))
+    stream.when(ResolveTool(tool="t1", outcome="ok")).then(ToolSettled, JobWaiting)
+    assert stream.events[-1].tool == "t2"
+    stream.when(ResolveTool(tool="t2", outcome="ok")).then(ToolSettled, JobResumed, ModelCalled)
+
+
+def test_interrupting_a_job_that_waits_for_a_person_ends_it_with_the_doubt_recorded() -> None:
+    stream = doubted().when(Interrupt())
+    assert [event.type for event in stream.events] == [
+        "job_stopping",
+        "tool_settled",
+        "turn_completed",
+        "job_cancelled",
+    ]
+    assert stream.events[1].outcome == "unknown"
