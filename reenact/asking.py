@@ -33,6 +33,7 @@ from .events.message import Recorded
 from .projections.actions import Action, Actions, AskedCall
 from .projections.asking import asking
 from .projections.projection import catch_up
+from .run import READER
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -81,7 +82,7 @@ class Asking:
             return
         session_id = recorded.stream.removeprefix("session-")
         handler = self._runtime._kernel.handler_of(session_id, data.job_id or "") or self.handler
-        if handler is not None:
+        if handler is not None and handler is not READER:
             self._begin(f"{session_id}:{data.action}", handler)
 
     async def take_up(self) -> None:
@@ -95,9 +96,12 @@ class Asking:
                     asking._begin(action.id, self.handler)
 
     def _begin(self, action_id: str, handler: ApprovalHandler) -> None:
+        in_hand = self._runtime._kernel.in_hand
+        in_hand.add(action_id)
         task = asyncio.ensure_future(self._handle(action_id, handler))
         self._handling.add(task)
         task.add_done_callback(self._handling.discard)
+        task.add_done_callback(lambda _: in_hand.discard(action_id))
 
     async def _handle(self, action_id: str, handler: ApprovalHandler) -> None:
         """Ask the handler, and record what it says. What it raises is no; its silence ends when the question does."""

@@ -329,6 +329,14 @@ class Run:
         """How it ended. Raises TimeoutError when `timeout_s` is over: the job goes on then."""
         return self._runtime._do(self._run.result(timeout_s))
 
+    def leave(self) -> None:
+        """Answer none of its questions any more, where it was sent to be answered by whoever reads it."""
+        self._runtime._do(self._left())
+
+    async def _left(self) -> None:
+        self._run.leave()
+        await self._runtime.asynchronous._kernel.look(self.session_id)
+
     def fail(self, error: ReenactError) -> None:
         """On the loop: whoever waits for it is told that its end will not come. What is owed stays owed in the log."""
         self._run.fail(error)

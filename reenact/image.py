@@ -53,6 +53,9 @@ class Image:
         only: a key, or an object with api_key and base_url. They are kept in memory while it runs; a job that goes on
         after a restart asks the runtime's credentials again.
 
+        A job that waits for a person ends the run for now, as `waiting`, when all that it had begun has ended; one that
+        waits its turn behind such a job does so as `queued`. Await it again for how it goes on.
+
         approval_handler(request): says of each call of this job that needs approval whether it may run. Only True is
         yes; what it raises is no, and so is its silence when the question's time is up.
         """

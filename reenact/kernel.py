@@ -43,10 +43,11 @@ from .events.errors import (
 )
 from .events.failpoint import failpoint
 from .events.log import Keyed, Log
-from .events.message import Asked, BusEvent, Command, Context, Live, Recorded, Signal, live
+from .events.message import Asked, BusEvent, Command, Context, Effect, Live, Recorded, Signal, live
 from .events.model import Credentials
 from .events.payload import Payload
 from .events.session import JobQueued
+from .halt import halt_of
 from .live import LiveSession
 from .run import Run, Runs
 from .vault import Vault
@@ -57,6 +58,9 @@ RETELL_MAX_S = 5.0
 
 NOBODY = ""
 """The scope of what is no tenant's."""
+
+APPROVAL = "approval"
+"""The kind of question that whoever reads a run may answer."""
 
 _NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `open()`."
 _CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
@@ -76,6 +80,7 @@ class Kernel:
     """The log, the actors, the bus and the dispatch of one runtime, wired.
 
     hear(recorded): told of every event after the bus was, before whoever asked.
+    in_hand: questions, as `<session>:<action>`, that a program is about to answer.
     """
 
     def __init__(
@@ -100,6 +105,8 @@ class Kernel:
         self._log: Log | None = None
         self._live: dict[str, LiveSession] = {}
         self._runs: dict[str, Runs] = {}
+        self.in_hand: set[str] = set()
+        self._left: set[str] = set()
         self._later: set[asyncio.Future[object]] = set()
         self._armed = True
 
@@ -123,10 +130,12 @@ class Kernel:
         self.opened = True
 
     async def recover(self, take_up: Callable[[str], object] | None = None) -> None:
-        """Take up what an earlier owner left. take_up(stream): called for every stream that owes, default `wake`."""
+        """Take up what an earlier owner left. take_up(stream): called for every stream that owes, default `wake`; in
+        the end it wakes the stream, or says `leave`."""
         if not self._armed:
             return
         for stream in await asyncio.to_thread(self.log.streams, "session-", owing=True):
+            self._left.add(stream)
             (take_up or self.wake)(stream)
 
     def may_touch(self, stream: str, states: tuple[Any, ...]) -> bool:
@@ -162,7 +171,14 @@ class Kernel:
 
     def wake(self, stream: str) -> None:
         """Have what a stream owes taken up, if nobody is at it."""
+        self._left.discard(stream)
         self.bus.tell(stream, Peek(None, owing=True, scope=None))
+
+    def leave(self, stream: str) -> None:
+        """What an earlier owner left in a stream is not taken up: who waits for it hears how it stands."""
+        self._left.discard(stream)
+        if self.opened and stream.removeprefix("session-") in self._runs:
+            self.later(self.look(stream.removeprefix("session-")))
 
     def _mailbox(self, stream: str) -> Callable[[Any], None]:
         """Where the bus puts what is for a stream: made when it is first addressed, forgotten when it sleeps."""
@@ -283,6 +299,11 @@ class Kernel:
         self.let_go(run)
         run.become(queued.job_id, stream.removeprefix("session-"))
         self._runs_of(run.session_id).join(run, past)
+        if not run.over:  # it may wait for a person
+            try:
+                await self.look(run.session_id, run.job_id)
+            except ReenactError as error:
+                run.fail(error)
         run.answer(reply)
 
     def handler_of(self, session_id: str, job_id: str) -> Any:
@@ -412,8 +433,10 @@ class Kernel:
             if committed.events:
                 self._tell_events(committed.events)
                 failpoint("tell.emitted")
-            if self._armed and (committed.events or committed.owed):
-                self.dispatch.owed(committed.stream, committed.owed, committed.events)
+            if committed.events or committed.owed:
+                if self._armed:
+                    self.dispatch.owed(committed.stream, committed.owed, committed.events)
+                self._stands(committed)
         failpoint("tell.owed")
         for committed in group:
             if committed.told is not None:
@@ -422,6 +445,39 @@ class Kernel:
                 except asyncio.InvalidStateError:
                     _log.debug("whoever asked %s has gone", committed.stream)
         failpoint("tell.replied")
+
+    def _stands(self, committed: Committed) -> None:
+        """Tell the runs of a session whether it waits for a person now."""
+        runs = self._runs.get(committed.stream.removeprefix("session-"))
+        if runs is not None:
+            job = committed.events[0].head.job if committed.events else None
+            self._stand(committed.stream, runs, committed.reply.states, committed.owed, job)
+
+    async def look(self, session_id: str, job_id: str | None = None) -> None:
+        """Tell the runs of a session, or of one job, how it stands, where no event has told them. Raises what keeps it
+        from being read."""
+        stream = f"session-{session_id}"
+        states = await self.peek(stream, scope=None)
+        runs = self._runs.get(session_id)
+        if runs is not None:
+            self._stand(stream, runs, states, self.owing(stream, states), job_id)
+
+    def owing(self, stream: str, states: tuple[Any, ...]) -> Sequence[Effect]:
+        """What will be done here of all that a stream owes: nothing, where nobody took it up."""
+        there = self._armed and (self.dispatch.is_at(stream) or stream in self._left)
+        return decider.owed(noun_of(stream), states) if there else ()
+
+    def _stand(
+        self, stream: str, runs: Runs, states: tuple[Any, ...], owed: Sequence[Effect], job_id: str | None
+    ) -> None:
+        session_id = stream.removeprefix("session-")
+
+        def in_hand(action: str, kind: str) -> bool:
+            return f"{session_id}:{action}" in self.in_hand or (
+                kind == APPROVAL and runs.read(states[0].running.job_id)
+            )
+
+        runs.stand(halt_of(states, owed if self._armed else (), in_hand), job_id)
 
     def _tell_events(self, events: Iterable[Recorded]) -> None:
         batch: list[BusEvent] = []

@@ -42,6 +42,7 @@ class Recovery:
                 return  # it takes nothing more; the next owner does this again
             except ReenactError as error:
                 logging.getLogger("reenact").error("%s is not taken up: %s", stream, error)
+                self._kernel.leave(stream)
                 return
         with suppress(Closed):
             self._kernel.wake(stream)

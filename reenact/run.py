@@ -15,15 +15,8 @@ from .events.errors import ReenactError
 from .events.message import BusEvent, Recorded
 from .events.model import Credentials
 from .events.queue import Unread
-from .events.session import (
-    JobCancelled,
-    JobFailed,
-    JobResumed,
-    JobStarted,
-    JobSucceeded,
-    JobTimedOut,
-    JobWaiting,
-)
+from .events.session import JobCancelled, JobFailed, JobStarted, JobSucceeded, JobTimedOut
+from .halt import Halt
 
 T = TypeVar("T")
 
@@ -32,26 +25,32 @@ UNREAD_MAX = 10_000
 
 _ENDS = (JobSucceeded, JobFailed, JobCancelled, JobTimedOut)
 
-APPROVAL = "approval"
-"""The reason of a wait that an approval handler can end."""
-
 _STATUS: dict[type, str] = {
     JobSucceeded: "succeeded",
     JobFailed: "failed",
     JobCancelled: "cancelled",
     JobTimedOut: "timed_out",
-    JobWaiting: "waiting",
 }
+_TURNS = {TurnStarted, ModelAnswered, ModelFailed, *_STATUS}
 
 
-_TURNS = {TurnStarted, ModelAnswered, ModelFailed, JobResumed, *_STATUS}
+class _Reader:
+    """In the place of an approval handler: whoever reads the run's events answers its approvals."""
+
+    def __call__(self, request: object) -> bool:
+        return False  # nobody asks it
+
+
+READER = _Reader()
 
 
 class Result(Struct, frozen=True, kw_only=True):
     """How a job ended, or what it waits for.
 
-    status: succeeded, failed, cancelled, timed_out or waiting: a person must answer the question `action`
-    (`Runtime.resolve_action`), or, where that is None, say what became of the call `waiting_for` (`Runtime.resolve`).
+    status: succeeded, failed, cancelled, timed_out, waiting or queued. waiting: a person must answer the question
+    `action` (`Runtime.resolve_action`), or, where that is None, say what became of the call `waiting_for`
+    (`Runtime.resolve`), and until they have, nothing of the job goes on: what it had begun beside that has ended.
+    queued: so it is with an earlier job of the session, and this one comes when that is over.
     text: the answer's text; of an interrupted turn what was said by then. stop_reason: of the last answer.
     usage: summed over all model calls of the job. steps: how many there were.
     """
@@ -115,14 +114,11 @@ class Run:
         ended: Callable[[Run], None],
         *,
         handler: Any = None,
-        handled: bool = False,
     ) -> None:
-        """handler: decides its approvals, see `asking.ApprovalHandler`. handled: somebody does, so it waits for them
-        without ending as `waiting`."""
+        """handler: decides its approvals, see `asking.ApprovalHandler`; or `READER`."""
         self.job_id = job_id
         self.session_id = session_id
         self.handler = handler
-        self._handled = handled or handler is not None
         self._now = now
         self._ended = ended
         self._accepted: _Awaited[None] = _Awaited()
@@ -132,7 +128,7 @@ class Run:
         self._past: list[BusEvent] = []
         self._version = 0
         self._error: Exception | None = None
-        self._waiting = False
+        self._halted = False
         self._over = False
         self._text = ""
         self._stop_reason: str | None = None
@@ -195,16 +191,22 @@ class Run:
             self._accepted.come(error=reply.error)
         if reply.error is not None:
             self._ended(self)
-            if self._waiting:
+            if self._halted:
                 return
             if not self._result.done:
                 self._result.come(error=reply.error)
             self._close()
 
+    @property
+    def over(self) -> bool:
+        """Whether there is a result, for now or for good."""
+        return self._result.done
+
     def become(self, job_id: str, session_id: str) -> None:
         """Take the place of the run of a job that was accepted before; its past is told next."""
         self.job_id = job_id
         self.session_id = session_id
+        self.halt(None)
 
     def see(self, event: BusEvent) -> None:
         """An event or a signal of its job, in order."""
@@ -232,26 +234,33 @@ class Run:
             self._count(data.usage)
             if data.retry_in_ms is None:
                 self._text = text_of(data.partial)
-        elif kind is JobResumed:
-            self._resume()
-        elif kind in _STATUS and not (self._handled and kind is JobWaiting and data.reason == APPROVAL):
-            self._end(data, _STATUS[kind])
+        elif kind in _STATUS:
+            self._end(_STATUS[kind], failure=getattr(data, "failure", None))
 
     def _count(self, usage: Usage | None) -> None:
         if usage is not None:
             self._usage = add_usage(self._usage, usage) or self._usage
 
-    def _resume(self) -> None:
-        """It goes on after having waited for a person: there is no result again."""
-        if self._waiting:
-            self._waiting = False
-            self._result = _Awaited()
-
-    def _end(self, data: Any, status: str) -> None:
-        self._resume()
-        if self._result.done:
+    def halt(self, halt: Halt | None) -> None:
+        """Its session waits for a person, and so does whoever awaits it or reads it; None: it goes on, and there is no
+        result again."""
+        if self._result.done and not self._halted:
             return
-        self._waiting = status == "waiting"
+        if self._halted:
+            self._halted, self._result = False, _Awaited()
+        if halt is not None:
+            status = "waiting" if halt.job_id == self.job_id else "queued"
+            action = None if halt.action is None else f"{self.session_id}:{halt.action}"
+            self._come(status, waiting_for=halt.call, action=action)
+            self._halted = True
+
+    def _end(self, status: str, *, failure: Failure | None) -> None:
+        self.halt(None)
+        if not self._result.done:
+            self._come(status, failure=failure)
+            self._ended(self)
+
+    def _come(self, status: str, **more: Any) -> None:
         self._result.come(
             Result(
                 job_id=self.job_id,
@@ -261,19 +270,20 @@ class Run:
                 stop_reason=self._stop_reason,
                 usage=self._usage,
                 steps=self._steps,
-                failure=getattr(data, "failure", None),
-                waiting_for=(data.tool or None) if self._waiting else None,
-                action=f"{self.session_id}:{data.action}" if self._waiting and data.action else None,
+                **more,
             )
         )
-        if not self._waiting:
-            self._ended(self)
         self._close()
 
     def _close(self) -> None:
         self._over = True
         for reader in self._readers:
             reader.close()
+
+    def leave(self) -> None:
+        """Whoever reads its events answers nothing any more: its questions wait for a person."""
+        if self.handler is READER:
+            self.handler = None
 
     def on_end(self, told: Callable[[], object]) -> None:
         """Call `told` too when it is over."""
@@ -294,11 +304,12 @@ class Run:
 class Runs:
     """The runs of one session, by job. Each hears of its own job only, however many are queued."""
 
-    __slots__ = ("_by_job", "_running")
+    __slots__ = ("_by_job", "_halt", "_running")
 
     def __init__(self) -> None:
         self._by_job: dict[str, list[Run]] = {}
         self._running: str | None = None
+        self._halt: Halt | None = None
 
     def add(self, run: Run) -> None:
         """From here on it hears of its job."""
@@ -347,6 +358,20 @@ class Runs:
             self._running = None
         for run in tuple(self._by_job.get(job or "", ())):
             run.see(recorded)
+
+    def read(self, job_id: str) -> bool:
+        """Whether whoever reads a job's events answers its approvals."""
+        return any(run.handler is READER for run in self._by_job.get(job_id, ()))
+
+    def stand(self, halt: Halt | None, job_id: str | None) -> None:
+        """How the session stands after something happened to a job, when all runs were told: waiting or going on."""
+        if halt is None and self._halt is None:
+            return
+        jobs = [job_id or ""] if halt == self._halt else list(self._by_job)
+        self._halt = halt
+        for job in jobs:
+            for run in tuple(self._by_job.get(job, ())):
+                run.halt(halt)
 
     def signal(self, event: BusEvent) -> None:
         """Something seen live: to the runs of the job that runs."""

@@ -200,7 +200,6 @@ class Runtime:
             tools=self.tools,
             new_id=self.new_id,
             keys=self._keys,
-            handled=self._handler is not None,
         )
 
     # -- on whose behalf --
@@ -307,7 +306,11 @@ class Runtime:
             logging.getLogger("reenact").warning("other processes cannot send commands: %s", error)
 
     async def close(self) -> None:
-        """Stop what runs, without a word in the log: it stays owed, and the next owner takes it up. Idempotent."""
+        """Stop what runs, without a word in the log: it stays owed, and the next owner takes it up. Idempotent.
+
+        What was begun is given 1.5 seconds to stop. A call of a tool that was under way is in doubt then, also where it
+        came to its end in that time: one that may not be repeated waits for a person when the log is opened again.
+        """
         was_open = self._kernel.opened
         if self._server is not None:
             server, self._server = self._server, None

@@ -31,7 +31,7 @@ from .treasury import Treasury
 
 
 class Sender:
-    """handled: somebody decides the approvals of every run."""
+    """What goes out of one scope to the sessions in it."""
 
     def __init__(
         self,
@@ -43,7 +43,6 @@ class Sender:
         tools: Tools,
         new_id: Callable[[str], str],
         keys: ProviderKeys,
-        handled: bool,
     ) -> None:
         self._caller = caller
         self._kernel = caller.kernel
@@ -54,7 +53,6 @@ class Sender:
         self._tools = tools
         self._new_id = new_id
         self._keys = keys
-        self._handled = handled
 
     def submit(
         self,
@@ -84,14 +82,7 @@ class Sender:
         check_sending(params, priority, timeout_s)
         spec = spec_of(budget)
         job_id = self._new_id("job")
-        run = Run(
-            job_id,
-            session_id,
-            self._clock.now,
-            self._kernel.let_go,
-            handler=approval_handler,
-            handled=self._handled,
-        )
+        run = Run(job_id, session_id, self._clock.now, self._kernel.let_go, handler=approval_handler)
         for provider, given in (credentials or {}).items():
             own = Credentials(api_key=given) if isinstance(given, str | Secret) else given
             run.credentials[provider] = self._keys.hidden(provider, credentials_of(own))

@@ -5,7 +5,6 @@ It takes up nothing by itself, so that a conversation in one session leaves alon
 
 from __future__ import annotations
 
-import asyncio
 import os
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,22 +15,26 @@ from typing import Any, Self
 import msgspec
 
 from . import lookup
+from .actors import decider
+from .actors.conversation import CONVERSATION
 from .actors.image import State as ImageState
 from .blocking import Image, Run, Runtime
 from .choice import KEY_HINT, SCRIPT, model_named, usual_model
 from .events import codec, stream
 from .events.agent import AgentConfigured
-from .events.errors import BadInput, Corrupt, DiskFull, NotFound, ReenactError, Refused
+from .events.errors import BadInput, Corrupt, DiskFull, NotFound, ReenactError
 from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .events.session import JobStarted
+from .halt import halt_of
 from .pane import DEFAULT
 from .policies import policies_from
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
 from .reading import Reading
 from .requests import config_of, fallbacks_of
+from .run import READER
 from .toolbox import Needed, sources, tools_from
 
 IMAGE = "assistant"
@@ -77,29 +80,18 @@ class Talk:
         asks: whoever reads the events answers for calls that need approval, so that the run does not end as waiting.
         """
         self._working.full = None
-        handler = _reader_answers if asks else None
+        handler = READER if asks else None
         run = self._run = self._image.send(
             content, model=self._override, fallbacks=self._fallbacks, params=self._params, approval_handler=handler
         )
         if self._working.full is not None:  # before there was a run to tell of it
             self._working.runtime.wait(self._failed(self._working.full))
-        call = self._working.waits_for(self.session_id, run.job_id)
-        if call is not None:
-            self._working.runtime.wait(self._failed(self.held_up(call)))
         return run
 
-    def held_up(self, call: str) -> Refused:
-        """Why what was sent last is not answered now: an earlier job of its session waits for a person."""
-        name = lookup.short(self.session_id)
-        if call.startswith("a"):
-            return Refused(
-                f"session {name} waits for a person, so this message is queued. Answer what it asks:"
-                f" reenact approvals show {name}:{call}"
-            )
-        return Refused(
-            f"session {name} waits for a person, so this message is queued. Say what became of the earlier call:"
-            f" reenact resume {name} --settle {call}=ok|error|retry"
-        )
+    def leave(self) -> None:
+        """Whoever reads the events of what was sent last answers nothing any more: that run waits then."""
+        if self._run is not None:
+            self._run.leave()
 
     def opening(self) -> Sequence[BusEvent]:
         """How the session began, where it is new: the events before its first message. Later, and of others, none."""
@@ -127,12 +119,6 @@ class Talk:
             self._run.fail(error)
 
 
-async def _reader_answers(request: object) -> bool:
-    """Whoever reads the run's events says it, and not this."""
-    await asyncio.Event().wait()
-    return False
-
-
 class Working:
     """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python. policy: files of TOML,
     outermost first. scope: the one to work in.
@@ -154,29 +140,13 @@ class Working:
         self.full: DiskFull | None = None
         self._environ = environ
         self._waiting: list[Callable[[ReenactError], object]] = []
-        self._talks: list[Talk] = []
         found = [tool for path in tools for tool in tools_from(path).values()]
         self.runtime = Runtime(url, recover=False, tools=found, policy=policies_from(policy), scope=scope or DEFAULT)
 
     def __enter__(self) -> Self:
         self.runtime.open()
         self.runtime.on("system_error", self._on_error)
-        self.runtime.on("job_waiting", self._on_waiting)
         return self
-
-    def _on_waiting(self, event: BusEvent) -> None:
-        """A job waits for a person: whoever sits before a later one of its session is told."""
-        for talk in self._talks:
-            if talk.session_id == event.session_id and talk.job_id not in (None, event.data.job_id):
-                talk.fail(talk.held_up(event.data.action or event.data.tool))
-
-    def waits_for(self, session_id: str, job_id: str) -> str | None:
-        """The call or the question for which a job of a session before this one waits, None when none does."""
-        state = self.runtime.wait(self.runtime.asynchronous.session_state(session_id))
-        if state.running is not None and state.running.job_id == job_id:
-            return None
-        call: str | None = state.waiting_for
-        return call
 
     def _on_error(self, event: BusEvent) -> None:
         """A runtime waits for room on a disk that is full. Whoever sits before this one is told instead."""
@@ -331,7 +301,6 @@ class Working:
             notes=notes,
         )
         self._waiting.append(talk.fail)
-        self._talks.append(talk)
         return talk
 
     def _image(self, image_id: str) -> ImageState:
@@ -430,9 +399,6 @@ class Working:
         """
         ids = list(dict.fromkeys(session_ids))
         runtime = self.runtime.asynchronous
-        board = Jobs()
-        for session_id in ids:
-            catch_up_stream(self._log, f"session-{session_id}", board)
         wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent | ReenactError]()
 
         def hear(event: BusEvent) -> None:
@@ -446,28 +412,33 @@ class Working:
                 self.runtime.wait(runtime.resolve(ids[0], call, outcome, output))
             for session_id in ids:
                 self.runtime.wait(runtime.resume(session_id))
-            while not seen.empty() or _goes_on(board):
+            stored = True  # a signal ends nothing
+            while not (stored and seen.empty() and not any(map(self.goes_on, ids)) and seen.empty()):
                 event = seen.get()
                 if isinstance(event, ReenactError):
                     raise event
-                if isinstance(event, Recorded):
-                    board.apply(event)
+                stored = isinstance(event, Recorded)
                 yield event
         finally:
             self._waiting.remove(seen.put)
             subscription.unsubscribe()
 
+    def goes_on(self, session_id: str) -> bool:
+        """Whether anything of a session's work can be done, or is being done, before a person says something."""
+        stream = f"session-{session_id}"
+        states = self.runtime.wait(self.runtime.asynchronous._peek(stream))
+        if states[0].running is None and not states[0].queue:
+            return False
+        return halt_of(states, decider.owed(CONVERSATION, states)) is None
+
     def interrupt(self, session_ids: Iterable[str]) -> None:
-        """Stop the jobs of these sessions that run; what was said by then is kept."""
-        for job in self.unfinished(session_ids):
-            if job.state == "running":
-                self.runtime.wait(self.runtime.asynchronous.cancel(job.session_id, job.id, reason="user_interrupt"))
-
-
-def _goes_on(board: Jobs) -> bool:
-    """Whether a job runs, or waits for its turn behind nothing that waits for a person."""
-    waiting = {job.session_id for job in board.query(state="waiting")}
-    return any(job.session_id not in waiting for job in board.query(state=("running", "queued")))
+        """Stop the jobs of these sessions of which something goes on; what was said by then is kept. One that only
+        waits for a person goes on waiting."""
+        runtime = self.runtime.asynchronous
+        for session_id in session_ids:
+            running = self.runtime.wait(runtime.session_state(session_id)).running
+            if running is not None and self.goes_on(session_id):
+                self.runtime.wait(runtime.cancel(session_id, running.job_id, reason="user_interrupt"))
 
 
 def _ends(full: str | None, part: str) -> bool:

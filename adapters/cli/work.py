@@ -132,8 +132,7 @@ class Work:
         with self._front.working(common.db, tools=tools, policy=policy, scope=common.scope) as working:
             only = None if session is None else [working.session(session)]
             jobs = working.unfinished(only)
-            waiting = {job.session_id for job in jobs if job.state == "waiting"}
-            ids = list(dict.fromkeys(job.session_id for job in jobs if settled or job.session_id not in waiting))
+            ids = [each for each in dict.fromkeys(job.session_id for job in jobs) if working.goes_on(each)]
             over: set[str] = set()
             if settled and only:
                 ids = only
@@ -213,20 +212,23 @@ class Work:
         if self._output.json:
             for event in talk.opening():
                 self._output.row(as_json(event))
-        turn = talk.send(text, asks=self._person)
+        asks = self._person
+        turn = talk.send(text, asks=asks)
         with Screen(self._output) as screen, stopping(talk.interrupt, screen.stopping) as stop:
             for event in turn:
                 screen.feed(event)
                 match event.data:
-                    case ActionRequired(digest=str(), action=action) if self._person and not stop.asked:
+                    case ActionRequired(digest=str(), action=action) if asks and not stop.asked:
                         screen.close()
-                        if not self._asked(working, f"{talk.session_id}:{action}", stop):
-                            self._waits(working, talk.session_id)
-                            return INTERRUPTED if stop.asked else 1
+                        asks = self._asked(working, f"{talk.session_id}:{action}", stop)
+                        if not asks:
+                            talk.leave()  # what was begun beside it ends before this does
         result = turn.result()
         self._answer(result.text)
-        if result.status == "waiting":
+        if result.status in ("waiting", "queued"):
             self._waits(working, talk.session_id)
+        if result.status == "queued":
+            self._output.note("this message is queued behind that, and is answered then.")
         return self._ended(result, stop)
 
     @property

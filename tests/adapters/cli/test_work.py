@@ -734,7 +734,7 @@ def test_a_message_behind_one_that_waits_for_a_person_is_queued_and_says_for_wha
     killed_in_a_charge(here)
     assert reenact("resume", "--tools", "tools.py").code == 1, "now it waits for a person"
     ended = reenact("run", "and then?", "--session", "last", "--tools", "tools.py")
-    assert ended.code == 1 and "waits for a person, so this message is queued" in ended.err
+    assert ended.code == 1 and "this message is queued behind that" in ended.err
     assert "--settle t1=ok|error|retry" in ended.err
     twice = reenact("resume", "last", "--settle", "t1=ok", "--settle", "t1=error", "--tools", "tools.py")
     assert twice.code == 2 and "says twice" in twice.err
