@@ -7,12 +7,13 @@ was decided must be decided alike again.
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from difflib import get_close_matches
 from fnmatch import fnmatchcase
 
 from msgspec.structs import replace
 
 from ..events.errors import BadInput
-from ..events.policy import Policy, PolicyRule, ToolPolicy
+from ..events.policy import NAME_CHARS_MAX, Policy, PolicyRule, ToolPolicy
 
 GROUPS: Mapping[str, tuple[str, ...]] = {
     "fs": ("read", "write", "edit", "apply_patch", "list_directory"),
@@ -131,9 +132,7 @@ def _either(pattern: str, alias: str, name: str) -> bool:
 
 def unknown_names(policy: Policy, tools: Collection[str]) -> tuple[str, ...]:
     """Names in a policy that no tool has, neither one of `tools` nor one that a group knows. A glob names nothing."""
-    known = {name.casefold() for name in tools}
-    known.update(name for members in GROUPS.values() for name in members)
-    known.update(ALIASES, ALIASES.values())
+    known = {name.casefold() for name in _known(tools)}
     lists = [*(policy.allow or ()), *policy.also_allow, *policy.deny]
     lists += [name for profile in policy.profiles for name in profile.tools]
     lists += [name for rule in policy.rules if isinstance(rule, ToolPolicy) for name in rule.tool_patterns]
@@ -141,10 +140,25 @@ def unknown_names(policy: Policy, tools: Collection[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(each for each in named if each.casefold() not in known))
 
 
+def nearest(name: str, tools: Collection[str]) -> str | None:
+    """The name that somebody may have meant: one of `tools`, or one that a group knows. None where none is near."""
+    close = get_close_matches(name[:NAME_CHARS_MAX], sorted(_known(tools)), n=1, cutoff=0.7)
+    return close[0] if close else None
+
+
+def _known(tools: Collection[str]) -> set[str]:
+    members = (name for members in GROUPS.values() for name in members)
+    return {*tools, *members, *ALIASES, *ALIASES.values()}
+
+
 def for_child(layers: Sequence[Policy], own: Policy | None = None, *, leaf: bool = True) -> tuple[Policy, ...]:
     """The layers of an agent that another one started: all of its parent's, what such agents lack, and its own.
 
     leaf: it may start none itself. What its own policy allows by name is not lacking; its parent's layers stand.
+
+    No agent starts another one yet. Whoever lets them calls this where the other's `Waking.definition` is made
+    (`policy=for_child(definition.policy of the parent, ...)`), with the parent's layers as its session has them then,
+    written out, and never with those of the other's image alone.
     """
     granted = {} if own is None else dict.fromkeys(name.casefold() for name in (*(own.allow or ()), *own.also_allow))
     lacking = [name for name in (*OF_CHILDREN, *(OF_LEAVES if leaf else ())) if name not in granted]
@@ -156,4 +170,4 @@ def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-__all__ = ["ALIASES", "GROUPS", "PROFILES", "for_child", "resolve", "unknown_names"]
+__all__ = ["ALIASES", "GROUPS", "PROFILES", "for_child", "nearest", "resolve", "unknown_names"]

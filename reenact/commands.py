@@ -43,11 +43,21 @@ class Commands:
             mark_children()
         return Working(url, tools=tools, policy=policy, scope=scope)
 
-    def policy(self, files: Sequence[str], *, tools: Sequence[str], models: Sequence[str], scope: str) -> list[Row]:
-        """What policies in files say of tools and models, and the limits they set."""
+    def policy(
+        self,
+        files: Sequence[str],
+        *,
+        tools: Sequence[str],
+        models: Sequence[str],
+        scope: str,
+        there: Sequence[str] = (),
+    ) -> list[Row]:
+        """What policies in files say of tools and models, and the limits they set. there: files of tools."""
         from .policies import verdicts
+        from .toolbox import tools_from
 
-        return verdicts(files, tools=tools, models=models, scope=scope)
+        names = [name for path in there for name in tools_from(path)]
+        return verdicts(files, tools=tools, models=models, scope=scope, there=names if there else None)
 
     def short(self, full: str) -> str:
         """An id as people are shown it."""

@@ -17,16 +17,19 @@ from .actors.container import State as ContainerState
 from .actors.engine import PolicyEngine
 from .actors.image import State as ImageState
 from .actors.policy import Rights, Verdict
-from .actors.profiles import resolve, unknown_names
+from .actors.profiles import nearest, resolve, unknown_names
 from .adapters.policy_file import load_policy, policy_of
 from .events.errors import BadInput, BadPolicy
-from .events.policy import ConstraintPolicy, Policy
+from .events.policy import NAME_CHARS_MAX, ConstraintPolicy, Policy
 
 Given = Policy | Mapping[str, Any] | str | os.PathLike[str]
 """A policy, the same as plain data, or the path of a file of TOML."""
 
 WARNED_MAX = 256
 """Unknown names that are remembered, so that each is told of once."""
+
+STRANGE_SHOWN = 12
+"""Names that one line tells of."""
 
 READY_MAX = 1024
 """Layers that are kept ready, by what they are made of."""
@@ -132,17 +135,33 @@ class Policies:
 
     def look(self, policy: Policy) -> None:
         """Tell once of every name in a policy that no tool has; a strict policy is refused. Raises BadPolicy."""
-        strange = unknown_names(policy, self._tools)
-        if strange and policy.strict:
-            raise BadPolicy(f"policy {policy.name}: there is no tool named {', '.join(map(repr, strange))}.")
-        for name in strange:
+        for name in strange_names(policy, self._tools):
             key = f"{policy.name}/{name}"
             if key in self._warned:
                 continue
             if len(self._warned) >= WARNED_MAX:
                 del self._warned[next(iter(self._warned))]
             self._warned[key] = None
-            _log.warning("policy %s: there is no tool named %r; a rule on it rules nothing.", policy.name, name)
+            _log.warning("%s", _rules_nothing(policy, name, self._tools))
+
+
+def strange_names(policy: Policy, tools: Collection[str]) -> tuple[str, ...]:
+    """The names in a policy that no tool has. Raises BadPolicy where the policy is strict and there are any."""
+    strange = unknown_names(policy, tools)
+    if strange and policy.strict:
+        named = ", ".join(f"{name!r}{_meant(name, tools)}" for name in strange)
+        raise BadPolicy(f"policy {policy.name}: there is no tool named {named}.")
+    return strange
+
+
+def _rules_nothing(policy: Policy, name: str, tools: Collection[str]) -> str:
+    meant = _meant(name, tools)
+    return f"policy {policy.name}: there is no tool named {name!r}{meant}; a rule on it rules nothing."
+
+
+def _meant(name: str, tools: Collection[str]) -> str:
+    near = nearest(name, tools)
+    return f" (did you mean {near!r}?)" if near else ""
 
 
 # -- seed names --
@@ -211,10 +230,36 @@ def filter_tools_by_policy(
 
 
 def verdicts(
-    files: Iterable[Given], *, tools: Iterable[str], models: Iterable[str], scope: str
+    files: Iterable[Given],
+    *,
+    tools: Iterable[str],
+    models: Iterable[str],
+    scope: str,
+    there: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
-    """What policies say of these tools and models, one row each, then the limits they set. Raises BadPolicy."""
-    rights = Rights(resolve(policies_from(list(files))), scope)
+    """What policies say of these tools and models, one row each, then the limits they set.
+
+    there: the tools that there are. As a runtime that has them would, it tells of names that none of them has and
+    refuses a policy that is strict; where they are None, names are only looked for among those that groups know and
+    those that are asked about. Raises BadPolicy, and BadInput for what is no name.
+    """
+    tools, models = list(tools), list(models)
+    for field, given in (("a tool", tools), ("a model", models), ("a scope", [scope])):
+        for name in given:
+            if not name.strip() or not name.isprintable() or len(name) > NAME_CHARS_MAX:
+                raise BadInput(f"The name of {field} is 1 to {NAME_CHARS_MAX} printable characters, not {name[:60]!a}.")
+    policies = policies_from(list(files))
+    layers = resolve(policies)
+    if there is None:
+        for policy in policies:
+            _not_looked_for(policy, tools)
+    else:
+        for policy in policies:
+            for name in strange_names(policy, there):
+                _log.warning("%s", _rules_nothing(policy, name, there))
+        for name in unknown_names(Policy(also_allow=tuple(tools)), there):
+            _log.warning("%s", f"there is no tool named {name!r}{_meant(name, there)}.")
+    rights = Rights(layers, scope)
     rows = [_row("tool", name, rights.tool(name)) for name in tools]
     rows += [_row("model", name, rights.model(name)) for name in models]
     for field in rights.limits.__struct_fields__:
@@ -234,6 +279,15 @@ def verdicts(
                 }
             )
     return rows
+
+
+def _not_looked_for(policy: Policy, asked: Collection[str]) -> None:
+    """Tell of the names that only tools could have which nobody gave."""
+    strange = unknown_names(policy, asked)
+    if strange:
+        named = ", ".join(f"{name!r}{_meant(name, asked)}" for name in strange[:STRANGE_SHOWN])
+        more = "" if len(strange) <= STRANGE_SHOWN else f" and {len(strange) - STRANGE_SHOWN} more"
+        _log.warning("policy %s: whether there is a tool named %s%s is not known.", policy.name, named, more)
 
 
 def _row(kind: str, name: str, verdict: Verdict) -> dict[str, Any]:

@@ -465,8 +465,8 @@ def test_names_that_no_tool_has_are_told_of_once_and_refused_where_the_policy_is
     run(work, tools=TOOLS)
     said = [record.getMessage() for record in caplog.records if "rules nothing" in record.getMessage()]
     assert said[:2] == [
-        "policy bot: there is no tool named 'refnud'; a rule on it rules nothing.",
-        "policy bot: there is no tool named 'exce'; a rule on it rules nothing.",
+        "policy bot: there is no tool named 'refnud' (did you mean 'refund'?); a rule on it rules nothing.",
+        "policy bot: there is no tool named 'exce' (did you mean 'exec'?); a rule on it rules nothing.",
     ]
     assert sum("exce" in each for each in said) == 1
 

@@ -135,7 +135,13 @@ class Front(Protocol):
         self, url: str, *, tools: Sequence[str], policy: Sequence[str] = (), scope: str | None = None
     ) -> AbstractContextManager[Working]: ...
     def policy(
-        self, files: Sequence[str], *, tools: Sequence[str], models: Sequence[str], scope: str
+        self,
+        files: Sequence[str],
+        *,
+        tools: Sequence[str],
+        models: Sequence[str],
+        scope: str,
+        there: Sequence[str] = (),
     ) -> Sequence[Row]: ...
     def short(self, full: str) -> str: ...
     def decide(

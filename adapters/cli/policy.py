@@ -35,6 +35,16 @@ class Rules:
                 help="provider:model: may it be called? Again for more.",
             ),
         ] = (),
+        tools: Annotated[
+            tuple[str, ...],
+            Parameter(
+                name=["-t", "--tools"],
+                negative="",
+                show_default=False,
+                help="A file of Python with the @tool functions that there are. It is run. Names that none of them"
+                " has are told of, and refused where the policy is strict. Again for more files.",
+            ),
+        ] = (),
         scope: Annotated[str, Parameter(help="The tenant who asks.")] = "default",
         json: Annotated[
             bool, Parameter(negative="", show_default=False, help="One JSON object a line on stdout.")
@@ -43,10 +53,10 @@ class Rules:
         """Read policies and say what they decide: about tools, about models, and the limits they set.
 
         Exit 0 where all that was asked about may be done, also where a person would have to approve it; 1 where
-        something is denied; 2 for a file that is no policy.
+        something is denied; 2 for a file that is no policy. Names that no tool has are told of on stderr.
         """
         self._output.json = json
-        rows = list(self._front.policy((file, *files), tools=tool, models=model, scope=scope))
+        rows = list(self._front.policy((file, *files), tools=tool, models=model, scope=scope, there=tools))
         if json:
             self._output.rows(rows)
         else:

@@ -108,9 +108,54 @@ def test_a_table_is_for_people() -> None:
 @pytest.mark.parametrize(
     ("text", "said"),
     [
+        ("deny = ['exce']", "no tool named 'exce' (did you mean 'exec'?)"),
+        ("also_allow = ['loook']\nprofile = 'minimal'", "no tool named 'loook' (did you mean 'look'?)"),
+        ("[[tools]]\ntool_patterns = ['pay_bil']", "no tool named 'pay_bil' (did you mean 'pay_bill'?)"),
+        ("[profiles]\nshop = ['zzz']", "no tool named 'zzz';"),
+    ],
+)
+def test_names_that_no_tool_has_are_told_of_as_a_run_tells_of_them(here: Path, text: str, said: str) -> None:
+    (here / "typo.toml").write_text(text)
+    ended = reenact("policy", "check", "typo.toml", "--tools", "tools.py")
+    assert ended.code == 0 and said in ended.err and "a rule on it rules nothing" in ended.err
+    run = reenact("run", "hi", "-m", "scripted:echo", "--tools", "tools.py", "--policy", "typo.toml")
+    assert run.code == 0 and said in run.err
+    (here / "typo.toml").write_text("strict = true\n" + text)
+    for argv in (("policy", "check", "typo.toml"), ("run", "hi", "-m", "scripted:echo", "--policy", "typo.toml")):
+        refused = reenact(*argv, "--tools", "tools.py")
+        assert refused.code == 2 and said.rstrip(";") in one_line(refused)
+
+
+def test_without_the_tools_it_is_told_that_they_were_not_looked_for(here: Path) -> None:
+    (here / "typo.toml").write_text("deny = ['exce', 'look', 'web_*', 'group:fs']\nstrict = true")
+    ended = reenact("policy", "check", "typo.toml", "--tool", "look", "--json")
+    assert ended.code == 1 and ended.rows[0]["decision"] == "deny"
+    assert "whether there is a tool named 'exce' (did you mean 'exec'?) is not known" in ended.err
+    assert reenact("policy", "check", "house.toml", "--tool", "look").err == ""
+
+
+def test_a_tool_that_is_asked_about_and_is_not_there_is_told_of() -> None:
+    ended = reenact("policy", "check", "house.toml", "--tools", "tools.py", "--tool", "loook")
+    assert "there is no tool named 'loook' (did you mean 'look'?)" in ended.err
+    assert reenact("policy", "check", "house.toml", "--tools", "tools.py", "--tool", "look").err == ""
+
+
+@pytest.mark.parametrize(
+    "given",
+    [("--tool", ""), ("--tool", "a\x00b"), ("-m", " "), ("--scope", ""), ("--tool", "x" * 300), ("-t", "no.py")],
+)
+def test_what_is_no_name_cannot_be_asked_about(given: tuple[str, str]) -> None:
+    ended = reenact("policy", "check", "house.toml", *given)
+    assert ended.code == 2 and ended.out == "" and len(ended.err.strip().splitlines()) <= 3
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
         ("dney = ['x']", "bad.toml: dney: there is no such key"),
         ("profile = 'coder'", "policy bad: profile: there is no 'coder'"),
         ("deny = ['group:sky']", "policy bad: deny: there is no group 'sky'"),
+        ("deny = ['group:plugins']", "policy bad: deny: there is no group 'plugins'"),
         (
             "[[constraints]]\nmax_turns = -3",
             "bad.toml: constraints[1]: max_turns: must be a whole number from 0, not -3",
