@@ -174,26 +174,28 @@ class Images:
         """Give one another definition, or change some fields of it; an awake agent takes it over with the next message,
         and its policy at once.
         """
-        for _ in range(UPDATES_MAX):
-            state = await self.state(image_id)
-            try:
-                return await self._change(state, config_of(changes, state.config))
-            except Conflict:
-                self._kept.images.pop(image_id, None)  # somebody was quicker: read it again, and change that
-        raise Conflict(f"Image {image_id} is changed by others all the time; try again.")
+        return await self._change(image_id, self.state, lambda config: config_of(changes, config))
 
     async def save_tool_policy(self, agent_id: str, changes: AgentToolPolicy | Mapping[str, Any]) -> AgentToolPolicy:
         """Change which tools one allows by name. agent_id: as `of_agent` takes it."""
-        for _ in range(UPDATES_MAX):
-            state = await self.of_agent(agent_id)
-            policy = with_tool_policy(state.config.policy, changes)
-            with suppress(Conflict):
-                changed = await self._change(state, replace(state.config, policy=policy))
-                return tool_policy_of(changed.config.policy)
-            self._kept.images.pop(state.image_id or "", None)
-        raise Conflict(f"Image {agent_id} is changed by others all the time; try again.")
 
-    async def _change(self, state: ImageState, config: ImageConfig) -> ImageState:
+        def changed(config: ImageConfig) -> ImageConfig:
+            return replace(config, policy=with_tool_policy(config.policy, changes))
+
+        return tool_policy_of((await self._change(agent_id, self.of_agent, changed)).config.policy)
+
+    async def _change(
+        self, wanted: str, find: Callable[[str], Awaitable[ImageState]], changed: Callable[[ImageConfig], ImageConfig]
+    ) -> ImageState:
+        """Change the definition of the one that is found; where somebody was quicker, what that one made of it."""
+        for _ in range(UPDATES_MAX):
+            state = await find(wanted)
+            with suppress(Conflict):
+                return await self._define(state, changed(state.config))
+            self._kept.images.pop(state.image_id or "", None)
+        raise Conflict(f"Image {wanted} is changed by others all the time; try again.")
+
+    async def _define(self, state: ImageState, config: ImageConfig) -> ImageState:
         """Give one this definition. Raises Conflict where it is not as `state` has it any more."""
         image_id = state.image_id or ""
         if config != state.config:
@@ -203,11 +205,11 @@ class Images:
             return state
         command = UpdateImage(config=config, updated_at=self._caller.now_ms(), base=state.version)
         await self._caller.ask(f"image-{image_id}", command)
-        changed = await self.state(image_id)
+        defined = await self.state(image_id)
         if config.policy != state.config.policy:
-            for awake in await self._kept.agents.of_image(changed):
+            for awake in await self._kept.agents.of_image(defined):
                 await self._bring(awake.session_id)
-        return changed
+        return defined
 
     async def _check(self, config: ImageConfig, container_id: str) -> None:
         """Raises what is wrong with a definition here: a model, a tool or a policy that cannot be."""
