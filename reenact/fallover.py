@@ -6,8 +6,7 @@ process's own and begins empty: what failed for an earlier one is tried again, o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -23,31 +22,33 @@ from .events.content import Failure
 from .events.errors import BadInput
 from .events.model import Credentials
 
-Given = Credentials | Mapping[str, Any]
-Provide = Callable[[str, EnvironmentSpec], Given | Sequence[Given] | None]
-"""Gives the credentials for a provider, per call, one or several; what it gives is never stored."""
-
 SESSIONS_MAX = 10_000
 """Sessions whose key is remembered."""
 
 
 class Fallover:
-    """The choices of one runtime."""
+    """The choices of one runtime. credentials(provider, spec): those that there are for a call, at least one."""
 
-    def __init__(self, settings: Failover, retries: Retries, clock: Clock, provide: Provide) -> None:
+    def __init__(
+        self,
+        settings: Failover,
+        retries: Retries,
+        clock: Clock,
+        credentials: Callable[[str, EnvironmentSpec], tuple[Credentials, ...]],
+    ) -> None:
         if not isinstance(settings, Failover):
             raise BadInput(f"failover must be a Failover, not a {type(settings).__name__}.")
         self.settings = settings
         self._retries = retries
         self._clock = clock
-        self._provide = provide
+        self._credentials = credentials
         self.table = Cooldowns()
         self._used: dict[str | None, int] = {}
         self._sticky: dict[str, dict[str, str | None]] = {}
 
     def before(self, call: CallModel, spec: EnvironmentSpec) -> Credentials | SelectModel | FailModel:
         """Who is asked first: the credentials to ask with, or the command that tells of another choice."""
-        mine = credentials_of(self._provide(provider_of(call.model), spec))
+        mine = self._credentials(provider_of(call.model), spec)
         plain = len(mine) == 1 and call.key is None
         if plain and (not call.chain or (not self.table.windows and call.model == call.chain[0])):
             return mine[0]
@@ -102,7 +103,7 @@ class Fallover:
     def _of(self, model: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
         """The keys for a model that is not asked now: what goes wrong with them is told when it is."""
         try:
-            return credentials_of(self._provide(provider_of(model), replace(spec, model=model)))
+            return self._credentials(provider_of(model), replace(spec, model=model))
         except Exception:
             return (Credentials(),)
 
@@ -114,29 +115,6 @@ class Fallover:
         if spec.session_id not in self._sticky and len(self._sticky) >= SESSIONS_MAX:
             del self._sticky[next(iter(self._sticky))]
         self._sticky.setdefault(spec.session_id, {})[provider_of(call.model)] = key
-
-
-def credentials_of(given: Given | Sequence[Given] | None) -> tuple[Credentials, ...]:
-    """What a provider of credentials gave, as credentials; one without anything in it where it gave nothing.
-
-    Raises BadInput, which does not show it, for anything else.
-    """
-    if given is None:
-        return (Credentials(),)
-    if isinstance(given, Credentials | Mapping):
-        return (_one(given),)
-    if isinstance(given, list | tuple) and all(isinstance(each, Credentials | Mapping) for each in given):
-        return tuple(_one(each) for each in given) or (Credentials(),)
-    raise BadInput(
-        f"credentials must give a Credentials, a mapping, a list of them or None, not a {type(given).__name__}."
-    )
-
-
-def _one(given: Given) -> Credentials:
-    if isinstance(given, Credentials):
-        return given
-    key: Any = given.get("api_key", given.get("apiKey"))
-    return Credentials(api_key=key, base_url=given.get("base_url", given.get("baseUrl")))
 
 
 def _with(failure: Failure, choice: Exhausted) -> Failure:

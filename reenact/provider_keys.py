@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from .adapters.models import all_credentials_for
 from .environment import EnvironmentSpec
+from .events.errors import BadInput
 from .events.model import Credentials
-from .fallover import Provide, credentials_of
 from .kernel import Kernel
+
+Given = Credentials | Mapping[str, Any]
+Provide = Callable[[str, EnvironmentSpec], Given | Sequence[Given] | None]
+"""Gives the credentials for a provider, per call, one or several; what it gives is never stored."""
 
 
 def from_environment(provider: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
@@ -38,3 +43,26 @@ class ProviderKeys:
     def hidden(self, provider: str, given: Iterable[Credentials]) -> tuple[Credentials, ...]:
         """The same, known to the vault from now on: what they hold is in no event and no message."""
         return tuple(self._vault.given(provider, each) for each in given)
+
+
+def credentials_of(given: Given | Sequence[Given] | None) -> tuple[Credentials, ...]:
+    """What a provider of credentials gave, as credentials; one without anything in it where it gave nothing.
+
+    Raises BadInput, which does not show it, for anything else.
+    """
+    if given is None:
+        return (Credentials(),)
+    if isinstance(given, Credentials | Mapping):
+        return (_one(given),)
+    if isinstance(given, list | tuple) and all(isinstance(each, Credentials | Mapping) for each in given):
+        return tuple(_one(each) for each in given) or (Credentials(),)
+    raise BadInput(
+        f"credentials must give a Credentials, a mapping, a list of them or None, not a {type(given).__name__}."
+    )
+
+
+def _one(given: Given) -> Credentials:
+    if isinstance(given, Credentials):
+        return given
+    key: Any = given.get("api_key", given.get("apiKey"))
+    return Credentials(api_key=key, base_url=given.get("base_url", given.get("baseUrl")))

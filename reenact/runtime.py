@@ -51,7 +51,7 @@ from .events.queue import LiveView
 from .events.secret import Secret
 from .events.session import CancelJob
 from .events.subscription import Subscription
-from .fallover import Fallover, Provide
+from .fallover import Fallover
 from .image import Image
 from .images import Images
 from .kept import HEARD, Kept
@@ -60,7 +60,7 @@ from .pane import Pane
 from .perform import Outside
 from .policies import AgentToolPolicy, Given, Policies, policies_from, tool_policy_of
 from .projections.actions import Action
-from .provider_keys import ProviderKeys, from_environment
+from .provider_keys import Provide, ProviderKeys, from_environment
 from .recovery import Recovery
 from .requests import checked_text, config_of, content_of, register
 from .run import Run
