@@ -152,7 +152,14 @@ def _terminal_of(pid: int) -> str | None:
 def _all_parents() -> dict[int, int]:
     """Every process and its parent, where there is no /proc."""
     try:
-        listed = subprocess.run(["ps", "-axo", "pid=,ppid="], capture_output=True, text=True, check=False, timeout=10)
+        listed = subprocess.run(
+            ["ps", "-axo", "pid=,ppid="],
+            env={"PATH": os.environ.get("PATH", os.defpath)},  # it needs no more, and keys are for nobody
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=10,
+        )
     except (OSError, subprocess.SubprocessError):
         return {}
     pairs = (line.split() for line in listed.stdout.splitlines())
