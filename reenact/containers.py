@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from .access import Access
 from .actors.container import State as ContainerState
 from .adapters.tools.registry import Tools
-from .caller import Caller
 from .events.container import CreateContainer, RegisterTools, SetPolicy
 from .events.policy import Policy
 from .kept import Kept
@@ -19,31 +19,31 @@ from .requests import checked_text
 class Containers:
     """bring(session_id): holds the agent of a session to the policies of now."""
 
-    def __init__(self, caller: Caller, kept: Kept, bring: Callable[[str], Awaitable[None]]) -> None:
-        self._caller = caller
+    def __init__(self, access: Access, kept: Kept, bring: Callable[[str], Awaitable[None]]) -> None:
+        self._access = access
         self._kept = kept
         self._bring = bring
 
     def stream(self, container_id: str) -> str:
         """The stream of a container of this scope."""
-        return container_stream(self._caller.scope, container_id)
+        return container_stream(self._access.scope, container_id)
 
     async def create(self, container_id: str) -> ContainerState:
         """Make one be; already so is fine. Raises BadInput for what cannot be an id."""
         checked_text(container_id, "container")
-        command = CreateContainer(container_id=container_id, created_at=self._caller.now_ms())
-        reply = await self._caller.ask(self.stream(container_id), command)
+        command = CreateContainer(container_id=container_id, created_at=self._access.now_ms())
+        reply = await self._access.ask(self.stream(container_id), command)
         state: ContainerState = reply.states[0]
         return state
 
     async def state(self, container_id: str) -> ContainerState:
         """How one stands; one that does not exist has `container_id` None."""
-        state: ContainerState = (await self._caller.peek(self.stream(container_id)))[0]
+        state: ContainerState = (await self._access.peek(self.stream(container_id)))[0]
         return state
 
     async def ids(self) -> list[str]:
         """The ids of all, oldest first."""
-        return await asyncio.to_thread(container_ids, self._caller.kernel.log, self._caller.scope)
+        return await asyncio.to_thread(container_ids, self._access.kernel.log, self._access.scope)
 
     async def set_policy(self, container_id: str, policy: Given | None) -> Policy | None:
         """Hold all agents of one to a policy, None to none of its own; it is made if there is none. Returns it as it is
@@ -53,8 +53,8 @@ class Containers:
         wanted = None if policy is None else policy_from(policy)
         if wanted is not None:
             await self._kept.policies.check(wanted)
-        command = SetPolicy(container_id=container_id, created_at=self._caller.now_ms(), policy=wanted)
-        reply = await self._caller.ask(self.stream(container_id), command)
+        command = SetPolicy(container_id=container_id, created_at=self._access.now_ms(), policy=wanted)
+        reply = await self._access.ask(self.stream(container_id), command)
         await self._kept.policies.load(container_id)
         # Also where nothing changed: an earlier try may have been cut short.
         for awake in await self._kept.agents.of_container(container_id):
@@ -67,6 +67,6 @@ class Containers:
         known = self._kept.known_tools
         new = [spec for spec in tools.specs() if (container_id, spec.version) not in known]
         if new:
-            command = RegisterTools(container_id=container_id, created_at=self._caller.now_ms(), tools=tuple(new))
-            await self._caller.ask(self.stream(container_id), command)
+            command = RegisterTools(container_id=container_id, created_at=self._access.now_ms(), tools=tuple(new))
+            await self._access.ask(self.stream(container_id), command)
             known.update((container_id, spec.version) for spec in new)

@@ -10,10 +10,10 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from .access import Access
 from .actors.image import State as ImageState
 from .adapters.models import Models
 from .adapters.tools.registry import Tools
-from .caller import Caller
 from .containers import Containers
 from .definitions import Definitions, tools_of
 from .events import codec
@@ -36,7 +36,7 @@ class Images:
 
     def __init__(
         self,
-        caller: Caller,
+        access: Access,
         kept: Kept,
         containers: Containers,
         definitions: Definitions,
@@ -46,7 +46,7 @@ class Images:
         new_id: Callable[[str], str],
         bring: Callable[[str], Awaitable[None]],
     ) -> None:
-        self._caller = caller
+        self._access = access
         self._kept = kept
         self._containers = containers
         self._definitions = definitions
@@ -61,7 +61,7 @@ class Images:
         """The state of one, None when there is none or it was deleted. Its container's policy is at hand then."""
         state = self._kept.images.get(image_id)
         if state is None:
-            state = (await self._caller.peek(f"image-{image_id}"))[0]
+            state = (await self._access.peek(f"image-{image_id}"))[0]
             if state.image_id is None or state.deleted:
                 return None
             self._kept.images[image_id] = state
@@ -81,7 +81,7 @@ class Images:
         if container_id is not None:
             ids: Iterable[str] = (await self._containers.state(container_id)).images
         else:
-            streams = await asyncio.to_thread(self._caller.reads.streams, "image-")
+            streams = await asyncio.to_thread(self._access.reads.streams, "image-")
             ids = [stream.removeprefix("image-") for stream in streams]
         found = [await self.find(image_id) for image_id in ids]
         return [state for state in found if state is not None]
@@ -90,7 +90,7 @@ class Images:
         """The one that has a name, and the key under which it has it, or would have it."""
         for number in count(1):
             key = f"image:{container_id}/{name}" + (f"#{number}" if number > 1 else "")
-            keyed = await asyncio.to_thread(self._caller.reads.keyed, self._caller.scope, key)
+            keyed = await asyncio.to_thread(self._access.reads.keyed, self._access.scope, key)
             if keyed is None:
                 return None, key
             for recorded in await self._batch_of(keyed):
@@ -103,7 +103,7 @@ class Images:
 
     async def _batch_of(self, keyed: Keyed) -> list[Recorded]:
         """The events of the command that a key stands for."""
-        stored = await asyncio.to_thread(self._caller.reads.read, keyed.stream, after=keyed.version - 1, limit=1)
+        stored = await asyncio.to_thread(self._access.reads.read, keyed.stream, after=keyed.version - 1, limit=1)
         return [recorded for batch in stored for recorded in codec.unpack(batch)]
 
     async def of_agent(self, agent_id: str) -> ImageState:
@@ -141,7 +141,7 @@ class Images:
         """
         await self._check(config, container_id)
         await self.tell_tools(container_id, config)
-        now, key = self._caller.now_ms(), None
+        now, key = self._access.now_ms(), None
         if alias is not None:
             known, key = await self.named(container_id, alias)
             if known is not None:
@@ -158,7 +158,7 @@ class Images:
         session = CreateSession(
             session_id=session_id, image_id=image_id, container_id=container_id, created_at=now, alias=None
         )
-        reply = await self._caller.ask(
+        reply = await self._access.ask(
             self._containers.stream(container_id),
             AddImage(container_id=container_id, image_id=image_id, created_at=now),
             companions=((f"image-{image_id}", create), (f"session-{session_id}", session)),
@@ -203,8 +203,8 @@ class Images:
         await self.tell_tools(state.container_id, config)
         if config == state.config:
             return state
-        command = UpdateImage(config=config, updated_at=self._caller.now_ms(), base=state.version)
-        await self._caller.ask(f"image-{image_id}", command)
+        command = UpdateImage(config=config, updated_at=self._access.now_ms(), base=state.version)
+        await self._access.ask(f"image-{image_id}", command)
         defined = await self.state(image_id)
         if config.policy != state.config.policy:
             for awake in await self._kept.agents.of_image(defined):
@@ -234,10 +234,10 @@ class Images:
 
         The image goes first: were this cut short, nobody would find it, and deleting it again closes the rest.
         """
-        state = await self._definitions.image(image_id, self._caller.scope)
+        state = await self._definitions.image(image_id, self._access.scope)
         if state.image_id is None:
             return
-        await self._caller.ask(f"image-{image_id}", DeleteImage())
-        await self._caller.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))
+        await self._access.ask(f"image-{image_id}", DeleteImage())
+        await self._access.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))
         for session_id in state.sessions:
-            await self._caller.ask(f"session-{session_id}", CloseSession(reason="image_deleted"))
+            await self._access.ask(f"session-{session_id}", CloseSession(reason="image_deleted"))

@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
+from .access import Access
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.container import State as ContainerState
 from .actors.engine import PolicyEngine
@@ -27,7 +28,6 @@ from .adapters.tools.acting import acting_as
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
 from .asking import ApprovalHandler, Asking
-from .caller import Caller
 from .containers import Containers
 from .context import ExecutionContext
 from .definitions import Definitions
@@ -171,8 +171,8 @@ class Runtime:
     def _act(self, who: Who) -> None:
         """Everything here that depends on whose runtime it is: a view of it makes its own."""
         self.scope, self.principal = who.scope, who.principal
-        caller = self._caller = Caller(self._kernel, who)
-        self.ask, self._peek = caller.ask, caller.peek
+        access = self._access = Access(self._kernel, who)
+        self.ask, self._peek = access.ask, access.peek
         self._asking = Asking(self, self._handler, self._handling)
         self._treasury = self._treasury_of(who.scope)
         kept = self._kept.get(who.scope)
@@ -180,9 +180,9 @@ class Runtime:
             policies = Policies(self._own_policies, tools=self.tools, container=self.container_state)
             kept = self._kept[who.scope] = Kept(Agents(self._peek, self.images), policies)
         self._agents, self._policies, self._at_hand = kept.agents, kept.policies, kept.images
-        self._containers = Containers(caller, kept, self.bring_policy)
+        self._containers = Containers(access, kept, self.bring_policy)
         self._images = Images(
-            caller,
+            access,
             kept,
             self._containers,
             self._definitions,
@@ -191,9 +191,9 @@ class Runtime:
             new_id=self.new_id,
             bring=self.bring_policy,
         )
-        self._sessions = Sessions(caller, kept, self._images, self._definitions, new_id=self.new_id)
+        self._sessions = Sessions(access, kept, self._images, self._definitions, new_id=self.new_id)
         self._sender = Sender(
-            caller,
+            access,
             kept.policies,
             self._treasury,
             models=self._models,
@@ -332,7 +332,7 @@ class Runtime:
     @property
     def _reads(self) -> Pane:
         """What the log has of this scope."""
-        return self._caller.reads
+        return self._access.reads
 
     # -- the bus --
 

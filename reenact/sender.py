@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 from msgspec.structs import replace
 
+from .access import Access
 from .actors.image import State as ImageState
 from .adapters.models import Models
 from .adapters.tools.registry import Tools
 from .asking import ApprovalHandler
-from .caller import Caller
 from .definitions import tools_of
 from .events.agent import AgentRegistered, WakeAgent
 from .events.budget import spec_of
@@ -34,7 +34,7 @@ class Sender:
 
     def __init__(
         self,
-        caller: Caller,
+        access: Access,
         policies: Policies,
         treasury: Treasury,
         *,
@@ -43,9 +43,9 @@ class Sender:
         new_id: Callable[[str], str],
         keys: ProviderKeys,
     ) -> None:
-        self._caller = caller
-        self._kernel = caller.kernel
-        self._clock = caller.kernel.clock
+        self._access = access
+        self._kernel = access.kernel
+        self._clock = access.kernel.clock
         self._policies = policies
         self._treasury = treasury
         self._models = models
@@ -106,19 +106,19 @@ class Sender:
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
         )
         if key is None:
-            self._kernel.submit(session_id, command, run, by=self._caller.who)
+            self._kernel.submit(session_id, command, run, by=self._access.who)
         else:
             said = self._kernel.vault.hidden(content)  # not even a digest of a secret is stored
             body = digest(msgspec.msgpack.encode((state.image_id, said, asked, priority, timeout_s)))
             named = f"send:{checked_text(key, 'key')}"
-            self._kernel.submit(session_id, command, run, key=named, body=body, by=self._caller.who)
+            self._kernel.submit(session_id, command, run, key=named, body=body, by=self._access.who)
         return run
 
     async def wake(self, state: ImageState, session_id: str) -> tuple[str, bool]:
         """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
         if self.waits(state):
             await self._treasury.ready()
-        reply = await self._caller.ask(f"session-{session_id}", WakeAgent(waking=self._waking(state)))
+        reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=self._waking(state)))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
         return reply.states[1].agent_id, reused
 
@@ -154,7 +154,7 @@ class Sender:
                 approval_required=config.approval_required,
                 approval_timeout_s=config.approval_timeout_s,
                 policy=self._policies.layers(state),
-                scope=self._caller.scope,
+                scope=self._access.scope,
                 terms=self._treasury.terms(
                     (state.image_id, state.version),
                     config,

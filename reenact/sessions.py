@@ -5,9 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
+from .access import Access
 from .actors.replay import Replay, replay
 from .actors.session import State as SessionState
-from .caller import Caller
 from .definitions import Definitions
 from .events import codec
 from .events.errors import Conflict, NotFound
@@ -24,9 +24,9 @@ class Sessions:
     """definitions: what their agents think with, also those of a deleted image."""
 
     def __init__(
-        self, caller: Caller, kept: Kept, images: Images, definitions: Definitions, *, new_id: Callable[[str], str]
+        self, access: Access, kept: Kept, images: Images, definitions: Definitions, *, new_id: Callable[[str], str]
     ) -> None:
-        self._caller = caller
+        self._access = access
         self._kept = kept
         self._images = images
         self._definitions = definitions
@@ -44,22 +44,22 @@ class Sessions:
             session_id=session_id,
             image_id=image_id,
             container_id=state.container_id,
-            created_at=self._caller.now_ms(),
+            created_at=self._access.now_ms(),
             alias=alias,
         )
         key = None if alias is None else f"session:{alias}"
-        reply = await self._caller.ask(f"session-{session_id}", create, key=key)
+        reply = await self._access.ask(f"session-{session_id}", create, key=key)
         if reply.duplicate is not None:
             stream = reply.duplicate.stream
             session_id = stream.removeprefix("session-")
-            if (await self._caller.peek(stream))[0].image_id != image_id:
+            if (await self._access.peek(stream))[0].image_id != image_id:
                 raise Conflict(f"Session {alias!r} ({session_id}) belongs to another image.")
-        await self._caller.ask(f"image-{image_id}", AttachSession(session_id=session_id))
+        await self._access.ask(f"image-{image_id}", AttachSession(session_id=session_id))
         return session_id
 
     async def state(self, session_id: str) -> SessionState:
         """The lane of one. Raises NotFound."""
-        state: SessionState = (await self._caller.peek(f"session-{session_id}"))[0]
+        state: SessionState = (await self._access.peek(f"session-{session_id}"))[0]
         if state.session_id is None:
             raise NotFound(f"Session not found: {session_id}")
         return state
@@ -68,7 +68,7 @@ class Sessions:
 
     async def events(self, session_id: str, *, after: int = 0) -> list[Recorded]:
         """The stored events of one above a version. Raises NotFound."""
-        stored = await asyncio.to_thread(self._caller.reads.read, f"session-{session_id}", after=after)
+        stored = await asyncio.to_thread(self._access.reads.read, f"session-{session_id}", after=after)
         if not stored and not after:
             raise NotFound(f"Session not found: {session_id}")
         return [recorded for batch in stored for recorded in codec.unpack(batch)]
@@ -85,7 +85,7 @@ class Sessions:
     async def replay(self, session_id: str) -> Replay:
         """Decide one again from the log, in another thread and without reaching outside, and compare."""
         stream = f"session-{session_id}"
-        stored = await asyncio.to_thread(self._caller.reads.read, stream)
+        stored = await asyncio.to_thread(self._access.reads.read, stream)
         if not stored:
             raise NotFound(f"Session not found: {session_id}")
         return await asyncio.to_thread(replay, stream, stored)
@@ -97,14 +97,14 @@ class Sessions:
         woken under them. Raises what kept this from being stored.
         """
         stream = f"session-{session_id}"
-        first = await asyncio.to_thread(self._caller.reads.read, stream, limit=1)
+        first = await asyncio.to_thread(self._access.reads.read, stream, limit=1)
         created = next((each for batch in first for each in codec.unpack(batch)), None)
         if created is None or not isinstance(created.data, SessionCreated):
             return
-        state = await self._definitions.image(created.data.image_id, self._caller.scope)
+        state = await self._definitions.image(created.data.image_id, self._access.scope)
         await self._kept.policies.load(state.container_id)
         layers = self._kept.policies.layers(state)
-        await self._caller.ask(stream, ApplyPolicy(policy=layers, scope=created.context.scope))
+        await self._access.ask(stream, ApplyPolicy(policy=layers, scope=created.context.scope))
 
     async def resume(self, session_id: str, wake: Callable[[str, str], Awaitable[object]]) -> None:
         """Take up what one owes. wake(image_id, session_id): wakes its agent. Raises NotFound."""
@@ -113,4 +113,4 @@ class Sessions:
             await wake(state.image_id or "", session_id)
         else:
             await self.bring_policy(session_id)
-        self._caller.kernel.wake(f"session-{session_id}")
+        self._access.kernel.wake(f"session-{session_id}")

@@ -19,9 +19,9 @@ from hypothesis import strategies as st
 from msgspec import Struct
 
 from reenact import ExecutionContext, Runtime, tool
+from reenact.access import Access
 from reenact.actors.cell import Cell
 from reenact.adapters.models import Models
-from reenact.caller import Caller
 from reenact.environment import EnvironmentSpec
 from reenact.events.errors import BadInput, NotFound, Refused
 from reenact.events.image import ImageConfig
@@ -372,7 +372,7 @@ def test_every_method_of_a_pane_is_tried() -> None:
 GAPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "streams": lambda patch: patch.setattr(Cell, "hidden_from", lambda self, scope: False),
     "log": lambda patch: patch.setattr(Pane, "_is_mine", lambda self, stored: True),
-    "one method": lambda patch: patch.setattr(Caller, "reads", property(lambda self: self.kernel.log)),
+    "one method": lambda patch: patch.setattr(Access, "reads", property(lambda self: self.kernel.log)),
     "bus": lambda patch: patch.setattr(ScopedBus, "_hears", lambda self, filter: filter),
     "what is kept": lambda patch: patch.setattr(Runtime, "_act", _keeping_one(Runtime._act)),
     "containers": lambda patch: patch.setattr(

@@ -1,4 +1,4 @@
-"""A caller: the kernel as one principal of one scope uses it. What belongs to another scope is not there."""
+"""Access to the kernel, as one principal of one scope has it. What belongs to another scope is not there."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .kernel import Kernel, Who
 from .pane import Pane
 
 
-class Caller:
+class Access:
     """ask(stream, command): see `Kernel.ask`. peek(stream): the states of a stream's deciders. who: whose both are."""
 
     __slots__ = ("ask", "kernel", "peek", "scope", "who")
