@@ -59,7 +59,6 @@ __all__ = [
     "UsageRecord",
     "__version__",
     "tool",
-    "without_secrets",
 ]
 
 # Public name -> the module it lives in. Type checkers cannot follow the table and read the imports below it.
@@ -112,7 +111,6 @@ _HOMES = {
     "ToolPolicy": "reenact.events.policy",
     "UsageRecord": "reenact.budgets",
     "tool": "reenact.adapters.tools.tool",
-    "without_secrets": "reenact.variables",
 }
 
 if TYPE_CHECKING:
@@ -164,7 +162,6 @@ if TYPE_CHECKING:
     from .events.secret import Secret as Secret
     from .run import Result as Result
     from .runtime import Runtime as Runtime
-    from .variables import without_secrets as without_secrets
 else:
 
     def __getattr__(name: str) -> object:

@@ -428,6 +428,7 @@ class Outside:
             actions=actions,
             waiting=waiting,
             secrets=partial(self._vault.get, scope=session.ids.scope),
+            surroundings=self._vault.surroundings,
         )
 
     def workspace(self, image: ImageState) -> Path | None:

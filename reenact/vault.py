@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import json
 import logging
+import os
 import re
 import sys
 import weakref
@@ -26,7 +27,7 @@ from .events.errors import BadInput, Unrevealed, hide
 from .events.model import Credentials
 from .events.secret import FLOOR_CHARS, SHORTEST_CHARS, Secret, mask
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
-from .variables import PLACEHOLDERS, is_of_provider, secrets_in
+from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
 
 SECRETS_MAX = 100_000
 """Values that a runtime knows at a time. Beyond it the oldest of those that came with credentials are forgotten."""
@@ -106,6 +107,14 @@ class Vault:
                     self._given_key(value.strip(), name)
         for name, value in secrets_in(environ):
             self._know(value, name[:64].replace("]", ""))
+
+    def surroundings(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+        """An environment for a program that is started: `variables.without_secrets`, and nothing that holds a known
+        value, those of less than SHORTEST_CHARS characters left aside: they may be a part of any path."""
+        return {name: value for name, value in without_secrets(environ).items() if not self._is_long_in(value)}
+
+    def _is_long_in(self, value: str) -> bool:
+        return any(len(form) >= SHORTEST_CHARS for form in self._found(value.encode("utf-8", "surrogatepass")))
 
     def get(self, name: str, *, scope: str = "default") -> Secret | None:
         """The secret of a scope by its name, None where there is none."""

@@ -18,9 +18,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reenact import Runtime, without_secrets
+from reenact import Runtime, ToolContext, tool
 from reenact.events.agent import SettleTool
-from reenact.variables import could_be_secret, secrets_in
+from reenact.variables import could_be_secret, secrets_in, without_secrets
 from reenact.vault import Vault
 from tests.test_vault import shown
 
@@ -187,6 +187,32 @@ def test_a_program_that_is_started_gets_no_keys() -> None:
         check=True,
     ).stdout
     assert "/home/me" in told and not [value for value in KEPT.values() if value in told]
+
+
+def test_what_a_tool_begins_gets_no_keys_and_what_is_handed_over_neither(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        **KEPT,
+        "ANTHROPIC_API_KEY": "sk-none",
+        "ODD": "of me: handed-over-value",
+        "PLAIN": "fine",
+    }.items():
+        monkeypatch.setenv(name, value)
+
+    @tool(effect="read")
+    def look(context: ToolContext) -> list[str]:
+        """Begin a program that says what it has."""
+        show = [sys.executable, "-c", "import os; print('\\n'.join(os.environ))"]
+        return subprocess.run(show, env=context.environ, capture_output=True, text=True, check=True).stdout.split()
+
+    async def work() -> str:
+        secrets = {"mine": "handed-over-value", "short": "bin/"}
+        async with Runtime("memory://", tools=[look], secrets=secrets) as runtime:
+            bot = await runtime.image("bot", model="scripted:tools")
+            return (await bot.send("look {}")).text
+
+    said = asyncio.run(work())
+    assert {"PLAIN", "PATH", "REENACT_TOOL_CALL"} <= set(re.findall(r"\w+", said))
+    assert not {*KEPT, "ANTHROPIC_API_KEY", "ODD"} & set(re.findall(r"\w+", said))
 
 
 OTHERWISE = {

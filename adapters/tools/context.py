@@ -56,7 +56,7 @@ class ToolContext(Struct, frozen=True, kw_only=True):
     on_progress: hears what `progress` is given, on the event loop's thread. job_id: the job it works for.
     actions: puts questions to people, see `reenact.ActionManager`; for async tools. waiting: how long it has waited for
     their answers, which does not count against its time limit.
-    secrets: gives those of the runtime by name.
+    secrets: gives those of the runtime by name. surroundings: gives the environment for what the tool begins.
     """
 
     idempotency_key: str
@@ -69,6 +69,7 @@ class ToolContext(Struct, frozen=True, kw_only=True):
     actions: Any = None
     waiting: Waiting | None = None
     secrets: Callable[[str], Secret | None] | None = None
+    surroundings: Callable[[], dict[str, str]] | None = None
 
     def secret(self, name: str) -> Secret:
         """The secret that was registered with `Runtime.secret` by this name; `reveal()` it where it is used.
@@ -83,9 +84,14 @@ class ToolContext(Struct, frozen=True, kw_only=True):
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment for a process that the tool begins: this one's, and the mark by which such a process, and
-        whatever it begins, is known: it decides nothing, however long it lives."""
-        return {**os.environ, MARK: f"{self.session_id}:{self.call_id}"}
+        """The environment for a process that the tool begins, for `env=` of `subprocess` and its like.
+
+        It is this process's own, without the secrets in it: the keys of providers, what is named as secrets are
+        (`…_TOKEN`, `…PASSWORD`), what looks like a key. Add by name what the process needs of them. With it goes the
+        mark by which such a process, and whatever it begins, is known: it decides nothing, however long it lives.
+        """
+        own = dict(os.environ) if self.surroundings is None else self.surroundings()
+        return {**own, MARK: f"{self.session_id}:{self.call_id}"}
 
     def progress(self, text: str) -> None:
         """Tell watchers how it goes. Live only: nothing is stored, and nothing is heard once the call has ended.
