@@ -10,10 +10,10 @@ from .actors.container import State as ContainerState
 from .adapters.tools.registry import Tools
 from .events.container import CreateContainer, RegisterTools, SetPolicy
 from .events.policy import Policy
+from .given import checked_text
 from .kept import Kept
 from .pane import container_ids, container_stream
 from .policies import Given, policy_from
-from .requests import checked_text
 
 
 class Containers:

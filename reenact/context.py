@@ -19,9 +19,7 @@ from .events.budget import BudgetSpec
 from .events.errors import BadInput, Cancelled
 from .events.message import Context
 from .events.policy import PolicyRef
-
-TEXT_MAX = 256
-"""Most characters of an id."""
+from .given import checked_text
 
 
 class RunVersions(Struct, frozen=True, kw_only=True):
@@ -99,8 +97,9 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
 
     scope_id: the tenant. principal_id: who acts. session_id, run_id, job_id: what it belongs to, None where it is
     nothing yet. trace_id, span_id, parent_span_id: 32 and 16 hex digits, or any text, which is hashed into such where
-    they are needed. budgets, policy_ref: what it may spend and do. metadata: JSON values. cancellation: no part of
-    its value, neither compared nor encoded.
+    they are needed. budgets: what each message may use that is sent on its behalf and names no budget of its own.
+    policy_ref: for whoever asks a `PolicyEngine`; a runtime's agents are held to policies that are set, not named.
+    metadata: JSON values. cancellation: no part of its value, neither compared nor encoded.
 
     A child has the same trace, its parent's span as parent, and a token linked to its parent's.
     """
@@ -121,7 +120,9 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         for name in _IDS:
-            _check_id(getattr(self, name), name, needed=name in _NEEDED)
+            value = getattr(self, name)
+            if value is not None or name in _NEEDED:
+                checked_text(value, name)
         try:
             force_setattr(self, "metadata", msgspec.json.decode(msgspec.json.encode(self.metadata)))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
@@ -182,13 +183,6 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
 _IDS = ("scope_id", "principal_id", "session_id", "run_id", "job_id", "trace_id", "span_id", "parent_span_id")
 _NEEDED = ("scope_id", "principal_id", "trace_id", "span_id")
 _COMPARED = tuple(name for name in ExecutionContext.__struct_fields__ if name != "cancellation")
-
-
-def _check_id(value: object, name: str, *, needed: bool) -> None:
-    if value is None and not needed:
-        return
-    if not isinstance(value, str) or not value.strip() or len(value) > TEXT_MAX or not value.isprintable():
-        raise BadInput(f"{name} must be a text of 1 to {TEXT_MAX} printable characters, not {ascii(value)[:60]}.")
 
 
 def _hex(value: str, digits: int) -> str:

@@ -23,9 +23,9 @@ from .events.image import CreateImage, DeleteImage, ImageConfig, UpdateImage
 from .events.log import Keyed
 from .events.message import Recorded
 from .events.session import CloseSession, CreateSession
+from .given import checked_text, config_of
 from .kept import Kept
 from .policies import AgentToolPolicy, policy_from, tool_policy_of, with_tool_policy
-from .requests import checked_text, config_of
 
 UPDATES_MAX = 20
 """How often a change of a definition is made again because somebody else changed it meanwhile."""

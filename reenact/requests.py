@@ -9,19 +9,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-from msgspec import ValidationError
 
 from .actors.image import State as ImageState
-from .adapters.policy_file import policy_of
 from .adapters.tools.acting import acting
 from .agents import Awake
 from .events.action import AGENT_PRINCIPALS
-from .events.budget import spec_of
-from .events.content import File, Image, InputPart, Text
 from .events.errors import BadInput, NotFound
-from .events.image import ImageConfig
 from .events.message import BusEvent
-from .events.model import ModelParams
+from .given import checked_text, config_of, content_of
 from .projections.asking import asking
 
 if TYPE_CHECKING:
@@ -296,162 +291,4 @@ def _text(data: Asked, name: str, default: str | None = _REQUIRED) -> Any:
     return checked_text(value, name)
 
 
-def checked_text(value: object, name: str) -> str:
-    """A name or an id as it may be stored. Raises BadInput, naming it, for anything else."""
-    if not isinstance(value, str) or not value.strip() or len(value) > 256 or not value.isprintable():
-        raise BadInput(f"{name} must be a text of 1 to 256 printable characters, not {_shown(value)}.")
-    return value
-
-
-def check_sending(params: ModelParams | None, priority: object, timeout_s: object) -> None:
-    """Raises BadInput for settings of one message that cannot be stored or make no sense."""
-    if not isinstance(priority, int) or not -1_000_000 <= priority <= 1_000_000:
-        raise BadInput(f"priority must be a whole number from -1,000,000 to 1,000,000, not {_shown(priority)}.")
-    if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
-        raise BadInput(f"timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {_shown(timeout_s)}.")
-    if params is not None:
-        check_params(params)
-
-
-FALLBACKS_MAX = 16
-"""Most models that may take another's place."""
-
-
-def fallbacks_of(given: object) -> tuple[str, ...]:
-    """Models as a chain of fallbacks. Raises BadInput for what is no list of names, or too long a one."""
-    if not isinstance(given, list | tuple) or not all(isinstance(model, str) for model in given):
-        raise BadInput(f"fallbacks must be a list of models, not {_shown(given)}.")
-    if len(given) > FALLBACKS_MAX:
-        raise BadInput(f"{len(given)} fallbacks are too many: at most {FALLBACKS_MAX}.")
-    return tuple(dict.fromkeys(given))
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "…"
-
-
-TIMEOUT_MAX_S = 366 * 24 * 3600
-"""The longest time limit of a job: a year."""
-
-CONTENT_MAX = 16 * 1024 * 1024
-"""Most bytes of one input."""
-
-
-def content_of(content: object) -> tuple[InputPart, ...]:
-    """A message as parts: from a text, or from a list of parts (`type` text, image or file).
-
-    Raises BadInput for anything else, for an empty message, for one of more than CONTENT_MAX bytes, and for texts that
-    are no Unicode (lone surrogates) or hold U+0000.
-    """
-    if isinstance(content, str):
-        content = [{"type": "text", "text": content}]
-    if isinstance(content, Text | Image | File):
-        content = [content]
-    if not isinstance(content, list | tuple):
-        raise BadInput(f"content must be a text or a list of parts, not {_shown(content)}.")
-    try:
-        plain = [msgspec.to_builtins(part) if isinstance(part, msgspec.Struct) else part for part in content]
-        parts = msgspec.convert(plain, tuple[InputPart, ...])
-        size = len(msgspec.json.encode(parts))
-    except (ValidationError, TypeError, UnicodeEncodeError, ValueError) as error:
-        raise BadInput(f"content cannot be read: {error}.") from None
-    if size > CONTENT_MAX:
-        raise BadInput(f"content has {size:,} bytes; at most {CONTENT_MAX:,} can be sent.")
-    if not parts or all(isinstance(part, Text) and not part.text.strip() for part in parts):
-        raise BadInput("content is empty.")
-    for part in parts:
-        if isinstance(part, Text) and "\0" in part.text:
-            raise BadInput("content holds the character U+0000, which no model takes.")
-    return parts
-
-
-_CONFIG_NAMES = {
-    "instructions": "systemPrompt",
-    "system_prompt": "systemPrompt",
-    "max_steps": "maxSteps",
-    "approval_required": "approvalRequired",
-    "approval_timeout_s": "approvalTimeoutS",
-    "degrade_to": "degradeTo",
-}
-_PARAM_NAMES = {
-    "maxTokens": "maxTokens",
-    "max_tokens": "maxTokens",
-    "temperature": "temperature",
-    "thinking": "thinking",
-    "stopSequences": "stopSequences",
-    "stop_sequences": "stopSequences",
-    "toolChoice": "toolChoice",
-    "tool_choice": "toolChoice",
-}
-
-
-def config_of(changes: object, base: ImageConfig) -> ImageConfig:
-    """A definition with these fields changed; the settings of a model may stand beside the others or in `params`.
-
-    Raises BadInput for an unknown field or a value that does not fit.
-    """
-    if changes is None:
-        return base
-    if isinstance(changes, ImageConfig):
-        return changes
-    if not isinstance(changes, Mapping):
-        raise BadInput(f"config must be an object, not {_shown(changes)}.")
-    known = {field.encode_name for field in msgspec.structs.fields(ImageConfig)} | {"mcpServers"}
-    fields: dict[str, Any] = msgspec.to_builtins(base)
-    params: dict[str, Any] = dict(fields["params"])
-    for name, value in changes.items():
-        if name in _PARAM_NAMES:
-            params[_PARAM_NAMES[name]] = value
-        elif name == "params":
-            if not isinstance(value, Mapping):
-                raise BadInput(f"params must be an object, not {_shown(value)}.")
-            params.update({_PARAM_NAMES.get(str(key), str(key)): each for key, each in value.items()})
-        elif name == "budget":
-            fields[name] = msgspec.to_builtins(spec_of(value))
-        else:
-            name = _CONFIG_NAMES.get(name, name)
-            if name not in known:
-                raise BadInput(f"An image has no field {name!r}. It has: {', '.join(sorted(known))}.")
-            if name == "mcpServers":
-                if value:
-                    raise BadInput("MCP servers are not available in this release; give tools in Python instead.")
-                continue
-            if name == "policy" and value is not None:
-                value = msgspec.to_builtins(policy_of(value))
-            fields[name] = value
-    fields["params"] = params
-    try:
-        config = msgspec.convert(fields, ImageConfig)
-    except ValidationError as error:
-        raise BadInput(f"The definition does not fit: {error}.") from None
-    check_config(config)
-    return config
-
-
-def check_config(config: ImageConfig) -> None:
-    """Raises BadInput for a definition that no model can work with, or that cannot be stored."""
-    check_params(config.params)
-    fallbacks_of(config.fallbacks)
-    if config.max_steps < 1:
-        raise BadInput(f"maxSteps must be at least 1, not {config.max_steps}.")
-    if not 0 < config.approval_timeout_s <= TIMEOUT_MAX_S:
-        wait_s = _shown(config.approval_timeout_s)
-        raise BadInput(f"approvalTimeoutS must be above 0 and at most {TIMEOUT_MAX_S:,}, not {wait_s}.")
-    try:
-        msgspec.msgpack.encode(config)
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise BadInput(f"The definition cannot be stored: {error}.") from None
-
-
-def check_params(params: ModelParams) -> None:
-    """Raises BadInput for settings no model can take."""
-    if params.max_tokens is not None and not 1 <= params.max_tokens <= 2**31:
-        raise BadInput(f"maxTokens must be at least 1, not {_shown(params.max_tokens)}.")
-    if params.temperature is not None and not 0.0 <= params.temperature <= 2.0:
-        raise BadInput(f"temperature must be from 0 to 2, not {_shown(params.temperature)}.")
-    if params.thinking is not None and params.thinking not in ("off", "low", "medium", "high"):
-        raise BadInput(f"thinking must be off, low, medium or high, not {_shown(params.thinking)}.")
-
-
-__all__ = ["NAMES", "check_sending", "checked_text", "config_of", "content_of", "fallbacks_of", "register"]
+__all__ = ["NAMES", "register"]

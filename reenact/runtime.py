@@ -52,6 +52,7 @@ from .events.secret import Secret
 from .events.session import CancelJob
 from .events.subscription import Subscription
 from .fallover import Fallover
+from .given import checked_text, config_of, content_of
 from .image import Image
 from .images import Images
 from .kept import HEARD, Kept
@@ -62,7 +63,7 @@ from .policies import AgentToolPolicy, Given, Policies, policies_from, tool_poli
 from .projections.actions import Action
 from .provider_keys import Provide, ProviderKeys, from_environment
 from .recovery import Recovery
-from .requests import checked_text, config_of, content_of, register
+from .requests import register
 from .run import Run
 from .sender import Sender
 from .sessions import Sessions

@@ -22,9 +22,9 @@ from .events.message import digest
 from .events.model import Credentials, ModelParams
 from .events.secret import Secret
 from .events.session import Definition, Overrides, Send, Waking
+from .given import check_sending, checked_text, fallbacks_of
 from .policies import Given, Policies, limits_cost
 from .provider_keys import ProviderKeys, credentials_of
-from .requests import check_sending, checked_text, fallbacks_of
 from .run import Run
 from .treasury import Treasury
 

@@ -27,13 +27,13 @@ from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .events.session import JobStarted
+from .given import config_of, fallbacks_of
 from .halt import halt_of
 from .pane import DEFAULT
 from .policies import policies_from
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
 from .reading import Reading
-from .requests import config_of, fallbacks_of
 from .run import READER
 from .toolbox import Needed, sources, tools_from
 

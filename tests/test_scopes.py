@@ -193,7 +193,7 @@ async def _said(what: object) -> object:
 
 async def _submitted(view: Acting, theirs: Theirs) -> object:
     """One's own image, and a session that is another's: the way in that no image guards."""
-    from reenact.requests import content_of
+    from reenact.given import content_of
 
     own = await view.image("own")
     run = view.submit(await view.image_state(own.id), content_of("hi"), session_id=theirs.session)

@@ -37,7 +37,7 @@ from reenact.events.image import ImageConfig, ImageUpdated
 from reenact.events.log import MemoryLog
 from reenact.events.message import Context
 from reenact.events.model import ModelFailure
-from reenact.requests import config_of, content_of
+from reenact.given import config_of, content_of
 from tests.conftest import LONG, Figure
 from tests.faults.logs import TOOLS
 
