@@ -1,6 +1,6 @@
 """Where words go: answers and rows to stdout, everything else to stderr; rows as JSON, one a line, where that is asked.
 
-What comes from a log or a model is stripped of characters that a terminal obeys, unless it goes into a pipe as it is.
+What comes from a log or a model is shown without what a terminal obeys or draws as nothing, see `events.visible`.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
 
+from ...events.visible import readable
+
 if TYPE_CHECKING:
     from rich.console import Console
 
 PAGE_COLUMNS = 100
-
-_CONTROL = dict.fromkeys((*range(32), *range(127, 160), *range(8234, 8239), *range(8294, 8298)), "�")
-_CONTROL |= {ord("\n"): "\n", ord("\t"): "    ", ord("\r"): "", 0x2028: "\n", 0x2029: "\n"}
 
 _encode = msgspec.json.Encoder(enc_hook=str).encode
 
@@ -87,7 +86,7 @@ class Output:
 
     def line(self, text: str = "") -> None:
         """A line of words on stdout."""
-        self.write(plain(text) + "\n")
+        self.write(readable(text) + "\n")
 
     def write(self, text: str) -> None:
         """Words on stdout, as they are."""
@@ -101,7 +100,7 @@ class Output:
 
     def say(self, text: str, *, style: str = "") -> None:
         """A line for the person at the terminal, on stderr: never a part of the result."""
-        text = plain(text)
+        text = readable(text)
         if self.tells:
             self.console().print(text, style=style or None, soft_wrap=True)
         else:
@@ -145,14 +144,9 @@ def standard() -> Output:
     return Output(sys.stdout, sys.stderr)
 
 
-def plain(text: str) -> str:
-    """Without characters that a terminal obeys, or that turn the direction of what is read."""
-    return text.translate(_CONTROL)
-
-
 def short(text: object, chars: int) -> str:
     """On one line, with `…` for what is left out."""
-    line = " ".join(plain(str(text)[: chars * 4]).split())
+    line = " ".join(readable(str(text)[: chars * 4]).split())
     if len(line) <= chars and len(str(text)) <= chars * 4:
         return line
     return line[: max(0, chars - 1)].rstrip() + "…"

@@ -26,8 +26,9 @@ from ...events.content import Text, ToolCall, text_of
 from ...events.message import BusEvent, as_json
 from ...events.session import JobStopping
 from ...events.stream import TextDelta, ThinkingStart, ToolProgress
+from ...events.visible import readable
 from .flow import Flow
-from .output import Output, plain, short
+from .output import Output, short
 from .table import span
 
 if TYPE_CHECKING:
@@ -59,6 +60,7 @@ class Screen:
         self._questions: dict[str, str] = {}  # to a person -> the call each is about
         self._flow = Flow(output.write, lambda: output.columns)
         self._heard = False
+        self._last = ""  # character of the text that came piece by piece
         self.said = ""
 
     def __enter__(self) -> Self:
@@ -94,13 +96,14 @@ class Screen:
                 self._heard = True
                 if self._streams:
                     self._wait(None)
-                    self._flow.feed(plain(text))
+                    self._flow.feed(readable(text, before=self._last))
+                    self._last = text[-1:] or self._last
             case ThinkingStart():
                 self._wait("reasoning")
             case ToolProgress(text=text):
                 self._wait(short(text, _PROGRESS_CHARS))
             case ModelCalled() as called:
-                self._heard = False
+                self._heard, self._last = False, ""
                 self._wait(
                     f"waiting for {called.model}" + (f", attempt {called.attempt}" if called.attempt > 1 else "")
                 )
@@ -137,7 +140,7 @@ class Screen:
         self.said = text_of(answer.parts)
         self._asked[answer.call] = answer.parts
         if self._streams and not self._heard and self.said:
-            self._flow.feed(plain(self.said))
+            self._flow.feed(readable(self.said))
         self._flow.end()
         if self._label and self.said and self._watched:
             self._tell(self.said, "")
