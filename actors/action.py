@@ -8,10 +8,12 @@ expired, one from before the question was asked is refused. Whatever cannot be t
 
 from __future__ import annotations
 
+import base64
 import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, get_args
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -70,6 +72,15 @@ TEXT_MAX = 100_000
 COMMENT_MAX = 10_000
 FILES_MAX = 100
 """Bounds on questions and answers: options of a choice, characters of a text and of a comment, files of an upload."""
+
+FILES_BYTES_MAX = 8 * 1024 * 1024
+"""Most bytes that the files of one upload have together, where the answer holds them."""
+
+CUSTOM_BYTES_MAX = 1024 * 1024
+"""Most bytes of an answer whose form only its asker knows."""
+
+SECRET_NAME_CHARS_MAX = 64
+"""Longest name of a secret that is asked for."""
 
 
 class Asked(Struct, frozen=True, kw_only=True, gc=False):
@@ -261,6 +272,14 @@ def check_question(kind: ActionType, payload: Mapping[str, Any]) -> None:
         most = payload.get("max_files", FILES_MAX)
         if not (_is_count(most) and 1 <= most <= FILES_MAX):
             raise BadInput(f"max_files of an upload is a whole number from 1 to {FILES_MAX}.")
+    if kind == "reauth":
+        name = payload.get("secret", "-")
+        if not isinstance(name, str) or not 0 < len(name.strip()) <= len(name) <= SECRET_NAME_CHARS_MAX or "]" in name:
+            raise BadInput(
+                f"secret of a reauth is the name of one: 1 to {SECRET_NAME_CHARS_MAX} characters without `]`."
+            )
+        if not name.isprintable():
+            raise BadInput("secret of a reauth is the name of one, in printable characters.")
     if kind == "apply_changes":
         changes = payload.get("changes", [])
         if not isinstance(changes, list):
@@ -272,6 +291,8 @@ def check_resolution(
 ) -> None:
     """Raises BadResolution for what is no answer to the question. of_call: it is the approval of a tool's call."""
     if kind == "custom":
+        if len(msgspec.json.encode(given)) > CUSTOM_BYTES_MAX:
+            raise BadResolution(f"An answer of this kind has at most {CUSTOM_BYTES_MAX:,} bytes.")
         return
     known = {"comment", *_FIELDS[kind], *(_OF_CALL if of_call else ())}
     unknown = sorted(str(name) for name in given if name not in known)
@@ -330,11 +351,29 @@ def _check_files(payload: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         fits = isinstance(each, dict) and isinstance(each.get("name"), str) and each["name"]
         if not fits or not any(isinstance(each.get(where), str) for where in ("data", "url", "path", "file_id")):
             raise BadResolution("A file has a name, and one of data, url, path and file_id.")
+    held = sum(_bytes_of(each["name"], each["data"]) for each in files if "data" in each)
+    if held > FILES_BYTES_MAX:
+        raise BadResolution(f"The files have {held:,} bytes together; at most {FILES_BYTES_MAX:,} are kept.")
+
+
+def _bytes_of(name: str, data: object) -> int:
+    """How many bytes stand in a file's data."""
+    try:
+        if not isinstance(data, str):
+            raise ValueError
+        return len(base64.b64decode(data, validate=True))
+    except ValueError:
+        said = "A known secret that stood in it was taken out." if "[secret:" in str(data) else "It is no base64."
+        raise BadResolution(f"The data of the file {name[:60]!a} cannot be read. {said}") from None
 
 
 def _check_login(payload: Mapping[str, Any], given: Mapping[str, Any]) -> None:
     if not isinstance(given.get("authenticated"), bool):
         raise BadResolution("The answer is authenticated: true or false. A password is never an answer.")
+    if "secret" in given and (given["secret"] != payload.get("secret") or not given["authenticated"]):
+        raise BadResolution(
+            "secret names what was handed over, as the question names it; the value is never an answer."
+        )
 
 
 def _check_changes(payload: Mapping[str, Any], given: Mapping[str, Any]) -> None:
@@ -370,7 +409,7 @@ _FIELDS: dict[ActionType, tuple[str, ...]] = {
     "choose": ("choice", "choices"),
     "input": ("text",),
     "upload": ("files",),
-    "reauth": ("authenticated",),
+    "reauth": ("authenticated", "secret"),
     "apply_changes": ("approved", "changes"),
 }
 _OF_CALL = ("arguments", "always")

@@ -15,6 +15,8 @@ from ..events.action import (
     ActionResolved,
     ActionStatus,
     ActionType,
+    GrantRevoked,
+    GrantUsed,
 )
 from ..events.agent import ModelAnswered, ToolRequested, TurnCompleted
 from ..events.content import ToolCall
@@ -38,7 +40,8 @@ class Action(Struct, frozen=True, kw_only=True, rename="camel"):
     """One question and how it stands. id: `<session>:<action>`. Times are milliseconds since 1970-01-01 UTC.
 
     call: of an approval, the call it is about. digest: over everything an approval is bound to; hand it back with the
-    answer, and nothing else can be approved by it. resolution, by: what was answered, and by whom.
+    answer, and nothing else can be approved by it. resolution, by: what was answered, and by whom. ended: why it was
+    taken back, or that an answer of `by` came too late.
     """
 
     id: str
@@ -57,20 +60,44 @@ class Action(Struct, frozen=True, kw_only=True, rename="camel"):
     resolution: dict[str, Any] | None = None
     by: str = ""
     ended_at: int | None = None
+    ended: str = ""
+
+
+class Leave(Struct, frozen=True, kw_only=True, rename="camel"):
+    """Leave that a person gave for calls to come. id: the action in which they did. Times as in `Action`.
+
+    kind: `exact` for this call with these arguments, `class` for every call of this version of a tool that only reads.
+    used: how often a call began on it.
+    """
+
+    id: str
+    session_id: str
+    kind: str
+    name: str
+    version: str
+    arguments: dict[str, Any]
+    by: str
+    given_at: int
+    comment: str = ""
+    used: int = 0
+    last_used_at: int | None = None
+    revoked_at: int | None = None
+    revoked_by: str = ""
 
 
 class Actions:
     """All of them. `apply` takes every event of the log, or of one session, in order, each once, and never raises."""
 
     name = "actions"
-    version = 1
+    version = 2
 
-    __slots__ = ("_actions", "_answers", "_calls")
+    __slots__ = ("_actions", "_answers", "_calls", "_leaves")
 
     def __init__(self) -> None:
         self._actions: dict[str, Action] = {}  # in the order in which they were asked
         self._answers: dict[str, tuple[str, tuple[Any, ...]]] = {}  # stream -> the last answer, and its parts
         self._calls: dict[str, dict[str, AskedCall]] = {}  # stream -> the calls of the running turn
+        self._leaves: dict[str, Leave] = {}
 
     def apply(self, recorded: Recorded) -> None:
         take = _TAKE.get(type(recorded.data))
@@ -98,6 +125,10 @@ class Actions:
             and (job_id is None or action.job_id == job_id)
             and (type is None or action.type == type)
         ]
+
+    def leaves(self, *, revoked: bool = False) -> list[Leave]:
+        """What people allowed for calls to come, oldest first; where `revoked`, also what they took back."""
+        return [leave for leave in self._leaves.values() if revoked or leave.revoked_at is None]
 
     def __iter__(self) -> Iterator[Action]:
         return iter(self._actions.values())
@@ -157,12 +188,38 @@ class Actions:
 
     def _on_resolved(self, event: ActionResolved, recorded: Recorded) -> None:
         self._end(event, recorded, "resolved", resolution=event.resolution)
+        session_id = recorded.stream.removeprefix("session-")
+        action, said = self._actions.get(f"{session_id}:{event.action}"), event.resolution
+        if action is not None and action.call is not None and said.get("approved") is True and said.get("always"):
+            self._leaves[action.id] = Leave(
+                id=action.id,
+                session_id=session_id,
+                kind=str(said["always"]),
+                name=action.call.name,
+                version=action.call.version,
+                arguments=said.get("arguments") or action.call.arguments,
+                by=event.by,
+                given_at=recorded.timestamp,
+                comment=str(said.get("comment") or ""),
+            )
 
     def _on_expired(self, event: ActionExpired, recorded: Recorded) -> None:
-        self._end(event, recorded, "expired")
+        self._end(event, recorded, "expired", ended="an answer came too late" if event.by else "")
 
     def _on_cancelled(self, event: ActionCancelled, recorded: Recorded) -> None:
-        self._end(event, recorded, "cancelled")
+        self._end(event, recorded, "cancelled", ended=event.reason)
+
+    def _on_used(self, event: GrantUsed, recorded: Recorded) -> None:
+        id = f"{recorded.stream.removeprefix('session-')}:{event.grant}"
+        leave = self._leaves.get(id)
+        if leave is not None:
+            self._leaves[id] = replace(leave, used=leave.used + 1, last_used_at=recorded.timestamp)
+
+    def _on_revoked(self, event: GrantRevoked, recorded: Recorded) -> None:
+        id = f"{recorded.stream.removeprefix('session-')}:{event.grant}"
+        leave = self._leaves.get(id)
+        if leave is not None:
+            self._leaves[id] = replace(leave, revoked_at=recorded.timestamp, revoked_by=event.by)
 
 
 _TAKE: dict[type[Event], Callable[[Actions, Any, Recorded], None]] = {
@@ -173,4 +230,6 @@ _TAKE: dict[type[Event], Callable[[Actions, Any, Recorded], None]] = {
     ActionResolved: Actions._on_resolved,
     ActionExpired: Actions._on_expired,
     ActionCancelled: Actions._on_cancelled,
+    GrantUsed: Actions._on_used,
+    GrantRevoked: Actions._on_revoked,
 }

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from ..events.visible import exactly
 from .actions import Action
 
 TEXT_HEAD, TEXT_TAIL = 600, 300
@@ -39,17 +40,21 @@ EFFECTS = {
 
 def asking(action: Action, *, zone: tzinfo = UTC) -> list[str]:
     """The question in lines of plain text."""
-    lines = [f"Action {plain(action.id)}: {action.type}, {_stands(action, zone)}"]
+    lines = [f"Action {exactly(action.id)}: {action.type}, {_stands(action, zone)}", *_said(action)]
     call = action.call
     if call is None:
         lines.append("The agent asks, in its own words:" if action.payload else "The agent asks.")
         lines += written(action.payload) if action.payload else []
     else:
-        lines.append(f"Tool       {plain(call.name)}, {call.effect}: {EFFECTS[call.effect]}")
-        lines.append(f"Version    {plain(call.version)}")
-        lines.append(f"Runs in    {plain(call.cwd) or 'no folder'}, at most {call.timeout_s:g} s")
+        lines.append(f"Tool       {exactly(call.name)}, {call.effect}: {EFFECTS[call.effect]}")
+        lines.append(f"Version    {exactly(call.version)}")
+        lines.append(f"Runs in    {exactly(call.cwd) or 'no folder'}, at most {call.timeout_s:g} s")
         lines.append("Arguments, in the model's words:")
         lines += written(call.arguments)
+        changed = (action.resolution or {}).get("arguments")
+        if changed is not None:
+            lines.append("Arguments that a person wrote instead, with which it may run:")
+            lines += written(changed)
     foreign = _foreign(call.arguments if call is not None else action.payload)
     if foreign:
         lines.append(f"Letters that are not ASCII, and may look like others: {foreign}")
@@ -60,8 +65,62 @@ def asking(action: Action, *, zone: tzinfo = UTC) -> list[str]:
 
 def _stands(action: Action, zone: tzinfo) -> str:
     if action.status == "pending":
-        return f"until {datetime.fromtimestamp(action.expires_at / 1000, zone):%Y-%m-%d %H:%M:%S}"
-    return f"{action.status} by {plain(action.by)}" if action.by else action.status
+        return f"until {_moment(action.expires_at, zone)}"
+    ended = "" if action.ended_at is None else f" {_moment(action.ended_at, zone)}"
+    if action.status == "expired":
+        late = f"; {exactly(action.by)} answered too late, which decided nothing" if action.by else "; nobody answered"
+        return f"expired{ended}{late}"
+    how = "taken back" if action.status == "cancelled" else outcome(action)
+    why = f": {exactly(action.ended)}" if action.ended else ""
+    return f"{how}{ended}" + (f" by {exactly(action.by)}" if action.by else "") + why
+
+
+def _moment(at_ms: int, zone: tzinfo) -> str:
+    return f"{datetime.fromtimestamp(at_ms / 1000, zone):%Y-%m-%d %H:%M:%S}"
+
+
+def outcome(action: Action) -> str:
+    """How a question stands in one word: what was decided, where somebody did."""
+    if action.status != "resolved":
+        return action.status
+    said = action.resolution or {}
+    yes = said.get("approved", said.get("authenticated"))
+    if action.type == "reauth" and isinstance(yes, bool):
+        return "logged in" if yes else "not logged in"
+    if isinstance(yes, bool) and action.type != "custom":
+        return ("edited" if said.get("arguments") is not None else "approved") if yes else "denied"
+    return "answered"
+
+
+def _said(action: Action) -> list[str]:
+    """What was answered, beside yes and no."""
+    if action.status != "resolved":
+        return []
+    said, lines = dict(action.resolution or {}), []
+    comment = said.pop("comment", None)
+    always = said.pop("always", None)
+    said.pop("arguments", None)  # they are shown beside those of the model
+    if always is not None:
+        what = "exactly this call" if always == "exact" else "every call of this version of the tool"
+        lines.append(f"For good   {what}, until it is taken back or the rules change")
+    if action.type != "custom":
+        said.pop("approved", None)
+        said.pop("authenticated", None)
+    if "files" in said:
+        said["files"] = [_file(each) for each in said["files"]] if isinstance(said["files"], list) else said["files"]
+    if said:
+        lines += ["Answer, in a person's words:", *written(said)]
+    if comment:
+        lines += ["Comment:", *written(comment)]
+    return lines
+
+
+def _file(given: Any) -> Any:
+    """A file without its bytes."""
+    if not isinstance(given, Mapping) or not isinstance(given.get("data"), str):
+        return given
+    shown = {name: value for name, value in given.items() if name != "data"}
+    return {**shown, "data": f"{len(given['data']) * 3 // 4:,} bytes, {_digest(given['data'])}"}
 
 
 def written(value: Any) -> list[str]:
@@ -76,24 +135,6 @@ def written(value: Any) -> list[str]:
     return [BAR + line for line in lines]
 
 
-def plain(text: str) -> str:
-    """The text with everything that is not plainly seen written as an escape."""
-    return text if text.isascii() and text.isprintable() else "".join(map(_seen, text))
-
-
-def _seen(character: str) -> str:
-    code = ord(character)
-    kind = unicodedata.category(character)
-    hidden = kind[0] == "C" or kind in ("Zl", "Zp", "Mn", "Me") or (kind == "Zs" and character != " ")
-    if not hidden and code not in _BLANK:
-        return character
-    return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
-
-
-_BLANK = frozenset((0x115F, 0x1160, 0x3164, 0xFFA0, 0x2800, 0x1D159))
-"""Letters and symbols that are drawn as nothing."""
-
-
 def _value(value: Any, depth: int) -> list[str]:
     if isinstance(value, str):
         return [_text(value)]
@@ -106,7 +147,7 @@ def _value(value: Any, depth: int) -> list[str]:
         if depth >= DEPTH_MAX:
             return [f"…[{len(value):,} items, {_digest(_json(value))}]…"]
         return ["[", *_entries([_value(item, depth + 1) for item in value], list(value)), "]"]
-    return [plain(_json(value))]
+    return [exactly(_json(value))]
 
 
 def _entry(key: object, item: Any, depth: int) -> list[str]:
@@ -138,7 +179,7 @@ def _text(text: str) -> str:
 
 
 def _quoted(text: str) -> str:
-    return plain(json.dumps(text, ensure_ascii=False))
+    return exactly(json.dumps(text, ensure_ascii=False))
 
 
 def _json(value: Any) -> str:

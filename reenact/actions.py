@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Mapping
+from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
@@ -35,7 +36,10 @@ TIMEOUT_S = 300.0
 """How long a question waits for its answer unless its spec says otherwise."""
 
 PAYLOAD_BYTES_MAX = 1024 * 1024
-"""Most bytes of a question's payload, and of an answer."""
+"""Most bytes of a question's payload, and of its metadata."""
+
+ANSWER_BYTES_MAX = 12 * 1024 * 1024
+"""Most bytes of an answer: the files of an upload as text, and a little."""
 
 
 class ActionStatus(StrEnum):
@@ -158,7 +162,7 @@ class ActionManager:
 
         Raises BadInput for a question that cannot be answered, or a job that does not run, and Full.
         """
-        wanted = spec if isinstance(spec, ActionSpec) else _spec(spec)
+        wanted = _spec(spec)
         session_id, job_id, tool, key = await self._belongs(wanted)
         token = new_token()
         hashed = token_digest(token)
@@ -182,7 +186,14 @@ class ActionManager:
                 issue = IssueToken(action=asked.id, token=hashed)
                 await self._runtime.ask(f"session-{session_id}", issue)
         record = _record(await self._runtime.action(f"{session_id}:{asked.id}"))
+        if tool is not None and self._login_is_gone(record):
+            return await self.require_action(wanted)  # counted on: another question than that one
         return replace(record, resume_token=token) if record.status is ActionStatus.PENDING else record
+
+    def _login_is_gone(self, record: ActionRecord) -> bool:
+        """Whether a person logged in for a process that is no more: what they gave was in its memory alone."""
+        name = (record.resolution or {}).get("secret")
+        return name is not None and self._runtime._vault.get(name, scope=self._runtime.scope) is None
 
     async def _belongs(self, spec: ActionSpec) -> tuple[str, str | None, str | None, str | None]:
         """The session, the job, the call and the key of a question."""
@@ -208,7 +219,7 @@ class ActionManager:
         if action_id is None:
             assert resume_token is not None
             action_id = (await self._runtime.action_of_token(resume_token)).id
-        plain = _plain(resolution, "resolution")
+        plain = _plain(resolution, "resolution", ANSWER_BYTES_MAX)
         return _record(await self._runtime.resolve_action(action_id, plain, token=resume_token))
 
     async def cancel(self, action_id: str, reason: str = "cancelled", *, cancel_job: bool = False) -> ActionRecord:
@@ -284,8 +295,18 @@ class ActionManager:
         return [_record(action) for action in passed[: wanted.limit]]
 
 
-def _spec(given: Mapping[str, Any]) -> ActionSpec:
+def _spec(given: ActionSpec | Mapping[str, Any]) -> ActionSpec:
+    """Raises BadInput for a field there is not, or one of a wrong type."""
     names = dict(zip(ActionSpec.__struct_fields__, _WIRE, strict=True))
+    if isinstance(given, ActionSpec):
+        given = {name: getattr(given, name) for name in names}
+    if not isinstance(given, Mapping):
+        raise BadInput(f"A question is an ActionSpec or an object, not a value of type {type(given).__name__}.")
+    for name in given:
+        if name not in names and name not in _WIRE:
+            near = get_close_matches(str(name), names, n=1)
+            hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(names)}."
+            raise BadInput(f"A question has no field {str(name)[:60]!a}. {hint}")
     try:
         return msgspec.convert({names.get(name, name): value for name, value in given.items()}, ActionSpec)
     except msgspec.ValidationError as error:
@@ -295,15 +316,15 @@ def _spec(given: Mapping[str, Any]) -> ActionSpec:
 _WIRE = ActionSpec.__struct_encode_fields__
 
 
-def _plain(value: Mapping[str, Any], name: str) -> dict[str, Any]:
+def _plain(value: Mapping[str, Any], name: str, most: int = PAYLOAD_BYTES_MAX) -> dict[str, Any]:
     """As it can be stored. Raises BadInput."""
     try:
         stored = msgspec.json.encode(value)
         plain = msgspec.json.decode(stored, type=dict[str, Any])
     except (TypeError, ValueError, RecursionError, msgspec.MsgspecError) as error:
         raise BadInput(f"{name} cannot be stored: {error}.") from None
-    if len(stored) > PAYLOAD_BYTES_MAX:
-        raise BadInput(f"{name} has {len(stored):,} bytes; at most {PAYLOAD_BYTES_MAX:,} are kept.")
+    if len(stored) > most:
+        raise BadInput(f"{name} has {len(stored):,} bytes; at most {most:,} are kept.")
     return plain
 
 

@@ -230,6 +230,27 @@ class Asking:
         if problem is not None:
             raise BadResolution(f"With these arguments the call cannot run: {problem}")
 
+    async def hand_over(self, action_id: str, secret: str, resolution: Mapping[str, Any]) -> Action:
+        """Answer a reauth with the secret that it asks for: tools have it by its name from now on, for as long as this
+        runtime lives. Recorded is that it was given, under which name and by whom. Raises what refuses it.
+        """
+        action = await self.action(action_id)
+        name = action.payload.get("secret")
+        if action.type != "reauth" or not isinstance(name, str):
+            raise BadResolution("This question asks for no secret; none was taken.")
+        vault, scope = self._runtime._vault, self._runtime.scope
+        before = vault.get(name, scope=scope)
+        if action.status == "pending":
+            vault.add(name, secret, scope=scope)
+        try:
+            return await self.resolve(action_id, {**resolution, "authenticated": True, "secret": name})
+        except BaseException:
+            if before is not None:
+                vault.add(name, before, scope=scope)
+            else:
+                vault.forget(name, scope=scope)
+            raise
+
     async def cancel(self, action_id: str, *, reason: str, cancel_job: bool) -> None:
         """Take one back."""
         session_id, action = parts_of(action_id)
@@ -273,7 +294,7 @@ def request_of(action: Action) -> ApprovalRequest:
 
 def parts_of(action_id: str) -> tuple[str, str]:
     """The session and the action of an id `<session>:<action>`. Raises BadInput."""
-    session_id, colon, action = action_id.rpartition(":")
+    session_id, colon, action = action_id.rpartition(":") if isinstance(action_id, str) else ("", "", "")
     if not (colon and session_id and action):
         raise BadInput(f"An action is named <session>:<action>, not {ascii(action_id)[:60]}.")
     return session_id, action
@@ -285,7 +306,9 @@ def new_token() -> str:
 
 
 def token_digest(token: str) -> str:
-    """What the log has of a token."""
+    """What the log has of a token. Raises BadInput for what is no text."""
+    if not isinstance(token, str):
+        raise BadInput(f"A token is a text, not a value of type {type(token).__name__}.")
     return "sha256:" + hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
 
 

@@ -65,11 +65,32 @@ class Commands:
 
         return short(full)
 
-    def decide(self, url: str, action_id: str, resolution: Mapping[str, Any], digest: str | None) -> tuple[Row, bool]:
+    def decide(
+        self,
+        url: str,
+        action_id: str,
+        resolution: Mapping[str, Any],
+        digest: str | None,
+        *,
+        tools: Sequence[str] = (),
+        secret: str | None = None,
+    ) -> tuple[Row, bool]:
         """Answer a question to a person: see `decisions.decide`."""
         from .decisions import decide
 
-        return decide(url, action_id, resolution, digest)
+        return decide(url, action_id, resolution, digest, tools=tools, secret=secret)
+
+    def cancel(self, url: str, action_id: str, reason: str | None) -> None:
+        """Take a question back, by way of whoever owns the log, or here where nobody does."""
+        from .decisions import put
+
+        put(url, "action_cancel_request", {"actionId": action_id, "reason": reason})
+
+    def revoke(self, url: str, action_id: str) -> None:
+        """Take back the leave for calls to come that was given in an action, in the same way."""
+        from .decisions import put
+
+        put(url, "grant_revoke_request", {"actionId": action_id})
 
     def set_budget(self, url: str, budget: Mapping[str, Any], *, scope: str | None = None) -> Row:
         """Set a limit, by way of whoever owns the log, or here where nobody does. What it is then."""

@@ -3,59 +3,107 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
+from .actors.action import check_resolution
 from .adapters.hosts.caller import own_principal
 from .adapters.hosts.local import call
 from .adapters.logs import open_reader, path_of
 from .adapters.logs.owner import owner_of
 from .asking import parts_of
 from .events.errors import NotFound, Owned, Refused
-from .owner import check_outside
+from .owner import REAUTH, check_outside
 from .pane import DEFAULT
 from .toolbox import Needed, sources, tools_from
 
 Row = dict[str, Any]
 
 
-def decide(url: str, action_id: str, resolution: Mapping[str, Any], digest: str | None) -> tuple[Row, bool]:
+def decide(
+    url: str,
+    action_id: str,
+    resolution: Mapping[str, Any],
+    digest: str | None,
+    *,
+    tools: Iterable[str] = (),
+    secret: str | None = None,
+) -> tuple[Row, bool]:
     """Answer a question. Returns it as it stands then, and whether another process owns the log and goes on with it.
 
     Where nobody owns it, it is opened disarmed: what is said is recorded, and nothing is run. Arguments that a person
-    wrote are checked there with the file of tools that the session was run with. Raises what refuses it.
+    wrote are checked there with `tools`, files of Python, or with the file that the session was run with. secret: what
+    a reauth asks for; the owner's memory is the one place it goes to, so there must be one. Raises what refuses it,
+    BadResolution for what is no answer to this question before anybody is asked.
     """
     check_outside()
-    data = {"actionId": action_id, "resolution": dict(resolution), "digest": digest}
-    return asyncio.run(_decide(url, action_id, data))
+    _check(url, action_id, resolution)
+    data: Row = {"actionId": action_id, "resolution": dict(resolution), "digest": digest}
+    if secret is not None:
+        return _plain(asyncio.run(_hand_over(url, action_id, {**data, "secret": secret}))["action"]), True
+    found: list[Any] = []
+    if resolution.get("arguments") is not None:
+        given = list(tools)
+        found = [tool for path in given for tool in tools_from(path).values()] if given else _tools(url, action_id)
+    response, owned = asyncio.run(_put(url, "action_resolve_request", data, _scope(url, action_id), found))
+    return _plain(response["action"]), owned
 
 
-async def _decide(url: str, action_id: str, data: Row) -> tuple[Row, bool]:
+def put(url: str, kind: str, data: Row) -> Row:
+    """Put a request about `data["actionId"]` in the same way, and give its response. Raises Refused for its error."""
+    check_outside()
+    return asyncio.run(_put(url, kind, data, _scope(url, data["actionId"]), []))[0]
+
+
+async def _put(url: str, kind: str, data: Row, scope: str, tools: list[Any]) -> tuple[Row, bool]:
     from .runtime import Runtime
 
-    scope = _scope(url, action_id)
-    tools = _tools(url, action_id) if data["resolution"].get("arguments") is not None else []
     try:
         async with Runtime(url, recover=False, armed=False, tools=tools, scope=scope) as runtime:
             person = runtime.scoped(principal=own_principal())
-            response = (await person.request("action_resolve_request", data)).data
-            return _answer(response), False
+            return _answer((await person.request(kind, data)).data), False
     except Owned:
         path = path_of(url)
         owner = owner_of(path) if path is not None else None
         if owner is None or owner.socket is None:
             raise
-    return _answer(await call(owner.socket, f"action_resolve_request@{scope}", data, timeout_s=30.0)), True
+    return _answer(await call(owner.socket, f"{kind}@{scope}", data, timeout_s=30.0)), True
+
+
+async def _hand_over(url: str, action_id: str, data: Row) -> Row:
+    path = path_of(url)
+    owner = owner_of(path) if path is not None else None
+    if owner is None or owner.socket is None:
+        raise Refused(
+            "No process works on this log, and a secret is kept in the memory of one that does. Nothing was answered."
+            " `reenact resume` goes on at a terminal and asks there."
+        )
+    return _answer(await call(owner.socket, f"{REAUTH}@{_scope(url, action_id)}", data, timeout_s=30.0))
 
 
 def _answer(response: Any) -> Row:
-    import msgspec
-
-    plain: Row = msgspec.to_builtins(response)
+    plain = _plain(response)
     if plain.get("error") is not None:
         raise Refused(plain["error"])
-    action: Row = plain["action"]
-    return action
+    return plain
+
+
+def _plain(response: Any) -> Row:
+    plain: Row = msgspec.to_builtins(response)
+    return plain
+
+
+def _check(url: str, action_id: str, resolution: Mapping[str, Any]) -> None:
+    """Whether it is an answer to this question at all, while that waits: the owner's word on it is a text alone."""
+    from .reading import Reading
+
+    with Reading(url) as reading:
+        row, _ = reading.action(action_id)
+    if row["status"] == "pending":
+        of_call = row["digest"] is not None and row["tool"] is not None
+        check_resolution(row["type"], row["payload"], resolution, of_call=of_call)
 
 
 def _scope(url: str, action_id: str) -> str:

@@ -40,6 +40,10 @@ DECIDING = frozenset(
 """What only a person and the program may ask: answers, leaves for calls to come, limits, and rules."""
 
 
+REAUTH = "action_reauth"
+"""Asked of an owner alone, and never put on the bus, where whoever listens would see the secret in it."""
+
+
 async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
     """Let other processes of this user put the bus's requests to this owner. None for a log that is no file.
 
@@ -52,22 +56,32 @@ async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
 
     async def ask(wanted: str, data: Any, caller: Caller) -> Any:
         kind, at, scope = wanted.partition("@")
-        if kind not in NAMES:
+        if kind not in NAMES and kind != REAUTH:
             raise BadInput(f"The owner of a log answers {', '.join(NAMES)}; not {kind!r}.")
         if data is not None and not isinstance(data, Mapping):
             raise BadInput("The data of a request is an object.")
         scope = scope if at else runtime.scope
-        if kind in DECIDING:
+        if kind in DECIDING or kind == REAUTH:
             if await asyncio.to_thread(caller.inside_of, os.getpid()):
                 raise AskedInside
             asked: Runtime = runtime.scoped(scope=scope, principal=caller.principal)
         else:
             asked = runtime.scoped(scope=scope) if at else runtime
+        if kind == REAUTH:
+            return await _reauth(asked, data or {})
         return msgspec.to_builtins((await asked.request(kind, data)).data)
 
     server = await serve(socket_path(path), ask)
     announce(server.path)
     return server
+
+
+async def _reauth(runtime: Runtime, data: Mapping[str, Any]) -> dict[str, Any]:
+    action_id, secret, resolution = data.get("actionId"), data.get("secret"), data.get("resolution") or {}
+    if not isinstance(action_id, str) or not isinstance(secret, str) or not isinstance(resolution, Mapping):
+        raise BadInput("A reauth has an actionId, a secret, both texts, and a resolution, an object.")
+    action = await runtime._asking.hand_over(action_id, secret, resolution)
+    return {"action": msgspec.to_builtins(action)}
 
 
 def check_outside(environ: Mapping[str, str] = os.environ) -> None:

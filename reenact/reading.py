@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import time
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
@@ -235,18 +235,57 @@ class Reading:
             if found is None:
                 raise NotFound(f"Session {lookup.short(session_id)} has no action {number[:20]!a}.")
             return found
-        pending = self._asked(None).query(status="pending")
-        fitting = [action for action in pending if wanted in (action.id.rpartition(":")[2], action.session_id)]
+        board = self._asked(None)
+        fitting = self._called(wanted, board.query(status="pending"))
+        if not fitting:
+            fitting = self._called(wanted, [action for action in board if action.status != "pending"])
+        if len(fitting) > 1:
+            shown = ", ".join(_shown(each.id) for each in fitting[:6])
+            raise BadInput(f"{wanted[:60]!a} could be any of {len(fitting)}: {shown}.")
+        if not fitting:
+            raise NotFound(f"No question to a person is called {wanted[:60]!a}. See: reenact approvals")
+        return fitting[0]
+
+    def _called(self, wanted: str, actions: Sequence[Action]) -> list[Action]:
+        """Those that a word could mean, by their own name or by that of their session."""
+        fitting = [action for action in actions if wanted in (action.id.rpartition(":")[2], action.session_id)]
         if not fitting and not _NUMBER.fullmatch(wanted):
             # Consent must not go to a question because a word that is no name happens to end its session's id.
             with suppress(NotFound):
                 called = lookup.session_to_open(self.log, wanted)
-                fitting = [action for action in pending if action.session_id == called]
+                fitting = [action for action in actions if action.session_id == called]
+        return fitting
+
+    def grants(self, *, revoked: bool = False) -> list[Row]:
+        """What people allowed for calls to come, oldest first; where `revoked`, also what they took back.
+
+        digest: over what must be the same for a call to run on it; None where it was taken back.
+        """
+        from .actors.cell import fold
+        from .actors.conversation import CONVERSATION
+
+        leaves = self._asked(None).leaves(revoked=revoked)
+        digests: dict[str, str] = {}
+        for session_id in dict.fromkeys(leave.session_id for leave in leaves):
+            agent = fold(CONVERSATION, list(self._of(f"session-{session_id}")))[1]
+            digests |= {f"{session_id}:{grant.action}": grant.digest for grant in agent.grants}
+        return [{**msgspec.to_builtins(leave), "digest": digests.get(leave.id)} for leave in leaves]
+
+    def grant(self, wanted: str) -> Row:
+        """One that holds, by its action's name: `<session>:<action>`, or one of the two. Raises NotFound, BadInput."""
+        session, colon, number = wanted.rpartition(":")
+        rows = self.grants()
+        if colon and session:
+            session_id = self.session(session)
+            fitting = [row for row in rows if row["id"] == f"{session_id}:{number}"]
+        else:
+            fitting = [row for row in rows if wanted in (row["id"].rpartition(":")[2], row["sessionId"])]
+            fitting = fitting or [row for row in rows if len(wanted) >= 8 and row["sessionId"].endswith(wanted)]
         if len(fitting) > 1:
-            shown = ", ".join(f"{lookup.short(each.session_id)}:{each.id.rpartition(':')[2]}" for each in fitting[:6])
+            shown = ", ".join(_shown(row["id"]) for row in fitting[:6])
             raise BadInput(f"{wanted[:60]!a} could be any of {len(fitting)}: {shown}.")
         if not fitting:
-            raise NotFound(f"Nothing that waits for a person is called {wanted[:60]!a}. See: reenact approvals")
+            raise NotFound(f"Nothing that is allowed for good is called {wanted[:60]!a}. See: reenact approvals grants")
         return fitting[0]
 
     def _asked(self, session_id: str | None) -> Actions:
@@ -423,6 +462,12 @@ class Reading:
     def _of(self, stream: str) -> Iterable[Recorded]:
         for stored in self._batches(stream):
             yield from codec.unpack(stored)
+
+
+def _shown(action_id: str) -> str:
+    """An action's name as people are shown it."""
+    session_id, _, number = action_id.rpartition(":")
+    return f"{lookup.short(session_id)}:{number}"
 
 
 _ORDER = {"running": 0, "queued": 1, "waiting": 2}

@@ -215,6 +215,17 @@ async def _action_cancel(runtime: Runtime, data: Asked) -> Answer:
     return {"actionId": action_id}
 
 
+async def _grant_list(runtime: Runtime, data: Asked) -> Answer:
+    return {"grants": [msgspec.to_builtins(grant) for grant in await runtime.grants(_text(data, "sessionId"))]}
+
+
+async def _grant_revoke(runtime: Runtime, data: Asked) -> Answer:
+    """actionId: the one in which the leave was given. Already taken back: fine."""
+    action_id = _text(data, "actionId")
+    await runtime.revoke_grant(action_id)
+    return {"actionId": action_id}
+
+
 # -- budgets --
 
 
@@ -254,6 +265,8 @@ _ANSWERS: dict[str, Callable[[Runtime, Asked], Awaitable[Answer]]] = {
     "action_get": _action_get,
     "action_resolve": _action_resolve,
     "action_cancel": _action_cancel,
+    "grant_list": _grant_list,
+    "grant_revoke": _grant_revoke,
     "budget_set": _budget_set,
     "budget_remove": _budget_remove,
     "budget_get": _budget_get,

@@ -21,8 +21,8 @@ async def _image(runtime: Runtime, container: str = "acme", **config: Any) -> An
     return response.data.record
 
 
-def test_there_are_twenty_four_and_each_has_a_response_of_its_name() -> None:
-    assert len(NAMES) == 24
+def test_there_are_twenty_six_and_each_has_a_response_of_its_name() -> None:
+    assert len(NAMES) == 26
 
     async def work(runtime: Runtime) -> None:
         image = await _image(runtime)

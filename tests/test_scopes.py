@@ -359,6 +359,8 @@ def test_every_method_of_a_reader_is_tried() -> None:
         "events",
         "actions",
         "action",
+        "grants",
+        "grant",
         "budgets",
     }
     assert public == told_of_one | told_of_all, "each is asked below for one scope"
@@ -600,7 +602,12 @@ def test_reading_one_scope_of_a_log_shows_nothing_of_others() -> None:
         rows: list[object] = [
             *(reading.jobs(over=True), reading.sessions(empty=True), reading.images(), reading.audit()),
             *reading.budgets(),
-            *(list(reading.board()), reading.actions(over=True), reading.conversation(session)),
+            *(
+                list(reading.board()),
+                reading.actions(over=True),
+                reading.grants(revoked=True),
+                reading.conversation(session),
+            ),
             *(reading.cost("session"), reading.cost("tool"), reading.messages(session), list(reading.events())),
             *(reading.calls(session), reading.replay(session), list(reading.export(session)), reading.size(session)),
             str(reading.sql("select * from events")),

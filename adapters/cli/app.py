@@ -117,13 +117,16 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     asked = Approvals(front, output, stdin)
     approvals = App(
         name="approvals",
-        help="Answer for calls that wait for a person.",
+        help="Answer what waits for a person: calls to allow, and questions.",
         group=doing,
         sort_key=len(list(app)),
         result_action="return_value",
     )
     approvals.default(asked.ls)
-    answers: tuple[Callable[..., int], ...] = (asked.ls, asked.show, asked.approve, asked.deny, asked.edit)
+    answers: tuple[Callable[..., int], ...] = (
+        *(asked.ls, asked.show, asked.approve, asked.deny, asked.edit, asked.answer, asked.cancel),
+        *(asked.grants, asked.revoke),
+    )
     for number, answer in enumerate(answers):
         approvals.command(answer, sort_key=number)
     app.command(approvals)

@@ -16,14 +16,18 @@ from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
-from ...events.errors import BadInput
+from ...events.errors import ActionOver, BadInput
+from .answers import Given, possible, read_object, resolution_of
 from .front import Front, Row
-from .look import action_columns
+from .look import action_columns, decided_as, leave_columns
 from .options import STDIN, Common
 from .output import Output
+from .person import Person
 from .table import table
 
 _COMMON = Common()
+_GIVEN = Given()
+_YES_OR_NO = ("approval", "confirm", "apply_changes")
 
 Wanted = Annotated[
     str, Parameter(help="SESSION:ACTION as `ls` shows it; the session alone, or the action, where that is enough.")
@@ -33,6 +37,18 @@ Always = Annotated[
     Literal["exact", "class"] | None,
     Parameter(
         help="Leave for calls to come in this session: exactly this call, or, of a tool that only reads, every call."
+    ),
+]
+
+
+Tools = Annotated[
+    tuple[str, ...],
+    Parameter(
+        name=["-t", "--tools"],
+        negative="",
+        show_default=False,
+        help="A file of Python with the tools, by which other arguments are checked where no process works on the log."
+        " It is run. Without it: the file that the session was run with, as the log names it.",
     ),
 ]
 
@@ -89,11 +105,95 @@ class Approvals:
         common: Common = _COMMON,
     ) -> int:
         """Let a call run: exactly the one that `show` shows, once, and only until it expires."""
-        return self._decide(action, {"approved": True}, comment, always, digest, common)
+        row = self._asked(action, common, kinds=_YES_OR_NO)
+        return self._decide(row, {"approved": True}, comment, always, digest, common)
 
     def deny(self, action: Wanted, /, *, comment: Comment = None, common: Common = _COMMON) -> int:
         """Say no. The model is told so."""
-        return self._decide(action, {"approved": False}, comment, None, None, common)
+        row = self._asked(action, common, kinds=_YES_OR_NO)
+        return self._decide(row, {"approved": False}, comment, None, None, common)
+
+    def answer(
+        self,
+        action: Wanted,
+        /,
+        *,
+        given: Given = _GIVEN,
+        comment: Comment = None,
+        common: Common = _COMMON,
+    ) -> int:
+        """Answer a question of any kind. Without an option it is asked at the terminal."""
+        row = self._asked(action, common)
+        person = Person(self._output, self._stdin, lambda: False)
+        secret: str | None = None
+        if not given.named and self._stdin.isatty() and self._output.tells and not common.json:
+            with self._front.reading(common.db, scope=common.scope) as reading:
+                said = person.answers(reading.action(row["id"])[1], row)
+            if said is None:
+                self._output.note("nothing was answered.")
+                return 1
+            resolution, secret = said
+        else:
+            resolution = resolution_of(row, given, self._stdin.read)
+            if given.secret:
+                secret = self._secret(row, person)
+        return self._decide(row, resolution, comment, None, None, common, secret=secret)
+
+    def _secret(self, row: Row, person: Person) -> str:
+        name = row["payload"].get("secret")
+        if name is None:
+            raise BadInput("this question asks for no secret: --yes or --no.")
+        secret = person.hidden(f"{name} (it is not shown, and not stored): ")
+        if not secret:
+            raise BadInput("nothing was typed; nothing was answered.")
+        return secret
+
+    def cancel(self, action: Wanted, /, *, reason: Comment = None, common: Common = _COMMON) -> int:
+        """Take a question back: nobody answers it any more. A call that waits for it is not run; its job goes on."""
+        row = self._asked(action, common)
+        self._front.cancel(common.db, row["id"], reason)
+        if self._output.json:
+            self._output.row({"actionId": row["id"], "status": "cancelled"})
+        else:
+            self._output.line(f"{self._name(row)} taken back")
+        return 0
+
+    def grants(
+        self,
+        *,
+        all: Annotated[
+            bool,
+            Parameter(name=["-a", "--all"], negative="", show_default=False, help="Also those that were taken back."),
+        ] = False,
+        common: Common = _COMMON,
+    ) -> int:
+        """List what people allowed for good (`--always`): by whom, since when, and how often it was used."""
+        self._output.json = common.json
+        with self._front.reading(common.db, scope=common.scope) as reading:
+            rows = reading.grants(revoked=all)
+        if self._output.json:
+            self._output.rows(rows)
+        else:
+            table(self._output, leave_columns(self._front.short), rows, none="nothing is allowed for good.")
+        return 0
+
+    def revoke(
+        self,
+        grant: Annotated[str, Parameter(help="SESSION:ACTION as `grants` shows it, or a part where that is enough.")],
+        /,
+        *,
+        common: Common = _COMMON,
+    ) -> int:
+        """Take back what was allowed for good. The next such call asks again."""
+        self._output.json = common.json
+        with self._front.reading(common.db, scope=common.scope) as reading:
+            row = reading.grant(grant)
+        self._front.revoke(common.db, row["id"])
+        if self._output.json:
+            self._output.row({"actionId": row["id"], "revoked": True})
+        else:
+            self._output.line(f"{self._name(row)} {row['name']} is asked for again")
+        return 0
 
     def edit(
         self,
@@ -104,41 +204,53 @@ class Approvals:
             str | None,
             Parameter(help="The arguments to run with instead, as JSON; - reads it from stdin. Without it: $EDITOR."),
         ] = None,
+        tools: Tools = (),
         comment: Comment = None,
         common: Common = _COMMON,
     ) -> int:
         """Let a call run with other arguments. The model is told that a person changed them."""
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
-            row, _ = reading.action(action)
-        if row["status"] != "pending" or row["call"] is None:
-            raise BadInput("only a call that waits for approval has arguments to edit.")
+        row = self._asked(action, common)
+        if row["call"] is None:
+            raise BadInput(f"only a call that waits for approval has arguments to edit; {possible(row)}.")
         if arguments is None:
             changed = edited(row["call"]["arguments"])
         else:
-            changed = _read_json(self._stdin.read() if arguments == STDIN else arguments)
-        return self._decide(row["id"], {"approved": True, "arguments": changed}, comment, None, row["digest"], common)
+            changed = read_object(self._stdin.read() if arguments == STDIN else arguments, "the arguments")
+        resolution = {"approved": True, "arguments": changed}
+        return self._decide(row, resolution, comment, None, None, common, tools=tools)
+
+    def _asked(self, wanted: str, common: Common, *, kinds: tuple[str, ...] = ()) -> Row:
+        """A question that waits. kinds: those that this command answers, none for all. Raises ActionOver, BadInput."""
+        self._output.json = common.json
+        with self._front.reading(common.db, scope=common.scope) as reading:
+            row, _ = reading.action(wanted)
+        if row["status"] != "pending":
+            by = f" by {row['by']}" if row["by"] else ""
+            raise ActionOver(f"{self._name(row)} is over: {decided_as(row)}{by}. See: reenact approvals show {wanted}")
+        if kinds and row["type"] not in kinds:
+            how = f"reenact approvals answer {wanted} {possible(row)}"
+            raise BadInput(f"a question of type {row['type']} is no call to allow: {how}")
+        return row
 
     def _decide(
         self,
-        wanted: str,
+        row: Row,
         resolution: dict[str, Any],
         comment: str | None,
         always: str | None,
         digest: str | None,
         common: Common,
+        *,
+        tools: tuple[str, ...] = (),
+        secret: str | None = None,
     ) -> int:
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
-            row, _ = reading.action(wanted)
         if comment is not None:
             resolution["comment"] = comment
         if always is not None:
             resolution["always"] = always
         # What was read is what is decided on: were it another by now, it would be refused.
-        decided, owned = self._front.decide(
-            common.db, row["id"], resolution, row["digest"] if digest is None else digest
-        )
+        shown = row["digest"] if digest is None else digest
+        decided, owned = self._front.decide(common.db, row["id"], resolution, shown, tools=tools, secret=secret)
         if self._output.json:
             self._output.row(decided)
         else:
@@ -150,11 +262,14 @@ class Approvals:
     def _said(self, row: Row) -> None:
         resolution = row["resolution"] or {}
         what = row["call"]["name"] if row["call"] else row["type"]
-        approved = resolution.get("approved")
-        how = "approved" if approved else "denied" if approved is False else "answered"
+        approved = resolution.get("approved", resolution.get("authenticated"))
+        how = "approved" if approved is True else "denied" if approved is False else "answered"
         more = " with other arguments" if resolution.get("arguments") is not None else ""
         more += f", and {resolution['always']} calls like it" if resolution.get("always") else ""
-        self._output.line(f"{self._front.short(row['sessionId'])}:{row['id'].rpartition(':')[2]} {what} {how}{more}")
+        self._output.line(f"{self._name(row)} {what} {how}{more}")
+
+    def _name(self, row: Row) -> str:
+        return f"{self._front.short(row['sessionId'])}:{row['id'].rpartition(':')[2]}"
 
 
 def edited(arguments: Any) -> dict[str, Any]:
@@ -171,14 +286,4 @@ def edited(arguments: Any) -> dict[str, Any]:
             raise BadInput(f"{editor} cannot be run: {error}.") from None
         if ended.returncode != 0:
             raise BadInput(f"{editor} ended with {ended.returncode}; nothing was decided.")
-        return _read_json(path.read_text(encoding="utf-8"))
-
-
-def _read_json(text: str) -> dict[str, Any]:
-    try:
-        given = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"the arguments are no JSON: {error}.") from None
-    if not isinstance(given, dict):
-        raise BadInput("the arguments are an object: {…}.")
-    return given
+        return read_object(path.read_text(encoding="utf-8"), "the arguments")

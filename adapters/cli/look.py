@@ -70,12 +70,45 @@ def action_columns(short_id: ShortId) -> list[Column]:
     return [
         Column("ACTION", lambda row: f"{short_id(row['sessionId'])}:{row['id'].rpartition(':')[2]}"),
         Column("TYPE", "type"),
-        Column("STATE", "status"),
+        Column("STATE", decided_as),
         Column("ASKED", lambda row: moment(row["askedAt"]), spare=True),
-        Column("UNTIL", lambda row: moment(row["expiresAt"]), spare=True),
+        Column("UNTIL", lambda row: moment(row["endedAt"] or row["expiresAt"]), spare=True),
         Column("BY", "by", spare=True),
         Column("WHAT", _asked, wide=True),
     ]
+
+
+def decided_as(row: Row) -> str:
+    """How a question stands in a word: pending, approved, edited, denied, answered, expired, cancelled."""
+    if row["status"] != "resolved":
+        return str(row["status"])
+    said = row["resolution"] or {}
+    yes = said.get("approved", said.get("authenticated"))
+    if not isinstance(yes, bool) or row["type"] == "custom":
+        return "answered"
+    return ("edited" if said.get("arguments") is not None else "approved") if yes else "denied"
+
+
+def leave_columns(short_id: ShortId) -> list[Column]:
+    """Of `approvals grants`."""
+    return [
+        Column("GRANT", lambda row: f"{short_id(row['sessionId'])}:{row['id'].rpartition(':')[2]}"),
+        Column("FOR", "kind"),
+        Column("SINCE", lambda row: moment(row["givenAt"]), spare=True),
+        Column("BY", "by", spare=True),
+        Column("USED", lambda row: count(row["used"]), right=True),
+        Column("LAST", lambda row: "" if row["lastUsedAt"] is None else moment(row["lastUsedAt"]), spare=True),
+        Column(
+            "BACK", lambda row: "" if row["revokedAt"] is None else f"{moment(row['revokedAt'])} by {row['revokedBy']}"
+        ),
+        Column("WHAT", _allowed, wide=True),
+    ]
+
+
+def _allowed(row: Row) -> str:
+    if row["kind"] == "class":
+        return f"every call of {row['name']} {row['version']}"
+    return called(row["name"], row["arguments"], chars=_LINE_CHARS_MAX)
 
 
 def _asked(row: Row) -> str:

@@ -1,18 +1,26 @@
-"""Asking the person at the terminal, in the middle of a turn: the question whole, and one key for the answer."""
+"""Asking the person at the terminal, in the middle of a turn: the question whole, and a few keys for the answer."""
 
 from __future__ import annotations
 
 import select
-from collections.abc import Callable, Sequence
-from contextlib import suppress
-from typing import Any, TextIO
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from typing import Any, NamedTuple, TextIO
 
 from ...events.errors import BadInput
-from .approvals import edited
+from .answers import files_of, read_object
+from .front import Row
 from .output import Output
 
 CHOICES = "Allow it? [y]es, [n]o, [e]dit the arguments, [a]lways exactly this; Enter leaves it for later: "
 POLL_S = 0.2
+
+
+class Said(NamedTuple):
+    """What a person answered. secret: what they handed over beside it, which is stored nowhere."""
+
+    resolution: dict[str, Any]
+    secret: str | None = None
 
 
 class Person:
@@ -23,25 +31,40 @@ class Person:
         self._stdin = stdin
         self._stopped = stopped
 
+    def answers(self, lines: Sequence[str], row: Row) -> Said | None:
+        """Show a question of any kind and take the answer, None where it is left for later."""
+        call = row["call"]
+        if call is not None:
+            resolution = self.decides(lines, call["arguments"])
+            return None if resolution is None else Said(resolution)
+        if row["type"] in _ASKED:
+            self._shows(lines)
+            while True:
+                try:
+                    return _ASKED[row["type"]](self, row["payload"])
+                except BadInput as error:
+                    self._output.error(str(error))
+        resolution = self.decides(lines, None)
+        return None if resolution is None else Said(resolution)
+
     def decides(self, lines: Sequence[str], arguments: Any | None) -> dict[str, Any] | None:
-        """Show the question and take the answer: a resolution, or None where it is left for later.
+        """Show a question of yes or no and take the answer: a resolution, or None where it is left for later.
 
         arguments: those that may be edited, None where there are none.
         """
-        self._output.say("")
-        for line in lines:
-            self._output.say(line)
+        self._shows(lines)
         while True:
             word = self._line(CHOICES if arguments is not None else "Allow it? [y]es, [n]o; Enter leaves it: ")
             match (word or "").strip().lower():
                 case "y" | "yes":
                     return {"approved": True}
                 case "n" | "no":
-                    why = (self._line("Why not? The model is told; Enter for no reason: ") or "").strip()
-                    return {"approved": False} | ({"comment": why} if why else {})
+                    return {"approved": False, **self._why()}
                 case "a" | "always" if arguments is not None:
                     return {"approved": True, "always": "exact"}
                 case "e" | "edit" if arguments is not None:
+                    from .approvals import edited
+
                     try:
                         return {"approved": True, "arguments": edited(arguments)}
                     except BadInput as error:
@@ -49,7 +72,108 @@ class Person:
                 case "":
                     return None
                 case _:
-                    self._output.say("y, n, e, a, or nothing.")
+                    self._output.say("y, n, e, a, or nothing." if arguments is not None else "y, n, or nothing.")
+
+    def hidden(self, prompt: str) -> str | None:
+        """A line that is not shown as it is typed, None where there is none. Raises BadInput where it would be."""
+        with _unseen(self._stdin):
+            line = self._line(prompt)
+        self._output.say("")
+        return None if line is None else line.rstrip("\r\n") or None
+
+    # -- by kind --
+
+    def _chooses(self, payload: Row) -> Said | None:
+        options, several = payload["options"], payload.get("multiple") is True
+        for number, option in enumerate(options, start=1):
+            self._output.say(f"  {number}) {option}")
+        more = "Which? Numbers with commas between" if several else "Which? Its number"
+        words = [word.strip() for word in (self._line(f"{more}; Enter leaves it: ") or "").split(",")]
+        if words == [""]:
+            return None
+        if len(words) > 1 and not several:
+            raise BadInput("one of the options is chosen, not several.")
+        chosen = []
+        for word in words:
+            number = int(word) if word.isascii() and word.isdigit() and len(word) < 9 else 0
+            if not 1 <= number <= len(options):
+                raise BadInput(f"{word!a} is no number from 1 to {len(options)}.")
+            chosen.append(options[number - 1])
+        return Said({"choices": chosen} if several else {"choice": chosen[0]})
+
+    def _writes(self, payload: Row) -> Said | None:
+        line = self._line("Your answer; Enter leaves it: ")
+        text = (line or "").rstrip("\r\n")
+        return Said({"text": text}) if text else None
+
+    def _uploads(self, payload: Row) -> Said | None:
+        paths: list[str] = []
+        while len(paths) < payload.get("max_files", 100):
+            more = "Another" if paths else "The path of a file"
+            path = (self._line(f"{more}; Enter {'ends' if paths else 'leaves it'}: ") or "").strip()
+            if not path:
+                break
+            files_of((*paths, path))  # what is wrong with it is said at once
+            paths.append(path)
+        return Said({"files": files_of(tuple(paths))}) if paths else None
+
+    def _logs_in(self, payload: Row) -> Said | None:
+        name = payload.get("secret")
+        if name is None:
+            return self._agrees("Have you logged in?")
+        try:
+            secret = self.hidden(f"{name} (it is not shown, and not stored); Enter leaves it: ")
+        except BadInput as error:
+            self._output.error(str(error))
+            return None
+        return Said({"authenticated": True}, secret) if secret else None
+
+    def _agrees(self, question: str) -> Said | None:
+        while True:
+            match (self._line(f"{question} [y]es, [n]o; Enter leaves it: ") or "").strip().lower():
+                case "y" | "yes":
+                    return Said({"authenticated": True})
+                case "n" | "no":
+                    return Said({"authenticated": False, **self._why(told=False)})
+                case "":
+                    return None
+                case _:
+                    self._output.say("y, n, or nothing.")
+
+    def _applies(self, payload: Row) -> Said | None:
+        many = len(payload.get("changes", ()))
+        some = f", or the numbers of some from 0 to {many - 1}" if many > 1 else ""
+        while True:
+            word = (self._line(f"Apply them? [y]es, [n]o{some}; Enter leaves it: ") or "").strip().lower()
+            match word:
+                case "y" | "yes":
+                    return Said({"approved": True})
+                case "n" | "no":
+                    return Said({"approved": False, **self._why(told=False)})
+                case "":
+                    return None
+                case _:
+                    numbers = [each.strip() for each in word.split(",")]
+                    if all(each.isascii() and each.isdigit() and int(each[:9]) < many for each in numbers):
+                        return Said({"approved": True, "changes": [int(each) for each in numbers]})
+                    self._output.say(f"y, n{some}, or nothing.")
+
+    def _custom(self, payload: Row) -> Said | None:
+        text = (self._line("The answer as JSON, {…}; Enter leaves it: ") or "").strip()
+        return Said(read_object(text, "the answer")) if text else None
+
+    # -- lines --
+
+    def _shows(self, lines: Sequence[str]) -> None:
+        self._output.say("")
+        for line in lines:
+            self._output.say(line)
+
+    def _why(self, *, told: bool = True) -> dict[str, Any]:
+        """told: the model is."""
+        who = " The model is told;" if told else ""
+        why = (self._line(f"Why not?{who} Enter for no reason: ") or "").strip()
+        return {"comment": why} if why else {}
 
     def _line(self, prompt: str) -> str | None:
         """A line, None at the end of what can be read and after Ctrl-C. What was typed before the question was to be
@@ -68,6 +192,16 @@ class Person:
         return None
 
 
+_ASKED: dict[str, Callable[[Person, Row], Said | None]] = {
+    "choose": Person._chooses,
+    "input": Person._writes,
+    "upload": Person._uploads,
+    "reauth": Person._logs_in,
+    "apply_changes": Person._applies,
+    "custom": Person._custom,
+}
+
+
 def _forget_typed(stdin: TextIO) -> None:
     """Throw away what the terminal holds and nobody has read. Of anything but a terminal: nothing."""
     try:
@@ -77,3 +211,24 @@ def _forget_typed(stdin: TextIO) -> None:
     with suppress(OSError, ValueError, termios.error):
         if stdin.isatty():
             termios.tcflush(stdin.fileno(), termios.TCIFLUSH)
+
+
+@contextmanager
+def _unseen(stdin: TextIO) -> Iterator[None]:
+    """Have the terminal not show what is typed. Raises BadInput where it cannot be kept from that."""
+    try:
+        import termios
+
+        fd = stdin.fileno()
+        before = termios.tcgetattr(fd)
+    except (ImportError, OSError, ValueError):
+        raise BadInput("a secret is typed at a terminal that can hide it, and at no other place.") from None
+    except termios.error:
+        raise BadInput("a secret is typed at a terminal that can hide it, and at no other place.") from None
+    quiet = list(before)
+    quiet[3] &= ~termios.ECHO
+    termios.tcsetattr(fd, termios.TCSADRAIN, quiet)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(fd, termios.TCSADRAIN, before)

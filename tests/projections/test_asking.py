@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from reenact.events.visible import exactly
 from reenact.projections.actions import Action, AskedCall
-from reenact.projections.asking import BAR, LINES_HEAD, LINES_TAIL, TEXT_HEAD, TEXT_TAIL, asking, plain, written
+from reenact.projections.asking import BAR, LINES_HEAD, LINES_TAIL, TEXT_HEAD, TEXT_TAIL, asking, written
 
 
 def action(arguments: dict[str, Any], **fields: Any) -> Action:
@@ -130,7 +131,7 @@ def seen(lines: list[str], text: str) -> bool:
 
 
 def _as_shown(text: str) -> str:
-    return plain(json.dumps(text, ensure_ascii=False))[1:-1]
+    return exactly(json.dumps(text, ensure_ascii=False))[1:-1]
 
 
 @given(

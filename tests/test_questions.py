@@ -1,0 +1,149 @@
+"""What a tool or a program asks people, over a whole runtime: how it is put, and what comes back."""
+
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import pytest
+
+from reenact import ActionManager, ActionSpec, Runtime, ToolContext, tool
+from reenact.events.errors import BadInput, BadResolution, NotFound
+from reenact.events.log import MemoryStore
+from tests.runtimes import Heard, run
+
+LOGIN = [{"tool_calls": [{"name": "login", "input": {}}]}, {"text": "Done."}]
+
+
+@tool(effect="idempotent")
+async def login(context: ToolContext) -> str:
+    """Log in, with what a person types."""
+    action = await context.actions.require_action(ActionSpec(type="reauth", payload={"secret": "shop"}))
+    action = await context.actions.wait_for_resolution(action.action_id)
+    return json.dumps([action.action_id.rpartition(":")[2], context.secret("shop").reveal() == PASSWORD])
+
+
+PASSWORD = "correct horse battery"
+
+
+async def asked(runtime: Runtime, **payload: Any) -> str:
+    """A question of a session, and its id."""
+    bot = await runtime.image("support")
+    spec = ActionSpec(type="upload", session_id=bot.session_id, payload=payload)
+    return (await ActionManager(runtime).require_action(spec)).action_id
+
+
+def test_a_mistyped_field_of_a_question_is_refused_with_the_nearest() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        manager = ActionManager(runtime)
+        for given, said in [
+            ({"type": "confirm", "session_id": bot.session_id, "timeout_second": 3}, "Did you mean timeout_seconds"),
+            ({"type": "confirm", "sessionid": bot.session_id}, "Did you mean session_id"),
+            ({"type": "confirm", "sessionId": bot.session_id, "zzz": 1}, "It has type, job_id"),
+            (["confirm"], "not a value of type list"),
+            (ActionSpec(type="confirm", session_id=bot.session_id, key=3), "Expected"),  # type: ignore[arg-type]
+        ]:
+            with pytest.raises(BadInput, match=said):
+                await manager.require_action(given)  # type: ignore[arg-type]
+        assert await runtime.actions() == []
+        assert (await manager.require_action({"type": "confirm", "sessionId": bot.session_id})).type == "confirm"
+
+    run(work)
+
+
+@pytest.mark.parametrize("token", [b"token", 3, ["x"]])
+def test_a_token_that_is_no_text_is_refused_by_name(token: Any) -> None:
+    async def work(runtime: Runtime) -> None:
+        action = await asked(runtime)
+        with pytest.raises(BadInput, match="A token is a text"):
+            await ActionManager(runtime).resolve(resume_token=token, resolution={"files": []})
+        with pytest.raises(BadInput, match="A token is a text"):
+            await runtime.resolve_action(action, {"files": []}, token=token)
+        with pytest.raises(BadInput, match="is named"):
+            await ActionManager(runtime).resolve(action_id=b"x", resolution={"files": []})  # type: ignore[arg-type]
+
+    run(work)
+
+
+def test_files_are_bounded_and_readable() -> None:
+    async def work(runtime: Runtime) -> None:
+        action = await asked(runtime)
+        resolve = ActionManager(runtime).resolve
+        large = base64.b64encode(bytes(8 * 1024 * 1024 + 1)).decode()
+        for data, said in [(large, "8,388,609 bytes"), ("no base64!", "no base64"), (3, "one of data|no base64")]:
+            with pytest.raises(BadResolution, match=said):
+                await resolve(action_id=action, resolution={"files": [{"name": "n", "url": "u", "data": data}]})
+        most = base64.b64encode(bytes(8 * 1024 * 1024)).decode()
+        done = await resolve(action_id=action, resolution={"files": [{"name": "n", "data": most}]})
+        assert len(base64.b64decode(done.resolution["files"][0]["data"])) == 8 * 1024 * 1024  # type: ignore[index]
+
+    run(work)
+
+
+def test_a_known_secret_in_a_file_is_not_stored_and_the_answer_is_refused() -> None:
+    async def work(runtime: Runtime) -> None:
+        runtime.secret("shop", PASSWORD)
+        action = await asked(runtime)
+        data = base64.b64encode(f"my password: {PASSWORD}".encode()).decode()
+        with pytest.raises(BadResolution, match="known secret that stood in it"):
+            await runtime.resolve_action(action, {"files": [{"name": "n", "data": data}]})
+        assert (await runtime.action(action)).status == "pending"
+
+    run(work)
+
+
+@pytest.mark.parametrize("name", [3, "", " ", "a]b", "x" * 65, "a\nb"])
+def test_a_login_is_asked_for_under_a_name(name: Any) -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        spec = ActionSpec(type="reauth", session_id=bot.session_id, payload={"secret": name})
+        with pytest.raises(BadInput, match="secret of a reauth"):
+            await ActionManager(runtime).require_action(spec)
+
+    run(work)
+
+
+def test_a_login_is_handed_over_and_asked_for_again_by_a_process_that_does_not_have_it() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        sent = await bot.send("log in").run()
+        assert (await sent).status == "waiting"
+        action = f"{bot.session_id}:a1"
+        for wrong in ({"authenticated": True, "secret": PASSWORD}, {"authenticated": True, "password": PASSWORD}):
+            with pytest.raises(BadResolution) as refused:
+                await runtime.resolve_action(action, wrong)
+            assert PASSWORD not in str(refused.value)
+        with pytest.raises(BadInput, match="less than"):
+            await runtime._asking.hand_over(action, "abc", {})
+        assert runtime._vault.get("shop") is None
+
+    async def between(runtime: Runtime) -> None:  # a disarmed owner that is gone before the tool runs again
+        [action] = await runtime.actions()
+        await runtime._asking.hand_over(action.id, PASSWORD, {})
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        while not (pending := await runtime.actions()):
+            await heard.until("action_required")
+        assert [each.id.rpartition(":")[2] for each in pending] == ["a2"], "what was given before is in no memory"
+        await runtime._asking.hand_over(pending[0].id, PASSWORD, {"comment": "once more"})
+        await heard.until("job_succeeded")
+        [settled] = heard.of("tool_settled")
+        assert json.loads(settled.data.output) == ["a2", True]
+        assert (await runtime.action(pending[0].id)).resolution == {
+            "authenticated": True,
+            "secret": "shop",
+            "comment": "once more",
+        }
+        with pytest.raises(NotFound):
+            await runtime._asking.hand_over(f"{pending[0].session_id}:a9", PASSWORD, {})
+        assert PASSWORD not in repr(heard.events)
+
+    run(before, LOGIN, repeat=False, store=store, tools=[login])
+    run(between, store=store, armed=False)
+    run(after, LOGIN[1:], repeat=False, store=store, tools=[login])
+    assert not [row for each in store.all for row in each.batch.rows if PASSWORD.encode() in row.data]
