@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
 
-from .actors.action import Asked, check_resolution
+from .actors.action import Asked
 from .actors.action import State as ActionState
 from .actors.mind import State as AgentState
+from .actors.question import check_resolution
 from .adapters.hosts.caller import PERSON
 from .events.action import (
     ActionExpired,

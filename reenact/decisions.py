@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from .actors.action import check_resolution
+from .actors.question import check_resolution
 from .adapters.hosts.caller import own_principal
 from .adapters.hosts.local import call
 from .adapters.logs import open_reader, path_of
