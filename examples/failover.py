@@ -23,8 +23,9 @@ async def main(folder: str) -> None:
             if event.type == "model_selected":
                 print(f"{event.data.model} as {event.data.reason}, after {event.data.because}")
 
-        # For one message another chain, the image's own model last; a model that cools down is not asked.
-        result = await bot.send("And now?", model="scripted:fails:billing", fallbacks=["scripted:fails:auth"])
+        # For one message another chain, and nobody else is asked; a model that cools down is passed over.
+        others = ["scripted:fails:auth", "scripted:fails:overloaded"]
+        result = await bot.send("And now?", model="scripted:fails:billing", fallbacks=others)
         failure = result.failure
         print(f"nobody: {failure.code}, {[each.reason for each in failure.tried]}")
 
