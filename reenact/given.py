@@ -37,13 +37,15 @@ def checked_text(value: object, name: str) -> str:
     return value
 
 
-def check_sending(params: ModelParams | None, priority: object, timeout_s: object) -> None:
+def check_sending(params: object, priority: object, timeout_s: object) -> None:
     """Raises BadInput for settings of one message that cannot be stored or make no sense."""
     if not isinstance(priority, int) or not -1_000_000 <= priority <= 1_000_000:
         raise BadInput(f"priority must be a whole number from -1,000,000 to 1,000,000, not {_shown(priority)}.")
     if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
         raise BadInput(f"timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {_shown(timeout_s)}.")
     if params is not None:
+        if not isinstance(params, ModelParams):
+            raise BadInput(f"params must be ModelParams, not {_shown(params)}.")
         check_params(params)
 
 

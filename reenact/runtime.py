@@ -524,14 +524,11 @@ class Runtime:
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
         """As `send`, at once where the image is at hand; what is wrong with the message is raised by the future."""
         state = self._at_hand.get(image_id)
-        if (
-            state is None
-            or not self._policies.at_hand(state.container_id)
-            or self._sender.waits(state, budget=options.get("budget"), policy=options.get("policy"))
-        ):
-            return asyncio.ensure_future(self.send(image_id, content, **options))
         sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         try:
+            at_hand = state is not None and self._policies.at_hand(state.container_id)
+            if state is None or not at_hand or self._sender.waits(state, **options):
+                return asyncio.ensure_future(self.send(image_id, content, **options))
             sent.set_result(self.submit(state, content_of(content), **options))
         except Exception as error:
             sent.set_exception(error)

@@ -17,6 +17,7 @@ from .definitions import tools_of
 from .events.agent import AgentRegistered, WakeAgent
 from .events.budget import spec_of
 from .events.content import InputPart
+from .events.errors import BadInput
 from .events.image import ImageConfig
 from .events.message import digest
 from .events.model import Credentials, ModelParams
@@ -82,6 +83,8 @@ class Sender:
         spec = spec_of(budget)
         job_id = self._new_id("job")
         run = Run(job_id, session_id, self._clock.now, self._kernel.let_go, handler=approval_handler)
+        if credentials is not None and not isinstance(credentials, Mapping):
+            raise BadInput(f"credentials must be by provider, not a {type(credentials).__name__}.")
         for provider, given in (credentials or {}).items():
             own = Credentials(api_key=given) if isinstance(given, str | Secret) else given
             run.credentials[provider] = self._keys.hidden(provider, credentials_of(own))
@@ -130,10 +133,18 @@ class Sender:
         fallbacks: Sequence[str] | None = None,
         budget: object = None,
         policy: Given | None = None,
+        **others: Any,
     ) -> bool:
-        """Whether prices must be loaded before its agent is woken, or a message with these settings is put to it."""
+        """Whether prices must be loaded before its agent is woken, or a message with these settings is put to it.
+
+        others: settings that make no difference. Raises BadInput for models that are no names.
+        """
         config = state.config
-        models = (config.model, *config.fallbacks, *(fallbacks or ()), *((model,) if model is not None else ()))
+        models: tuple[str, ...] = (config.model, *config.fallbacks)
+        if model is not None:
+            models = (checked_text(model, "model"), *models)
+        if fallbacks is not None:
+            models = (*models, *fallbacks_of(fallbacks))
         priced = policy is not None or self._policies.limits_cost(state)
         return self._treasury.waits(models, budget or config.budget, priced=priced)
 

@@ -134,14 +134,24 @@ def test_a_bad_model_name_is_refused_before_anything_is_stored() -> None:
         {"key": "\ud800"},
         {"key": 5},
         {"model": "scripted:\ud800"},
+        {"model": 5},
+        {"fallbacks": 5},
+        {"fallbacks": [5]},
+        {"params": {"temperature": 0.5}},
+        {"credentials": "sk-canary"},
     ],
 )
-def test_what_cannot_be_meant_is_refused_by_name_before_anything_is_stored(wrong: dict[str, Any]) -> None:
+@pytest.mark.parametrize("budget", [None, "5"])
+def test_what_cannot_be_meant_is_refused_by_name_before_anything_is_stored(
+    wrong: dict[str, Any], budget: str | None
+) -> None:
     async def work(runtime: Runtime) -> None:
         bot = await runtime.image("support")
         before = runtime.log.position
         with pytest.raises(BadInput):
             await bot.send("hi", **wrong)
+        with pytest.raises(BadInput):
+            await runtime.send(bot.id, "hi", **wrong)
         assert runtime.log.position == before
 
-    run(work)
+    run(work, budget=budget)
