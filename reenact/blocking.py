@@ -182,9 +182,9 @@ class Runtime:
         """Change which tools an agent's image allows it: see `reenact.Runtime.save_tool_policy`."""
         return self._do(self.asynchronous.save_tool_policy(agent_id, changes))
 
-    def cancel(self, session_id: str, job_id: str) -> None:
+    def cancel(self, session_id: str, job_id: str, *, reason: str = "user_cancel") -> None:
         """Take a queued job out, or interrupt it where it runs: see `reenact.Runtime.cancel`."""
-        self._do(self.asynchronous.cancel(session_id, job_id))
+        self._do(self.asynchronous.cancel(session_id, job_id, reason=reason))
 
     def resume(self, session_id: str) -> None:
         """Take up what one session owes: see `reenact.Runtime.resume`."""

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from .events.message import Context as Ids
 from .events.message import Live, Recorded, Signal
 from .projections.context import Context
-from .projections.notices import DRAWS, Notices
+from .projections.notices import Notices
 from .veil import Veil
 
 
@@ -49,4 +49,4 @@ class LiveSession:
         return self.notices.on_signal(signal, at)
 
 
-__all__ = ["DRAWS", "LiveSession"]
+__all__ = ["LiveSession"]

@@ -48,6 +48,7 @@ from .events.notice import Message
 from .events.policy import Policy
 from .events.purse import AllotmentReleased
 from .events.queue import LiveView
+from .events.request import TIMEOUT_S
 from .events.secret import Secret
 from .events.session import CancelJob
 from .events.subscription import Subscription
@@ -353,7 +354,7 @@ class Runtime:
         """The events of these types from now on, as an async iterator with a bound: see `SystemBus.stream`."""
         return self.bus.stream(*kinds, **options)
 
-    async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> Live:
+    async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
         """Ask by name, and get the response: its `data.error` says what failed; only a time-out raises."""
         envelope = Context(self.scope, self.acting_as)
         return await self._root.bus.request(kind, data, timeout_s=timeout_s, context=envelope)

@@ -1,26 +1,21 @@
 """The blocking twin does what the runtime does, for programs without a loop; also inside one, as in a notebook."""
 
 import asyncio
+import inspect
 import threading
 
 import pytest
 
-from reenact import tool
+from reenact import actions, blocking, image, run, runtime
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.blocking import Runtime
 from reenact.events.errors import BadInput, Closed, NotFound, Refused
-
-
-@tool(effect="read")
-def weather(city: str) -> str:
-    """The weather of a city."""
-    return f"{city}: 21 degrees"
+from tests.runtimes import CALL, weather
 
 
 def opened() -> Runtime:
-    steps = [{"tool_calls": [{"name": "weather", "input": {"city": "Paris"}}]}, {"text": "It is 21 degrees."}]
-    models = Models({"scripted": Scripted(steps, repeat=True)})
+    models = Models({"scripted": Scripted(CALL, repeat=True)})
     return Runtime("memory://", tools=[weather], models=models, default_agent={"model": "scripted:any"})
 
 
@@ -133,3 +128,27 @@ def test_questions_to_people_have_a_blocking_twin() -> None:
         assert manager.wait_for_resolution(result.action).resolution == {"approved": True}
         assert sent.result(20).text == "Done."
         assert runtime.action(result.action).by == "user"
+
+
+TWINS = (
+    (blocking.Runtime, runtime.Runtime),
+    (blocking.Image, image.Image),
+    (blocking.Run, run.Run),
+    (blocking.ActionManager, actions.ActionManager),
+)
+
+
+@pytest.mark.parametrize(("twin", "of"), TWINS)
+def test_what_a_twin_is_given_is_what_the_other_one_takes(twin: type, of: type) -> None:
+    strange = []
+    for name, method in inspect.getmembers(twin, inspect.isfunction):
+        if name.startswith("_") or name == "wait":
+            continue
+        takes = inspect.signature(getattr(of, name)).parameters.values()
+        named = [each for each in inspect.signature(method).parameters.values() if each.kind is not each.VAR_KEYWORD]
+        handed_on = len(named) < len(inspect.signature(method).parameters)
+        wanted = [(each.name, each.kind, each.default) for each in takes]
+        given = [(each.name, each.kind, each.default) for each in named]
+        if not (set(given) <= set(wanted) if handed_on else given == wanted):
+            strange.append(name)
+    assert strange == []
