@@ -473,9 +473,7 @@ class Kernel:
         session_id = stream.removeprefix("session-")
 
         def in_hand(action: str, kind: str) -> bool:
-            return f"{session_id}:{action}" in self.in_hand or (
-                kind == APPROVAL and runs.read(states[0].running.job_id)
-            )
+            return f"{session_id}:{action}" in self.in_hand or runs.read(states[0].running.job_id)
 
         runs.stand(halt_of(states, owed if self._armed else (), in_hand), job_id)
 

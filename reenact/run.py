@@ -360,7 +360,7 @@ class Runs:
             run.see(recorded)
 
     def read(self, job_id: str) -> bool:
-        """Whether whoever reads a job's events answers its approvals."""
+        """Whether whoever reads a job's events answers its questions."""
         return any(run.handler is READER for run in self._by_job.get(job_id, ()))
 
     def stand(self, halt: Halt | None, job_id: str | None) -> None:

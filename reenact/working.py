@@ -77,7 +77,7 @@ class Talk:
     def send(self, content: object, *, asks: bool = False) -> Run:
         """Send a message. Iterate what comes back for the events, ask it for the `result()`.
 
-        asks: whoever reads the events answers for calls that need approval, so that the run does not end as waiting.
+        asks: whoever reads the events answers what it asks people, so that the run does not end as waiting.
         """
         self._working.full = None
         handler = READER if asks else None
@@ -190,9 +190,15 @@ class Working:
         action = self.runtime.wait(self.runtime.asynchronous.action(action_id))
         return asking(action, zone=datetime.now().astimezone().tzinfo or UTC)
 
-    def decide(self, action_id: str, resolution: Mapping[str, Any], digest: str | None) -> None:
-        """Answer a question. Raises what refuses it."""
-        self.runtime.wait(self.runtime.asynchronous.resolve_action(action_id, resolution, digest=digest))
+    def decide(
+        self, action_id: str, resolution: Mapping[str, Any], digest: str | None, secret: str | None = None
+    ) -> None:
+        """Answer a question. secret: what a reauth asks for; it stays in this process. Raises what refuses it."""
+        runtime = self.runtime.asynchronous
+        if secret is not None:
+            self.runtime.wait(runtime._asking.hand_over(action_id, secret, resolution))
+        else:
+            self.runtime.wait(runtime.resolve_action(action_id, resolution, digest=digest))
 
     # -- a conversation --
 
@@ -389,13 +395,17 @@ class Working:
         return notes
 
     def take_up(
-        self, session_ids: Iterable[str], settle: Mapping[str, tuple[str, str]] | None = None
+        self,
+        session_ids: Iterable[str],
+        settle: Mapping[str, tuple[str, str]] | None = None,
+        *,
+        first: Callable[[], bool] = lambda: True,
     ) -> Iterator[BusEvent]:
         """Settle calls of the (one) session as a person says, take up what the sessions owe, and tell of everything
         that happens until no job of theirs can go on by itself.
 
-        settle: call -> (`ok`, `error` or `retry`, what the model is told). Raises NotFound and BadInput for calls that
-        cannot be settled.
+        settle: call -> (`ok`, `error` or `retry`, what the model is told). first: called when all is heard and nothing
+        is taken up yet; False: nothing is. Raises NotFound and BadInput for calls that cannot be settled.
         """
         ids = list(dict.fromkeys(session_ids))
         runtime = self.runtime.asynchronous
@@ -410,8 +420,11 @@ class Working:
         try:
             for call, (outcome, output) in (settle or {}).items():
                 self.runtime.wait(runtime.resolve(ids[0], call, outcome, output))
+            if not first():
+                return
             for session_id in ids:
-                self.runtime.wait(runtime.resume(session_id))
+                if settle or self.goes_on(session_id):
+                    self.runtime.wait(runtime.resume(session_id))
             stored = True  # a signal ends nothing
             while not (stored and seen.empty() and not any(map(self.goes_on, ids)) and seen.empty()):
                 event = seen.get()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, TextIO
 
 from cyclopts import Parameter
@@ -12,6 +12,7 @@ from ...events.action import ActionRequired
 from ...events.errors import ActionOver, BadInput, ReenactError
 from ...events.message import as_json
 from ...events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
+from .answers import possible
 from .front import Front, Row, Talk, Working
 from .options import STDIN, Asking, Common, Policies
 from .output import Output, short
@@ -132,14 +133,16 @@ class Work:
         with self._front.working(common.db, tools=tools, policy=policy, scope=common.scope) as working:
             only = None if session is None else [working.session(session)]
             jobs = working.unfinished(only)
-            ids = [each for each in dict.fromkeys(job.session_id for job in jobs) if working.goes_on(each)]
+            every = list(dict.fromkeys(job.session_id for job in jobs))
+            asked = [each for each in every if working.actions(each)] if self._person and not settled else []
+            ids = [each for each in every if each in asked or working.goes_on(each)]
             over: set[str] = set()
             if settled and only:
                 ids = only
                 over = settled.keys() - {call["tool"] for call in working.calls(only[0])}
             for note in working.equip(ids):
                 self._output.note(note)
-            code = self._go_on(working, ids, settled, jobs)
+            code = self._go_on(working, ids, settled, jobs, asked)
             for call in sorted(over):  # one that never was has been refused by now
                 self._output.note(f"{call} was over already; what became of it stays as it was.")
             for session_id in dict.fromkeys(job.session_id for job in working.unfinished(only)):
@@ -152,7 +155,10 @@ class Work:
                 self._output.note("nothing is left to do.")
             return code
 
-    def _go_on(self, working: Working, ids: list[str], settled: dict[str, tuple[str, str]], jobs: Any) -> int:
+    def _go_on(
+        self, working: Working, ids: list[str], settled: dict[str, tuple[str, str]], jobs: Any, asked: list[str]
+    ) -> int:
+        """asked: the sessions whose questions are put to whoever sits here, before anything goes on."""
         if not ids:
             return 0
         several = len(ids) > 1
@@ -166,10 +172,13 @@ class Work:
         code = 0
         with stopping(lambda: working.interrupt(ids), screens[ids[0]].stopping) as stop:
             try:
-                for event in working.take_up(ids, settled):
+                for event in working.take_up(ids, settled, first=lambda: self._asked_what_waits(working, asked, stop)):
                     screen = screens[event.session_id or ""]
                     screen.feed(event)
                     match event.data:
+                        case ActionRequired(action=action) if self._person and not stop.asked:
+                            screen.close()
+                            self._asked(working, f"{event.session_id}:{action}", stop)
                         case JobSucceeded():
                             self._answer(screen.said)
                         case JobFailed(failure=failure):
@@ -218,7 +227,7 @@ class Work:
             for event in turn:
                 screen.feed(event)
                 match event.data:
-                    case ActionRequired(digest=str(), action=action) if asks and not stop.asked:
+                    case ActionRequired(action=action) if asks and not stop.asked:
                         screen.close()
                         asks = self._asked(working, f"{talk.session_id}:{action}", stop)
                         if not asks:
@@ -236,19 +245,26 @@ class Work:
         """Whether somebody sits at the terminal who can be asked."""
         return self._stdin.isatty() and self._output.tells and not self._output.json
 
+    def _asked_what_waits(self, working: Working, session_ids: Iterable[str], stop: Stop) -> bool:
+        """Ask whoever sits here what an earlier process had asked; what they leave waits on. False: it was Ctrl-C."""
+        for session_id in session_ids:
+            for row in working.actions(session_id):
+                if not stop.asked:
+                    self._asked(working, row["id"], stop)
+        return not stop.asked
+
     def _asked(self, working: Working, action_id: str, stop: Stop) -> bool:
         """Ask whoever sits here. False: it is left for later."""
         found = [row for row in working.actions(action_id.rpartition(":")[0]) if row["id"] == action_id]
         if not found:
             return True  # somebody else was quicker
-        row, call = found[0], found[0]["call"]
-        person = Person(self._output, self._stdin, lambda: stop.asked)
+        row, person = found[0], Person(self._output, self._stdin, lambda: stop.asked)
         while True:
-            said = person.decides(working.asking(action_id), call["arguments"] if call else None)
+            said = person.answers(working.asking(action_id), row)
             if said is None:
                 return stop.asked  # then the job ends, and with it the question
             try:
-                working.decide(action_id, said, row["digest"])
+                working.decide(action_id, said.resolution, row["digest"], said.secret)
             except ActionOver as error:
                 self._output.note(str(error))
             except BadInput as error:
@@ -291,7 +307,10 @@ class Work:
             what = called(call["name"], call["arguments"]) if call else action["type"]
             self._output.note(f"session {name} waits for a person: {what}")
             self._output.note(f"look: reenact approvals show {name}:{number}")
-            self._output.note(f"say: reenact approvals approve {name}:{number} (or deny, or edit)")
+            if call or action["type"] == "approval":
+                self._output.note(f"say: reenact approvals approve {name}:{number} (or deny, or edit)")
+            else:
+                self._output.note(f"say: reenact approvals answer {name}:{number} {possible(action)}")
             self._output.note(f"then go on: reenact resume {name}")
         if doubts:
             tool = doubts[0]["tool"]

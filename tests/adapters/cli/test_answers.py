@@ -51,8 +51,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def asks(kind: str, payload: dict[str, Any]) -> Ended:
     """A run whose tool asks a person, and which ends waiting."""
-    call = {"name": "ask", "input": {"kind": kind, "payload": json.dumps(payload)}}
-    Path("script.json").write_text(json.dumps([{"tool_calls": [call]}, {"text": "Done."}]))
+    script(kind, payload)
     ended = reenact("run", "ask", "-m", "scripted:script.json", "--tools", "tools.py")
     assert ended.code == 1
     return ended
@@ -231,6 +230,57 @@ def test_without_an_option_the_command_asks_at_the_terminal() -> None:
     code = main(["approvals", "answer", "a1"], Commands(), stdin=Stream("2\n", terminal=True), stdout=out, stderr=err)
     assert code == 0 and "1) red" in err.getvalue() and "answered" in out.getvalue()
     assert heard() == {"choice": "blue"}
+
+
+def script(kind: str, payload: dict[str, Any]) -> None:
+    call = {"name": "ask", "input": {"kind": kind, "payload": json.dumps(payload)}}
+    Path("script.json").write_text(json.dumps([{"tool_calls": [call]}, {"text": "Done."}]))
+
+
+def at_terminal(*argv: str, keys: tuple[str, ...]) -> Ended:
+    out, err = Stream(terminal=True), Stream(terminal=True)
+    stdin = Stream("".join(f"{key}\n" for key in keys), terminal=True)
+    return Ended(main(argv, Commands(), stdin=stdin, stdout=out, stderr=err), out.getvalue(), err.getvalue())
+
+
+IN_PLACE = [
+    ("confirm", {}, ("y",), {"approved": True}),
+    ("approval", {}, ("n", ""), {"approved": False}),
+    ("choose", {"options": ["red", "blue"]}, ("2",), {"choice": "blue"}),
+    ("input", {"min_length": 3}, ("ab", "abc"), {"text": "abc"}),
+    ("reauth", {}, ("y",), {"authenticated": True}),
+    ("apply_changes", CHANGES, ("1",), {"approved": True, "changes": [1]}),
+    ("custom", {}, ('{"a": 1}',), {"a": 1}),
+]
+
+
+@pytest.mark.parametrize(("kind", "payload", "keys", "resolution"), IN_PLACE)
+def test_run_asks_in_the_middle_of_a_turn_and_the_tool_goes_on(
+    kind: str, payload: dict[str, Any], keys: tuple[str, ...], resolution: dict[str, Any]
+) -> None:
+    script(kind, payload)
+    ended = at_terminal("run", "ask", "-m", "scripted:script.json", "--tools", "tools.py", keys=keys)
+    assert ended.code == 0 and "Done." in ended.out, ended.err
+    rows = map(json.loads, reenact("events", "--session", "last", "--json").out.splitlines())
+    [settled] = [row["data"] for row in rows if row["type"] == "tool_settled"]
+    assert json.loads(settled["output"]) == resolution
+
+
+@pytest.mark.parametrize(("kind", "payload", "keys", "resolution"), IN_PLACE)
+def test_left_for_later_it_is_asked_again_by_resume(
+    kind: str, payload: dict[str, Any], keys: tuple[str, ...], resolution: dict[str, Any]
+) -> None:
+    script(kind, payload)
+    left = at_terminal("run", "ask", "-m", "scripted:script.json", "--tools", "tools.py", keys=("",))
+    assert left.code == 1 and "waits for a person" in left.err
+    assert ("approvals approve" if kind == "approval" else "approvals answer") in left.err
+    again = at_terminal("resume", keys=("",))
+    assert again.code == 1 and "waits for a person" in again.err
+    gone_on = at_terminal("resume", keys=keys)
+    assert gone_on.code == 0 and "Done." in gone_on.out
+    rows = map(json.loads, reenact("events", "--session", "last", "--json").out.splitlines())
+    [settled] = [row["data"] for row in rows if row["type"] == "tool_settled"]
+    assert json.loads(settled["output"]) == resolution
 
 
 # -- a login --
