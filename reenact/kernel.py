@@ -396,7 +396,7 @@ class Kernel:
             self._complain(stream, command, error, origin)
         if isinstance(error, DiskFull | Busy | Conflict | Full):
             # Nothing was written, and there may be room soon.
-            wait_s = min(RETELL_MAX_S, 0.05 * 2**tries)
+            wait_s = min(RETELL_MAX_S, 0.05 * 2 ** min(tries, 10))
             self._loop.call_later(wait_s, self._tell, stream, command, origin, otherwise, tries + 1)
         elif isinstance(error, Fenced | StoreFailed | UnknownOutcome | Corrupt):
             self._stopped(error)

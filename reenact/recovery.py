@@ -23,11 +23,11 @@ class Recovery:
         self._scope = scope
 
     def take_up(self, stream: str) -> None:
-        """Go on with what a session owes, as soon as its agent is held to the rules of now."""
+        """Go on with what a session owes, as soon as its agent is held to the policies of now."""
         self._kernel.later(self._taken_up(stream))
 
     async def _taken_up(self, stream: str) -> None:
-        """Nothing is done under rules of yesterday: where there is no room for those of now, it waits for it. Where
+        """Nothing is done under policies of yesterday: where there is no room for those of now, it waits for it. Where
         they cannot be read, or the session cannot, it stays as it is.
         """
         for tries in count():
@@ -37,7 +37,7 @@ class Recovery:
                 await self._bring(stream.removeprefix("session-"), scope)
                 break
             except (DiskFull, Busy, Conflict):
-                await asyncio.sleep(min(RETELL_MAX_S, 0.05 * 2**tries))
+                await asyncio.sleep(min(RETELL_MAX_S, 0.05 * 2 ** min(tries, 10)))
             except (Closed, Fenced, StoreFailed, UnknownOutcome):
                 return  # it takes nothing more; the next owner does this again
             except ReenactError as error:

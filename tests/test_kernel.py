@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reenact import Runtime, tool
+from reenact import Runtime, kernel, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import DiskFull, UnknownOutcome
@@ -16,16 +16,18 @@ from tests.runtimes import HELLO, Heard
 
 
 class Choosy(MemoryLog):
-    """A log that has no room for the first batch of a kind."""
+    """A log that has no room for the first batches of a kind."""
 
-    def __init__(self, kind: str, error: type[Exception]) -> None:
+    def __init__(self, kind: str, error: type[Exception], *, times: int = 1) -> None:
         super().__init__()
         self.kind = kind
         self.error = error
+        self.times = times
         self.refused = 0
 
     def commit(self, transactions: Any) -> Any:
-        if not self.refused and any(each.head.asked == self.kind for one in transactions for each in one.batches):
+        asked = {each.head.asked for one in transactions for each in one.batches}
+        if self.refused < self.times and self.kind in asked:
             self.refused += 1
             raise self.error()
         return super().commit(transactions)
@@ -54,6 +56,20 @@ def test_the_end_of_an_effect_waits_for_room_on_the_disk(kind: str) -> None:
 
     asyncio.run(work())
     assert ran == ["charge"]
+
+
+def test_however_long_there_is_no_room_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "RETELL_MAX_S", 0.0)
+
+    async def work() -> None:
+        log = Choosy("answer_model", DiskFull, times=1100)
+        models = Models({"scripted": Scripted(HELLO)})
+        async with Runtime(log, models=models, default_agent={"model": "scripted:any"}) as opened:
+            bot = await opened.image("support")
+            assert (await bot.send("go").result(20)).status == "succeeded"
+        assert log.refused == 1100
+
+    asyncio.run(work())
 
 
 def test_a_log_that_stops_fails_whoever_waits() -> None:

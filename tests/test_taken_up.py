@@ -6,10 +6,13 @@ import asyncio
 import threading
 from typing import Any
 
-from reenact import tool
+import pytest
+
+from reenact import recovery, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ToolStarted
+from reenact.events.errors import DiskFull
 from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.events.session import JobWaiting
 from reenact.runtime import Runtime
@@ -120,5 +123,42 @@ def test_who_comes_again_with_a_key_hears_the_end_that_came_while_the_past_was_r
             await heard.until("job_succeeded")
             log.go_on.set()
             assert (await asyncio.wait_for(again.result(), 5)).status == "succeeded"
+
+    run(life())
+
+
+class Crowded(MemoryLog):
+    """A log that for long has no room for a policy."""
+
+    def __init__(self, store: MemoryStore) -> None:
+        super().__init__(store)
+        self.refused = 0
+
+    def commit(self, transactions: Any) -> Any:
+        asked = {each.head.asked for one in transactions for each in one.batches}
+        if "apply_policy" in asked and self.refused < 1100:
+            self.refused += 1
+            raise DiskFull
+        return super().commit(transactions)
+
+
+def test_however_long_there_is_no_room_for_the_policies_of_now_a_session_is_taken_up(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(recovery, "RETELL_MAX_S", 0.0)
+
+    async def life() -> None:
+        store, gate = MemoryStore(), Gate()
+        models = Models({"scripted": gate})
+        async with Runtime(MemoryLog(store), models=models, default_agent={"model": "scripted:any"}) as first:
+            bot = await first.image("bot")
+            await (await first.send(bot.id, "go")).accepted()
+        gate.opened.set()
+        log = Crowded(store)
+        second = Runtime(log, models=models, default_agent={"model": "scripted:any"}, policy={"name": "now"})
+        heard = Heard(second)
+        async with second:
+            await heard.until("job_succeeded")
+        assert log.refused == 1100
 
     run(life())
