@@ -164,7 +164,7 @@ def _meant(name: str, tools: Collection[str]) -> str:
     return f" (did you mean {near!r}?)" if near else ""
 
 
-# -- seed names --
+# -- which tools, by name --
 
 
 class AgentToolPolicy(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -218,10 +218,10 @@ def filter_tools_by_policy(
     tools: Iterable[Any], policy: Given | AgentToolPolicy, *, scope: str = "default"
 ) -> list[Any]:
     """Those tools, or names of tools, that an agent under this policy would be offered, and could run."""
-    seeds = isinstance(policy, AgentToolPolicy) or (
+    by_name = isinstance(policy, AgentToolPolicy) or (
         isinstance(policy, Mapping) and set(policy) <= set(AgentToolPolicy.__struct_fields__)
     )
-    layer = with_tool_policy(None, policy) if seeds else policy_from(policy)  # type: ignore[arg-type]
+    layer = with_tool_policy(None, policy) if by_name else policy_from(policy)  # type: ignore[arg-type]
     rights = Rights(resolve((layer,)), scope)
     return [tool for tool in tools if rights.offers(getattr(tool, "name", tool))]
 

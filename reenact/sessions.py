@@ -93,7 +93,7 @@ class Sessions:
     # -- gone on with --
 
     async def bring_policy(self, session_id: str) -> None:
-        """Hold the agent of one to the layers of now, also in the middle of its turn. One that sleeps is left: it is
+        """Hold the agent of one to the policies of now, also in the middle of its turn. One that sleeps is left: it is
         woken under them. Raises what kept this from being stored.
         """
         stream = f"session-{session_id}"
