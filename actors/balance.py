@@ -1,7 +1,8 @@
 """Whether money was kept to, told by the events alone: no ledger or purse has a say in what is right here. Pure.
 
 Of a ledger: nothing was allotted that would pass a limit that denies. Of a session: under a budget no model was called
-without money set aside for it in the same append.
+without money set aside for it in the same append, nor with money that it had let go of. Of both: once a limit was set
+or lifted, a session makes one more call at most with what was allotted to it before.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from ..events.ledger import (
     UsageRecorded,
 )
 from ..events.message import Recorded
-from ..events.purse import BudgetReserved
+from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
 from ..events.session import JobStarted
 
 _DAY_US = 86_400_000_000
@@ -29,10 +30,44 @@ _MINUTE_US = 60_000_000
 _EPOCH_DAY = date(1970, 1, 1).toordinal()
 
 
-class Balance:
-    """One stream. `see` takes its events in order."""
+Allotment = tuple[str, str, str]
+"""The scope of its ledger, its session, its name in the session."""
+
+
+class Changes:
+    """Of all streams of a log: what was called back since which position, and what was still spent of it."""
 
     def __init__(self) -> None:
+        self._since: dict[Allotment, int] = {}
+        self._last: dict[Allotment, int] = {}
+
+    def changed(self, allotment: Allotment, position: int) -> None:
+        """Limits are others than those it was allotted under."""
+        self._since.setdefault(allotment, position)
+
+    def called(self, allotment: Allotment, position: int) -> None:
+        """Its session made a call with it there, and then another."""
+        self._last[allotment] = position
+
+    def found(self) -> Iterator[tuple[str, int, str]]:
+        """What is wrong when all streams were seen: the stream, the position of the change, what."""
+        for allotment, since in self._since.items():
+            scope, session, ask = allotment
+            if self._last.get(allotment, 0) > since:
+                what = f"{session} went on with {ask}, which was called back when limits of {scope} were changed"
+                yield f"session-{session}", since, what
+
+
+class Balance:
+    """One stream. `see` takes its events in order. changes: of the whole log."""
+
+    def __init__(self, changes: Changes | None = None) -> None:
+        self._changes = Changes() if changes is None else changes
+        self._ledger = ""
+        self._ask = ""
+        self._call: tuple[str, int] | None = None  # the newest one made with it, and where
+        self._kept: str | None = None  # after letting go: the one call that it still has money for
+        self._released = False
         self._budgets: dict[tuple[str | None, str | None], Budget] = {}
         self._held: dict[str, tuple[str, str, Amount, Amount, int]] = {}  # session: principal, ask, told, held, since
         self._spent: dict[tuple[str, str], list[tuple[int, int, Amount]]] = defaultdict(list)
@@ -49,19 +84,45 @@ class Balance:
                 self._own = overrides is not None and overrides.terms is not None
             case BudgetReserved(call=call):
                 self._reserved = call, recorded.head.id
+                yield from self._spends(recorded, call)
+            case AllotmentWanted(ledger=ledger):
+                self._ledger, self._ask, self._call, self._released = ledger, "", None, False
+            case AllotmentTaken(ask=ask):
+                self._ask, self._call, self._released = ask, None, False
+            case AllotmentReleased(kept=kept):
+                self._released = True
+                self._kept = self._call[0] if self._call is not None and kept.requests else None
             case ModelCalled(call=call):
                 if (self._terms or self._own) and self._reserved != (call, recorded.head.id):
                     yield f"{call} is called under a budget, and nothing is set aside for it"
             case Allotted() | AllotmentDenied() | AllotmentReturned() as event:
                 yield from self._moved(event)
-            case BudgetSet(budget=budget, at=at):
+            case BudgetSet(budget=budget, at=at, recalls=recalls):
                 self._budgets[budget.principal_id, budget.session_id] = budget
                 self._now = max(self._now, at)
-            case BudgetRemoved(principal_id=principal, session_id=session, at=at):
+                if recalls:
+                    self._called_back(recorded, budget.session_id)
+            case BudgetRemoved(principal_id=principal, session_id=session, at=at, recalls=recalls):
                 self._budgets.pop((principal, session), None)
                 self._now = max(self._now, at)
+                if recalls:
+                    self._called_back(recorded, session)
             case UsageRecorded() as usage:
                 self._outside(usage)
+
+    def _spends(self, recorded: Recorded, call: str) -> Iterator[str]:
+        if self._released and call != self._kept:
+            yield f"{call} is called with money that was let go of"
+        if self._call is not None and self._call[0] != call:
+            allotment = self._ledger, recorded.stream.removeprefix("session-"), self._ask
+            self._changes.called(allotment, self._call[1])
+        self._call = call, recorded.position
+
+    def _called_back(self, recorded: Recorded, session: str | None) -> None:
+        scope = recorded.stream.removeprefix("ledger-")
+        for name, (_, ask, _, held, _) in self._held.items():
+            if held != Amount() and session in (None, name):
+                self._changes.changed((scope, name, ask), recorded.position)
 
     def _moved(self, event: Allotted | AllotmentDenied | AllotmentReturned) -> Iterator[str]:
         self._now = max(self._now, event.at)

@@ -29,6 +29,7 @@ from ..events.agent import (
 )
 from ..events.errors import ReenactError
 from ..events.failpoint import failpoint
+from ..events.ledger import RecallAllotment
 from ..events.message import Command, Effect, Recorded
 from ..events.purse import RequestAllotment
 from ..events.session import ExpireJob
@@ -36,7 +37,7 @@ from .clock import Clock
 
 _log = logging.getLogger("reenact.dispatch")
 
-Work = CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment
+Work = CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment | RecallAllotment
 """Effects that reach outside."""
 
 CLOSE_S = 1.5
@@ -145,7 +146,7 @@ class Dispatch:
         if isinstance(effect, CallModel | RunTool) and not _starts(effect, events):
             failpoint("effect.recover")
             self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin, None)
-        elif isinstance(effect, CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment):
+        elif isinstance(effect, Work):
             flight.task = asyncio.get_running_loop().create_task(self._perform(stream, effect, origin, flight))
         elif isinstance(effect, CancelEffect):
             self._cancel(stream, effect, flights, origin)
@@ -195,6 +196,12 @@ class Dispatch:
         if not self._closed:
             self._tell(stream, command, origin, partial(self._performer.failed, effect, _UNSTORABLE))
             failpoint("effect.told")
+
+    async def performed(self, stream: str) -> None:
+        """Wait until what is being performed for a stream now was performed, however it ends."""
+        tasks = [flight.task for flight in self._flights.get(stream, {}).values() if flight.task is not None]
+        if tasks:
+            await asyncio.wait(tasks)
 
     async def close(self) -> None:
         """Stop everything under way and wait until it has stopped. Nothing is told any more: it stays owed."""

@@ -10,7 +10,7 @@ Time is what the commands say, and never runs backwards: a clock that was set ba
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Container, Iterator, Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -25,6 +25,7 @@ from ..events.ledger import (
     Allotted,
     BudgetRemoved,
     BudgetSet,
+    RecallAllotment,
     RecordUsage,
     RemoveBudget,
     ReturnAllotment,
@@ -95,13 +96,17 @@ class Standing(Struct, frozen=True):
 
 
 class State(Struct, frozen=True):
-    """now: the highest recorded time. overrun: what calls cost beyond what was set aside for them."""
+    """now: the highest recorded time. overrun: what calls cost beyond what was set aside for them.
+
+    due: sessions that hold what was allotted under other limits, with its ask: it is called back.
+    """
 
     budgets: tuple[Standing, ...] = ()
     accounts: Mapping[str, Account] = {}
     sums: Mapping[Key, Sums] = {}
     now: int = 0
     overrun: Amount = NOTHING
+    due: Mapping[str, str] = {}
 
 
 # -- decide --
@@ -119,7 +124,9 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             named = (message.principal_id, message.session_id)
             if not any(named == _named(standing.budget) for standing in state.budgets):
                 return ()
-            return [BudgetRemoved(principal_id=message.principal_id, session_id=message.session_id, at=message.at)]
+            principal, session = named
+            gone = BudgetRemoved(principal_id=principal, session_id=session, at=message.at, recalls=message.recalls)
+            return [gone]
         case RecordUsage():
             fields = {name: getattr(message, name) for name in message.__struct_fields__}
             return [UsageRecorded(**fields)]
@@ -134,7 +141,7 @@ def _set(state: State, message: SetBudget) -> Sequence[Event]:
         raise BadInput("A budget is of a scope, of one principal or of one session; not of both.")
     if any(standing.budget == budget for standing in state.budgets):
         return ()
-    return [BudgetSet(budget=budget, at=message.at)]
+    return [BudgetSet(budget=budget, at=message.at, recalls=message.recalls)]
 
 
 def _allot(state: State, message: Allot) -> Sequence[Event]:
@@ -152,6 +159,30 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
 
 
 _ASKED = ("session_id", "principal_id", "ask", "spent", "want", "least", "at", "priced")
+
+
+def in_the_way(state: State, message: Allot) -> Breach | None:
+    """The limit that forbids what is asked for now, None where there is none."""
+    free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at)
+    asker = message.principal_id, message.session_id
+    return judge(free, *asker, message.want, message.least, priced=message.priced).breach
+
+
+def may_come_back(
+    state: State, message: Allot, breach: Breach, lost: Container[str], calling: Mapping[str, str]
+) -> bool:
+    """Whether what other sessions hold of the limit in the way may still be given back. lost: those who cannot be
+    asked. calling: those that have a call under way, with the ask that pays for it. It may cost less than was set aside
+    for it, but it is a request.
+    """
+    of = next(limit.of for limit in LIMITS if limit.name == breach.limit)
+    for name, account in state.accounts.items():
+        mine = breach.of == "scope" or account.principal == message.principal_id
+        if name == message.session_id or name in lost or not mine:
+            continue
+        if getattr(account.held, of) > (of == "requests" and calling.get(name) == account.ask):
+            return True
+    return False
 
 
 def _newer(ask: str, known: str) -> bool:
@@ -262,7 +293,7 @@ def _give_back(state: State, message: ReturnAllotment) -> Sequence[Event]:
     if account is None or account.ask != message.ask or not message.spent.covers(account.told):
         return ()
     kept = _least(message.kept, account.held)
-    if message.spent == account.told and kept == account.held:
+    if message.spent == account.told and kept == account.held and message.session_id not in state.due:
         return ()
     return [
         AllotmentReturned(session_id=message.session_id, ask=message.ask, spent=message.spent, kept=kept, at=message.at)
@@ -306,26 +337,48 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
     match event:
         case Allotted():
             free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at)
-            return _held(free, event)
+            return _came_back(_held(free, event), event.session_id)
         case AllotmentDenied():
             free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at)
-            account = replace(free.accounts[event.session_id], ask=event.ask, grant=None, breach=event.breach)
-            return replace(free, accounts={**free.accounts, event.session_id: account})
+            account = free.accounts[event.session_id]
+            account = replace(account, ask=event.ask, grant=None, breach=event.breach)
+            denied = replace(free, accounts={**free.accounts, event.session_id: account})
+            return _came_back(denied, event.session_id)
         case AllotmentReturned():
             account = state.accounts.get(event.session_id) or Account("")
-            return settled(state, event.session_id, account.principal, event.spent, event.kept, event.at)
+            free = settled(state, event.session_id, account.principal, event.spent, event.kept, event.at)
+            return _came_back(free, event.session_id)
         case UsageRecorded():
             return _used_outside(state, event)
         case BudgetSet():
             named = _named(event.budget)
             others = tuple(standing for standing in state.budgets if _named(standing.budget) != named)
             budgets = sorted((*others, _standing(event.budget)), key=lambda standing: _ORDER[standing.key[0]])
-            return replace(state, budgets=tuple(budgets), now=max(state.now, event.at))
+            changed = replace(state, budgets=tuple(budgets), now=max(state.now, event.at))
+            return _called_back(changed, event.budget.session_id) if event.recalls else changed
         case BudgetRemoved():
             named = (event.principal_id, event.session_id)
             others = tuple(standing for standing in state.budgets if _named(standing.budget) != named)
-            return replace(state, budgets=others, now=max(state.now, event.at))
+            changed = replace(state, budgets=others, now=max(state.now, event.at))
+            return _called_back(changed, event.session_id) if event.recalls else changed
     return state
+
+
+def _called_back(state: State, session: str | None) -> State:
+    """What was allotted under other limits is called back: that of one session, or all of it. A limit of a principal
+    is news to all too: that it ends with their jobs was not said to those who hold something."""
+    due = {
+        name: account.ask
+        for name, account in state.accounts.items()
+        if account.held != NOTHING and session in (None, name)
+    }
+    return replace(state, due={**state.due, **due}) if due else state
+
+
+def _came_back(state: State, session: str) -> State:
+    if session not in state.due:
+        return state
+    return replace(state, due={name: ask for name, ask in state.due.items() if name != session})
 
 
 _ORDER = {"scope": 0, "principal": 1, "session": 2}
@@ -468,15 +521,17 @@ def _month(at: int) -> int:
 
 
 def owed(state: State) -> Sequence[Effect]:
-    return ()
+    return [RecallAllotment(id=f"{name}:{ask}", session_id=name, ask=ask) for name, ask in state.due.items()]
 
 
 def recall(asked: str, events: Sequence[Event]) -> Command | None:
     match asked, events[0]:
         case "set_budget", BudgetSet() as made:
-            return SetBudget(budget=made.budget, at=made.at)
+            return SetBudget(budget=made.budget, at=made.at, recalls=made.recalls)
         case "remove_budget", BudgetRemoved() as gone:
-            return RemoveBudget(principal_id=gone.principal_id, session_id=gone.session_id, at=gone.at)
+            return RemoveBudget(
+                principal_id=gone.principal_id, session_id=gone.session_id, at=gone.at, recalls=gone.recalls
+            )
         case "allot", (Allotted() | AllotmentDenied()) as answered:
             return Allot(**{name: getattr(answered, name) for name in _ASKED}, last=True)
         case "return_allotment", AllotmentReturned() as back:

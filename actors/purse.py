@@ -247,7 +247,7 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None) -> G
     In order: the limits of the run, then those that the ledger set for every call, then what is left of the allotment.
     """
     purse = replace(purse, spent=purse.at_most, held=None)  # one whose process died is spent as it was set aside
-    grant = purse.grant if purse.left != NOTHING else None
+    grant = purse.grant if purse.left.requests else None  # else other limits may be in force than it was made under
     if grant is not None and grant.degrade and _is_cheaper(other, wish, grant) and other is not None:
         return Gate(
             events=(BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model),), degrades=other.model
@@ -458,7 +458,12 @@ def exceeded(purse: Purse | None, event: BudgetExceeded) -> Purse:
 
 
 def released(purse: Purse | None, event: AllotmentReleased) -> Purse:
-    return replace(purse or EMPTY, ceiling=event.spent + event.kept)
+    """The limits of every call that came with the allotment may be others by now: the ledger is asked again."""
+    purse = purse or EMPTY
+    grant = purse.grant
+    if grant is not None:
+        grant = replace(grant, tokens_per_request=None, cost_per_request=None, tools_per_request=None)
+    return replace(purse, ceiling=event.spent + event.kept, grant=grant)
 
 
 def ended(purse: Purse | None, at: int) -> Purse | None:

@@ -17,7 +17,7 @@ from ..events.errors import Closed, ReenactError
 from ..events.history import Entry
 from ..events.log import Keyed, Stored
 from ..events.message import Unknown
-from .balance import Balance
+from .balance import Balance, Changes
 from .calls import Calls
 from .cell import noun_of
 from .history import History
@@ -105,6 +105,8 @@ def verify(
     for violation in told.compare():
         checker.add(violation)
     owes = {stream: checker.stream(stream) for stream in checker.streams()}
+    for stream, position, what in checker.changes.found():
+        checker.found("budget", what, stream=stream, position=position)
     checker.owing(owes)
     commands = 0
     for keyed in keys:
@@ -135,6 +137,7 @@ class _Checker:
         self.more = self.batches = self.events = self.redriven = self.erased = 0
         self.writers: dict[int, str] = {}
         self.newer: list[str] = []
+        self.changes = Changes()
         self._ids: set[str] = set()
         self._counts: dict[str, int] = {}
 
@@ -307,7 +310,7 @@ class _Reading:
         self._head = head
         self._chain = b""
         self._calls = Calls()
-        self._balance = Balance()
+        self._balance = Balance(checker.changes)
         self._strange = False
         self._rest = self._read()
         self.version = 0

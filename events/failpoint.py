@@ -51,6 +51,8 @@ NAMES: Mapping[str, str] = {
     "probe.ended": "the world has answered, and that is not told",
     "ledger.ask": "a ledger is about to be asked for money",
     "ledger.asked": "it has answered, and the session does not know",
+    "ledger.recall": "a session is about to be asked to let go of what its ledger calls back",
+    "ledger.recalled": "it has let go, and its ledger does not know",
     "socket.request": "another process has asked something, nothing was done",
     "socket.answer": "it was done, the answer is not sent",
     "close.begin": "the runtime is about to close",

@@ -9,26 +9,34 @@ from __future__ import annotations
 from typing import ClassVar
 
 from .budget import NOTHING, Amount, Breach, Budget, Grant
-from .message import Command, Event
+from .message import Command, Effect, Event
 
 # -- asked of a ledger. at: microseconds UTC, as the asker's clock said --
 
 
 class SetBudget(Command, frozen=True, kw_only=True):
-    """Limit a scope, or one principal or session of it. The same limits again: nothing happens."""
+    """Limit a scope, or one principal or session of it. The same limits again: nothing happens.
+
+    recalls: see `BudgetSet`.
+    """
 
     type: ClassVar[str] = "set_budget"
     budget: Budget
     at: int
+    recalls: bool = True
 
 
 class RemoveBudget(Command, frozen=True, kw_only=True):
-    """Lift the limits of a scope, or those of one principal or session. There are none: nothing happens."""
+    """Lift the limits of a scope, or those of one principal or session. There are none: nothing happens.
+
+    recalls: see `BudgetSet`.
+    """
 
     type: ClassVar[str] = "remove_budget"
     principal_id: str | None = None
     session_id: str | None = None
     at: int
+    recalls: bool = True
 
 
 class Allot(Command, frozen=True, kw_only=True):
@@ -91,18 +99,25 @@ class RecordUsage(Command, frozen=True, kw_only=True):
 
 
 class BudgetSet(Event, frozen=True, kw_only=True):
+    """recalls: what sessions hold that fall under it was allotted under other limits, and is called back: from here on
+    it is owed that they let go of what is not set aside for a call under way."""
+
     type: ClassVar[str] = "budget_set"
     source: ClassVar[str] = "ledger"
     budget: Budget
     at: int
+    recalls: bool = False
 
 
 class BudgetRemoved(Event, frozen=True, kw_only=True):
+    """recalls: see `BudgetSet`."""
+
     type: ClassVar[str] = "budget_removed"
     source: ClassVar[str] = "ledger"
     principal_id: str | None = None
     session_id: str | None = None
     at: int
+    recalls: bool = False
 
 
 class Allotted(Event, frozen=True, kw_only=True):
@@ -171,6 +186,20 @@ class UsageRecorded(Event, frozen=True, kw_only=True):
     cost: str | None = None
     duration_ms: float | None = None
     metadata: dict[str, str] | None = None
+
+
+# -- owed to the world --
+
+
+class RecallAllotment(Effect, frozen=True, kw_only=True):
+    """Have a session let go of what it holds of the allotment `ask`, which was allotted under other limits.
+
+    May be done again: the ledger knows what came back.
+    """
+
+    type: ClassVar[str] = "recall_allotment"
+    session_id: str
+    ask: str
 
 
 COMMANDS = (SetBudget, RemoveBudget, Allot, ReturnAllotment, RecordUsage)

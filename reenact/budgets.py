@@ -235,6 +235,11 @@ class RuntimeLedgerWriter(_Writing):
 
     async def put(self, scope_id: str, command: Command) -> tuple[rules.State, bool]:
         key = f"usage:{command.entry}" if isinstance(command, RecordUsage) else None
+        outside = self._runtime._treasury.outside  # what is held by none of its sessions is asked back of nobody
+        if isinstance(command, Allot):
+            outside.add(command.session_id)
+        if isinstance(command, ReturnAllotment):
+            outside.discard(command.session_id)
         reply = await self._runtime.ask(self._stream(scope_id), command, key=key)
         return reply.states[0], bool(reply.events)
 

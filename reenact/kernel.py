@@ -24,6 +24,7 @@ from .actors.system import ActorSystem, Ask, Committed, Peek, Reply
 from .adapters.logs import open_log
 from .adapters.tools.acting import acting_as
 from .events import codec
+from .events.agent import RecoverEffect
 from .events.bus import SystemBus
 from .events.errors import (
     BadInput,
@@ -46,6 +47,7 @@ from .events.log import Keyed, Log
 from .events.message import Asked, BusEvent, Command, Context, Effect, Live, Recorded, Signal, live
 from .events.model import Credentials
 from .events.payload import Payload
+from .events.purse import ReleaseAllotment
 from .events.session import JobQueued
 from .halt import halt_of
 from .live import LiveSession
@@ -109,6 +111,8 @@ class Kernel:
         self._left: set[str] = set()
         self._later: set[asyncio.Future[object]] = set()
         self._armed = True
+        self.called_back: dict[str, str] = {}
+        """Sessions, by stream, and the allotment that they hold and their ledger calls back; kept by treasuries."""
 
     # -- life --
 
@@ -130,10 +134,12 @@ class Kernel:
         self.opened = True
 
     async def recover(self, take_up: Callable[[str], object] | None = None) -> None:
-        """Take up what an earlier owner left. take_up(stream): called for every stream that owes, default `wake`; in
-        the end it wakes the stream, or says `leave`."""
+        """Take up what an earlier owner left. take_up(stream): called for every session that owes, default `wake`; in
+        the end it wakes the stream, or says `leave`. What ledgers call back is taken up by itself."""
         if not self._armed:
             return
+        for stream in await asyncio.to_thread(self.log.streams, "ledger-", owing=True):
+            self.wake(stream)
         for stream in await asyncio.to_thread(self.log.streams, "session-", owing=True):
             self._left.add(stream)
             (take_up or self.wake)(stream)
@@ -358,6 +364,9 @@ class Kernel:
         stored."""
         if not self.opened:
             return
+        if type(command) is RecoverEffect and stream in self.called_back:
+            # What an earlier owner left goes on with money of the limits of now.
+            self._tell(stream, ReleaseAllotment(ask=self.called_back[stream]), origin)
         if origin is None:
             asked = self.asked(command)
         else:

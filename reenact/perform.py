@@ -44,11 +44,13 @@ from .events.content import Failure, OutputPart, ToolCall, Usage
 from .events.errors import ReenactError
 from .events.failpoint import failpoint
 from .events.image import ImageConfig
+from .events.ledger import RecallAllotment
 from .events.message import Command, Signal
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.purse import RequestAllotment
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting, ToolProgress
 from .events.tool import Place
+from .treasury import not_back
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
@@ -122,6 +124,8 @@ class Outside:
             return await self._launch_tool(stream, effect)
         if isinstance(effect, RequestAllotment):
             return await self._treasury(effect.ledger).fetch(stream, effect)
+        if isinstance(effect, RecallAllotment):
+            return await self._treasury(stream.removeprefix("ledger-")).recall(effect)
         return await self._probe_tool(stream, effect)
 
     def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
@@ -147,6 +151,8 @@ class Outside:
             return StartTool(tool=effect.tool, attempt=effect.attempt, at=self._clock.now(), problem=problem)
         if isinstance(effect, RequestAllotment):
             return self._treasury(effect.ledger).failed(effect, code)
+        if isinstance(effect, RecallAllotment):
+            return not_back(effect)
         return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
 
     # -- models --
@@ -163,6 +169,7 @@ class Outside:
                 await asyncio.sleep(min(max(0.0, wait_s), self._retries.longest_s))
                 began = time.perf_counter()
             session = await self._session(stream)
+            await self._treasury(session.ids.scope).heeded(stream)
             config = await self._config(session.ids.image_id or "", effect.image_version, session.ids.scope)
             tools = self.tools if config.tools is None else self.tools.only(config.tools)
             spec = _spec(session, effect, config)

@@ -97,7 +97,7 @@ class Budgets:
     ) -> int:
         """Set the limits of a scope, or of one principal or session. They replace those it had.
 
-        A running owner of the log holds to them at once, from the next asking of each session on.
+        A running owner of the log holds to them at once, from the next call of each session on; 0 stops them all.
         """
         self._output.json = common.json
         budget = {**(_file(file) if file is not None else {}), **limits.given}

@@ -9,12 +9,12 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from reenact.actors import ledger as rules
-from reenact.actors.balance import Balance
+from reenact.actors.balance import Balance, Changes
 from reenact.events.agent import AgentConfigured, ModelCalled
-from reenact.events.budget import NOTHING, Amount, Terms
-from reenact.events.ledger import AllotmentReturned, RecordUsage
+from reenact.events.budget import NOTHING, Amount, Budget, Terms
+from reenact.events.ledger import AllotmentReturned, BudgetSet, RecordUsage
 from reenact.events.message import Event, Head, Recorded
-from reenact.events.purse import BudgetReserved
+from reenact.events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
 from reenact.events.session import Definition
 from tests.actors.test_ledger import DAY_US, NOON, allot, back, ledger, limit
 from tests.given import Given
@@ -79,6 +79,42 @@ def test_a_session_that_keeps_more_than_it_held_is_found() -> None:
     assert told(allotted, kept) == ["a keeps more than it held"]
     other = AllotmentReturned(session_id="a", ask="w9", spent=NOTHING, kept=NOTHING, at=NOON)
     assert told(allotted, other) == ["a gives back w9, and holds w1"]
+
+
+def walk(*events: tuple[str, Event]) -> list[str]:
+    """Streams, one event a batch, as `verify` sees them: position by position, each stream by itself."""
+    changes, balances, found = Changes(), dict[str, Balance](), []
+    for n, (stream, event) in enumerate(events, start=1):
+        balance = balances.setdefault(stream, Balance(changes))
+        found += balance.see(Recorded(n, stream, n, 0, 1, event, Head(id=f"b{n}", at=1, asked="x")))
+    return [*found, *(what for _, _, what in changes.found())]
+
+
+def reserved(call: str) -> tuple[str, Event]:
+    return "session-a", BudgetReserved(call=call, tokens=1, cost=1, max_tokens=1)
+
+
+ALLOTTED = history(ledger(), [limit(max_tokens_total=9000), allot("a", tokens=60, requests=1)])
+BEGUN: list[tuple[str, Event]] = [
+    *(("ledger-x", event) for event in ALLOTTED),
+    ("session-a", AllotmentWanted(ask="w1", ledger="x", spent=NOTHING, want=NOTHING, least=NOTHING)),
+    ("session-a", AllotmentTaken(ask="w1", grant=ALLOTTED[-1].grant)),  # type: ignore[attr-defined]
+]
+LOWERED: tuple[str, Event] = ("ledger-x", BudgetSet(budget=Budget(max_tokens_total=0), at=NOON, recalls=True))
+
+
+def test_one_call_more_is_begun_before_a_session_has_heard_of_a_limit_and_no_second() -> None:
+    assert walk(*BEGUN, reserved("m1"), reserved("m2"), LOWERED, reserved("m3"), reserved("m3")) == []
+    [what] = walk(*BEGUN, reserved("m1"), LOWERED, reserved("m2"), reserved("m3"))
+    assert what == "a went on with w1, which was called back when limits of x were changed"
+
+
+def test_a_session_that_goes_on_with_what_it_let_go_of_is_found() -> None:
+    back = ("session-a", AllotmentReleased(ask="w1", spent=NOTHING, kept=Amount(requests=1)))
+    assert walk(*BEGUN, reserved("m1"), back, reserved("m1")) == []
+    assert walk(*BEGUN, reserved("m1"), back, reserved("m2")) == ["m2 is called with money that was let go of"]
+    asked = ("session-a", AllotmentWanted(ask="w2", ledger="x", spent=NOTHING, want=NOTHING, least=NOTHING))
+    assert walk(*BEGUN, reserved("m1"), back, asked, reserved("m2")) == []
 
 
 def test_a_limit_that_warns_is_no_violation() -> None:

@@ -310,6 +310,49 @@ def test_a_model_without_a_price_is_refused_where_money_is_limited() -> None:
     ledger(limit(max_tokens_daily=10)).when(allot(tokens=1, priced=False)).then(Allotted)
 
 
+# -- limits that are changed --
+
+
+def test_what_was_allotted_under_other_limits_is_called_back() -> None:
+    stream = ledger(limit(max_tokens_total=10**6), allot("a", tokens=60), allot("b", tokens=60)).owes()
+    stream.when(limit(max_tokens_total=0)).owes("a:w1", "b:w1")
+    stream.when(back("a", spent=Amount(tokens=30), kept=Amount(tokens=20))).then(AllotmentReturned).owes("b:w1")
+    stream.when(allot("b", "w2", tokens=60, spent=Amount(tokens=50))).then(AllotmentDenied).owes()
+
+
+def test_one_that_has_spent_nothing_of_it_and_keeps_it_all_has_heard_of_it_too() -> None:
+    stream = ledger(limit(max_tokens_total=100), allot("a", tokens=90), limit(max_tokens_total=0))
+    held = stream.states[0].accounts["a"].held
+    stream.when(back("a", kept=held)).then(AllotmentReturned).owes()
+    stream.when(back("a", kept=held)).then_nothing()
+
+
+def test_a_limit_of_a_session_calls_back_what_that_one_holds_and_one_of_a_principal_all_there_is() -> None:
+    stream = ledger(allot("a", tokens=60), allot("b", tokens=60, principal="bob"))
+    stream.when(limit(session_id="a", max_tokens_total=10)).owes("a:w1")
+    stream.when(limit(principal_id="bob", max_tokens_total=10)).owes("a:w1", "b:w1")
+
+
+def test_what_is_lifted_or_raised_is_called_back_as_well() -> None:
+    """The limits of a single call came with it, and that it needs a price."""
+    stream = ledger(limit(max_tokens_per_request=10), allot("a", tokens=6))
+    stream.when(limit(max_tokens_per_request=100)).owes("a:w1")
+    stream.when(back("a")).then(AllotmentReturned)
+    stream.when(allot("a", "w2", tokens=60)).then(Allotted).owes()
+    stream.when(RemoveBudget(at=NOON)).owes("a:w2")
+
+
+def test_a_limit_set_again_calls_nothing_back() -> None:
+    stream = ledger(limit(max_tokens_total=100), allot("a", tokens=60))
+    stream.when(limit(max_tokens_total=100)).then_nothing().owes()
+
+
+def test_limits_that_were_set_by_an_earlier_release_call_nothing_back() -> None:
+    ledger(
+        limit(max_tokens_total=100), allot("a", tokens=60), BudgetSet(budget=Budget(max_tokens_total=1), at=1)
+    ).owes()
+
+
 # -- setting limits --
 
 

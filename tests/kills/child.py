@@ -25,6 +25,7 @@ from reenact.adapters.tools.context import ToolContext
 from reenact.events import failpoint
 from reenact.events.action import ActionResolved
 from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted
+from reenact.events.errors import ReenactError
 from reenact.events.message import Recorded
 from reenact.events.session import JobQueued
 from reenact.runtime import Runtime
@@ -200,7 +201,13 @@ async def work(case: dict[str, Any]) -> dict[str, Any]:
             if told == case.get("event"):
                 die()
 
+    async def limits_anew(event: Any) -> None:
+        with contextlib.suppress(ReenactError):
+            await opened.set_budget({"max_requests_daily": 100 + event.version})
+
     opened.on_any(counts)
+    if case.get("limits"):
+        opened.on(case["limits"], limits_anew)
     async with opened:
         bot = await opened.image("bot")
         run = await opened.send(bot.id, "go", key="the first message")

@@ -227,6 +227,23 @@ def test_killed_around_money(processes: Processes, template: Path, tmp_path: Pat
     killed(World(processes, template, tmp_path, budget=limits), failpoint=f"{place}:kill")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ledger.recall:1",
+        "ledger.recalled:1",
+        *(f"{place}:{at}" for place in ("commit.executed", "tell.owed") for at in range(5, 9)),
+    ],
+)
+def test_killed_between_a_limit_and_what_is_called_back_for_it(
+    processes: Processes, template: Path, tmp_path: Path, place: str
+) -> None:
+    """A limit is set at every call of the model. The one who resumes takes up what is owed, sets it back, and verifies
+    that nobody went on with what was allotted before."""
+    limits = {"max_requests_daily": 40, "max_tool_calls_daily": 40}
+    killed(World(processes, template, tmp_path, budget=limits, limits="model_called"), failpoint=f"{place}:kill")
+
+
 # -- at every failpoint there is, ten times and more --
 
 KILLS = 10
@@ -237,6 +254,8 @@ WHERE: dict[str, dict[str, Any]] = {
     "model.failed": {"always": {"fails": 12}},
     "ledger.ask": {"always": {"budget": {"max_requests_daily": 40}}},
     "ledger.asked": {"always": {"budget": {"max_requests_daily": 40}}},
+    "ledger.recall": {"always": {"budget": {"max_requests_daily": 40}, "limits": "model_called"}},
+    "ledger.recalled": {"always": {"budget": {"max_requests_daily": 40}, "limits": "model_called"}},
     "launch.found": {"role": "approve", "always": {"calls": ["wire"]}},
     "socket.request": {"role": "ask", "more": {"requests": 10}},
     "socket.answer": {"role": "ask", "more": {"requests": 10}},

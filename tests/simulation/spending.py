@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from reenact.actors import decider, ledger
+from reenact.actors.balance import Balance, Changes
 from reenact.actors.cell import noun_of
 from reenact.actors.clock import ManualClock
 from reenact.actors.dispatch import Dispatch, Origin, Work
@@ -25,20 +26,22 @@ from reenact.events.agent import (
     FailModel,
     Interrupt,
     ProbeTool,
+    RecoverEffect,
     RunTool,
     SettleTool,
+    ToolStarted,
 )
-from reenact.events.budget import NOTHING, Amount, Budget, BudgetSpec, Rate, Terms, dollars, nanos
+from reenact.events.budget import LIMITS, NOTHING, Amount, Budget, BudgetSpec, Rate, Terms, dollars
 from reenact.events.content import Cost, Failure, Text, ToolCall, Usage
 from reenact.events.errors import Closed
-from reenact.events.ledger import SetBudget
+from reenact.events.ledger import AllotmentDenied, BudgetSet, RecallAllotment, SetBudget
 from reenact.events.message import Command, Context, Head, Recorded
 from reenact.events.model import ModelAnswer, ModelParams
-from reenact.events.purse import AllotmentReleased, RequestAllotment
+from reenact.events.purse import AllotmentReleased, BudgetReserved, ReleaseAllotment, RequestAllotment
 from reenact.events.session import CloseSession, CreateSession, Definition, Send, Waking
 from reenact.events.tool import CallCheck
 from reenact.kernel import Who
-from reenact.treasury import Treasury
+from reenact.treasury import Treasury, not_back
 
 RATE = Rate("scripted:any", 3_000_000, 15_000_000)  # three and fifteen dollars for a billion tokens: small numbers
 PARENTS, CHILDREN = 10, 4
@@ -47,6 +50,14 @@ SCOPE = "acme"
 
 class Overspent(AssertionError):
     """More was billed than there was."""
+
+
+class Starved(AssertionError):
+    """Somebody was denied what nobody used."""
+
+
+class Disobeyed(AssertionError):
+    """A session went on with what was allotted before a limit was changed."""
 
 
 class Session:
@@ -62,6 +73,7 @@ class World:
 
     def __init__(self, seed: int) -> None:
         self.chance = random.Random(seed)
+        chances = random.Random(-seed - 1)
         self.clock = ManualClock()
         self.states: dict[str, tuple[Any, ...]] = {}
         self.versions: dict[str, int] = {}
@@ -72,17 +84,27 @@ class World:
         self.commits = self.kills = self.denied = 0
         self.waiting: list[asyncio.Future[None]] = []
         self.tasks: set[asyncio.Task[Any]] = set()
+        self.failure: BaseException | None = None
         self.finished = False  # nothing begins any more, so that a world leaves nothing pending behind
         self.children: dict[str, list[str]] = {}
+        self.bus = self
+        self.news: dict[str, Any] = {}
+        self.changes = Changes()
+        self.balance: dict[str, Balance] = {}
+        self.called_back: dict[str, str] = {}
         self.greedy = self.chance.random() < 0.5  # every call costs all that was set aside for it
         self.budget = self._budget()
+        self.limits = ledger._standing(self.budget).limits
+        self.changing = chances.random() < 0.4
+        self.changed = 0
+        self.before = NOTHING  # that limits which were set later do not undo
 
     def _budget(self) -> Budget:
         chance = self.chance
         limits: dict[str, Any] = {"max_tokens_total": chance.randint(2_000, 20_000)}
         if chance.random() < 0.6:
             limits["max_cost_total"] = dollars(chance.randint(20_000, 200_000))
-        if chance.random() < 0.4:
+        if chance.random() < 0.5:
             limits["max_requests_daily"] = chance.randint(10, 120)
         if chance.random() < 0.3:
             limits["max_tool_calls_daily"] = chance.randint(5, 60)
@@ -111,24 +133,64 @@ class World:
             events.append(Recorded(self.position, stream, version + part + 1, part, self.epoch, event, head))
         self.states[stream], self.versions[stream] = decision.states, version + len(events)
         self.newest[stream] = events[-1]
+        self.slips(stream, events)
         self.judge()
         for recorded in events:
-            if isinstance(recorded.data, AllotmentReleased):
+            for what in self.balance.setdefault(stream, Balance(self.changes)).see(recorded):
+                self.failure = Disobeyed(what)
+            if isinstance(recorded.data, AllotmentDenied):
+                self.denied += 1
+                self.is_used_up(recorded.data)
+        for recorded in events:
+            if recorded.type in self.news:
+                self.news[recorded.type](recorded)
+            if isinstance(recorded.data, AllotmentReleased | BudgetSet):
                 self.treasury.hear(recorded)
-        if stream.startswith("session-"):
-            self.dispatch.owed(stream, owed, events)
+        self.dispatch.owed(stream, owed, events)
         return decision.states, events
 
     def judge(self) -> None:
         """What was billed keeps to every limit, and so does what the ledger counts."""
         for limit, most in ledger._standing(self.budget).limits:
-            billed = getattr(self.billed, limit.of)
+            billed, most = getattr(self.billed, limit.of), max(most, getattr(self.before, limit.of))
             if billed > most:
-                raise Overspent(f"{limit.name}: {billed} billed of {most}")
+                self.failure = Overspent(f"{limit.name}: {billed} billed of {most}")
             state = self.states[f"ledger-{SCOPE}"][0]
             settled, out = ledger.used_of(state, state.budgets[0], limit, 0)
-            if settled + out > most:
-                raise Overspent(f"{limit.name}: {settled} settled and {out} set aside of {most}")
+            if settled + out > most and not self.changed:  # else what was under way then may be told later
+                self.failure = Overspent(f"{limit.name}: {settled} settled and {out} set aside of {most}")
+
+    def slips(self, stream: str, events: list[Recorded]) -> None:
+        """What a session that has not heard of a change yet begins with what it had before."""
+        session_id = stream.removeprefix("session-")
+        due = self.states[f"ledger-{SCOPE}"][0].due.get(session_id)
+        if due is None or self.states[stream][1].purse.source != due:
+            return
+        for recorded in events:
+            match recorded.data:
+                case BudgetReserved(tokens=tokens, cost=cost):
+                    self.before += Amount(tokens, cost, 1, 0)
+                case ToolStarted(attempt=1):
+                    self.before += Amount(tools=1)
+
+    def used(self) -> tuple[Amount, Amount]:
+        """What sessions have used, and what they are using."""
+        used = using = NOTHING
+        for stream, states in self.states.items():
+            purse = states[1].purse if stream.startswith("session-") else None
+            if purse is not None:
+                used, using = used + purse.spent, using + (purse.at_most - purse.spent)
+        return used, using
+
+    def is_used_up(self, denial: AllotmentDenied) -> None:
+        """Who is denied something is denied what sessions have really used, or are using."""
+        breach = denial.breach
+        of = next(limit.of for limit in LIMITS if limit.name == breach.limit)
+        used, using = (getattr(amount, of) for amount in self.used())
+        surely = using if of == "requests" else 0  # a call under way may cost less, but it is one
+        if used + surely + breach.wanted <= breach.most:
+            what = f"{used} of {breach.most} are used, and {using} set aside for calls under way"
+            self.failure = Starved(f"{denial.session_id} is denied {breach.wanted} {of}: {what}")
 
     # -- what the treasury and the dispatch need of a kernel --
 
@@ -150,6 +212,14 @@ class World:
     def may_touch(self, stream: str, states: tuple[Any, ...]) -> bool:
         return self.dispatch.is_at(stream) or not decider.owed(noun_of(stream), states)
 
+    def on(self, kinds: tuple[str, ...], handler: Any) -> World:
+        """As its own bus: there is one subscriber, the treasury."""
+        self.news = dict.fromkeys(kinds, handler)
+        return self
+
+    def unsubscribe(self) -> None:
+        self.news = {}
+
     def later(self, work: Any) -> None:
         self.begin(work)
 
@@ -167,13 +237,20 @@ class World:
             self.failure = self.failure or task.exception()
 
     def tell(self, stream: str, command: Command, origin: Origin | None, otherwise: Any) -> None:
-        self.begin(self.ask(stream, command))
+        self.begin(self._told(stream, command))
+
+    async def _told(self, stream: str, command: Command) -> None:
+        if isinstance(command, RecoverEffect) and stream in self.called_back:
+            await self.ask(stream, ReleaseAllotment(ask=self.called_back[stream]))
+        await self.ask(stream, command)
 
     # -- the outside --
 
     async def perform(self, stream: str, effect: Work) -> Command:
         if isinstance(effect, RequestAllotment):
             return await self.treasury.fetch(stream, effect)
+        if isinstance(effect, RecallAllotment):
+            return await self.treasury.recall(effect)
         if isinstance(effect, CallModel):
             return await self.call(stream, effect)
         assert isinstance(effect, RunTool)
@@ -189,6 +266,7 @@ class World:
         """A call: billed when it is answered, whether or not anybody hears of it."""
         chance = self.chance
         await self.turn()
+        await self.treasury.heeded(stream)
         held = self.states[stream][1].purse.held
         most = held.amount.tokens - effect.params.max_tokens if held is not None else 0
         read = max(0, most) if self.greedy else chance.randint(0, max(0, most))
@@ -239,6 +317,8 @@ class World:
     def failed(self, effect: Any, error: BaseException) -> Command:
         if isinstance(effect, RequestAllotment):
             return Treasury.failed(effect, "internal")
+        if isinstance(effect, RecallAllotment):
+            return not_back(effect)
         if isinstance(effect, CallModel):
             failure = Failure(code="cancelled", message=str(error))
             return FailModel(call=effect.id, attempt=effect.attempt, failure=failure)
@@ -262,15 +342,32 @@ class World:
         with suppress(Closed):
             await self.ask(f"session-{name}", Send(job_id=f"job-{name}", content=(text,), waking=waking))
 
+    async def change(self) -> None:
+        """A limit is set, lower or higher than what it was. What was used already stays used."""
+        await self.turn()
+        fields = {
+            limit.name: int(most * self.chance.choice([0, 0.5, 0.9, 1.5])) for limit, most in self.limits if most > 1
+        }
+        money = {name: dollars(most) for name, most in fields.items() if "cost" in name}
+        budget = Budget(**{**fields, **money})
+        if budget == self.budget:
+            return
+        used, using = self.used()
+        self.budget, self.before = budget, used + using
+        self.changed += 1
+        self.commit(f"ledger-{SCOPE}", SetBudget(budget=self.budget, at=self.clock.now()))
+
     def up(self) -> None:
         """A process begins: it knows the log, and nothing else."""
         self.dispatch = Dispatch(self, self.tell, clock=self.clock)
+        self.news = {}
         self.treasury = Treasury(self, self.clock, SCOPE)  # type: ignore[arg-type]
+        due = self.states[f"ledger-{SCOPE}"][0].due
+        self.called_back = {f"session-{session_id}": ask for session_id, ask in due.items()}
         for stream, states in self.states.items():
-            if stream.startswith("session-"):
-                owed = decider.owed(noun_of(stream), states)
-                if owed:
-                    self.dispatch.owed(stream, owed, [])
+            owed = decider.owed(noun_of(stream), states)
+            if owed:
+                self.dispatch.owed(stream, owed, [])
 
     async def down(self) -> None:
         """It is killed: whatever was not committed never was."""
@@ -296,7 +393,6 @@ class World:
 
     async def _live(self) -> None:
         chance = self.chance
-        self.failure: BaseException | None = None
         self.states[f"ledger-{SCOPE}"] = LEDGER.initial
         self.dispatch = Dispatch(self, self.tell, clock=self.clock)
         self.treasury = Treasury(self, self.clock, SCOPE)  # type: ignore[arg-type]
@@ -315,7 +411,7 @@ class World:
                     self.begin(self.start(child))
             self.begin(self.start(parent))
         deadly = chance.choice([0.0, 0.002, 0.01])
-        steps = 0
+        steps = idle = 0
         while True:
             for _ in range(4):
                 await asyncio.sleep(0)
@@ -324,9 +420,11 @@ class World:
             if not self.waiting:
                 if not self.tasks and not self.dispatch.under_way:
                     break
-                if not self._stirs():
+                idle += 1
+                if not self._stirs() and idle > 20:  # who waits in line takes some rounds to wake
                     break
                 continue
+            idle = 0
             steps += 1
             assert steps < 100_000, "it never ends"
             if chance.random() < deadly and self.kills < 12:
@@ -336,6 +434,8 @@ class World:
                 name = chance.choice(parents + children)
                 word: Command = Interrupt() if chance.random() < 0.8 else CloseSession()
                 self.begin(self.ask(f"session-{name}", word))
+            if self.changing and chance.random() < 0.01:
+                self.begin(self.change())
             if chance.random() < 0.02:
                 self.clock.move(s=chance.choice([1.0, 30.0, -5.0]))
             ready = self.waiting.pop(chance.randrange(len(self.waiting)))
@@ -343,6 +443,8 @@ class World:
                 ready.set_result(None)
         await self.dispatch.close()
         self.over()
+        if self.failure is not None:
+            raise self.failure
 
     def _stirs(self) -> bool:
         """Whether anything can still go on: tasks that wait for nothing but each other cannot."""
@@ -366,7 +468,9 @@ class World:
             raise Overspent(f"{counted} was counted and {self.billed} billed")
         assert sums is None or sums.out == NOTHING, f"{sums.out} is set aside for nobody"
         assert state.overrun == NOTHING, f"sessions spent {state.overrun} beyond what they were allotted"
-        assert self.billed.cost <= nanos(self.budget.max_cost_total or 10**6)
+        self.judge()
+        for stream, _, what in self.changes.found():
+            raise Disobeyed(f"{stream}: {what}")
 
 
 def _with(states: tuple[Any, ...], budget: Budget, at: int) -> tuple[Any, ...]:

@@ -1,4 +1,5 @@
-"""No interleaving and no kill spends more than there is: 50 sessions at once, over the real deciders and treasury."""
+"""No interleaving and no kill spends more than there is, denies what nobody used, or lets anybody go on under a limit
+that was changed: 50 sessions at once, over the real deciders and treasury."""
 
 from __future__ import annotations
 
@@ -30,7 +31,8 @@ def test_whatever_the_order_and_whoever_is_killed_nothing_is_overspent(first: in
     for seed in range(first, first + A_CHUNK):
         world = spend(seed)
         counts.update(commits=world.commits, kills=world.kills, calls=world.billed.requests)
-    assert counts["calls"] > A_CHUNK
+        counts.update(denied=world.denied, changed=world.changed)
+    assert counts["calls"] > A_CHUNK and counts["denied"] and counts["changed"]
     figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, overspent 0 times")
 
 
@@ -62,9 +64,17 @@ def _only_success(purse: Any, call: str, failure: Any, partial: Any, usage: Any,
     return replace(purse, held=None)
 
 
-async def _takes_all(self: Treasury, ledger_: str, session_id: str, account: Any) -> None:
+async def _takes_all(self: Treasury, session_id: str, account: Any) -> Any:
     """What a session holds is taken back without asking it."""
-    await self._give_back(ledger_, session_id, account.ask, account.told, money.NOTHING)
+    return self._back(session_id, account.ask, account.told, money.NOTHING)
+
+
+async def _asks_nobody(self: Treasury, *_: Any) -> None:
+    """What others hold and do not need is left with them."""
+
+
+async def _is_deaf(self: Treasury, stream: str) -> None:
+    """A session at work does not hear that limits were changed."""
 
 
 _USED, _RESERVED = ledger.used, money.reserved
@@ -75,6 +85,10 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "a late message is believed": lambda: patch.object(ledger, "_give_back", _believes),
     "only success is counted": lambda: patch.object(money, "failed", _only_success),
     "an allotment is taken back unasked": lambda: patch.object(Treasury, "_let_go", _takes_all),
+    "nobody waits for who is at work": lambda: patch.object(ledger, "may_come_back", lambda *_: False),
+    "nobody is asked for what lies idle": lambda: patch.object(Treasury, "_recall", _asks_nobody),
+    "a limit binds what is allotted later": lambda: patch.object(ledger, "_called_back", lambda state, _: state),
+    "who is at work does not hear of it": lambda: patch.object(Treasury, "heeded", _is_deaf),
 }
 
 
