@@ -37,8 +37,8 @@ class Agents:
         self._awake: dict[str, Awake] = {}
         self._looked = False
 
-    def hear(self, recorded: Recorded) -> str | None:
-        """Take an event in. The id of an agent that has gone, else None."""
+    def hear(self, recorded: Recorded) -> None:
+        """Take an event in."""
         data = recorded.data
         if isinstance(data, AgentRegistered):
             self._awake[data.agent_id] = Awake(
@@ -49,8 +49,6 @@ class Agents:
             )
         elif isinstance(data, AgentUnregistered):
             self._awake.pop(data.agent_id, None)
-            return data.agent_id
-        return None
 
     async def of_image(self, state: ImageState) -> list[Awake]:
         """The agents of an image, that of its current session first."""
@@ -79,4 +77,8 @@ class Agents:
                 for awake in await self.of_image(state):
                     self._awake.setdefault(awake.agent_id, awake)
             self._looked = True
-        return self._awake.get(agent_id)
+        found = self._awake.get(agent_id)
+        if found is not None and (await self._peek(f"session-{found.session_id}"))[1].agent_id != agent_id:
+            self._awake.pop(agent_id, None)  # it went while it was looked for
+            return None
+        return found

@@ -670,10 +670,7 @@ class Runtime:
         awake = await self.find_agent(agent_id)
         if awake is None:
             return False
-        stream = f"session-{awake.session_id}"
-        if (await self._peek(stream))[1].agent_id != agent_id:
-            return False
-        await self.ask(stream, StopAgent(reason=reason))
+        await self.ask(f"session-{awake.session_id}", StopAgent(reason=reason))
         return True
 
     async def interrupt(

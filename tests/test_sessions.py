@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 
 from reenact import Runtime
 from reenact.adapters.models import Models
+from reenact.events.agent import StopAgent
 from reenact.events.errors import Conflict, NotFound
-from reenact.events.log import MemoryStore
+from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.image import Image
 from tests.runtimes import Gate, Heard, run
 
@@ -108,3 +112,41 @@ def test_notices_are_whole_after_a_restart() -> None:
 
     image_id = run(before, store=store, models=Models({"scripted": Gate()}))
     run(after, store=store)
+
+
+class Slow(MemoryLog):
+    """A log that hands one stream over only when it is told to."""
+
+    def __init__(self, store: MemoryStore, stream: str) -> None:
+        super().__init__(store)
+        self.stream = stream
+        self.asked, self.go_on = threading.Event(), threading.Event()
+
+    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Stored]:
+        if stream == self.stream:
+            self.asked.set()
+            self.go_on.wait(10)
+        return super().read(stream, after=after, limit=limit)
+
+
+def test_an_agent_that_goes_while_another_is_looked_for_is_gone() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> tuple[str, str, str]:
+        bot = await runtime.image("support")
+        newest = await runtime.new_session(bot.id)
+        agent_id, _ = await runtime.wake(bot.id, newest)
+        return bot.session_id, newest, agent_id
+
+    async def after() -> None:
+        log = Slow(store, f"session-{older}")
+        async with Runtime(log, threads=2) as opened:
+            looking = asyncio.ensure_future(opened.find_agent("agent_no"))
+            await asyncio.to_thread(log.asked.wait, 10)
+            await opened.ask(f"session-{newest}", StopAgent(reason="stopped"))
+            log.go_on.set()
+            assert await looking is None
+            assert await opened.find_agent(agent_id) is None
+
+    older, newest, agent_id = run(before, store=store)
+    asyncio.run(asyncio.wait_for(after(), 20))
