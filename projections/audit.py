@@ -49,6 +49,17 @@ class AuditEvent(Struct, frozen=True, kw_only=True, rename="camel"):
     position: int | None = None
 
 
+NAMES = frozenset(
+    (
+        *("session.created", "session.restored", "session.deleted"),
+        *("tool.registered", "tool.invoked", "tool.approved", "tool.executed"),
+        *("approval.requested", "approval.granted", "approval.denied", "approval.expired", "approval.cancelled"),
+        *("model.selected", "cost.tracked"),
+    )
+)
+"""The types by which the audit calls what it has a word of its own for; all else is called as it is stored."""
+
+
 class AuditFilter(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """What is looked for: all that is given must hold; what is None is not looked at.
 

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, get_args
 
 import msgspec
 
@@ -372,9 +372,17 @@ class Reading:
         return lines
 
     def audit(self, *, session: str | None = None, **filters: Any) -> list[Row]:
-        """The audit's records that pass the filters of `projections.audit.AuditFilter`, oldest first."""
-        from .projections.audit import AuditFilter, AuditLog
+        """The audit's records that pass the filters of `projections.audit.AuditFilter`, oldest first.
 
+        Raises BadInput for a type or a status that no record has.
+        """
+        from .projections.audit import NAMES, AuditFilter, AuditLog
+        from .projections.notes.note import Status
+
+        _check_types(filters.get("types") or (), {*NAMES, *codec.TYPES})
+        status = filters.get("status")
+        if status is not None and status not in get_args(Status):
+            raise BadInput(f"There is no status {status[:60]!a}. There are: {', '.join(get_args(Status))}.")
         session_id = None if session is None else self.session(session)
         audit = AuditLog()
         catch_up(self.log, audit)
@@ -417,9 +425,7 @@ class Reading:
 
         Raises BadInput for a type that no event of this release has.
         """
-        unknown = sorted(set(types) - set(codec.TYPES))
-        if unknown:
-            raise BadInput(f"There is no event type {unknown[0]!r}. There are: {', '.join(sorted(codec.TYPES))}.")
+        _check_types(types, codec.TYPES)
         stream = None if session is None else f"session-{self.session(session)}"
         left = -1 if limit is None else limit
         for recorded in self._stored(stream, frozenset(types), after, follow):
@@ -471,6 +477,12 @@ def _shown(action_id: str) -> str:
 
 
 _ORDER = {"running": 0, "queued": 1, "waiting": 2}
+
+
+def _check_types(types: Iterable[str], known: Collection[str]) -> None:
+    unknown = sorted(set(types) - set(known))
+    if unknown:
+        raise BadInput(f"There is no event type {unknown[0][:60]!a}. There are: {', '.join(sorted(known))}.")
 
 
 def _utc() -> Any:

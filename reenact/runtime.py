@@ -444,7 +444,7 @@ class Runtime:
 
     async def image_named(self, name: str, *, container: str = "default") -> ImageState | None:
         """The state of the image of this name in a container, None when there is none."""
-        return (await self._images.named(container, name))[0]
+        return (await self._images.named(checked_text(container, "container"), checked_text(name, "name")))[0]
 
     async def create_image(self, container_id: str, config: ImageConfig, *, alias: str | None = None) -> ImageState:
         """A new image with its first session, in one append; the container is made if there is none.

@@ -67,8 +67,9 @@ def _read(history: str | os.PathLike[str]) -> list[Entry]:
     try:
         with open(history, "rb") as lines:
             return list(entries(lines))
-    except OSError as error:
-        raise NotFound(f"The history {os.fspath(history)} cannot be read: {error.strerror}.") from None
+    except (OSError, ValueError) as error:  # the latter where its name holds U+0000
+        why = getattr(error, "strerror", None) or error
+        raise NotFound(f"The history {os.fspath(history)} cannot be read: {why}.") from None
 
 
 __all__ = ["INVARIANTS", "Report", "Violation", "verify"]

@@ -18,6 +18,7 @@ from . import lookup
 from .actors import decider
 from .actors.conversation import CONVERSATION
 from .actors.image import State as ImageState
+from .adapters.models.providers import model_for
 from .blocking import Image, Run, Runtime
 from .choice import KEY_HINT, SCRIPT, model_named, usual_model
 from .events import codec, stream
@@ -27,7 +28,7 @@ from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .events.session import JobStarted
-from .given import config_of, fallbacks_of
+from .given import checked_text, config_of, fallbacks_of
 from .halt import halt_of
 from .pane import DEFAULT
 from .policies import policies_from
@@ -226,6 +227,10 @@ class Working:
         config_of({"params": given}, ImageConfig())  # raises what is wrong with them
         if fallbacks:
             given["fallbacks"] = fallbacks_of(fallbacks)
+        for each in (*fallbacks, *(() if wanted is None else (wanted,))):  # before an image is made or changed for it
+            model_for(checked_text(each, "model"))
+        if image is not None:
+            checked_text(image, "image")
         found = None if session is None else lookup.session_to_open(self._log, session)
         if found is not None:
             return self._continue(found, image, wanted, system, given)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 
 OK, FAILED, USAGE = 0, 1, 2
 
+_USAGE_CHARS = 600
+
 _LEVELS = ("debug", "info", "warning", "error", "critical")
 
 _HELP = """AI agents as event-sourced actors: kill them anywhere, replay them to the byte."""
@@ -186,7 +188,9 @@ def _usage(error: Any) -> str:
     from .options import STDIN
 
     command = " ".join(["reenact", *(error.command_chain or ())])
-    text = str(error).strip().splitlines()[0].replace(STDIN, "-")
+    text = " ".join(str(error).split()).replace(STDIN, "-")  # a value may have lines
+    if len(text) > _USAGE_CHARS:
+        text = f"{text[: _USAGE_CHARS // 2]} … {text[-_USAGE_CHARS // 2 :]}"
     if isinstance(error, UnusedCliTokensError):
         rest = " ".join(error.unused_tokens or ())
         text = f"what is {rest!r} for? Put quotes around a text of several words."

@@ -64,7 +64,8 @@ class Limits:
 def _number(name: str, value: Any) -> Any:
     """A count as a number; what is none stays what it is, and is refused by its name."""
     counts = name.startswith("max_") and not name.startswith("max_cost")
-    return int(value) if counts and value.removeprefix("-").isdecimal() and value.isascii() else value
+    digits = value.removeprefix("-") if counts else ""
+    return int(value) if digits.isdecimal() and digits.isascii() and len(digits) <= 18 else value
 
 
 _NONE = Limits()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
-from cyclopts import Group, Parameter, validators
+from cyclopts import Group, Parameter, Token
 
 DATABASE = "sqlite:///reenact.db"
 DATABASE_VARIABLE = "REENACT_DATABASE_URL"
@@ -16,7 +18,19 @@ STDIN = "\0stdin"
 _MODEL = Group("Model", sort_key=2)
 _PLACE = Group("Where and how", sort_key=3)
 
-At_least_one = Annotated[int | None, Parameter(validator=validators.Number(gte=1))]
+
+def whole(_: object, tokens: Sequence[Token]) -> int:
+    """A whole number as people write it: of the digits 0 to 9, at most 18 of them."""
+    text = tokens[0].value.strip()
+    if not re.fullmatch(r"[+-]?[0-9]{1,18}", text):
+        raise ValueError(f"{text[:60]!a} is no whole number.")
+    return int(text)
+
+
+def check_scope(_: object, scope: str | None) -> None:
+    """Raises ValueError for what is no scope."""
+    if scope is not None and (not scope.strip() or len(scope) > 256 or not scope.isprintable()):
+        raise ValueError(f"A scope is a text of 1 to 256 printable characters, not {scope[:60]!a}.")
 
 
 @Parameter(name="*", group=_PLACE)
@@ -29,8 +43,9 @@ class Common:
     scope: Annotated[
         str | None,
         Parameter(
+            validator=check_scope,
             help="One tenant of the log. Without it reading commands show all, and `run`, `chat` and `resume` work in"
-            " `default`: whoever has the file has all of it."
+            " `default`: whoever has the file has all of it.",
         ),
     ] = None
     json: Annotated[
@@ -101,7 +116,7 @@ class Asking:
     ] = ()
     policy: Policies = ()
     system: Annotated[str | None, Parameter(help="Instructions. The image of the session keeps them.")] = None
-    max_tokens: Annotated[int | None, Parameter(help="Most tokens of an answer.")] = None
+    max_tokens: Annotated[int | None, Parameter(converter=whole, help="Most tokens of an answer.")] = None
     temperature: Annotated[float | None, Parameter(help="0 to 2.")] = None
     thinking: Annotated[Literal["off", "low", "medium", "high"] | None, Parameter(help="How much to reason.")] = None
 

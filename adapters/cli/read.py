@@ -25,7 +25,7 @@ from .look import (
     job_columns,
     session_columns,
 )
-from .options import Common
+from .options import Common, whole
 from .output import Output
 from .table import Column, count, found, table
 
@@ -40,7 +40,7 @@ Only = Annotated[
         name=["-s", "--session"], help="Only of this session: a name, an id, its beginning or its end, or `last`."
     ),
 ]
-Limit = Annotated[int | None, Parameter(validator=validators.Number(gte=1), help="At most so many.")]
+Limit = Annotated[int | None, Parameter(converter=whole, validator=validators.Number(gte=1), help="At most so many.")]
 Groups = Literal["model", "day", "session", "image", "tool", "container", "scope", "job", "provider"]
 
 
@@ -143,7 +143,8 @@ class Read:
             ),
         ] = (),
         after: Annotated[
-            int, Parameter(validator=validators.Number(gte=0), help="Only what comes after this position.")
+            int,
+            Parameter(converter=whole, validator=validators.Number(gte=0), help="Only what comes after this position."),
         ] = 0,
         limit: Limit = None,
         follow: Annotated[
@@ -153,7 +154,7 @@ class Read:
         common: Common = _COMMON,
     ) -> int:
         """List the stored events, oldest first: position, time, session, type, what it is about."""
-        types = [name.strip() for each in type for name in each.split(",") if name.strip()]
+        types = _types(type)
         with self._reading(common) as reading:
             for event in reading.events(session=session, types=types, after=after, limit=limit, follow=follow):
                 if self._output.json:
@@ -199,16 +200,20 @@ class Read:
         until: Annotated[str | None, Parameter(help="Before then.")] = None,
         correlation: Annotated[str | None, Parameter(help="All that one command led to.")] = None,
         limit: Annotated[
-            int | None, Parameter(validator=validators.Number(gte=1), help="At most so many, the newest.")
+            int | None,
+            Parameter(converter=whole, validator=validators.Number(gte=1), help="At most so many, the newest."),
         ] = None,
         common: Common = _COMMON,
     ) -> int:
         """List the audit's records, oldest first: who did what, when, and how it ended."""
-        types = tuple(name.strip() for each in type for name in each.split(",") if name.strip())
+        types = _types(type)
+        for name, value in (("--user", user), ("--correlation", correlation)):
+            if value is not None and not value.strip():
+                raise BadInput(f"{name} is empty.")
         with self._reading(common) as reading:
             rows = reading.audit(
                 session=session,
-                types=types or None,
+                types=tuple(types) or None,
                 user_id=user,
                 status=status,
                 start_time=_time(since),
@@ -319,6 +324,11 @@ class Read:
             yield lambda done, size: progress.update(task, completed=done, total=size, visible=size >= _BAR_EVENTS_MIN)
 
 
+def _types(given: tuple[str, ...]) -> list[str]:
+    """Names with commas between them, or one by one. An empty one is no type, and is refused as such."""
+    return [name.strip() for each in given for name in each.split(",")]
+
+
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
@@ -329,18 +339,22 @@ def _time(text: str | None) -> str | None:
     if text[-1:] in _UNITS and text[:-1].isdecimal() and text.isascii():
         try:
             return (datetime.now().astimezone() - timedelta(**{_UNITS[text[-1]]: int(text[:-1])})).isoformat()
-        except OverflowError:
-            raise BadInput(f"{text!r} is too long ago.") from None
+        except (OverflowError, ValueError):
+            raise BadInput(f"{text[:60]!a} is too long ago.") from None
     try:
         return datetime.fromisoformat(text).astimezone().isoformat()
     except (ValueError, OverflowError):
-        raise BadInput(f"{text!r} is no time. Write it as 2026-03-29T10:00, or 90m, 2h, 3d for so long ago.") from None
+        raise BadInput(
+            f"{text[:60]!a} is no time. Write it as 2026-03-29T10:00, or 90m, 2h, 3d for so long ago."
+        ) from None
 
 
 def _write(path: Path, lines: Iterator[Row]) -> int:
     """All of it or none: written beside the file, then put in its place."""
     import msgspec
 
+    if not path.name:
+        raise BadInput(f"{path}: is no file that could be written.")
     beside = path.with_name(path.name + ".part")
     written = 0
     try:
@@ -352,6 +366,8 @@ def _write(path: Path, lines: Iterator[Row]) -> int:
     except OSError as error:
         beside.unlink(missing_ok=True)
         raise BadInput(f"{path}: {error.strerror or error}.") from error
+    except ValueError as error:  # it holds U+0000
+        raise BadInput(f"{str(path)!a}: {error}.") from None
     return written
 
 

@@ -153,8 +153,8 @@ def load_file(path: str | os.PathLike[str]) -> Tools:
     file = Path(path)
     try:
         source = file.read_bytes()
-    except OSError as error:
-        raise ToolFileError(f"{file}: {error.strerror or error}.") from error
+    except (OSError, ValueError) as error:  # the latter where its name holds U+0000
+        raise ToolFileError(f"{file}: {getattr(error, 'strerror', None) or error}.") from error
     module = types.ModuleType(_module_name(file))
     module.__file__ = str(file)
     # Dataclasses and msgspec look their module up by its name, also after it has run.
