@@ -110,7 +110,9 @@ class ActorSystem:
         threads: int | None = None,
         awake_max: int = AWAKE_MAX,
         on_sleep: Callable[[str], object] | None = None,
+        takes: Callable[[], bool] | None = None,
     ) -> None:
+        """takes(): whether the thread that has just put a message, to a stream that is loaded, calls `step` soon."""
         self.log = log
         self.commits = GroupCommit(log, self._committed)
         self._publish = publish
@@ -120,6 +122,10 @@ class ActorSystem:
         self._awake_max = awake_max
         self._on_sleep = on_sleep
         self._pool = Pool(threads=threads, on_idle=self.commits.flush, on_crash=_crashed)
+        if takes is not None:
+            self._pool.on_ready = lambda actor: actor.loaded and takes()
+        self.step = self._pool.step
+        self.hand_over = self._pool.hand_over
 
     def put(self, stream: str, message: Ask | Peek) -> None:
         """Put a message into a stream's mailbox, waking the stream. Raises Closed after close."""

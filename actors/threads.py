@@ -66,7 +66,12 @@ class Pool:
 
     `on_crash(key, error)` hears what a behaviour raised; the key is "on_idle" for what `on_idle` raised. Without one,
     errors are logged. No worker is hurt by what either hook raises.
+
+    `on_ready(behaviour)` is asked when a message made a lane ready, on the thread that brought it. True: that thread
+    will call `step` soon, so no worker is woken for it. Any worker that is awake may be quicker.
     """
+
+    on_ready: Callable[[Any], bool] | None = None
 
     def __init__(
         self,
@@ -179,8 +184,26 @@ class Pool:
 
     def _submit(self, lane: Lane) -> None:
         self._ready.append(lane)
+        if self.on_ready is not None and self.on_ready(lane._behaviour):
+            return
+        self.hand_over()
+
+    def hand_over(self) -> None:
+        """Have the workers look at the run queue."""
         if self._asleep and not self._waking:
             self._wake()
+
+    def step(self) -> None:
+        """Do what a worker would, once, on this thread: run one ready lane, then `on_idle`. What else is ready is the
+        workers'."""
+        try:
+            lane = self._ready.popleft()
+        except IndexError:
+            return
+        self._run(lane)
+        self._idle()
+        if self._ready:
+            self.hand_over()
 
     def _wake(self) -> None:
         """Wake one sleeper, unless one is on its way: that one will see what was appended before, and wake the next."""
@@ -212,13 +235,7 @@ class Pool:
             # More than this worker can take: bring in the next one, so that a slow handler delays no other lane.
             if ready and self._asleep and not self._waking:
                 self._wake()
-            try:
-                lane._run()
-            except _Pause:
-                pass
-            except BaseException as error:  # pykka's loop itself gave way
-                self._crashed(lane.key, error)
-                lane._recover()
+            self._run(lane)
             del lane
             worker.lane = None  # a sleeping worker keeps no removed lane alive
             runs += 1
@@ -227,6 +244,15 @@ class Pool:
                 self._idle()
         while self._idle():
             pass
+
+    def _run(self, lane: Lane) -> None:
+        try:
+            lane._run()
+        except _Pause:
+            pass
+        except BaseException as error:  # pykka's loop itself gave way
+            self._crashed(lane.key, error)
+            lane._recover()
 
     def _idle(self) -> bool:
         if self._on_idle is None:

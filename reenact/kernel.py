@@ -9,8 +9,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import signal as signals
+import threading
+from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
+from time import perf_counter
 from typing import Any
 
 from msgspec import Struct
@@ -57,6 +61,12 @@ from .veil import Veil
 
 RETELL_MAX_S = 5.0
 """The longest wait before the end of an effect is told again to a log that had no room for it."""
+
+SLOW_S = 0.002
+"""A commit on the event loop that took longer was slow, and the loop has to be spared the next ones."""
+
+SPARED = 25
+"""So many times as long as a slow commit took, the loop makes none: such hold it for a twenty-fifth of the time."""
 
 NOBODY = ""
 """The scope of what is no tenant's."""
@@ -113,6 +123,9 @@ class Kernel:
         self._armed = True
         self.called_back: dict[str, str] = {}
         """Sessions, by stream, and the allotment that they hold and their ledger calls back; kept by treasuries."""
+        self._untold: deque[list[Committed]] = deque()
+        self._takes = self._at_it = False  # a commit of the loop's own is coming; or is being made
+        self._spared_until = 0.0
 
     # -- life --
 
@@ -127,7 +140,14 @@ class Kernel:
         if self.bus.disposed:
             raise Closed("A runtime that was closed cannot be opened again: make another.")
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
-        self.system = ActorSystem(self._log, self._publish, threads=self._threads, on_sleep=self._asleep)
+        self._thread = threading.get_ident()
+        self.system = ActorSystem(
+            self._log,
+            self._publish,
+            threads=self._threads,
+            on_sleep=self._asleep,
+            takes=self._may_take if self._threads is None and _undisturbed() else None,
+        )
         self._put = self.system.put  # one for all mailboxes: a bound method is 64 bytes
         self.bus.resolver = self._mailbox
         self.dispatch = Dispatch(performer, self._tell, clock=self.clock)
@@ -425,14 +445,56 @@ class Kernel:
         trouble = Live("system_error", data, at=self.clock.now(), context=whose, source="command", category="error")
         self.bus.emit(trouble)
 
+    # -- committing on the loop --
+
+    # To wake a worker and to be woken by it takes a third of a step of a turn. Where one session is at work nobody
+    # would have used the loop meanwhile, so it decides and commits by itself, as long as the disk is quick.
+
+    def _may_take(self) -> bool:
+        """Whether the loop does itself what has just become ready, instead of a worker."""
+        if threading.get_ident() != self._thread or self._takes or len(self._runs) != 1:
+            return False
+        if self._spared_until and perf_counter() < self._spared_until:
+            return False
+        self._takes = True
+        self._loop.call_soon(self._take)
+        return True
+
+    def _take(self) -> None:
+        if not self.opened or len(self._runs) > 1:
+            self._takes = False
+            self.system.hand_over()
+            return
+        began = perf_counter()
+        self._at_it = True
+        try:
+            self.system.step()
+        finally:
+            self._takes = self._at_it = False
+            took_s = perf_counter() - began
+            if took_s > SLOW_S:
+                self._spared_until = began + took_s * SPARED
+            self._tell_untold()
+
     # -- telling --
 
     def _publish(self, group: list[Any]) -> None:
-        """On a worker thread: what one commit brought, in log order. Everybody hears of it on the loop."""
+        """What one commit brought, in log order, mostly on a worker thread. Everybody hears of it on the loop."""
+        self._untold.append(group)
+        if self._at_it and threading.get_ident() == self._thread:
+            return
         try:
-            self._loop.call_soon_threadsafe(self._told, group)
+            self._loop.call_soon_threadsafe(self._tell_untold)
         except RuntimeError:
             _log.debug("the loop is closed; %d batches were stored and not told", len(group))
+
+    def _tell_untold(self) -> None:
+        try:
+            while self._untold:
+                self._told(self._untold.popleft())
+        finally:
+            if self._untold:  # what no handler may swallow has come out of one
+                self._loop.call_soon(self._tell_untold)
 
     def _told(self, group: list[Committed]) -> None:
         failpoint("tell.begin")
@@ -560,6 +622,14 @@ class Kernel:
         """A stream was put to sleep: nothing of it is kept at hand."""
         self.bus.unregister(stream)
         self._live.pop(stream, None)
+
+
+def _undisturbed() -> bool:
+    """Whether an interrupt of the program is sure not to raise in the midst of a commit on this thread: only where
+    Python's own handler of it is in place, as in a notebook, does it."""
+    if threading.current_thread() is not threading.main_thread():
+        return True
+    return signals.getsignal(signals.SIGINT) is not signals.default_int_handler
 
 
 async def _reply(answer: asyncio.Future[Reply]) -> Reply:

@@ -38,7 +38,7 @@ def runtime(
     models = models or Models({"scripted": Scripted(steps, repeat=repeat)})
     policy = RetryPolicy(attempts=3, wait_initial_s=0.001, wait_max_s=0.001)
     options.setdefault("default_agent", {"model": "scripted:any"})
-    return Runtime(MemoryLog(store), models=models, retries=Retries(policy), threads=2, **options)
+    return Runtime(MemoryLog(store), models=models, retries=Retries(policy), **options)
 
 
 def run(work: Callable[[Runtime], Awaitable[T]], *args: Any, **options: Any) -> T:

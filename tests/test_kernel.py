@@ -1,8 +1,11 @@
-"""The kernel on a log that cannot be written: what ended in the world waits for room, or whoever waits is told."""
+"""The kernel: on a log that cannot be written, what ended in the world waits for room, or whoever waits is told; and on
+whose thread what is decided is committed."""
 
 from __future__ import annotations
 
 import asyncio
+import signal
+import threading
 from typing import Any
 
 import pytest
@@ -12,7 +15,8 @@ from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import DiskFull, UnknownOutcome
 from reenact.events.log import MemoryLog
-from tests.runtimes import HELLO, Heard
+from reenact.events.message import Recorded
+from tests.runtimes import CALL, HELLO, Heard, weather
 
 
 class Choosy(MemoryLog):
@@ -84,3 +88,113 @@ def test_a_log_that_stops_fails_whoever_waits() -> None:
                 await bot.send("go").result(10)
 
     asyncio.run(work())
+
+
+# -- who commits --
+
+
+class Watched(MemoryLog):
+    """A log that notes on which thread each kind of command was committed. slow_s: how long a commit takes."""
+
+    def __init__(self, slow_s: float = 0.0) -> None:
+        super().__init__()
+        self.slow_s = slow_s
+        self.by: list[tuple[str, bool]] = []
+        """Each command that was committed, and whether it was on the thread that made this log."""
+        self._here = threading.get_ident()
+
+    def commit(self, transactions: Any) -> Any:
+        if self.slow_s:
+            threading.Event().wait(self.slow_s)
+        here = threading.get_ident() == self._here
+        self.by += [(each.head.asked, here) for one in transactions for each in one.batches]
+        return super().commit(transactions)
+
+
+TURN = ["send", "answer_model", "settle_tool", "answer_model"]
+
+
+def _asleep(opened: Runtime) -> None:
+    """Wait until every worker sleeps: one that is awake would be quicker than the loop."""
+    pool = opened._kernel.system._pool
+    while pool.idle_workers < pool.threads:
+        threading.Event().wait(0.001)
+
+
+async def _turn(log: Watched, **options: Any) -> list[str]:
+    """The second turn of the only session there is; the types of all that it said, in order. With its first message the
+    session is read, which no loop should wait for."""
+    models = Models({"scripted": Scripted(CALL, repeat=True)})
+    given: dict[str, Any] = {"models": models, "tools": [weather], "default_agent": {"model": "scripted:any"}}
+    async with Runtime(log, **given, **options) as opened:
+        bot = await opened.image("support")
+        await bot.send("go").result(20)
+        assert log.by[-len(TURN)] == ("send", False)
+        log.by.clear()
+        heard = Heard(opened)
+        opened._kernel._spared_until = 0.0
+        await asyncio.to_thread(_asleep, opened)
+        assert (await bot.send("go").result(20)).status == "succeeded"
+        stored = [event for event in heard.events if isinstance(event, Recorded)]
+        assert [each.position for each in stored] == sorted(each.position for each in stored)
+        return [each.type for each in await bot.events()]
+
+
+def test_a_session_that_is_alone_is_committed_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SLOW_S", 60.0)
+    log, workers = Watched(), Watched()
+    told = asyncio.run(_turn(log))
+    assert log.by == [(asked, True) for asked in TURN]
+    assert asyncio.run(_turn(workers, threads=1)) == told
+    assert workers.by == [(asked, False) for asked in TURN]
+
+
+def test_a_slow_disk_holds_the_loop_once_and_not_again_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SPARED", 10_000)
+    log = Watched(slow_s=0.01)
+    asyncio.run(_turn(log))
+    assert log.by == [("send", True), *((asked, False) for asked in TURN[1:])]
+
+
+def test_nothing_is_committed_on_the_loop_while_two_sessions_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SLOW_S", 60.0)
+    log = Watched()
+
+    async def work() -> None:
+        begun, go = asyncio.Event(), asyncio.Event()
+
+        @tool(effect="read")
+        async def wait() -> str:
+            """Takes its time."""
+            begun.set()
+            await go.wait()
+            return "done"
+
+        steps = [{"tool_calls": [{"name": "wait"}]}, {"text": "ok"}]
+        models = Models({"scripted": Scripted(steps, repeat=True)})
+        given: dict[str, Any] = {"models": models, "tools": [wait], "default_agent": {"model": "scripted:any"}}
+        async with Runtime(log, **given) as opened:
+            one, other = await opened.image("one"), await opened.image("other")
+            waiting = one.send("go")
+            await begun.wait()
+            begun.clear()
+            log.by.clear()
+            second = other.send("go")
+            await begun.wait()
+            assert log.by == [("send", False), ("answer_model", False)]
+            go.set()
+            await asyncio.gather(waiting.result(20), second.result(20))
+
+    asyncio.run(work())
+
+
+def test_where_an_interrupt_would_raise_within_a_commit_the_loop_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel, "SLOW_S", 60.0)
+    log, before = Watched(), signal.signal(signal.SIGINT, signal.default_int_handler)
+    loop = asyncio.new_event_loop()
+    try:
+        loop.run_until_complete(_turn(log))  # unlike asyncio.run, it leaves Python's own handler in place
+    finally:
+        loop.close()
+        signal.signal(signal.SIGINT, before)
+    assert log.by == [(asked, False) for asked in TURN]
