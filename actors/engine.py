@@ -160,6 +160,29 @@ def narrowed(overrides: Mapping[str, Any]) -> list[Policy]:
     return [Policy(name="overrides", **given)] if given else []
 
 
+def one_layer(policy: Policy, overrides: Mapping[str, Any]) -> Policy:
+    """A policy and what narrows it for one use, as one layer: never more than either allows.
+
+    Raises BadInput for an override there is not, and for a second list of what is allowed, which no one layer can hold.
+    """
+    for other in narrowed(overrides):
+        for field in ("allow", "profile"):
+            if getattr(policy, field) is not None and getattr(other, field) is not None:
+                raise BadInput(f"overrides: {field}: policy {policy.name} has its own; take away with deny.")
+        limits = [each.max_tool_calls_per_turn for each in (policy, other) if each.max_tool_calls_per_turn is not None]
+        policy = replace(
+            policy,
+            rules=(*policy.rules, *other.rules),
+            deny=(*policy.deny, *other.deny),
+            allow=policy.allow if other.allow is None else other.allow,
+            profile=policy.profile if other.profile is None else other.profile,
+            also_allow=policy.also_allow if other.profile is None else other.also_allow,
+            max_tool_calls_per_turn=min(limits, default=None),
+            strict=policy.strict or other.strict,
+        )
+    return policy
+
+
 def _result(verdict: Verdict) -> PolicyResult:
     metadata: dict[str, Any] = {}
     if verdict.rule is not None:
@@ -185,4 +208,4 @@ def _both(one: PolicyResult, other: PolicyResult) -> PolicyResult:
     )
 
 
-__all__ = ["PolicyEngine", "narrowed"]
+__all__ = ["PolicyEngine", "narrowed", "one_layer"]

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from functools import partial
 
+from .adapters.tools.acting import acting_as
+from .events.action import AGENT_PRINCIPALS
+from .events.errors import NotAPerson
 from .kernel import Kernel, Who
 from .pane import Pane
 
@@ -23,6 +26,16 @@ class Access:
     def reads(self) -> Pane:
         """What the log has of this scope. Raises Closed before it is open."""
         return Pane(self.kernel.log, self.scope)
+
+    @property
+    def acting_as(self) -> str:
+        """The principal that whoever calls now acts as: inside of a tool, its agent."""
+        return acting_as() or self.who.principal
+
+    def check_person(self, message: str) -> None:
+        """Raises NotAPerson with this message where an agent or one of its tools calls."""
+        if self.acting_as.startswith(AGENT_PRINCIPALS):
+            raise NotAPerson(message)
 
     def now_ms(self) -> int:
         """Milliseconds since 1970-01-01 UTC."""

@@ -47,8 +47,9 @@ class Containers:
 
     async def set_policy(self, container_id: str, policy: Given | None) -> Policy | None:
         """Hold all agents of one to a policy, None to none of its own; it is made if there is none. Returns it as it is
-        in force. Raises BadPolicy for what is no policy.
+        in force. Raises BadPolicy for what is no policy, and NotAPerson where an agent or a tool asks.
         """
+        self._access.check_person("Rules are set by people and programs, never by an agent or its tools.")
         checked_text(container_id, "container")
         wanted = None if policy is None else policy_from(policy)
         if wanted is not None:

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from .asking import ApprovalHandler
     from .events.message import Recorded
     from .events.notice import Message
-    from .policies import Given
+    from .policies import OfJob
     from .runtime import Runtime
 
 
@@ -39,7 +39,7 @@ class Image:
         timeout_s: float | None = None,
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
-        policy: Given | None = None,
+        policy: OfJob | None = None,
         credentials: Mapping[str, Any] | None = None,
     ) -> Sending:
         """Send a message: `async for event in bot.send(...)` gives the events, `await bot.send(...)` the `Result`.

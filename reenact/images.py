@@ -31,6 +31,10 @@ UPDATES_MAX = 20
 """How often a change of a definition is made again because somebody else changed it meanwhile."""
 
 
+_RULES = ("tools", "policy", "approval_required", "approval_timeout_s", "budget")
+"""What of a definition says what its agents may do."""
+
+
 class Images:
     """bring(session_id): holds the agent of a session to the policies of now."""
 
@@ -199,6 +203,8 @@ class Images:
         """Give one this definition. Raises Conflict where it is not as `state` has it any more."""
         image_id = state.image_id or ""
         if config != state.config:
+            if any(getattr(config, field) != getattr(state.config, field) for field in _RULES):
+                self._access.check_person("What an agent may do is changed by people and programs, never by its tools.")
             await self._check(config, state.container_id)
         await self.tell_tools(state.container_id, config)
         if config == state.config:

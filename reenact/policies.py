@@ -14,16 +14,19 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from .actors.container import State as ContainerState
-from .actors.engine import PolicyEngine
+from .actors.engine import PolicyEngine, one_layer
 from .actors.image import State as ImageState
 from .actors.policy import Rights, Verdict
 from .actors.profiles import nearest, resolve, unknown_names
 from .adapters.policy_file import load_policy, policy_of
-from .events.errors import BadInput, BadPolicy
-from .events.policy import NAME_CHARS_MAX, ConstraintPolicy, Policy
+from .events.errors import BadInput, BadPolicy, NotFound
+from .events.policy import NAME_CHARS_MAX, ConstraintPolicy, Policy, PolicyRef
 
 Given = Policy | Mapping[str, Any] | str | os.PathLike[str]
 """A policy, the same as plain data, or the path of a file of TOML."""
+
+OfJob = Given | PolicyRef
+"""What one job is held to beside: a policy, or the name of one that the runtime's engine knows."""
 
 WARNED_MAX = 256
 """Unknown names that are remembered, so that each is told of once."""
@@ -61,7 +64,8 @@ def limits_cost(policy: Policy) -> bool:
 
 
 class Policies:
-    """own: the runtime's layers. tools: the names there are. container(id): the state of a container."""
+    """own: the runtime's layers. tools: the names there are. container(id): the state of a container. engine: knows
+    policies by name."""
 
     def __init__(
         self,
@@ -69,8 +73,10 @@ class Policies:
         *,
         tools: Collection[str],
         container: Callable[[str], Awaitable[ContainerState]],
+        engine: PolicyEngine | None = None,
     ) -> None:
         resolve(own)
+        self._engine = engine
         self.own = own
         self._tools = tools
         self._container = container
@@ -115,11 +121,19 @@ class Policies:
         """Whether a layer over an image's agents limits what a call of a model may cost: then prices are needed."""
         return any(limits_cost(layer) for layer in self.layers(state))
 
-    def of_job(self, state: ImageState, given: Given) -> Policy:
-        """What one job adds, written out. Raises BadInput for what cannot be."""
-        policy = policy_from(given)
+    def of_job(self, state: ImageState, given: OfJob) -> Policy:
+        """What one job adds, written out. Raises BadInput for what cannot be, NotFound for a name of none."""
+        policy = self.named(given) if isinstance(given, PolicyRef) else policy_from(given)
         self.look(policy)
         return resolve((*self._over(state), policy))[-1]
+
+    def named(self, ref: PolicyRef) -> Policy:
+        """The policy that a reference names, narrowed by its overrides. Raises NotFound; BadInput for an override."""
+        if self._engine is None:
+            raise NotFound(
+                f"There is no policy {ref.name}: this runtime was given no PolicyEngine that knows any by name."
+            )
+        return one_layer(self._engine.find(ref), ref.overrides)
 
     # -- looking at one before it is used --
 

@@ -27,7 +27,6 @@ from .actors.image import State as ImageState
 from .actors.replay import Replay
 from .actors.session import State as SessionState
 from .adapters.models import Models, Retries
-from .adapters.tools.acting import acting_as
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
 from .asking import ApprovalHandler, Asking
@@ -36,12 +35,12 @@ from .context import ExecutionContext
 from .definitions import Definitions
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
-from .events.action import AGENT_PRINCIPALS, ActionRequired, Grant
+from .events.action import ActionRequired, Grant
 from .events.agent import AgentUnregistered, Interrupt, ResolveTool, StopAgent
 from .events.budget import Budget
 from .events.bus import SystemBus
 from .events.content import InputPart
-from .events.errors import Closed, NotAPerson, NotFound, StoreError, Unauthenticated
+from .events.errors import Closed, NotFound, StoreError, Unauthenticated
 from .events.image import ImageConfig
 from .events.ledger import BudgetRemoved, BudgetSet
 from .events.log import Log
@@ -63,7 +62,7 @@ from .kept import HEARD, Kept
 from .kernel import Kernel, Who
 from .pane import Pane
 from .perform import Outside
-from .policies import AgentToolPolicy, Given, Policies, policies_from, tool_policy_of
+from .policies import AgentToolPolicy, Given, OfJob, Policies, policies_from, tool_policy_of
 from .projections.actions import Action
 from .provider_keys import Provide, ProviderKeys, from_environment
 from .recovery import Recovery
@@ -78,6 +77,9 @@ if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
     from .credential import Authenticator
     from .scoped import Acting
+
+
+_NO_LIMITS = "Limits are set by people and programs, never by an agent or its tools."
 
 
 class Runtime:
@@ -98,7 +100,7 @@ class Runtime:
     approval_handler(request): says of calls that need approval whether they may run; see `Image.send`.
     armed: False: what is decided is recorded, and nothing is done; the next armed owner does it.
     policy: rules for all of its agents: a `Policy`, the path of a file of TOML, several of them, outermost first, or a
-    `PolicyEngine`, whose rules are taken as they stand.
+    `PolicyEngine`, whose rules are taken as they stand, and whose policies a `PolicyRef` can name for one job.
     budget: a limit of its scope, set when it opens: a `Budget`, a dict of its fields, or dollars in all.
     scope, principal: on whose behalf it acts by itself, see `scoped`. authenticator: tells who shows a token.
     secrets: by name, see `secret`. patterns: what else is taken for a secret by its look, see `patterns.patterns_of`.
@@ -167,6 +169,7 @@ class Runtime:
         self._handler = approval_handler if armed else None
         self._handling: set[asyncio.Task[None]] = set()
         self._own_policies = policies_from(policy)
+        self._engine = policy if isinstance(policy, PolicyEngine) else None
         self._treasuries: dict[str, Treasury] = {}
         self._act(who)
         self._budget = None if budget is None else self._treasury.checked(budget)
@@ -182,7 +185,9 @@ class Runtime:
         self._treasury = self._treasury_of(who.scope)
         kept = self._kept.get(who.scope)
         if kept is None:
-            policies = Policies(self._own_policies, tools=self.tools, container=self.container_state)
+            policies = Policies(
+                self._own_policies, tools=self.tools, container=self.container_state, engine=self._engine
+            )
             kept = self._kept[who.scope] = Kept(Agents(self._peek, self.images), policies)
         self._agents, self._policies, self._at_hand = kept.agents, kept.policies, kept.images
         self._containers = Containers(access, kept, self.bring_policy)
@@ -256,7 +261,7 @@ class Runtime:
     @property
     def acting_as(self) -> str:
         """The principal that whoever calls now acts as: inside of a tool, its agent."""
-        return acting_as() or self.principal
+        return self._access.acting_as
 
     # -- life --
 
@@ -502,7 +507,7 @@ class Runtime:
         timeout_s: float | None = None,
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
-        policy: Given | None = None,
+        policy: OfJob | None = None,
         credentials: Mapping[str, Any] | None = None,
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
@@ -552,7 +557,7 @@ class Runtime:
         timeout_s: float | None = None,
         key: str | None = None,
         approval_handler: ApprovalHandler | None = None,
-        policy: Given | None = None,
+        policy: OfJob | None = None,
         credentials: Mapping[str, Any] | None = None,
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
@@ -580,7 +585,7 @@ class Runtime:
         budget: a `Budget`, a dict of its fields, or dollars in all. It holds from a session's next asking on; one
         that was not limited before hears of it with its next message. Raises BadInput.
         """
-        self._a_person()
+        self._access.check_person(_NO_LIMITS)
         made = self._treasury.checked(budget)
         if made.degrade_to is not None:
             self._models.parse(made.degrade_to)
@@ -588,12 +593,8 @@ class Runtime:
 
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:
         """Lift the limits of this scope, or those of one principal or session of it. False when there were none."""
-        self._a_person()
+        self._access.check_person(_NO_LIMITS)
         return await self._treasury.remove(self.ask, principal_id, session_id)
-
-    def _a_person(self) -> None:
-        if self.acting_as.startswith(AGENT_PRINCIPALS):
-            raise NotAPerson("Limits are set by people and programs, never by an agent or its tools.")
 
     async def budget(self) -> list[LimitUse]:
         """Every limit of this scope, with what is used of it, set aside and left."""

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from .adapters.tools.acting import acting_as
 from .context import ExecutionContext
-from .events.errors import Refused
+from .events.errors import BadInput, Refused
 from .events.message import BusEvent, Context, Live
 from .events.request import TIMEOUT_S
 from .events.subscription import Filter, Handler, Subscription
@@ -73,18 +73,35 @@ class Acting(Runtime):
         raise Refused("Ask the runtime itself who shows a token.")
 
     async def send(self, image_id: str, content: object, **options: Any) -> Run:
-        """As `Runtime.send`, within the context's budget where the message names none of its own."""
-        return await super().send(image_id, content, **self._spending(options))
+        """As `Runtime.send`, within the context's budget where the message names none of its own, and under the policy
+        that the context names. Raises BadInput where the message brings another, NotFound where there is none.
+        """
+        return await super().send(image_id, content, **self._within(options))
 
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
         """As `Runtime.sending`, likewise."""
-        return super().sending(image_id, content, **self._spending(options))
+        try:
+            return super().sending(image_id, content, **self._within(options))
+        except BadInput as error:
+            sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
+            sent.set_exception(error)
+            return sent
 
-    def _spending(self, options: dict[str, Any]) -> dict[str, Any]:
-        return options if options.get("budget") is not None else {**options, "budget": self.context.budgets}
+    def _within(self, options: dict[str, Any]) -> dict[str, Any]:
+        ref, own = self.context.policy_ref, options.get("policy")
+        if ref is not None and own not in (None, ref):
+            raise BadInput(f"This context is held to the policy {ref.name}: what narrows it stands in its overrides.")
+        within = {"budget": self.context.budgets, "policy": ref}
+        return {**options, **{name: value for name, value in within.items() if options.get(name) is None}}
+
+    async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
+        """As `Runtime.request`. Raises BadInput for a message, where the context names a policy: `send` sends it."""
+        _check_request(self.context, kind)
+        return await super().request(kind, data, timeout_s=timeout_s)
 
     def submit(self, *args: Any, **options: Any) -> Run:
         """As `Runtime.submit`; the job is cancelled when the context is."""
+        options = self._within(options)
         token = self.context.cancellation
         token.check()
         run = super().submit(*args, **options)
@@ -109,6 +126,7 @@ class ScopedBus:
 
     def __init__(self, bus: SystemBus, context: ExecutionContext) -> None:
         self._bus = bus
+        self._context = context
         self._scope = context.scope_id
         self._principal = context.principal_id
 
@@ -160,11 +178,19 @@ class ScopedBus:
 
     def emit_command(self, kind: str, data: Mapping[str, Any] | None = None) -> str:
         """Ask and do not wait."""
+        _check_request(self._context, kind)
         return self._bus.emit_command(kind, data, context=self._envelope())
 
     async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
         """Ask, and wait for the response."""
+        _check_request(self._context, kind)
         return await self._bus.request(kind, data, timeout_s=timeout_s, context=self._envelope())
+
+
+def _check_request(context: ExecutionContext, kind: str) -> None:
+    """What travels over the bus has scope and principal with it, and not the policy of its context."""
+    if context.policy_ref is not None and kind == "message_send_request":
+        raise BadInput(f"This context is held to the policy {context.policy_ref.name}: use send(), not the bus.")
 
 
 __all__ = ["Acting", "ScopedBus"]

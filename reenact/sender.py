@@ -24,7 +24,7 @@ from .events.model import Credentials, ModelParams
 from .events.secret import Secret
 from .events.session import Definition, Overrides, Send, Waking
 from .given import check_sending, checked_text, fallbacks_of
-from .policies import Given, Policies, limits_cost
+from .policies import OfJob, Policies, limits_cost
 from .provider_keys import ProviderKeys, credentials_of
 from .run import Run
 from .treasury import Treasury
@@ -68,7 +68,7 @@ class Sender:
         timeout_s: float | None,
         key: str | None,
         approval_handler: ApprovalHandler | None,
-        policy: Given | None,
+        policy: OfJob | None,
         credentials: Mapping[str, Any] | None,
     ) -> Run:
         """Put a message to the session of an image, with all that its agent would be woken with: see `Image.send`."""
@@ -132,7 +132,7 @@ class Sender:
         model: str | None = None,
         fallbacks: Sequence[str] | None = None,
         budget: object = None,
-        policy: Given | None = None,
+        policy: OfJob | None = None,
         **others: Any,
     ) -> bool:
         """Whether prices must be loaded before its agent is woken, or a message with these settings is put to it.
