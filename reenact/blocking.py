@@ -26,10 +26,11 @@ from .events.policy import Policy
 from .events.secret import Secret
 from .events.subscription import Subscription
 from .image import Image as AsyncImage
-from .policies import AgentToolPolicy, Given
+from .policies import Given
 from .projections.actions import Action
 from .run import UNREAD_MAX, Result
 from .run import Run as AsyncRun
+from .tool_policy import AgentToolPolicy
 
 T = TypeVar("T")
 

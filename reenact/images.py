@@ -25,7 +25,8 @@ from .events.message import Recorded
 from .events.session import CloseSession, CreateSession
 from .given import checked_text, config_of
 from .kept import Kept
-from .policies import AgentToolPolicy, policy_from, tool_policy_of, with_tool_policy
+from .policies import policy_from
+from .tool_policy import AgentToolPolicy, tool_policy_of, with_tool_policy
 
 UPDATES_MAX = 20
 """How often a change of a definition is made again because somebody else changed it meanwhile."""

@@ -10,9 +10,6 @@ import os
 from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from msgspec import Struct
-from msgspec.structs import replace
-
 from .actors.container import State as ContainerState
 from .actors.engine import PolicyEngine, one_layer
 from .actors.image import State as ImageState
@@ -176,68 +173,6 @@ def _rules_nothing(policy: Policy, name: str, tools: Collection[str]) -> str:
 def _meant(name: str, tools: Collection[str]) -> str:
     near = nearest(name, tools)
     return f" (did you mean {near!r}?)" if near else ""
-
-
-# -- which tools, by name --
-
-
-class AgentToolPolicy(Struct, frozen=True, kw_only=True, rename="camel"):
-    """Which tools an agent may use. allowed_tools: only these, None for all that the profile has.
-
-    denied_tools: none of these. max_tool_calls_per_turn: None for no limit.
-    """
-
-    profile: str = "full"
-    allowed_tools: tuple[str, ...] | None = None
-    denied_tools: tuple[str, ...] = ()
-    max_tool_calls_per_turn: int | None = None
-
-
-_NAMES = {"allowed_tools": "allow", "denied_tools": "deny", "profile": "profile"}
-
-
-def tool_policy_of(policy: Policy | None) -> AgentToolPolicy:
-    """An image's own policy, as far as it is about tools by name."""
-    if policy is None:
-        return AgentToolPolicy()
-    return AgentToolPolicy(
-        profile=policy.profile or "full",
-        allowed_tools=policy.allow,
-        denied_tools=policy.deny,
-        max_tool_calls_per_turn=policy.max_tool_calls_per_turn,
-    )
-
-
-def with_tool_policy(policy: Policy | None, changes: AgentToolPolicy | Mapping[str, Any]) -> Policy:
-    """A policy with these parts changed; what is not named stays. An empty `allowed_tools` allows what the profile has.
-
-    Raises BadInput for a part there is not, or a value that does not fit.
-    """
-    if isinstance(changes, AgentToolPolicy):
-        changes = {name: getattr(changes, name) for name in changes.__struct_fields__}
-    fields: dict[str, Any] = {}
-    for key, value in changes.items():
-        if key not in AgentToolPolicy.__struct_fields__:
-            known = ", ".join(AgentToolPolicy.__struct_fields__)
-            raise BadInput(f"A tool policy has no {key!r}. It has: {known}.")
-        fields[_NAMES.get(key, key)] = value
-    if "allow" in fields and not fields["allow"]:
-        fields["allow"] = None
-    if "deny" in fields and fields["deny"] is None:
-        fields["deny"] = ()
-    return replace(policy or Policy(name="tools"), **fields)
-
-
-def filter_tools_by_policy(
-    tools: Iterable[Any], policy: Given | AgentToolPolicy, *, scope: str = "default"
-) -> list[Any]:
-    """Those tools, or names of tools, that an agent under this policy would be offered, and could run."""
-    by_name = isinstance(policy, AgentToolPolicy) or (
-        isinstance(policy, Mapping) and set(policy) <= set(AgentToolPolicy.__struct_fields__)
-    )
-    layer = with_tool_policy(None, policy) if by_name else policy_from(policy)  # type: ignore[arg-type]
-    rights = Rights(resolve((layer,)), scope)
-    return [tool for tool in tools if rights.offers(getattr(tool, "name", tool))]
 
 
 # -- looking at policies without a log --

@@ -62,7 +62,7 @@ from .kept import HEARD, Kept
 from .kernel import Kernel, Who
 from .pane import Pane
 from .perform import Outside
-from .policies import AgentToolPolicy, Given, OfJob, Policies, policies_from, tool_policy_of
+from .policies import Given, OfJob, Policies, policies_from
 from .projections.actions import Action
 from .provider_keys import Provide, ProviderKeys, from_environment
 from .recovery import Recovery
@@ -70,6 +70,7 @@ from .requests import register
 from .run import Run
 from .sender import Sender
 from .sessions import Sessions
+from .tool_policy import AgentToolPolicy, tool_policy_of
 from .treasury import LimitUse, Treasury
 from .vault import Vault
 

@@ -30,9 +30,10 @@ from reenact.events.policy import (
     ToolPolicy,
 )
 from reenact.image import Image
-from reenact.policies import WARNED_MAX, filter_tools_by_policy
+from reenact.policies import WARNED_MAX
 from reenact.projections.audit import records
 from reenact.runtime import Runtime
+from reenact.tool_policy import filter_tools_by_policy
 from tests.runtimes import Heard, run, runtime
 
 RAN: list[str] = []
