@@ -98,7 +98,7 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
     scope_id: the tenant. principal_id: who acts. session_id, run_id, job_id: what it belongs to, None where it is
     nothing yet. trace_id, span_id, parent_span_id: 32 and 16 hex digits, or any text, which is hashed into such where
     they are needed. budgets: what each message may use that is sent on its behalf and names no budget of its own.
-    policy_ref: for whoever asks a `PolicyEngine`; a runtime's agents are held to policies that are set, not named.
+    policy_ref: the policy that each such message is held to beside, of the `PolicyEngine` that the runtime was given.
     metadata: JSON values. cancellation: no part of its value, neither compared nor encoded.
 
     A child has the same trace, its parent's span as parent, and a token linked to its parent's.
