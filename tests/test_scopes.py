@@ -22,6 +22,8 @@ from reenact import ExecutionContext, Runtime, tool
 from reenact.access import Access
 from reenact.actors.cell import Cell
 from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
+from reenact.asking import Asking
 from reenact.environment import EnvironmentSpec
 from reenact.events.errors import BadInput, NotFound, Refused
 from reenact.events.image import ImageConfig
@@ -33,7 +35,7 @@ from reenact.pane import Pane
 from reenact.reading import Reading
 from reenact.requests import NAMES
 from reenact.scoped import Acting, ScopedBus
-from tests.runtimes import Gate, Heard, runtime
+from tests.runtimes import HELLO, Gate, Heard, runtime
 
 TURN_S = 5.0
 
@@ -42,6 +44,12 @@ TURN_S = 5.0
 def look() -> str:
     """Look."""
     return "looked"
+
+
+@tool(effect="read", approval="ask")
+def pay(to: str) -> str:
+    """Pay somebody, when a person says so."""
+    return "paid"
 
 
 class Theirs(Struct, frozen=True):
@@ -55,12 +63,17 @@ class Theirs(Struct, frozen=True):
     agent: str
     job: str
     key: str
-    call: str = "t1"
-    action: str = "a1"
+    call: str
+    action: str
+    grant: str
+    token: str
 
 
 _NO = "0" * 32
-NOWHERE = Theirs("nothing", f"img_{_NO}", "noname", f"sess_{_NO}", "noalias", f"agent_{_NO}", f"job_{_NO}", "nokey")
+NOWHERE = Theirs(
+    *("nothing", f"img_{_NO}", "noname", f"sess_{_NO}", "noalias", f"agent_{_NO}", f"job_{_NO}", "nokey"),
+    *("t9", "a9", "a8", "no token at all"),
+)
 SECRET = "the-words-of-alice"
 
 # -- what can be done through a view, each with another's names --
@@ -170,14 +183,14 @@ PROBES: dict[str, Probe] = {
     "cancel_action": lambda view, theirs: view.cancel_action(f"{theirs.session}:{theirs.action}", cancel_job=True),
     "issue_token": lambda view, theirs: view.issue_token(f"{theirs.session}:{theirs.action}"),
     "grants": lambda view, theirs: view.grants(theirs.session),
-    "revoke_grant": lambda view, theirs: view.revoke_grant(f"{theirs.session}:{theirs.action}"),
+    "revoke_grant": lambda view, theirs: view.revoke_grant(f"{theirs.session}:{theirs.grant}"),
     "set_policy": lambda view, theirs: view.set_policy(theirs.container, {"name": "theirs", "deny": ["*"]}),
     "policies_of": lambda view, theirs: view.policies_of(theirs.image),
     "load_tool_policy": lambda view, theirs: view.load_tool_policy(theirs.agent),
     "save_tool_policy": lambda view, theirs: view.save_tool_policy(theirs.image, {"denied_tools": ("look",)}),
     "bring_policy": lambda view, theirs: view.bring_policy(theirs.session),
     "all_actions": lambda view, theirs: view.all_actions(theirs.session),
-    "action_of_token": lambda view, theirs: view.action_of_token("token"),
+    "action_of_token": lambda view, theirs: view.action_of_token(theirs.token),
     "session_of": lambda view, theirs: view.session_of(theirs.job),
     "set_budget": lambda view, theirs: view.set_budget({"session_id": theirs.session, "max_cost_total": "1"}),
     "remove_budget": lambda view, theirs: view.remove_budget(session_id=theirs.session),
@@ -241,8 +254,8 @@ async def outcome(view: Acting, probe: Probe, theirs: Theirs) -> str:
     except Exception as error:
         said = f"{type(error).__name__}: {error}"
     text = repr(said)
-    for field in ("container", "image", "name", "session", "alias", "agent", "job", "key"):
-        text = text.replace(getattr(theirs, field), f"<{field}>")
+    for field in Theirs.__struct_fields__:
+        text = re.sub(rf"\b{re.escape(getattr(theirs, field))}\b", f"<{field}>", text)
     return _MADE.sub("<made>", text)
 
 
@@ -264,7 +277,7 @@ class Office:
         return self.root.scoped(scope="bob", principal="bob")
 
     async def furnish(self, doings: list[str]) -> Theirs:
-        """What alice has, after having done this."""
+        """What alice has, after having done this: also leave that was given, a question that waits, and a limit."""
         alice = self.alice
         bot = await alice.image("secretary", container="acme", instructions=SECRET)
         session = await alice.new_session(bot.id, alias="diary")
@@ -285,19 +298,39 @@ class Office:
                 case "other":
                     await alice.image("other", container="acme")
         await sent.result()
+        await alice.set_budget({"session_id": session, "max_requests_daily": 10**6})
         agent = await alice.wake(bot.id, session)
-        return Theirs("acme", bot.id, "secretary", session, "diary", agent[0], sent.job_id, "once")
+        await bot.send("pay", model="scripted:pays-ann")
+        heard = Heard(self.root)
+        await alice.resolve_action(f"{session}:a1", True, always="exact")
+        await heard.until("job_succeeded")
+        waits = await bot.send("pay", model="scripted:pays-ben")
+        token = await alice.issue_token(f"{session}:a2")
+        await _busy(alice)  # what it is allotted for the first time is written once
+        names = ("acme", bot.id, "secretary", session, "diary", agent[0], waits.job_id, "once")
+        return Theirs(*names, "t2", "a2", "a1", token)
 
 
 def everything_of(store: MemoryStore, scope: str) -> list[Any]:
     return [stored for stored in store.all if stored.batch.head.context.scope == scope]
 
 
+def asking() -> Models:
+    """Models of which those called `pays-…` pay somebody; all others say hello."""
+
+    def steps(request: Any, seen: Any) -> Any:
+        if not request.model.startswith("pays-") or type(request.items[-1]).__name__ == "ResultItem":
+            return HELLO[0]
+        return {"tool_calls": [{"name": "pay", "input": {"to": request.model}}]}
+
+    return Models({"scripted": Scripted(steps)})
+
+
 async def leaks(doings: list[str], probes: dict[str, Probe] = PROBES) -> list[str]:
     """The probes by which another tenant learns or changes anything."""
     found = []
     store = MemoryStore()
-    async with runtime(store=store, tools=[look]) as opened:
+    async with runtime(store=store, models=asking(), tools=[look, pay]) as opened:
         office = Office(opened)
         theirs = await office.furnish(doings)
         for name, probe in probes.items():
@@ -377,10 +410,16 @@ GAPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "one method": lambda patch: patch.setattr(Access, "reads", property(lambda self: self.kernel.log)),
     "bus": lambda patch: patch.setattr(ScopedBus, "_hears", lambda self, filter: filter),
     "what is kept": lambda patch: patch.setattr(Runtime, "_act", _keeping_one(Runtime._act)),
+    "tokens": lambda patch: patch.setattr(Asking, "of_token", _of_all(Asking.of_token)),
     "containers": lambda patch: patch.setattr(
         "reenact.containers.container_stream", lambda _, name: f"container-{name}"
     ),
 }
+
+
+def _of_all(action_of_token: Any) -> Any:
+    """A token is looked for where it is, whoever asks."""
+    return lambda self, token: action_of_token(self._runtime._root.scoped(scope="alice", principal="")._asking, token)
 
 
 class _One(dict[str, Any]):
@@ -588,7 +627,7 @@ def test_reading_one_scope_of_a_log_shows_nothing_of_others() -> None:
     store = MemoryStore()
 
     async def main() -> Theirs:
-        async with runtime(store=store) as opened:
+        async with runtime(store=store, models=asking(), tools=[look, pay]) as opened:
             office = Office(opened)
             await (await office.bob().image("bot")).send("my own")
             await office.alice.set_budget({"max_cost_total": "5"})
