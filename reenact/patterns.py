@@ -46,11 +46,12 @@ class Pattern(Struct, frozen=True, kw_only=True, eq=False):
             at = match.end()
         return "".join((*shown, text[at:]))
 
+    def masks(self, match: re.Match[str]) -> bool:
+        """Whether it is one, and not masked already."""
+        return "[secret" not in match[0] and (self.check is None or self.check(match[0]))
+
     def _masked(self, match: re.Match[str]) -> str:
-        found = match[0]
-        if "[secret" in found or (self.check is not None and not self.check(found)):
-            return found
-        return mask(self.name)
+        return mask(self.name) if self.masks(match) else match[0]
 
 
 def _luhn(text: str) -> bool:

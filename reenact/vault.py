@@ -270,19 +270,27 @@ class Vault:
 
         None: nowhere. A secret that is whole is never cut in two by it.
         """
-        size = len(text)
-        cut = self._known_from(text, start)
-        found = None if self._open is None else self._open.search(text, start)
-        if found is not None and found.start() < cut:
-            cut = found.start()
-        if self._window:
-            cut = min(cut, max(start, size - self._window))
-        if cut >= size:
+        # What is masked before another pattern looks is so here too: a key may begin right behind a secret.
+        cut, spans = self._known_from(text, start), self._known_spans(text, start)
+        shown = _filled(text, spans)
+        for pattern in self.patterns:
+            matches = list(pattern.regex.finditer(shown, start))
+            spans += ((match.start(), match.end() + 1) for match in matches)  # one looks at what follows it, too
+            over = (match.span() for match in matches if pattern.masks(match) and match.end() < len(text))
+            shown = _filled(shown, over)
+        cut = min(cut, self._open_from(shown, start))
+        if cut >= len(text):
             return None
-        spans = self._spans(text, start)
-        while (over := min((begin for begin, end in spans if begin < cut < end), default=cut)) < cut:
-            cut = over
+        while (earlier := min((begin for begin, end in spans if begin < cut < end), default=cut)) < cut:
+            cut = earlier
         return cut
+
+    def _open_from(self, text: str, start: int) -> int:
+        """The first place from which on a pattern may go on to match; its size where there is none."""
+        size = len(text)
+        found = None if self._open is None else self._open.search(text, start)
+        cut = size if found is None else found.start()
+        return min(cut, max(start, size - self._window)) if self._window else cut
 
     def is_plain(self, text: str, before: str) -> bool:
         """Whether a piece of text may be shown at once: no secret is in it, and none begins. Asked of every delta.
@@ -294,7 +302,8 @@ class Vault:
         if long and self.holds(text):
             return False
         if self._firsts or self._always:
-            return self.begins(before + text, len(before)) is None
+            whole = before + text
+            return min(self._known_from(whole, len(before)), self._open_from(whole, len(before))) >= len(whole)
         if self._open is None or not text:
             return True
         if text[-1] in " \n" and "---" not in text and "earer" not in text and "EARER" not in text:
@@ -313,9 +322,9 @@ class Vault:
                         return at
         return size
 
-    def _spans(self, text: str, start: int) -> list[tuple[int, int]]:
-        """Where whole secrets stand."""
-        spans = [match.span() for pattern in self.patterns for match in pattern.regex.finditer(text, start)]
+    def _known_spans(self, text: str, start: int) -> list[tuple[int, int]]:
+        """Where known values stand whole."""
+        spans = []
         if self._forms:
             for form in self._found(text.encode("utf-8", "surrogatepass")):
                 at = text.find(form, start)
@@ -413,6 +422,13 @@ def forms_of(value: str) -> list[str]:
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             forms.append(encode(b"\0" * before + raw).decode()[begin:end])
     return [form for form in dict.fromkeys(forms) if len(form) >= SHORTEST_CHARS]
+
+
+def _filled(text: str, spans: Iterable[tuple[int, int]]) -> str:
+    """The text with what a mask would end with in every place of these spans."""
+    for begin, end in spans:
+        text = f"{text[:begin]}{']' * (end - begin)}{text[end:]}"
+    return text
 
 
 def _pieces_of(form: bytes) -> set[int]:

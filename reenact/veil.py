@@ -84,9 +84,10 @@ class Veil:
                 self._blind.add(kind)
             at = len(whole)
         self._held[kind] = whole[at:]
+        shown = self._vault.text(whole[:at], start)[start:]
         if at > start:
-            self._before[kind] = whole[:at][-BEHIND:]
-        return self._vault.text(whole[:at], start)[start:]
+            self._before[kind] = (before + shown)[-BEHIND:]
+        return shown
 
     def _let_go(self, kinds: tuple[type[Signal], ...]) -> Iterator[Signal]:
         for kind in kinds:
