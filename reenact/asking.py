@@ -11,7 +11,6 @@ import inspect
 import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
-from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct
@@ -21,6 +20,7 @@ from .actors.action import State as ActionState
 from .actors.mind import State as AgentState
 from .actors.question import check_resolution
 from .adapters.hosts.caller import PERSON
+from .adapters.tools.threads import ToolThreads
 from .events.action import (
     ActionExpired,
     ActionRequired,
@@ -31,6 +31,7 @@ from .events.action import (
 )
 from .events.errors import ActionLate, ActionOver, BadInput, BadResolution, Closed, NotFound
 from .events.message import Recorded
+from .given import TIMEOUT_MAX_S
 from .projections.actions import Action, Actions, AskedCall
 from .projections.asking import asking
 from .projections.projection import catch_up
@@ -39,6 +40,12 @@ from .run import READER
 if TYPE_CHECKING:
     from .runtime import Runtime
 
+
+HANDLER_TIMEOUT_S = 300.0
+"""Seconds that an approval handler has for one question, unless its runtime says otherwise. Then the answer is no."""
+
+HANDLER = "handler"
+"""The principal under which it stands what an approval handler said; with its name behind a colon where it has one."""
 
 _log = logging.getLogger("reenact")
 
@@ -62,15 +69,24 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 ApprovalHandler = Callable[[ApprovalRequest], Awaitable[bool] | bool]
-"""Says whether a call may run: only True is yes."""
+"""Says whether a call may run: only True is yes. One that is not async has a thread of its own, one call at a time."""
+
+
+class Handling:
+    """Approval handlers at work, of all scopes. timeout_s: what each has for one question. Raises BadInput."""
+
+    def __init__(self, timeout_s: float = HANDLER_TIMEOUT_S) -> None:
+        if isinstance(timeout_s, bool) or not isinstance(timeout_s, int | float) or not 0 < timeout_s <= TIMEOUT_MAX_S:
+            raise BadInput(f"handler_timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {timeout_s!r}.")
+        self.timeout_s = timeout_s
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.one = asyncio.Lock()
 
 
 class Asking:
-    """The questions of one scope of a runtime's log. handler: decides approvals where a run brings none of its own.
-    handling: the tasks in which handlers are asked, of all scopes.
-    """
+    """The questions of one scope of a runtime's log. handler: decides approvals where a run brings none of its own."""
 
-    def __init__(self, runtime: Runtime, handler: ApprovalHandler | None, handling: set[asyncio.Task[None]]) -> None:
+    def __init__(self, runtime: Runtime, handler: ApprovalHandler | None, handling: Handling) -> None:
         self._runtime = runtime
         self.handler = handler
         self._handling = handling
@@ -98,38 +114,69 @@ class Asking:
 
     def _begin(self, action_id: str, handler: ApprovalHandler) -> None:
         in_hand = self._runtime._kernel.in_hand
+        if action_id in in_hand:
+            return
         in_hand.add(action_id)
         task = asyncio.ensure_future(self._handle(action_id, handler))
-        self._handling.add(task)
-        task.add_done_callback(self._handling.discard)
-        task.add_done_callback(lambda _: in_hand.discard(action_id))
+        self._handling.tasks.add(task)
+        task.add_done_callback(self._handling.tasks.discard)
 
     async def _handle(self, action_id: str, handler: ApprovalHandler) -> None:
-        """Ask the handler, and record what it says. What it raises is no; its silence ends when the question does."""
-        with suppress(ActionOver, ActionLate, NotFound, Closed):
+        """Ask the handler, and record what it says. What cannot be recorded is left to a person."""
+        kernel = self._runtime._kernel
+        try:
             action = await self.action(action_id)
-            if action.status != "pending":
-                return
-            given: dict[str, Any] = {"approved": False}
-            left_s = max(0.0, (action.expires_at - self._runtime.clock.now() // 1000) / 1000)
-            try:
-                async with asyncio.timeout(left_s):
-                    said = handler(request_of(action))
-                    said = await said if inspect.isawaitable(said) else said
-                given["approved"] = said is True
-            except TimeoutError:
-                return  # it expires, or is over already
-            except Exception as error:
-                _log.exception("the approval handler failed at %s", action_id)
-                given["comment"] = f"The approval handler failed: {type(error).__name__}."
-            await self.resolve(action_id, given, shown=action.digest)
+            if action.status == "pending":
+                given = await self._asked(action, handler)
+                if given is not None:
+                    await self.resolve(action_id, given, shown=action.digest, by=principal_of(handler))
+        except (ActionOver, ActionLate, NotFound, Closed):
+            pass
+        except Exception as error:
+            _log.error("what the approval handler says of %s could not be recorded: %s", action_id, error)
+            kernel.in_hand.discard(action_id)
+            kernel.later(kernel.look(parts_of(action_id)[0]))
+        finally:
+            kernel.in_hand.discard(action_id)
+
+    async def _asked(self, action: Action, handler: ApprovalHandler) -> dict[str, Any] | None:
+        """What a handler says of a question, as it is recorded: whatever is no clear yes is no. None where the question
+        is over before it has said anything."""
+        if _is_async(handler):
+            return await self._within(action, handler)
+        async with self._handling.one:  # two that ask at one terminal would not be understood
+            return await self._within(action, handler)
+
+    async def _within(self, action: Action, handler: ApprovalHandler) -> dict[str, Any] | None:
+        left_s = max(0.0, (action.expires_at - self._runtime.clock.now() // 1000) / 1000)
+        limit_s = self._handling.timeout_s
+        said = asyncio.ensure_future(_said(handler, request_of(action)))
+        try:
+            await asyncio.wait({said}, timeout=min(left_s, limit_s))
+        finally:
+            if not said.done():
+                said.cancel()
+        if not said.done():
+            if left_s <= limit_s:
+                return None
+            _log.error("the approval handler did not answer %s in %g s", action.id, limit_s)
+            return _no(f"The approval handler did not answer in {limit_s:g} seconds.")
+        answer = said.result()
+        if isinstance(answer, BaseException):
+            _log.error("the approval handler failed at %s", action.id, exc_info=answer)
+            return _no(f"The approval handler failed: {type(answer).__name__}.")
+        if not isinstance(answer, bool):
+            _log.error("the approval handler answered %s with %s, and not with True or False", action.id, type(answer))
+            return _no(f"The approval handler gave no answer, but {type(answer).__name__}.")
+        return {"approved": answer}
 
     async def close(self) -> None:
         """Ask nobody any more: what waits goes on waiting."""
-        for task in tuple(self._handling):
+        tasks = tuple(self._handling.tasks)
+        for task in tasks:
             task.cancel()
-        if self._handling:
-            await asyncio.wait(tuple(self._handling), timeout=1.0)
+        if tasks:
+            await asyncio.wait(tasks, timeout=1.0)
 
     # -- what waits --
 
@@ -191,9 +238,15 @@ class Asking:
         raise NotFound("There is no pending action for this token.")
 
     async def resolve(
-        self, action_id: str, resolution: Mapping[str, Any], *, shown: str | None = None, token: str | None = None
+        self,
+        action_id: str,
+        resolution: Mapping[str, Any],
+        *,
+        shown: str | None = None,
+        token: str | None = None,
+        by: str | None = None,
     ) -> Action:
-        """Answer one. Raises what refuses it."""
+        """Answer one. by: who says so, if not whoever acts now. Raises what refuses it."""
         session_id, action = parts_of(action_id)
         _, asking = await self._states(session_id)
         asked = next((each for each in asking.pending if each.id == action), None)
@@ -205,7 +258,7 @@ class Asking:
             action=action,
             resolution=given,
             at=self._runtime.clock.now(),
-            by=self._runtime.acting_as,
+            by=by or self._runtime.acting_as,
             digest=shown,
             token=None if token is None else token_digest(token),
         )
@@ -275,6 +328,37 @@ class Asking:
         if session.session_id is None:
             raise NotFound(f"Session not found: {session_id}")
         return agent, asking
+
+
+def principal_of(handler: ApprovalHandler) -> str:
+    """Under whose name it stands what a handler said: `handler:<its name>`, `handler` where it has none."""
+    name = str(getattr(handler, "__name__", ""))
+    return f"{HANDLER}:{name}" if name.isidentifier() else HANDLER
+
+
+def _is_async(handler: ApprovalHandler) -> bool:
+    return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+async def _said(handler: ApprovalHandler, request: ApprovalRequest) -> object:
+    """What a handler says, or what it raises, whatever that is: no handler ends the program."""
+    threads = None if _is_async(handler) else ToolThreads(1, name="reenact-handler")
+    try:
+        said: object = (
+            handler(request) if threads is None else await asyncio.wrap_future(threads.submit(handler, request))
+        )
+        return await said if inspect.isawaitable(said) else said
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        return error
+    finally:
+        if threads is not None:
+            threads.shutdown()
+
+
+def _no(comment: str) -> dict[str, Any]:
+    return {"approved": False, "comment": comment}
 
 
 def request_of(action: Action) -> ApprovalRequest:

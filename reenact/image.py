@@ -57,7 +57,8 @@ class Image:
         waits its turn behind such a job does so as `queued`. Await it again for how it goes on.
 
         approval_handler(request): says of each call of this job that needs approval whether it may run. Only True is
-        yes; what it raises is no, and so is its silence when the question's time is up.
+        yes; what it raises is no, and so is its silence when the runtime's `handler_timeout_s` is over. Called in a
+        thread of its own, one at a time, where it is not async.
         """
         options: dict[str, Any] = {
             "model": model,

@@ -28,6 +28,7 @@ from .actors.system import ActorSystem, Ask, Committed, Peek, Reply
 from .adapters.logs import open_log
 from .adapters.tools.acting import acting_as
 from .events import codec
+from .events.action import ActionEnded, ActionRequired
 from .events.agent import RecoverEffect
 from .events.bus import SystemBus
 from .events.errors import (
@@ -197,8 +198,8 @@ class Kernel:
 
     def wake(self, stream: str) -> None:
         """Have what a stream owes taken up, if nobody is at it."""
-        self._left.discard(stream)
-        self.bus.tell(stream, Peek(None, owing=True, scope=None))
+        told = (lambda _: self._left.discard(stream)) if stream in self._left else None
+        self.bus.tell(stream, Peek(told, owing=True, scope=None))
 
     def leave(self, stream: str) -> None:
         """What an earlier owner left in a stream is not taken up: who waits for it hears how it stands."""
@@ -325,6 +326,11 @@ class Kernel:
         self.let_go(run)
         run.become(queued.job_id, stream.removeprefix("session-"))
         self._runs_of(run.session_id).join(run, past)
+        if run.handler is not None:  # it decides what still waits, too
+            answered = {each.data.action for each in past if isinstance(each.data, ActionEnded)}
+            for each in past:
+                if isinstance(each.data, ActionRequired) and each.data.action not in answered:
+                    self._hear(each)
         if not run.over:  # it may wait for a person
             try:
                 await self.look(run.session_id, run.job_id)
@@ -528,10 +534,17 @@ class Kernel:
         """Tell the runs of a session, or of one job, how it stands, where no event has told them. Raises what keeps it
         from being read."""
         stream = f"session-{session_id}"
-        states = await self.peek(stream, scope=None)
-        runs = self._runs.get(session_id)
-        if runs is not None:
-            self._stand(stream, runs, states, self.owing(stream, states), job_id)
+        answer: asyncio.Future[Reply] = self._loop.create_future()
+
+        def told(reply: Reply) -> None:
+            """In its place among the events: a moment later it may be otherwise."""
+            runs = self._runs.get(session_id)
+            if runs is not None and reply.error is None:
+                self._stand(stream, runs, reply.states, self.owing(stream, reply.states), job_id)
+            answer.set_result(reply)
+
+        self.bus.tell(stream, Peek(told, scope=None))
+        await _reply(answer)
 
     def owing(self, stream: str, states: tuple[Any, ...]) -> Sequence[Effect]:
         """What will be done here of all that a stream owes: nothing, where nobody took it up."""

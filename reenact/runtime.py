@@ -29,7 +29,7 @@ from .actors.session import State as SessionState
 from .adapters.models import Models, Retries
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
-from .asking import ApprovalHandler, Asking
+from .asking import HANDLER_TIMEOUT_S, ApprovalHandler, Asking, Handling
 from .containers import Containers
 from .context import ExecutionContext
 from .definitions import Definitions
@@ -99,6 +99,7 @@ class Runtime:
     environment_factory(spec): gives an agent its outside, default the model that its image names.
     default_agent: the definition that new images start from, an `ImageConfig` or a dict of its fields.
     approval_handler(request): says of calls that need approval whether they may run; see `Image.send`.
+    handler_timeout_s: the seconds that it has for each, and one of a message too; then the answer is no.
     armed: False: what is decided is recorded, and nothing is done; the next armed owner does it.
     policy: rules for all of its agents: a `Policy`, the path of a file of TOML, several of them, outermost first, or a
     `PolicyEngine`, whose rules are taken as they stand, and whose policies a `PolicyRef` can name for one job.
@@ -131,6 +132,7 @@ class Runtime:
         recover: bool = True,
         armed: bool = True,
         approval_handler: ApprovalHandler | None = None,
+        handler_timeout_s: float = HANDLER_TIMEOUT_S,
     ) -> None:
         self.tools = tools if isinstance(tools, Tools) else Tools(tools)
         self.default_agent = config_of(default_agent, ImageConfig())
@@ -168,7 +170,7 @@ class Runtime:
         self._definitions = Definitions(self._kernel, self._kept)
         self._authenticator = authenticator
         self._handler = approval_handler if armed else None
-        self._handling: set[asyncio.Task[None]] = set()
+        self._handling = Handling(handler_timeout_s)
         self._own_policies = policies_from(policy)
         self._engine = policy if isinstance(policy, PolicyEngine) else None
         self._treasuries: dict[str, Treasury] = {}
