@@ -93,7 +93,7 @@ class State(Struct, frozen=True, gc=False):
     count: how many were ever asked. job_id, stopping: of the running job.
     """
 
-    session_id: str | None = None
+    begun: bool = False
     closed: bool = False
     job_id: str | None = None
     stopping: bool = False
@@ -108,14 +108,14 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
 
 
 def _require(state: State, message: RequireAction) -> Sequence[Event]:
-    if state.session_id is None:
+    if not state.begun:
         raise NotFound("Session not found.")
     if message.key is not None and any(
         each.key == message.key and each.job_id == message.job_id for each in (*state.pending, *state.over)
     ):
         return ()
     if state.closed:
-        raise Closed(f"Session {state.session_id} is closed.")
+        raise Closed("The session is closed.")
     if message.job_id is not None and (message.job_id != state.job_id or state.stopping):
         raise BadInput(f"Job {message.job_id} does not run, so nothing can be asked for it.")
     if not 0 < message.timeout_ms <= TIMEOUT_MAX_MS:
@@ -303,7 +303,7 @@ def _on_over(state: State, event: JobEnded, stamp: Stamp) -> State:
 
 
 def _on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
-    return replace(state, session_id=event.session_id)
+    return _BEGUN if state is ACTION.initial else replace(state, begun=True)
 
 
 def _on_closed(state: State, event: SessionClosed, stamp: Stamp) -> State:
@@ -370,5 +370,8 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return IssueToken(action=first.action, token=first.token)
     return None
 
+
+_BEGUN = State(begun=True)
+"""What every session has in which nothing was ever asked: one for all of them."""
 
 ACTION = Decider("action", State(), decide, evolve, owed, recall)

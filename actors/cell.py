@@ -149,6 +149,8 @@ class Cell:
         self.chain = batch.head.chain
         if self.scope is None:
             self._belongs(batch.head.context.scope)
+        if not prepared.owed:
+            self._context = _NO_CONTEXT  # nothing comes next by itself, and a stream at rest keeps what it must
         failpoint("cell.accepted")
         return envelop(decision, stored)
 

@@ -116,20 +116,19 @@ class ActorSystem:
         self.log = log
         self.commits = GroupCommit(log, self._committed)
         self._publish = publish
-        self._parked: list[Lane] = []
+        self._parked: list[str] = []
         self._born: dict[str, tuple[Cell, Sequence[Recorded]]] = {}
-        self._awake: dict[str, _Actor] = {}
         self._awake_max = awake_max
         self._on_sleep = on_sleep
         self._pool = Pool(threads=threads, on_idle=self.commits.flush, on_crash=_crashed)
         if takes is not None:
-            self._pool.on_ready = lambda actor: actor.loaded and takes()
+            self._pool.on_ready = lambda actor: actor.life in _LOADED and takes()
         self.step = self._pool.step
         self.hand_over = self._pool.hand_over
 
     def put(self, stream: str, message: Ask | Peek) -> None:
         """Put a message into a stream's mailbox, waking the stream. Raises Closed after close."""
-        lane = self._actor(stream).lane
+        lane = self._pool.use(stream) or self._wake(stream)
         if lane.depth >= MAILBOX_MAX and message.told is not None:
             full = Full(f"{MAILBOX_MAX} messages wait for {stream}.")
             self._publish([Committed(stream, (), (), Reply(error=full), message.told)])
@@ -142,8 +141,13 @@ class ActorSystem:
         try:
             self._publish(group)
         finally:
-            for lane in parked:
-                lane.unpark()
+            for stream in parked:
+                self._unpark(stream)
+
+    def _unpark(self, stream: str) -> None:
+        lane = self._pool.get(stream)
+        if lane is not None:  # none: everything is being closed
+            lane.unpark()
 
     def _keep(self, cell: Cell, events: Sequence[Recorded]) -> None:
         """A stream was born as a companion: most likely it is asked something next."""
@@ -154,31 +158,14 @@ class ActorSystem:
     @property
     def awake(self) -> int:
         """How many streams are awake."""
-        return len(self._awake)
+        return len(self._pool)
 
-    def _actor(self, stream: str) -> _Actor:
-        actor = self._awake.pop(stream, None)
-        if actor is None:
-            actor = _Actor(self, stream)
-            actor.lane = self._pool.spawn(stream, actor)
-            if len(self._awake) >= self._awake_max:
-                self._sleep()
-        self._awake[stream] = actor
-        return actor
-
-    def _sleep(self) -> None:
-        """Put streams to sleep that are at rest, those asked longest ago first, down to the limit. All busy: none."""
-        spare = len(self._awake) - self._awake_max + 1
-        asleep: list[str] = []
-        for stream, actor in self._awake.items():
-            if not actor.busy and self._pool.retire(stream):
-                asleep.append(stream)
-                if len(asleep) == spare:
-                    break
-        for stream in asleep:
-            del self._awake[stream]
+    def _wake(self, stream: str) -> Lane:
+        """Wake a stream. For it others at rest are put to sleep, those asked longest ago first; all busy: none."""
+        for other in self._pool.retire(len(self._pool) - self._awake_max + 1, lambda actor: actor.life not in _BUSY):
             if self._on_sleep is not None:
-                self._on_sleep(stream)
+                self._on_sleep(other)
+        return self._pool.spawn(stream, _Actor(self, stream))
 
     def close(self) -> None:
         """Stop the workers after what they are at. Queued commands hear `Closed`. Idempotent."""
@@ -191,21 +178,26 @@ class ActorSystem:
                     self._publish([Committed(stream, (), (), reply, message.told)])
 
 
+# The life of an actor. ASLEEP: nothing of its stream was read yet. IDLE: it is loaded, and owes nothing. AT_WORK: it is
+# loaded, and something is owed or on its way to the log. LOST: the same, but its state may be older than the log and is
+# read again before anything is decided.
+_ASLEEP, _IDLE, _AT_WORK, _LOST = range(4)
+_LOADED = (_IDLE, _AT_WORK)
+_BUSY = (_AT_WORK, _LOST)
+
+
 class _Actor:
     """The behaviour of one stream's lane: one command at a time, parked while its batch is on the way to the log.
 
     past: of a conversation, to be shown with the first batch that it publishes; None when that is done.
     """
 
-    __slots__ = ("busy", "cell", "lane", "loaded", "past", "system")
-
-    lane: Lane
+    __slots__ = ("cell", "life", "past", "system")
 
     def __init__(self, system: ActorSystem, stream: str) -> None:
         self.system = system
         self.cell = Cell(stream)
-        self.loaded = False
-        self.busy = False
+        self.life = _ASLEEP
         self.past: Sequence[Recorded] | None = () if self.cell.noun is CONVERSATION else None
 
     @property
@@ -216,10 +208,9 @@ class _Actor:
         told = getattr(message, "told", None)
         try:
             publishes = isinstance(message, Ask) or (isinstance(message, Peek) and message.owing)
-            if not self.loaded:
+            if self.life not in _LOADED:
                 past = self._load()
-                self.loaded = True
-                self.busy = bool(self.cell.owed)
+                self.life = _AT_WORK if self.cell.owed else _IDLE
                 if publishes and self.past is not None:
                     self.past = past
             elif publishes and self.past is not None and not self.past and self.cell.version:
@@ -303,7 +294,7 @@ class _Actor:
         if ask.asked.key is not None:
             batch = prepared.batch
             keyed = Keyed(ask.asked.scope, ask.asked.key, ask.body, self.stream, batch.last)
-        self.busy = True
+        self.life = _AT_WORK
         self.system.commits.submit(
             Transaction(tuple(batches), keyed), lambda result: self._done(ask, prepared, beside, tries, result)
         )
@@ -317,32 +308,33 @@ class _Actor:
             if isinstance(result, Conflict) and tries < RETRIES_MAX:
                 self.cell.catch_up(self.system.log)
                 if not self._submit(ask, tries + 1):
-                    self.busy = bool(self.cell.owed)
-                    self.lane.unpark()
+                    self.life = _AT_WORK if self.cell.owed else _IDLE
+                    self.system._unpark(self.stream)
                 return None
             said = self._told(ask, prepared, beside, result)
         except Exception as error:
-            self.loaded = False
+            self.life = _LOST
             said = Committed(self.stream, (), (), Reply(error=error), ask.told)
-        self.system._parked.append(self.lane)
+        self.system._parked.append(self.stream)
         return said
 
     def _told(self, ask: Ask, prepared: Prepared, beside: list[tuple[Cell, Prepared]], result: Result) -> Committed:
         if isinstance(result, Duplicate | ReenactError):
-            self.busy = bool(self.cell.owed)
+            self.life = _AT_WORK if self.cell.owed else _IDLE
         if isinstance(result, Duplicate):
             reply = Reply(self.cell.states, duplicate=result.keyed)
             return Committed(self.stream, (), (), reply, ask.told)
         if isinstance(result, ReenactError):
             # Its state may be older than the log, or the log's end unknown: read again before deciding anything more.
-            self.loaded = isinstance(result, KeyReused)
+            if not isinstance(result, KeyReused):
+                self.life = _LOST if self.cell.owed else _ASLEEP
             return Committed(self.stream, (), (), Reply(error=result), ask.told)
         events = self.cell.accept(prepared, result[0])
         for (cell, born), stored in zip(beside, result[1:], strict=True):
             told = cell.accept(born, stored)
             self.system._keep(cell, told)
             events += told
-        self.busy = bool(prepared.owed)
+        self.life = _AT_WORK if prepared.owed else _IDLE
         return Committed(self.stream, events, prepared.owed, Reply(self.cell.states, events), ask.told, self._show())
 
     def _show(self) -> Sequence[Recorded]:

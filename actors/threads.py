@@ -127,14 +127,30 @@ class Pool:
             lane = self._lanes.pop(key, None)
         return [] if lane is None else lane._close()
 
-    def retire(self, key: str) -> bool:
-        """Remove a lane if it is at rest: nothing queued, nothing in hand, not parked. True when it did."""
+    def use(self, key: str) -> Lane | None:
+        """The lane of this key, from now on the one that was used last."""
         with self._guard:
-            lane = self._lanes.get(key)
-            if lane is None or not lane._rest():
-                return False
-            del self._lanes[key]
-        return True
+            lane = self._lanes.pop(key, None)
+            if lane is not None:
+                self._lanes[key] = lane
+        return lane
+
+    def retire(self, count: int, may: Callable[[Any], bool]) -> list[str]:
+        """Remove up to so many lanes that are at rest, those used longest ago first. Gives their keys.
+
+        At rest: nothing queued, nothing in hand, not parked, and `may(behaviour)`.
+        """
+        retired: list[str] = []
+        if count > 0:
+            with self._guard:
+                for key, lane in self._lanes.items():
+                    if may(lane._behaviour) and lane._rest():
+                        retired.append(key)
+                        if len(retired) == count:
+                            break
+                for key in retired:
+                    del self._lanes[key]
+        return retired
 
     def __len__(self) -> int:
         return len(self._lanes)
