@@ -201,7 +201,7 @@ def _is_numbered(ask: str) -> bool:
 class Judged(Struct):
     """What limits say. breach: what forbids it. for_sure: no matter what others give back. most: of each, at most.
 
-    spare: of each, what may be allotted on top. degrade: a limit was passed that degrades.
+    spare: of each, what may be allotted on top. degrade: a limit was passed that degrades; passed: which one.
     """
 
     breach: Breach | None = None
@@ -209,6 +209,7 @@ class Judged(Struct):
     most: dict[str, int] = {}
     spare: dict[str, int] = {}
     degrade: Budget | None = None
+    passed: Breach | None = None
     warned: tuple[str, ...] = ()
 
 
@@ -226,11 +227,11 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
             settled, out = used(sums, limit, state.now)
             before = settled + out
             if needed and before + needed > most:
+                breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most)
                 if budget.exceed_strategy == "deny":
-                    breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most)
                     _deny(judged, breach, for_sure=settled + needed > most)
                 elif budget.exceed_strategy == "degrade":
-                    judged.degrade = judged.degrade or budget
+                    judged.degrade, judged.passed = judged.degrade or budget, judged.passed or breach
                 judged.warned += (f"{limit.name} of the {of}",)
                 judged.spare[limit.of] = 0
                 continue
@@ -285,6 +286,7 @@ def _grant(state: State, message: Allot, judged: Judged) -> Grant:
         degrade=judged.degrade is not None,
         degrade_to=(judged.degrade.degrade_to if judged.degrade else None) or degrade_to,
         warned=judged.warned,
+        passed=judged.passed,
     )
 
 

@@ -241,17 +241,22 @@ def tokens_in(parts: Iterable[object]) -> int:
     return total
 
 
-def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None) -> Gate:
-    """Whether a model may be called now. other: the same call of the cheaper model, None where there is none.
+def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, degraded: bool = False) -> Gate:
+    """Whether a model may be called now. other: the same call of the cheaper model, None where there is none. degraded:
+    it is one that a budget chose already.
 
-    In order: the limits of the run, then those that the ledger set for every call, then what is left of the allotment.
+    In order: a limit that degrades, the limits of the run, those that the ledger set for every call, then what is left
+    of the allotment.
     """
     purse = replace(purse, spent=purse.at_most, held=None)  # one whose process died is spent as it was set aside
     grant = purse.grant if purse.left.requests else None  # else other limits may be in force than it was made under
-    if grant is not None and grant.degrade and _is_cheaper(other, wish, grant) and other is not None:
-        return Gate(
-            events=(BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model),), degrades=other.model
-        )
+    if grant is not None and grant.degrade and not degraded:
+        why = _no_cheaper(other, wish, grant)
+        if other is not None and why is None:
+            event = BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model)
+            return Gate(events=(event,), degrades=other.model)
+        if grant.passed is not None:
+            return Gate(breach=replace(grant.passed, why=f"It should go on with a cheaper model: {why}."))
     breach = _run_breach(purse, terms.spec, wish)
     if breach is not None:
         return Gate(breach=breach)
@@ -291,9 +296,17 @@ def wanted(
     )
 
 
-def _is_cheaper(other: Wish | None, wish: Wish, grant: Grant) -> bool:
-    """Whether there is another model to take, and one that may be taken."""
-    return other is not None and other.model != wish.model and (other.rate is not None or not grant.needs_price)
+def _no_cheaper(other: Wish | None, wish: Wish, grant: Grant) -> str | None:
+    """Why there is no cheaper model to take; None where there is. Models without a price are told apart by name."""
+    if other is None:
+        return "none is named"
+    if other.model == wish.model:
+        return f"{other.model} is the one that was to be called"
+    if other.rate is None:
+        return f"no price is known for {other.model}" if grant.needs_price else None
+    if wish.rate is not None and other.amount(wish.written).cost >= wish.amount(wish.written).cost:
+        return f"{other.model} costs no less than {wish.model}"
+    return None
 
 
 def _run_breach(purse: Purse, spec: BudgetSpec | None, wish: Wish) -> Breach | None:

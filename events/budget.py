@@ -6,6 +6,7 @@ float, and a limit that is no limit (negative, NaN, infinite, true) is refused w
 
 from __future__ import annotations
 
+import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Literal
@@ -204,32 +205,11 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     degrade_to: str | None = None
 
 
-class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """What a ledger allots to a session.
-
-    amount: to be spent until it is used up or `until` is reached (microseconds UTC, 0 for never). tokens_per_request,
-    cost_per_request, tools_per_request: of every call, None where there is no limit. needs_price: models without a
-    price may not be called. per_job: it ends with the job, for a limit of its principal stands. degrade: a limit was
-    passed, take the cheaper model. warned: the limits that are nearly or quite used up.
-    """
-
-    amount: Amount = NOTHING
-    until: int = 0
-    tokens_per_request: int | None = None
-    cost_per_request: int | None = None
-    tools_per_request: int | None = None
-    needs_price: bool = False
-    per_job: bool = False
-    degrade: bool = False
-    degrade_to: str | None = None
-    warned: tuple[str, ...] = ()
-
-
 class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """A limit that is in the way. code: `budget_exceeded`, `unpriced`, or what went wrong with the limit `ledger`.
 
     limit: its name in `Budget` or `BudgetSpec`. of: whose it is: `scope`, `principal`, `session` or `run`. used,
-    wanted, most: in the limit's unit, cost in nano-dollars.
+    wanted, most: in the limit's unit, cost in nano-dollars. why: why one that degrades denies.
     """
 
     code: str = "budget_exceeded"
@@ -238,6 +218,7 @@ class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     used: int = 0
     wanted: int = 0
     most: int = 0
+    why: str = ""
 
     @property
     def text(self) -> str:
@@ -253,7 +234,30 @@ class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
         return (
             f"{self.limit} of the {self.of} is {show(self.most)}:"
             f" {show(self.used)} used or set aside, {show(self.wanted)} more wanted."
+            + (f" {self.why}" if self.why else "")
         )
+
+
+class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What a ledger allots to a session.
+
+    amount: to be spent until it is used up or `until` is reached (microseconds UTC, 0 for never). tokens_per_request,
+    cost_per_request, tools_per_request: of every call, None where there is no limit. needs_price: models without a
+    price may not be called. per_job: it ends with the job, for a limit of its principal stands. degrade: a limit was
+    passed, take the cheaper model; passed: that limit. warned: the limits that are nearly or quite used up.
+    """
+
+    amount: Amount = NOTHING
+    until: int = 0
+    tokens_per_request: int | None = None
+    cost_per_request: int | None = None
+    tools_per_request: int | None = None
+    needs_price: bool = False
+    per_job: bool = False
+    degrade: bool = False
+    degrade_to: str | None = None
+    warned: tuple[str, ...] = ()
+    passed: Breach | None = None
 
 
 # -- money as it is written --
@@ -264,9 +268,10 @@ def checked_dollars(name: str, value: Any) -> str | None:
     if value is None:
         return None
     exact: Decimal | None = None
+    written = value.removeprefix("$") if isinstance(value, str) else str(value)
     if not isinstance(value, bool) and isinstance(value, str | int | float | Decimal):
         try:
-            exact = Decimal(value.strip().removeprefix("$") if isinstance(value, str) else str(value))
+            exact = Decimal(written) if not isinstance(value, str) or _PLAIN.fullmatch(written) else None
         except InvalidOperation:
             exact = None
     if exact is None or not exact.is_finite() or exact < 0 or exact > DOLLARS_MAX or exact != exact.quantize(_FINEST):
@@ -277,6 +282,8 @@ def checked_dollars(name: str, value: Any) -> str | None:
 
 
 _FINEST = Decimal("0.000000001")
+_PLAIN = re.compile(r"-?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})")
+"""An amount as people write it: `Decimal` alone takes digits of any script, blanks, `1_000` and `1e3`."""
 
 
 def plain_dollars(amount: Decimal) -> str:

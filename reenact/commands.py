@@ -109,12 +109,12 @@ class Commands:
     def _budget(self, url: str, kind: str, data: Row, scope: str | None) -> Row:
         import asyncio
 
-        from .events.errors import Refused
+        from .events.errors import BadInput, Refused
         from .owner import request
 
         said = asyncio.run(request(url, kind, data, scope=scope, armed=False))
         if said.get("error") is not None:
-            raise Refused(said["error"])
+            raise (BadInput if said.get("errorCode") == BadInput.code else Refused)(said["error"])
         return said
 
     def doctor(self, url: str) -> Iterable[Row]:

@@ -585,13 +585,17 @@ class Runtime:
     async def set_budget(self, budget: object) -> Budget:
         """Limit what this scope may use, or one principal or session of it.
 
-        budget: a `Budget`, a dict of its fields, or dollars in all. It holds from a session's next asking on; one
+        budget: a `Budget`, a dict of its fields, or dollars in all. It binds every session's next call of a model; one
         that was not limited before hears of it with its next message. Raises BadInput.
         """
         self._access.check_person(_NO_LIMITS)
         made = self._treasury.checked(budget)
         if made.degrade_to is not None:
             self._models.parse(made.degrade_to)
+        if made.exceed_strategy == "degrade":
+            await self._treasury.ready()
+            images = [state.config for state in await self.images()]
+            self._treasury.check_degrading(made, images or [self.default_agent])
         return await self._treasury.set(made, self.ask)
 
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:

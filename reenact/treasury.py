@@ -192,24 +192,51 @@ class Treasury:
         )
 
     def _rates_of(self, models: Iterable[str]) -> tuple[Rate, ...]:
+        rates = (self._rate(model) for model in dict.fromkeys(models))
+        return tuple(rate for rate in rates if rate is not None)
+
+    def _rate(self, model: str) -> Rate | None:
+        """The most that a model charges today, None where no price is known."""
         now = self._clock.now()
-        rates = []
-        for model in dict.fromkeys(models):
-            place = model, now // rules.DAY_US
-            if place not in self._rates:
-                if len(self._rates) >= TERMS_MAX:
-                    self._rates.clear()
-                self._rates[place] = prices.rate(model, now)
-            rate = self._rates[place]
-            if rate is not None:
-                rates.append(rate)
-        return tuple(rates)
+        place = model, now // rules.DAY_US
+        if place not in self._rates:
+            if len(self._rates) >= TERMS_MAX:
+                self._rates.clear()
+            self._rates[place] = prices.rate(model, now)
+        return self._rates[place]
 
     # -- setting and showing limits --
 
     def checked(self, given: object) -> Budget:
         """A limit of this scope. Raises BadInput."""
         return self._mine(budget_of(given))
+
+    def check_degrading(self, budget: Budget, configs: Sequence[ImageConfig]) -> None:
+        """Raises BadInput for a limit that degrades and has no cheaper model to go on with, as far as that is known now.
+
+        configs: of whoever may fall under it. Where it cannot be known, it is found out before a call, and denied.
+        """
+        named = {budget.degrade_to or config.degrade_to for config in configs} - {None}
+        if not named:
+            raise BadInput(
+                "A limit that degrades needs a cheaper model to go on with, and none is named: give it degrade_to"
+                " (--degrade-to MODEL), or the images that it limits, or let it deny or warn."
+            )
+        if budget.degrade_to is None:
+            return
+        cheaper = self._rate(budget.degrade_to)
+        costs = any(name.startswith("max_cost") and value for name, value in msgspec.structs.asdict(budget).items())
+        if cheaper is None and costs and budget.unpriced == "deny":
+            raise BadInput(
+                f"No price is known for {budget.degrade_to}, which this limit of money is to degrade to: name another"
+                ' model, or set it with unpriced="allow".'
+            )
+        models = {config.model for config in configs}
+        if all(not _may_be_cheaper(budget.degrade_to, cheaper, model, self._rate(model)) for model in models):
+            raise BadInput(
+                f"{budget.degrade_to} costs no less than {', '.join(sorted(models))}: name a cheaper model in degrade_to,"
+                " or let the limit deny or warn."
+            )
 
     async def set(self, budget: Budget, ask: Callable[..., Awaitable[Reply]]) -> Budget:
         """Set a limit of this scope, of one of its principals or sessions. Raises BadInput for one without a limit.
@@ -504,6 +531,13 @@ _NEWS = tuple(
 def not_back(effect: RecallAllotment) -> ReturnAllotment:
     """What its ledger is told where nothing came back: nothing. It stays owed, for the next owner to see to."""
     return ReturnAllotment(session_id=effect.session_id, ask="", spent=NOTHING, at=0)
+
+
+def _may_be_cheaper(name: str, rate: Rate | None, than: str, its: Rate | None) -> bool:
+    """Whether some call of one model may cost less than the same of another; where a price is not known, it may."""
+    if name == than:
+        return False
+    return rate is None or its is None or rate.input < its.input or rate.output < its.output
 
 
 def _under_way(purse: Purse) -> Amount:

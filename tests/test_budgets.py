@@ -20,7 +20,13 @@ from reenact.events.budget import Budget, BudgetSpec
 from reenact.events.errors import BadInput, NotAPerson
 from reenact.events.ledger import AllotmentReturned, Allotted, BudgetSet
 from reenact.events.log import MemoryLog, MemoryStore
-from reenact.events.purse import AllotmentReleased, AllotmentWanted, BudgetDegraded, BudgetWarned
+from reenact.events.purse import (
+    AllotmentReleased,
+    AllotmentWanted,
+    BudgetDegraded,
+    BudgetExceeded,
+    BudgetWarned,
+)
 from reenact.events.session import JobFailed, JobStarted, JobSucceeded
 from reenact.runtime import Runtime
 from tests.actors.test_laws import causes
@@ -567,9 +573,75 @@ def test_a_limit_that_degrades_goes_on_with_the_cheaper_model() -> None:
         report = verify(opened.log)
         assert report.sound, report.summary
 
-    budget = {"max_cost_daily": "0.000001", "exceed_strategy": "degrade"}
+    budget = {"max_cost_daily": "0.000001", "exceed_strategy": "degrade", "degrade_to": "scripted:any"}
     run(work, budget=budget, **dear())
 
+
+@pytest.mark.parametrize(
+    ("degrade_to", "why"),
+    [
+        (None, "none is named"),
+        (DEAR, f"{DEAR} is the one that was to be called"),
+        ("anthropic:claude-opus-4-1", f"anthropic:claude-opus-4-1 costs no less than {DEAR}"),
+        ("anthropic:nobody-knows", "no price is known for anthropic:nobody-knows"),
+    ],
+)
+def test_a_limit_that_has_no_cheaper_model_to_degrade_to_denies(degrade_to: str | None, why: str) -> None:
+    """It could not be known when it was set: the image was changed since."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", degrade_to="anthropic:claude-haiku-4-5")
+        await opened.set_budget({"max_cost_daily": "0.000001", "exceed_strategy": "degrade"})
+        await opened.update_image(bot.id, {"degrade_to": degrade_to})
+        result = await bot.send("hi")
+        assert result.failure is not None and result.failure.code == "budget_exceeded"
+        assert result.failure.message.endswith(f"It should go on with a cheaper model: {why}.")
+        [exceeded] = [each.data for each in await bot.events() if isinstance(each.data, BudgetExceeded)]
+        assert (exceeded.breach.limit, why in exceeded.breach.why) == ("max_cost_daily", True)
+
+    run(work, store=store, **dear())
+    everything_replays(MemoryLog(store))
+
+
+def test_a_limit_that_degraded_goes_on_with_the_cheaper_model_to_the_end_of_the_job() -> None:
+    calls = [{"name": "look", "input": {"n": 1}}]
+    models = Models(
+        {
+            "anthropic": Scripted([counted(tool_calls=calls)] * 3 + [counted()], repeat=True),
+        }
+    )
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", tools=["look"], degrade_to="anthropic:claude-haiku-4-5")
+        heard = Heard(opened)
+        assert (await bot.send("hi")).status == "succeeded"
+        assert [event.data.model for event in heard.of(ModelCalled.type)] == ["anthropic:claude-haiku-4-5"] * 4
+
+    budget = {"max_cost_daily": "0", "exceed_strategy": "degrade", "degrade_to": "anthropic:claude-haiku-4-5"}
+    options: dict[str, Any] = {"models": models, "default_agent": {"model": DEAR, "params": {"maxTokens": 100}}}
+    run(work, budget=budget, tools=[look], **options)
+
+
+@pytest.mark.parametrize(
+    ("budget", "said"),
+    [
+        ({}, "none is named"),
+        ({"degrade_to": DEAR}, "costs no less"),
+        ({"degrade_to": "anthropic:claude-opus-4-1"}, "costs no less"),
+        ({"degrade_to": "anthropic:nobody-knows"}, "No price is known"),
+        ({"degrade_to": "nonsense"}, "nonsense"),
+    ],
+    ids=str,
+)
+def test_a_limit_that_degrades_to_nothing_cheaper_is_refused_where_that_is_known(budget: Any, said: str) -> None:
+    async def work(opened: Runtime) -> None:
+        await opened.image("bot")
+        with pytest.raises(BadInput, match=said):
+            await opened.set_budget({"max_cost_daily": 1, "exceed_strategy": "degrade", **budget})
+        assert await opened.budget() == []
+
+    run(work, **dear())
 
 # -- a run --
 

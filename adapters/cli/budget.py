@@ -46,9 +46,7 @@ class Limits:
     max_requests_daily: str | None = None
     max_tool_calls_per_request: str | None = None
     max_tool_calls_daily: str | None = None
-    warning_threshold: Annotated[float | None, Parameter(help="The part of a limit from which on it is warned of.")] = (
-        None
-    )
+    warning_threshold: Annotated[str | None, Parameter(help="The part of a limit from which on it is warned of.")] = None
     exceed_strategy: Annotated[
         str | None, Parameter(name=["--exceed-strategy", "--then"], help="deny, degrade or warn. Default deny.")
     ] = None
@@ -65,7 +63,11 @@ def _number(name: str, value: Any) -> Any:
     """A count as a number; what is none stays what it is, and is refused by its name."""
     counts = name.startswith("max_") and not name.startswith("max_cost")
     digits = value.removeprefix("-") if counts else ""
-    return int(value) if digits.isdecimal() and digits.isascii() and len(digits) <= 18 else value
+    if digits.isdecimal() and digits.isascii() and len(digits) <= 18:
+        return int(value)
+    if name == "warning_threshold" and value.isascii() and value.replace(".", "", 1).isdecimal():
+        return float(value)
+    return value
 
 
 _NONE = Limits()

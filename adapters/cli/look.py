@@ -5,6 +5,7 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable, Sequence
 from datetime import datetime
+from functools import partial
 from typing import Any
 
 from ...events.message import BusEvent
@@ -177,6 +178,7 @@ def cost_columns(by: str, short_id: ShortId, of: Sequence[Row] = ()) -> list[Col
             Column("RUNS", lambda row: count(row["runs"]), right=True),
             Column("TOOK", lambda row: span(row["durationMs"]), right=True, spare=True),
             Column("ENDED", lambda row: ", ".join(f"{how} {number}" for how, number in row["outcomes"].items())),
+            *_shares(of, lambda row: row["durationMs"] or 0, lambda row: row["calls"]),
         ]
     first = {
         "model": Column("MODEL", lambda row: f"{row['provider']}:{row['model']}", wide=True),
@@ -195,13 +197,26 @@ def cost_columns(by: str, short_id: ShortId, of: Sequence[Row] = ()) -> list[Col
         Column("OUT", lambda row: count(row["outputTokens"]), right=True),
         Column("USD", _usd, right=True),
         Column("UNPRICED", lambda row: count(row["unpriced"]), right=True),
-        *_shares(of),
+        *_shares(
+            of,
+            lambda row: float(row["amount"] or 0),
+            lambda row: row["inputTokens"] + row["outputTokens"],
+            lambda row: row["calls"],
+        ),
     ]
 
 
-def _shares(of: Sequence[Row]) -> list[Column]:
-    total = sum(float(row["amount"] or 0) for row in of)
-    return [Column("", lambda row: bar(float(row["amount"] or 0) / total), spare=True)] if total else []
+def _shares(of: Sequence[Row], *measures: Callable[[Row], float]) -> list[Column]:
+    """A bar beside each row, for its part of all: of the first measure in which there is anything at all."""
+    for measure in measures:
+        total = sum(map(measure, of))
+        if total:
+            return [Column("", partial(_share, measure=measure, total=total))]
+    return []
+
+
+def _share(row: Row, *, measure: Callable[[Row], float], total: float) -> str:
+    return bar(measure(row) / total)
 
 
 def in_words(verdict: Row) -> str:

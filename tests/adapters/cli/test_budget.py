@@ -58,6 +58,14 @@ def test_limits_come_from_a_file_for_a_principal_or_a_session_too() -> None:
         (("--max-cost-daily", "-1"), "max_cost_daily must be US dollars"),
         (("--max-cost-daily", "nan"), "max_cost_daily must be US dollars"),
         (("--max-tokens-daily", "1.5"), "max_tokens_daily must be a whole number"),
+        (("--max-tokens-daily", "５"), "max_tokens_daily must be a whole number"),
+        (("--max-tokens-daily", " 5 "), "max_tokens_daily must be a whole number"),
+        (("--max-requests-daily", "1_000"), "max_requests_daily must be a whole number"),
+        (("５",), "max_cost_total must be US dollars"),
+        ((" 5 ",), "max_cost_total must be US dollars"),
+        (("1_000",), "max_cost_total must be US dollars"),
+        (("1e3",), "max_cost_total must be US dollars"),
+        (("5", "--warning-threshold", "０.5"), "warning_threshold must be above 0"),
         (("--then", "explode"), "exceed_strategy must be deny, degrade or warn"),
         (("--file", "nowhere.json"), "nowhere.json"),
         (("--file", "bad.json"), "bad.json"),
@@ -73,6 +81,23 @@ def test_bad_input_is_one_line_and_begins_no_log(words: tuple[str, ...], said: s
     ended = reenact("budget", "set", *words)
     assert ended.code == 2 and said in ended.err and ended.err.count("\n") == 1
     assert not Path("reenact.db").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--degrade-to", "nonsense"), "nonsense"),
+        (("--degrade-to", "openai:no-such-model"), "No price is known for openai:no-such-model"),
+        ((), "a cheaper model to go on with, and none is named"),
+        (("--degrade-to", "anthropic:claude-opus-4-1"), "claude-opus-4-1 costs no less than anthropic:claude-haiku-4-5"),
+        (("--degrade-to", "anthropic:claude-haiku-4-5"), "costs no less than"),
+    ],
+)
+def test_a_limit_that_degrades_to_nothing_cheaper_is_refused(words: tuple[str, ...], said: str) -> None:
+    assert reenact("run", "hello", "-m", "anthropic:claude-haiku-4-5").code != 2
+    ended = reenact("budget", "set", "1", "--then", "degrade", *words)
+    assert ended.code == 2 and said in ended.err and ended.err.count("\n") == 1, ended.err
+    assert reenact("budget", "--json").rows == []
 
 
 OWNER = """
@@ -147,6 +172,9 @@ def test_on_a_terminal_a_bar_shows_how_much_is_gone() -> None:
     reenact("budget", "set", "--max-tokens-total", "9000")
     assert "░" in reenact("budget", terminal=True).out
     assert "░" not in reenact("budget").out
+    reenact("run", "hello", "-m", "scripted:hello")
+    assert "100%" in reenact("cost", terminal=True).out, "it cost nothing, so the bar is of tokens"
+    assert "%" not in reenact("cost").out
     assert bar(0.5, cells=4) == "██░░  50%"
     assert bar(2.0, cells=4) == "████ 200%"
     assert bar(0.0, cells=4) == "░░░░   0%"
