@@ -98,7 +98,8 @@ class Standing(Struct, frozen=True):
 class State(Struct, frozen=True):
     """now: the highest recorded time. overrun: what calls cost beyond what was set aside for them.
 
-    due: sessions that hold what was allotted under other limits, with its ask: it is called back.
+    due: sessions that hold what was allotted under other limits, with its ask: it is called back. version: of its
+    stream.
     """
 
     budgets: tuple[Standing, ...] = ()
@@ -107,6 +108,7 @@ class State(Struct, frozen=True):
     now: int = 0
     overrun: Amount = NOTHING
     due: Mapping[str, str] = {}
+    version: int = 0
 
 
 # -- decide --
@@ -153,7 +155,8 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
     asked: dict[str, Any] = {name: getattr(message, name) for name in _ASKED}
     if judged.breach is None:
         return [Allotted(**asked, grant=_grant(free, message, judged))]
-    if not message.last and not judged.for_sure:
+    last = message.last and message.seen in (None, state.version)
+    if not last and not judged.for_sure:
         return ()
     return [AllotmentDenied(**asked, breach=judged.breach)]
 
@@ -336,6 +339,10 @@ def used(sums: Sums, limit: Limit, now: int) -> tuple[int, int]:
 
 
 def evolve(state: State, event: Event, stamp: Stamp) -> State:
+    return replace(_evolve(state, event), version=stamp.version)
+
+
+def _evolve(state: State, event: Event) -> State:
     match event:
         case Allotted():
             free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at)

@@ -45,6 +45,7 @@ class Allot(Command, frozen=True, kw_only=True):
     ask: the session's own name for it. spent: all that the session ever spent; what it had been allotted before is
     given back with this. want: what it would like, least: what it cannot do without. priced: the model has a price.
     last: deny where there is too little; else nothing happens as long as others hold something to be asked for first.
+    seen: only as long as the ledger is at this version, in which it was found that nobody has anything to give back.
     """
 
     type: ClassVar[str] = "allot"
@@ -57,6 +58,7 @@ class Allot(Command, frozen=True, kw_only=True):
     at: int
     priced: bool = True
     last: bool = False
+    seen: int | None = None
 
 
 class ReturnAllotment(Command, frozen=True, kw_only=True):

@@ -234,8 +234,8 @@ class Treasury:
         models = {config.model for config in configs}
         if all(not _may_be_cheaper(budget.degrade_to, cheaper, model, self._rate(model)) for model in models):
             raise BadInput(
-                f"{budget.degrade_to} costs no less than {', '.join(sorted(models))}: name a cheaper model in degrade_to,"
-                " or let the limit deny or warn."
+                f"{budget.degrade_to} costs no less than {', '.join(sorted(models))}: name a cheaper model in"
+                " degrade_to, or let the limit deny or warn."
             )
 
     async def set(self, budget: Budget, ask: Callable[..., Awaitable[Reply]]) -> Budget:
@@ -283,7 +283,7 @@ class Treasury:
         correlation = None if newest is None else newest.head.correlation
         ledger = f"ledger-{effect.ledger}"
 
-        def asking(last: bool) -> Allot:
+        def asking(last: bool, seen: int | None = None) -> Allot:
             return Allot(
                 session_id=effect.session_id,
                 principal_id=session.ids.principal,
@@ -294,10 +294,11 @@ class Treasury:
                 at=max(self._clock.now(), effect.at),
                 priced=effect.priced,
                 last=last,
+                seen=seen,
             )
 
-        async def ask(last: bool) -> Account | None:
-            command = asking(last)
+        async def ask(last: bool, seen: int | None = None) -> Account | None:
+            command = asking(last, seen)
             failpoint("ledger.ask")
             reply = await self._patiently(lambda: self._ask(ledger, command, cause=cause, correlation=correlation))
             failpoint("ledger.asked")
@@ -320,7 +321,7 @@ class Treasury:
         ledger: str,
         waiter: _Waiter,
         asking: Callable[[bool], Allot],
-        ask: Callable[[bool], Awaitable[Account | None]],
+        ask: Callable[[bool, int | None], Awaitable[Account | None]],
     ) -> Account | None:
         """Ask again whenever something was given back, behind those who wait for the same; then for the last time."""
         until = asyncio.get_running_loop().time() + WAIT_MAX_S
@@ -340,7 +341,7 @@ class Treasury:
                     whom, waiter.heard_of = (None if everybody else waiter.heard_of), set()
                     everybody = False
                     await self._recall(ledger, waiter, whom)
-                    account = await ask(False)
+                    account = await ask(False, None)
                     if account is not None:
                         return account
                     state = (await self._peek(ledger))[0]
@@ -349,10 +350,13 @@ class Treasury:
                         continue  # something came back just now
                     waiter.waits_for = breach.of
                     if not rules.may_come_back(state, asking(False), breach, waiter.lost, waiter.calling):
-                        return await ask(True)
+                        account = await ask(True, state.version)
+                        if account is not None:
+                            return account
+                        continue  # something has changed meanwhile
                 left = until - asyncio.get_running_loop().time()
                 if left <= 0:
-                    return await ask(True)
+                    return await ask(True, None)
                 with suppress(TimeoutError):
                     async with asyncio.timeout(left):
                         await waiter.news.wait()

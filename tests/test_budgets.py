@@ -643,6 +643,7 @@ def test_a_limit_that_degrades_to_nothing_cheaper_is_refused_where_that_is_known
 
     run(work, **dear())
 
+
 # -- a run --
 
 

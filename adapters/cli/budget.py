@@ -46,7 +46,9 @@ class Limits:
     max_requests_daily: str | None = None
     max_tool_calls_per_request: str | None = None
     max_tool_calls_daily: str | None = None
-    warning_threshold: Annotated[str | None, Parameter(help="The part of a limit from which on it is warned of.")] = None
+    warning_threshold: Annotated[str | None, Parameter(help="The part of a limit from which on it is warned of.")] = (
+        None
+    )
     exceed_strategy: Annotated[
         str | None, Parameter(name=["--exceed-strategy", "--then"], help="deny, degrade or warn. Default deny.")
     ] = None

@@ -133,6 +133,13 @@ def test_nothing_is_denied_before_others_were_asked_for_what_they_hold() -> None
     stream.when(allot("t", tokens=1001, last=False)).then(AllotmentDenied)  # nobody could give back that much
 
 
+def test_the_last_word_is_said_in_the_state_in_which_nobody_had_anything_to_give_back() -> None:
+    stream = ledger(limit(max_tokens_total=1000), allot(tokens=900))
+    seen = stream.version
+    stream.when(allot("t", tokens=500, seen=seen)).then(AllotmentDenied)
+    stream.when(allot("t", "w2", tokens=500, seen=seen)).then_nothing()
+
+
 def test_what_comes_back_of_an_earlier_allotment_or_too_late_is_passed_over() -> None:
     stream = ledger(allot(tokens=100), allot(ask="w2", tokens=100, spent=Amount(tokens=50)))
     stream.when(back(ask="w1", spent=Amount(tokens=60))).then_nothing()

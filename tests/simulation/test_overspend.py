@@ -36,6 +36,11 @@ def test_whatever_the_order_and_whoever_is_killed_nothing_is_overspent(first: in
     figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, overspent 0 times")
 
 
+@pytest.mark.parametrize("seed", [13, 77, 1626])
+def test_seeds_that_once_failed(seed: int) -> None:
+    spend(seed)
+
+
 # -- builds with one thing wrong each --
 
 

@@ -89,7 +89,10 @@ def test_bad_input_is_one_line_and_begins_no_log(words: tuple[str, ...], said: s
         (("--degrade-to", "nonsense"), "nonsense"),
         (("--degrade-to", "openai:no-such-model"), "No price is known for openai:no-such-model"),
         ((), "a cheaper model to go on with, and none is named"),
-        (("--degrade-to", "anthropic:claude-opus-4-1"), "claude-opus-4-1 costs no less than anthropic:claude-haiku-4-5"),
+        (
+            ("--degrade-to", "anthropic:claude-opus-4-1"),
+            "opus-4-1 costs no less than anthropic:claude-haiku-4-5",
+        ),
         (("--degrade-to", "anthropic:claude-haiku-4-5"), "costs no less than"),
     ],
 )
