@@ -212,7 +212,7 @@ class Treasury:
         return self._mine(budget_of(given))
 
     def check_degrading(self, budget: Budget, configs: Sequence[ImageConfig]) -> None:
-        """Raises BadInput for a limit that degrades and has no cheaper model to go on with, as far as that is known now.
+        """Raises BadInput for a limit that degrades and has no cheaper model to go on with, as far as is known now.
 
         configs: of whoever may fall under it. Where it cannot be known, it is found out before a call, and denied.
         """
