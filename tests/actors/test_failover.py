@@ -293,6 +293,7 @@ def test_over_any_failures_attempts_are_bounded_and_every_selection_is_recorded(
         stream.at = now
         overrides = Overrides(model=model, fallbacks=fallbacks) if model or fallbacks else None
         stream.when(send(f"job_{number}", waking=waking(definition=definition), overrides=overrides))
+        assert stream.error is None and stream.owed, "a turn begins"
         events += stream.events
         asked = 0
         requests: list[str] = []

@@ -455,11 +455,16 @@ def test_what_a_lock_file_says(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
     corpus = [b'{"pid":7,"writer":"process 7","socket":null}', b'{"pid":7,"socket":"/run/some.sock"}']
 
+    said: Counter[str] = Counter()
+
     def parse(data: bytes) -> None:
         Path(lock_path(str(path))).write_bytes(data)
-        assert owner_of(str(path)) is None or data
+        owner = owner_of(str(path))
+        assert owner is None or (type(owner.pid) is int and isinstance(owner.socket, str | None)), owner
+        said["nothing" if owner is None else "an owner"] += 1
 
     attacked(parse, corpus, ())
+    assert said["an owner"] > len(corpus) and said["nothing"] > 0, said
 
 
 # -- the owner's socket
