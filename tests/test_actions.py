@@ -20,6 +20,7 @@ from reenact import (
     ToolContext,
     tool,
 )
+from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import (
@@ -205,6 +206,25 @@ def test_an_expired_question_is_no() -> None:
         assert (await runtime.action(f"{bot.session_id}:a1")).status == "expired"
 
     run(work, REFUND, repeat=False, tools=[refund])
+
+
+def test_it_expires_also_when_its_time_ran_out_while_nobody_owned_the_log() -> None:
+    store, clock = MemoryStore(), ManualClock()
+
+    async def before(runtime: Runtime) -> str:
+        return (await waiting(runtime))[1]
+
+    async def after(runtime: Runtime) -> None:
+        async for recorded in runtime.follow():
+            if recorded.type == "job_succeeded":
+                break
+        assert (await runtime.action(action)).status == "expired" and not done
+        with pytest.raises(ActionOver):
+            await runtime.resolve_action(action, True)
+
+    action = run(before, REFUND[:1], repeat=False, store=store, clock=clock, tools=[refund])
+    clock.move(s=8 * 24 * 3600)
+    run(after, REFUND[1:], repeat=False, store=store, clock=clock, tools=[refund])
 
 
 def test_an_image_may_ask_before_every_call() -> None:

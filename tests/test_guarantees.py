@@ -19,6 +19,7 @@ def test_every_promise_names_a_test_that_is_there(root: Path) -> None:
 def test_every_numbered_promise_has_a_test_or_says_what_is_not_promised(root: Path) -> None:
     text = (root / "docs" / "guarantees.md").read_text()
     promises = re.split(r"^\d+\. ", text, flags=re.M)[1:]
+    assert [int(number) for number in re.findall(r"^(\d+)\. ", text, re.M)] == list(range(1, len(promises) + 1))
     assert len(promises) > 20
     for promise in promises:
         assert NAMED.search(promise.split("\n## ")[0]) or "not exactly once" in promise, promise[:80]

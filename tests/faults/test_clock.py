@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reenact import Runtime
+from reenact import Runtime, tool
 from reenact.actors.clock import ManualClock
 from reenact.actors.dispatch import Dispatch
 from reenact.actors.verify import verify as verify_log
@@ -17,10 +17,19 @@ from reenact.adapters.models.scripted import Scripted
 from reenact.events.log import MemoryLog, MemoryStore
 from tests.conftest import LONG, Figure
 from tests.faults.logs import TOOLS, three_calls
-from tests.runtimes import Gate, runtime
+from tests.runtimes import Gate, Heard, runtime
 
 YEARS_10_S = 10 * 365 * 86_400
 SEEDS = 100 if LONG else 5
+
+
+ASKS = [{"tool_calls": [{"name": "careful", "input": {}}]}, {"text": "Done."}]
+
+
+@tool(approval="ask")
+def careful() -> str:
+    """What nobody allows."""
+    return "done"
 
 
 class Jumping(ManualClock):
@@ -107,10 +116,41 @@ def test_a_deadline_is_kept_whatever_the_clock_does(jump_s: float) -> None:
     assert 0.25 < deadline(jump_s) < 10
 
 
+def question(jump_s: float, *, within_s: float = 20) -> float:
+    """How long a question with 0.3 s to live waits, in true seconds, when the clock jumps right after it was put."""
+
+    async def main() -> float:
+        asked = False
+        clock = Jumping(lambda reading: jump_s if asked else 0)
+
+        def now_it_jumps(event: object) -> None:
+            nonlocal asked
+            asked = True
+
+        async with runtime(ASKS, repeat=False, tools=[careful], clock=clock) as opened:
+            bot = await opened.image("careful", approval_timeout_s=0.3)
+            opened.on("action_required", now_it_jumps)
+            heard = Heard(opened)
+            began = time.perf_counter()
+            await bot.send("go")
+            await heard.until("job_succeeded")
+            assert "action_expired" in heard.types and "tool_started" not in heard.types
+            return time.perf_counter() - began
+
+    return asyncio.run(asyncio.wait_for(main(), within_s))
+
+
+@pytest.mark.parametrize("jump_s", [-YEARS_10_S, YEARS_10_S, 0])
+def test_a_question_expires_in_its_time_whatever_the_clock_does(jump_s: float) -> None:
+    assert 0.25 < question(jump_s) < 10
+
+
 def test_a_build_that_reads_the_clock_again_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     owed = Dispatch.owed
     monkeypatch.setattr(Dispatch, "owed", lambda self, stream, effects, events: owed(self, stream, effects, ()))
     assert deadline(YEARS_10_S) < 0.25
+    with pytest.raises(TimeoutError):  # it is asked to expire at once, which is refused
+        question(YEARS_10_S, within_s=2)
 
 
 def retried(jump_s: float, *, within_s: float) -> str:

@@ -385,9 +385,8 @@ def crash_and_recover(store: MemoryStore) -> None:
 
     async def second() -> None:
         async with runtime(THREE_CALLS, store=store, tools=TOOLS, repeat=False) as opened:
-            for _ in range(200):
-                await asyncio.sleep(0.005)
-                if not opened._kernel.dispatch.under_way:
+            async for recorded in opened.follow():
+                if recorded.type in ("job_waiting", "job_succeeded"):
                     break
 
     asyncio.run(asyncio.wait_for(first(), 20))
