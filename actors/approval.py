@@ -102,8 +102,14 @@ def what_changed(approved: Terms, now: ToolChecked, policy: str) -> str | None:
     if now.effect != approved.effect or now.timeout_s != approved.timeout_s:
         return "its tool is declared otherwise now"
     if now.place != approved.place:
-        return "it would run in another place now"
+        return f"it would run in another place now{_variables(approved.place.env, now.place.env)}"
     return "the policy has changed" if policy != approved.policy else None
+
+
+def _variables(before: dict[str, str], now: dict[str, str]) -> str:
+    """Which variables say something else, by their names."""
+    other = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
+    return f": {', '.join(other)} is not what it was" if other else ""
 
 
 def model_digest(session: str, action: str, job: str | None, model: str, policy: str) -> str:

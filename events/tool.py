@@ -39,8 +39,9 @@ class ToolSpec(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 class Place(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Where and with what a call would run, as far as it is not the tool's own business: what an approval covers.
 
-    cwd: its working folder, empty for none. env: what its environment has beyond the usual. sandbox: digest of the
-    walls around it, empty for none.
+    cwd: its working folder, empty for none. env: what the variables say that the tool depends on, by its own word; of a
+    long one it is a digest, of a secret its name. sandbox: digest of the walls around it; empty for none, as it is here
+    until there are any.
     """
 
     cwd: str = ""

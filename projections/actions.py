@@ -25,7 +25,7 @@ from ..events.tool import EffectClass
 
 
 class AskedCall(Struct, frozen=True, kw_only=True, rename="camel"):
-    """The call that an approval is about, with all that would run. cwd: empty where it has no folder."""
+    """The call that an approval is about, with all that would run. cwd, env, sandbox: see `events.tool.Place`."""
 
     tool: str
     name: str
@@ -34,6 +34,8 @@ class AskedCall(Struct, frozen=True, kw_only=True, rename="camel"):
     effect: EffectClass
     timeout_s: float
     cwd: str = ""
+    env: dict[str, str] = {}
+    sandbox: str = ""
 
 
 class Action(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -164,7 +166,7 @@ class Actions:
         id = f"{session_id}:{event.action}"
         call = self._calls.get(recorded.stream, {}).get(event.tool or "") if event.digest is not None else None
         if call is not None and event.place is not None:
-            call = replace(call, cwd=event.place.cwd)
+            call = replace(call, cwd=event.place.cwd, env=event.place.env, sandbox=event.place.sandbox)
         self._actions[id] = Action(
             id=id,
             session_id=session_id,

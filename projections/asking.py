@@ -48,7 +48,9 @@ def asking(action: Action, *, zone: tzinfo = UTC) -> list[str]:
     else:
         lines.append(f"Tool       {exactly(call.name)}, {call.effect}: {EFFECTS[call.effect]}")
         lines.append(f"Version    {exactly(call.version)}")
-        lines.append(f"Runs in    {exactly(call.cwd) or 'no folder'}, at most {call.timeout_s:g} s")
+        walls = f"within {exactly(call.sandbox)}" if call.sandbox else "in no sandbox"
+        lines.append(f"Runs in    {exactly(call.cwd) or 'no folder'}, {walls}, at most {call.timeout_s:g} s")
+        lines += [f"With       {exactly(name)}={_text(value)}" for name, value in call.env.items()]
         lines.append("Arguments, in the model's words:")
         lines += written(call.arguments)
         changed = (action.resolution or {}).get("arguments")

@@ -409,6 +409,8 @@ def _shown(session_id: str, asked: Asked, agent: AgentState) -> Action:
                 effect=tool.effect,
                 timeout_s=tool.timeout_s,
                 cwd=tool.approval.place.cwd,
+                env=tool.approval.place.env,
+                sandbox=tool.approval.place.sandbox,
             )
     return Action(
         id=f"{session_id}:{asked.id}",

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -45,7 +46,7 @@ from .events.errors import ReenactError
 from .events.failpoint import failpoint
 from .events.image import ImageConfig
 from .events.ledger import RecallAllotment
-from .events.message import Command, Signal
+from .events.message import Command, Signal, digest, show_digest
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.purse import RequestAllotment
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting, ToolProgress
@@ -63,6 +64,9 @@ _log = logging.getLogger("reenact")
 
 INTERRUPTED = "Stopped while it ran: the turn was interrupted."
 UNKNOWN = "Stopped while it ran: it is not known whether it took effect."
+
+VARIABLE_CHARS_MAX = 1000
+"""Characters of a variable that are stored with a question; of a longer one it is a digest."""
 
 WORKSPACES_MAX = 10_000
 """Paths of working folders that are remembered."""
@@ -197,8 +201,8 @@ class Outside:
         calls = (part for part in answer.parts if isinstance(part, ToolCall))
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
         if effect.policy or config.approval_required or any(check.approval == "ask" for check in checks):
-            place = self._place(await self._image(session.ids.image_id or "", session.ids.scope))
-            checks = tuple(replace(check, place=place) for check in checks)
+            image = await self._image(session.ids.image_id or "", session.ids.scope)
+            checks = tuple(replace(check, place=self._place(image, check.name)) for check in checks)
         took_ms = _since(began)
         self._fallover.answered(effect, whom)
         cost = await bill.settle(answer.usage, answer.model)
@@ -388,13 +392,25 @@ class Outside:
             version=tool.version,
             effect=tool.spec.effect,
             timeout_s=tool.spec.timeout_s,
-            place=self._place(image),
+            place=self._place(image, effect.name),
         )
 
-    def _place(self, image: ImageState) -> Place:
-        """Where an image's tools run, as an approval covers it."""
-        workspace = self.workspace(image)
-        return Place(cwd="" if workspace is None else str(workspace.absolute()))
+    def _place(self, image: ImageState, name: str) -> Place:
+        """Where and with what a tool of an image runs, as an approval covers it: the folder, and what the variables say
+        that it depends on. There are no walls around it.
+        """
+        workspace, tool = self.workspace(image), self.tools.get(name)
+        names = () if tool is None else tool.environ
+        env = {each: self._shown(os.environ[each]) for each in names if each in os.environ}
+        return Place(cwd="" if workspace is None else str(workspace.absolute()), env=env)
+
+    def _shown(self, value: str) -> str:
+        """What a variable says, as it may be stored: a person reads it, and another value is told from it, unless it is
+        a secret, of which not even a digest is kept."""
+        shown = self._vault.text(value)
+        if shown != value or len(value) <= VARIABLE_CHARS_MAX:
+            return shown[:VARIABLE_CHARS_MAX]
+        return show_digest(digest(value.encode("utf-8", "surrogateescape")))
 
     async def _probe_tool(self, stream: str, effect: ProbeTool) -> Command:
         tool = self.tools.get(effect.name)

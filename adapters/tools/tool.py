@@ -12,7 +12,7 @@ import math
 import re
 import sys
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any, Generic, ParamSpec, TypeVar, get_args, overload
 
 import msgspec
@@ -29,6 +29,10 @@ __all__ = ["tool", "Tool", "ToolContext", "ToolSpec", "ToolDefinitionError", "Ba
 
 TIMEOUT_S = 60.0
 _NAME = re.compile(r"[a-zA-Z0-9_-]{1,64}", re.ASCII)
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,127}", re.ASCII)
+
+VARIABLES_MAX = 32
+"""Most variables that one tool depends on."""
 
 P = ParamSpec("P")
 R = TypeVar("R", covariant=True)
@@ -39,7 +43,7 @@ class Tool(Generic[P, R]):
     """A function with its `ToolSpec`. Calling it calls the function, as if it were not decorated.
 
     spec: what models are told and the log records. function: as written. max_output_bytes, max_arguments_bytes:
-    bounds of one call. Made by `tool`.
+    bounds of one call. environ: names of the variables that what it does depends on. Made by `tool`.
     """
 
     spec: ToolSpec
@@ -47,6 +51,7 @@ class Tool(Generic[P, R]):
     probe_function: Function | None
     max_output_bytes: int
     max_arguments_bytes: int
+    environ: tuple[str, ...]
     __name__: str
 
     def __init__(
@@ -63,6 +68,7 @@ class Tool(Generic[P, R]):
         max_arguments_bytes: int,
         probe: Function | types.EllipsisType | None,
         source: str,
+        environ: Iterable[str] = (),
     ) -> None:
         name = _checked_name(function, name)
         _check_options(
@@ -87,7 +93,8 @@ class Tool(Generic[P, R]):
             timeout_s=float(timeout_s),
             source=source,
         )
-        self.spec = msgspec.structs.replace(spec, version=version_of(spec))
+        self.environ = _checked_environ(name, environ)
+        self.spec = msgspec.structs.replace(spec, version=version_of(spec, self.environ))
         self.function = function
         self.max_output_bytes = max_output_bytes
         self.max_arguments_bytes = max_arguments_bytes
@@ -188,6 +195,7 @@ def tool(
     max_arguments_bytes: int = ...,
     probe: Function | types.EllipsisType | None = ...,
     source: str = ...,
+    environ: Iterable[str] = ...,
 ) -> Tool[P, R]: ...
 
 
@@ -203,6 +211,7 @@ def tool(
     max_arguments_bytes: int = ...,
     probe: Function | types.EllipsisType | None = ...,
     source: str = ...,
+    environ: Iterable[str] = ...,
 ) -> Callable[[Callable[P, R]], Tool[P, R]]: ...
 
 
@@ -219,6 +228,7 @@ def tool(
     max_arguments_bytes: int = MAX_ARGUMENTS_BYTES,
     probe: Function | types.EllipsisType | None = None,
     source: str = "code",
+    environ: Iterable[str] = (),
 ) -> Any:
     """Make a function a tool: `@tool`, `@tool(effect="read")`, or `tool(thing.method)`. It stays callable as it was.
 
@@ -230,6 +240,7 @@ def tool(
     effect: what may be done when nobody knows whether a call took effect: `read` and `idempotent` are repeated (the
     latter with the same key), `probeable` is settled by its `probe`, `unsafe` is left to a person. approval: `ask`
     has a person allow each call. timeout_s: how long one run may take. max_output_bytes: what of its text is kept.
+    environ: names of environment variables that what it does depends on; an approval covers what they say.
 
     Raises `ToolDefinitionError` (a TypeError) naming the tool and what to change.
     """
@@ -243,16 +254,20 @@ def tool(
         "max_arguments_bytes": max_arguments_bytes,
         "probe": probe,
         "source": source,
+        "environ": environ,
     }
     if function is not None:
         return Tool(function, scope=sys._getframe(1), **options)
     return lambda decorated: Tool(decorated, scope=sys._getframe(1), **options)
 
 
-def version_of(spec: ToolSpec) -> str:
-    """Digest over what a call depends on: name, description, parameters, effect, approval, timeout. Its source is not
-    part of it."""
-    face = (spec.name, spec.description, spec.parameters, spec.effect, spec.approval, spec.timeout_s)
+def version_of(spec: ToolSpec, environ: tuple[str, ...] = ()) -> str:
+    """Digest over what a call depends on: name, description, parameters, effect, approval, timeout, the names of its
+    variables. Its source is not part of it."""
+    face: tuple[Any, ...] = (
+        *(spec.name, spec.description, spec.parameters, spec.effect, spec.approval, spec.timeout_s),
+        *((environ,) if environ else ()),
+    )
     return show_digest(digest(msgspec.json.encode(face, order="sorted")))
 
 
@@ -273,6 +288,18 @@ def _checked_name(function: object, name: str | None) -> str:
             f"Tool {found!r} yields. A tool returns one result; tell of progress with ToolContext.progress."
         )
     return found
+
+
+def _checked_environ(name: str, given: Iterable[str]) -> tuple[str, ...]:
+    names = (given,) if isinstance(given, str) else tuple(given)
+    for each in names:
+        if not isinstance(each, str) or not _VARIABLE.fullmatch(each):
+            raise ToolDefinitionError(f"Tool {name!r}: environ has {each!r}, which is no name of a variable.")
+    if len(names) > VARIABLES_MAX:
+        raise ToolDefinitionError(
+            f"Tool {name!r}: environ names {len(names)} variables; at most {VARIABLES_MAX} are read."
+        )
+    return tuple(sorted(set(names)))
 
 
 def _check_options(

@@ -37,7 +37,7 @@ def test_it_says_what_would_run_where_and_with_what() -> None:
         "Action sess_1:a1: approval, until 1970-01-01 01:00:00",
         "Tool       refund, unsafe: may change anything",
         "Version    sha256:1",
-        "Runs in    /work, at most 60 s",
+        "Runs in    /work, in no sandbox, at most 60 s",
         "Arguments, in the model's words:",
         "  | {",
         '  |   "order": "42",',
