@@ -38,12 +38,24 @@ EFFECTS = {
 }
 
 
+_BECAUSE = {
+    "tool": "its tool has every call allowed by a person",
+    "agent": "its image has every call allowed by a person",
+}
+
+
 def asking(action: Action, *, zone: tzinfo = UTC) -> list[str]:
     """The question in lines of plain text."""
     lines = [f"Action {exactly(action.id)}: {action.type}, {_stands(action, zone)}", *_said(action)]
     call = action.call
+    if action.reason:
+        lines.append(f"Because    {_BECAUSE.get(action.reason) or exactly(action.reason)}")
     if call is None:
-        lines.append("The agent asks, in its own words:" if action.payload else "The agent asks.")
+        # What we ask by ourselves has a reason, or a digest that its answer is bound to.
+        ours = action.tool is None and (action.digest is not None or bool(action.reason))
+        who = "The runtime asks" if ours else "A tool asks" if action.tool is not None else "A program asks"
+        words = "" if ours else ", in its own words"
+        lines.append(f"{who}{words}:" if action.payload else f"{who}.")
         lines += written(action.payload) if action.payload else []
     else:
         lines.append(f"Tool       {exactly(call.name)}, {call.effect}: {EFFECTS[call.effect]}")

@@ -56,7 +56,7 @@ def test_it_says_what_would_run_where_and_with_what() -> None:
 def test_another_question_is_shown_as_the_agent_s_own_words() -> None:
     lines = asking(action({}, call=None, digest=None, type="confirm", payload={"message": "Deploy?\nDigest     ok"}))
     assert lines[1:] == [
-        "The agent asks, in its own words:",
+        "A program asks, in its own words:",
         "  | {",
         '  |   "message": "Deploy?\\nDigest     ok"',
         "  | }",
@@ -176,3 +176,15 @@ def test_letters_that_look_like_others_are_named() -> None:
     lines = asking(action({"host": "p\u0430ypal.com"}))
     assert any("U+0430 cyrillic small letter a" in line for line in lines)
     assert not any("not ASCII" in line for line in asking(action({"host": "paypal.com"})))
+
+
+def test_it_says_who_asks_and_why() -> None:
+    def of(**fields: Any) -> list[str]:
+        return asking(action({}, call=None, **{"digest": None, "payload": {"message": "m"}, **fields}))
+
+    assert "A tool asks, in its own words:" in of(tool="t1", type="confirm")
+    ours = of(reason="budget max_cost_total \u202e", type="approval", digest="sha256:1", payload={"raise_by": "5.00"})
+    assert "The runtime asks:" in ours and "Because    budget max_cost_total \\u202e" in ours
+    assert '  |   "raise_by": "5.00"' in ours
+    assert "Because    policy house/rule 1" in asking(action({}, reason="policy house/rule 1"))
+    assert "Because    its tool has every call allowed by a person" in asking(action({}, reason="tool"))
