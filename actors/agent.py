@@ -143,7 +143,10 @@ def _apply(state: State, message: ApplyPolicy) -> Sequence[Event]:
     definition = state.definition
     if state.agent_id is None or definition is None:
         return ()
-    changed = replace(definition, policy=message.policy, scope=message.scope)
+    terms, wanted = definition.terms, message.terms
+    if wanted is not None and wanted.ledger is not None and (terms is None or terms.ledger is None):
+        terms = wanted if terms is None else replace(wanted, spec=terms.spec)
+    changed = replace(definition, policy=message.policy, scope=message.scope, terms=terms)
     return [] if changed == definition else [AgentConfigured(definition=changed)]
 
 
@@ -285,7 +288,8 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             waking = waking_of(events)
             return WakeAgent(waking=waking) if waking is not None else None
         case "apply_policy", AgentConfigured():
-            return ApplyPolicy(policy=first.definition.policy, scope=first.definition.scope)
+            definition = first.definition
+            return ApplyPolicy(policy=definition.policy, scope=definition.scope, terms=definition.terms)
         case "stop_agent", AgentUnregistered() | JobStopping():
             return StopAgent(reason=first.reason)
         case "answer_model", ModelAnswered():

@@ -339,7 +339,8 @@ def used(sums: Sums, limit: Limit, now: int) -> tuple[int, int]:
 
 
 def evolve(state: State, event: Event, stamp: Stamp) -> State:
-    return replace(_evolve(state, event), version=stamp.version)
+    after = _evolve(state, event)
+    return after if after is state else replace(after, version=stamp.version)
 
 
 def _evolve(state: State, event: Event) -> State:

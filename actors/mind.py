@@ -204,6 +204,9 @@ def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
     selected = state.selected
     if selected is not None and (had is None or (wanted.model, wanted.fallbacks) != (had.model, had.fallbacks)):
         selected = None  # what is asked for now is asked
+    purse = state.purse
+    if wanted.terms is not None and state.job_id is not None and (purse is None or not purse.counts):
+        purse = replace(purse or money.EMPTY, counts=True)  # from here on the running job is under a budget
     return replace(
         state,
         version=stamp.version,
@@ -211,6 +214,7 @@ def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
         thinks_with=stamp.digest,
         rights=_rights(wanted, state.overrides),
         selected=selected,
+        purse=purse,
     )
 
 

@@ -16,6 +16,7 @@ from typing import Any, ClassVar
 from msgspec import Struct
 from msgspec.structs import force_setattr
 
+from .budget import Terms
 from .errors import BadInput
 from .message import Command, Event
 
@@ -217,12 +218,14 @@ class PolicyResult(Struct, frozen=True, kw_only=True, rename="camel"):
 class ApplyPolicy(Command, frozen=True, kw_only=True):
     """From now on these layers hold for the agent, in the middle of a turn too. Asleep, or so already: nothing happens.
 
-    policy: outermost first, with every name written out.
+    policy: outermost first, with every name written out. terms: what it must know of money from now on, where it knows
+    of no ledger yet: a limit was set since.
     """
 
     type: ClassVar[str] = "apply_policy"
     policy: tuple[Policy, ...]
     scope: str = "default"
+    terms: Terms | None = None
 
 
 # -- true of a call that was denied, in its session's stream. Storage format: add, never change --

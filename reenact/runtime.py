@@ -419,10 +419,10 @@ class Runtime:
         return await self._images.save_tool_policy(agent_id, changes)
 
     async def bring_policy(self, session_id: str) -> None:
-        """Hold the agent of a session to the layers of now, also in the middle of its turn. One that sleeps is left: it
+        """Hold the agent of a session to the rules of now, also in the middle of its turn. One that sleeps is left: it
         is woken under them. Raises what kept this from being stored.
         """
-        await self._sessions.bring_policy(session_id)
+        await self._sessions.bring_rules(session_id, self._sender.terms)
 
     # -- images --
 
@@ -585,8 +585,8 @@ class Runtime:
     async def set_budget(self, budget: object) -> Budget:
         """Limit what this scope may use, or one principal or session of it.
 
-        budget: a `Budget`, a dict of its fields, or dollars in all. It binds every session's next call of a model; one
-        that was not limited before hears of it with its next message. Raises BadInput.
+        budget: a `Budget`, a dict of its fields, or dollars in all. It binds every session's next call of a model, also
+        of one that was not limited before, in the middle of its turn. Raises BadInput.
         """
         self._access.check_person(_NO_LIMITS)
         made = self._treasury.checked(budget)
@@ -596,7 +596,10 @@ class Runtime:
             await self._treasury.ready()
             images = [state.config for state in await self.images()]
             self._treasury.check_degrading(made, images or [self.default_agent])
-        return await self._treasury.set(made, self.ask)
+        await self._treasury.set(made, self.ask)
+        for session_id in await self._sessions.unlimited():
+            await self.bring_policy(session_id)
+        return made
 
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:
         """Lift the limits of this scope, or those of one principal or session of it. False when there were none."""
@@ -663,7 +666,7 @@ class Runtime:
 
         An agent that sleeps while inputs wait is woken. Nothing owed: nothing happens. Raises NotFound.
         """
-        await self._sessions.resume(session_id, self.wake)
+        await self._sessions.resume(session_id, self.wake, self.bring_policy)
 
     async def stop_image(self, image_id: str, *, reason: str = "stopped") -> None:
         """Put an image's agents to sleep, interrupting what they do; its conversations stay.

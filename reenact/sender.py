@@ -15,7 +15,7 @@ from .adapters.tools.registry import Tools
 from .asking import ApprovalHandler
 from .definitions import tools_of
 from .events.agent import AgentRegistered, WakeAgent
-from .events.budget import spec_of
+from .events.budget import Terms, spec_of
 from .events.content import InputPart
 from .events.errors import BadInput
 from .events.image import ImageConfig
@@ -166,13 +166,23 @@ class Sender:
                 approval_timeout_s=config.approval_timeout_s,
                 policy=self._policies.layers(state),
                 scope=self._access.scope,
-                terms=self._treasury.terms(
-                    (state.image_id, state.version),
-                    config,
-                    lambda: self._preamble(config),
-                    priced=self._policies.limits_cost(state),
-                ),
+                terms=self._terms(state),
             ),
+        )
+
+    async def terms(self, state: ImageState) -> Terms | None:
+        """What an agent of an image must know of money now, with prices at hand."""
+        models = (state.config.model, *state.config.fallbacks)
+        if self._treasury.waits(models, state.config.budget, priced=self._policies.limits_cost(state)):
+            await self._treasury.ready()
+        return self._terms(state)
+
+    def _terms(self, state: ImageState) -> Terms | None:
+        return self._treasury.terms(
+            (state.image_id, state.version),
+            state.config,
+            lambda: self._preamble(state.config),
+            priced=self._policies.limits_cost(state),
         )
 
     def _preamble(self, config: ImageConfig) -> str:

@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 from .access import Access
+from .actors.image import State as ImageState
 from .actors.replay import Replay, replay
 from .actors.session import State as SessionState
 from .definitions import Definitions
 from .events import codec
+from .events.budget import Terms
 from .events.errors import Conflict, NotFound
 from .events.image import AttachSession
 from .events.message import Recorded
@@ -92,9 +94,10 @@ class Sessions:
 
     # -- gone on with --
 
-    async def bring_policy(self, session_id: str) -> None:
-        """Hold the agent of one to the policies of now, also in the middle of its turn. One that sleeps is left: it is
-        woken under them. Raises what kept this from being stored.
+    async def bring_rules(self, session_id: str, terms: Callable[[ImageState], Awaitable[Terms | None]]) -> None:
+        """Hold the agent of one to the policies of now, and to a ledger where it knew of none, also in the middle of
+        its turn. One that sleeps is left: it is woken under them. terms(image): what it must know of money. Raises what
+        kept this from being stored.
         """
         stream = f"session-{session_id}"
         first = await asyncio.to_thread(self._access.reads.read, stream, limit=1)
@@ -104,13 +107,32 @@ class Sessions:
         state = await self._definitions.image(created.data.image_id, self._access.scope)
         await self._kept.policies.load(state.container_id)
         layers = self._kept.policies.layers(state)
-        await self._access.ask(stream, ApplyPolicy(policy=layers, scope=created.context.scope))
+        command = ApplyPolicy(policy=layers, scope=created.context.scope, terms=await terms(state))
+        await self._access.ask(stream, command)
 
-    async def resume(self, session_id: str, wake: Callable[[str, str], Awaitable[object]]) -> None:
-        """Take up what one owes. wake(image_id, session_id): wakes its agent. Raises NotFound."""
+    async def unlimited(self) -> list[str]:
+        """Those that are at work here and know of no ledger."""
+        found = []
+        for stream in await asyncio.to_thread(self._access.reads.streams, "session-", owing=True):
+            if not self._access.kernel.dispatch.is_at(stream):
+                continue  # it hears of it when it is taken up
+            definition = (await self._access.peek(stream))[1].definition
+            if definition is not None and (definition.terms is None or definition.terms.ledger is None):
+                found.append(stream.removeprefix("session-"))
+        return found
+
+    async def resume(
+        self,
+        session_id: str,
+        wake: Callable[[str, str], Awaitable[object]],
+        bring_rules: Callable[[str], Awaitable[object]],
+    ) -> None:
+        """Take up what one owes. wake(image_id, session_id): wakes its agent. bring_rules(session_id): see there.
+        Raises NotFound.
+        """
         state = await self.state(session_id)
         if state.queue and not state.awake:
             await wake(state.image_id or "", session_id)
         else:
-            await self.bring_policy(session_id)
+            await bring_rules(session_id)
         self._access.kernel.wake(f"session-{session_id}")

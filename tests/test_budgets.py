@@ -300,6 +300,44 @@ def test_a_limit_that_is_lowered_stops_everybody_who_works(stop: dict[str, Any])
     everything_replays(log)
 
 
+def test_a_first_limit_stops_those_too_who_worked_without_any() -> None:
+    store = MemoryStore()
+    stop = Budget(max_requests_daily=0)
+
+    async def work(opened: Runtime) -> None:
+        bots = [await opened.image(tools=["look"], max_steps=2000) for _ in range(20)]
+        heard = Heard(opened)
+        runs = [await opened.send(bot.id, "go") for bot in bots]
+        await heard.until(ModelCalled.type, 60)
+        await opened.set_budget(stop)
+        begun = len(heard.of(ModelCalled.type))
+        results = [await run.result() for run in runs]
+        assert {result.failure.code for result in results if result.failure} == {"budget_exceeded"}
+        assert {result.status for result in results} == {"failed"}
+        assert len(heard.of(ModelCalled.type)) == begun, "when it is set, everybody has heard of it"
+
+    run(work, loops(3000), store=store, tools=[look])
+    everything_replays(MemoryLog(store))
+
+
+def test_a_first_limit_counts_from_where_a_running_job_hears_of_it() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", tools=["look"], max_steps=2000)
+        heard = Heard(opened)
+        sent = await opened.send(bot.id, "go")
+        await heard.until(ModelCalled.type, 5)
+        await opened.set_budget({"max_requests_daily": 7, "max_tool_calls_daily": 100})
+        result = await sent.result()
+        assert result.failure is not None and result.failure.code == "budget_exceeded"
+        used = {limit.limit: limit.used for limit in await opened.budget()}
+        assert used["max_requests_daily"] == 7 and used["max_tool_calls_daily"] in (7, 8)
+
+    run(work, loops(3000), store=store, tools=[look])
+    everything_replays(MemoryLog(store))
+
+
 @pytest.mark.parametrize("broken", ["_called_back", "heeded"])
 def test_a_build_in_which_a_limit_binds_later_is_found_by_verify(broken: str) -> None:
     """Nothing is called back; or who is at work is not told before they call again."""
