@@ -33,6 +33,13 @@ class ShownResult(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-r
     output: ShownOutput
 
 
+class Changed(Struct, frozen=True, kw_only=True, rename="camel"):
+    """What a person changed of a call before it ran. by: who. asked: the arguments that the model had given."""
+
+    by: str
+    asked: dict[str, Any]
+
+
 MessagePart = Text | Thinking | Image | File | ToolCall | ShownResult
 
 Subtype = Literal["user", "assistant", "tool-call", "tool-result", "error"]
@@ -68,7 +75,10 @@ class AssistantMessage(Message, frozen=True, kw_only=True):
 
 
 class ToolCallMessage(Message, frozen=True, kw_only=True):
+    """A call, with the arguments it runs with. changed: where those are a person's; the message is told again then."""
+
     type: ClassVar[str] = "tool_call_message"
+    changed: Changed | None = None
 
 
 class ToolResultMessage(Message, frozen=True, kw_only=True):
@@ -134,6 +144,8 @@ class ToolPlanned(_Tool, frozen=True, kw_only=True):
 
 
 class ToolExecuting(_Tool, frozen=True, kw_only=True):
+    """input: what it runs with."""
+
     type: ClassVar[str] = "tool_executing"
     input: dict[str, Any]
 

@@ -52,7 +52,11 @@ SAID_NOTHING = {
 
 
 CHANGED = "[A person changed the arguments of this call before it ran. It ran with: {}]"
-"""What stands before the output of a call that a person approved with other arguments."""
+CHANGED_ONLY = "[A person changed the arguments of this call, and then it was not run. It would have run with: {}]"
+"""What stands before the output of a call that a person approved with other arguments. What the model is shown as its
+call stays what it asked for, under the id that it gave: no provider takes another."""
+
+_NOT_RUN = {"denied", "skipped"}
 
 
 class Context:
@@ -228,7 +232,8 @@ class Context:
         call, failed = answer.calls[place], event.outcome != "ok"
         output = event.output or SAID_NOTHING.get(event.outcome, SAID_NOTHING["error"])
         if event.tool in self._changed:
-            output = _behind(CHANGED.format(self._changed[event.tool]), output)
+            note = CHANGED_ONLY if event.outcome in _NOT_RUN else CHANGED
+            output = _behind(note.format(self._changed[event.tool]), output)
         answer.ends[place] = (version, ToolResult(id=call.id, name=call.name, output=output, is_error=failed))
         self._settle(version)
 

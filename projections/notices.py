@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+from ..events.action import ActionResolved
 from ..events.agent import (
     AgentRegistered,
     ModelAnswered,
@@ -235,6 +236,9 @@ class Notices:
             self._persisted(message.id, recorded),
         )
 
+    def _on_answer(self, event: ActionResolved, recorded: Recorded, message: Message | None) -> Iterable[Signal]:
+        return () if message is None else (message,)
+
     def _on_tool_started(self, event: ToolStarted, recorded: Recorded, _: Message | None) -> Iterable[Signal]:
         asked = self._scribe.open.get(event.tool)
         if asked is None:
@@ -302,6 +306,7 @@ _DRAW: dict[type[Event], Callable[[Notices, Any, Recorded, Message | None], Iter
     ModelAnswered: Notices._on_answered,
     ModelFailed: Notices._on_failed,
     ToolRequested: Notices._on_requested,
+    ActionResolved: Notices._on_answer,
     ToolStarted: Notices._on_tool_started,
     ToolSettled: Notices._on_settled,
     TurnCompleted: Notices._on_completed,
@@ -328,6 +333,7 @@ DRAWS: dict[str, tuple[str, ...]] = {
     "model_answered": ("conversation_responding", "assistant_message", "message_persisted"),
     "model_failed": ("conversation_responding", "assistant_message", "message_persisted", "error_occurred"),
     "tool_requested": ("tool_planned", "tool_call", "tool_call_message", "message_persisted"),
+    "action_resolved": ("tool_call_message",),
     "tool_started": ("tool_executing",),
     "tool_settled": ("tool_completed", "tool_failed", "tool_result", "tool_result_message", "message_persisted"),
     "turn_completed": (

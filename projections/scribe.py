@@ -9,12 +9,15 @@ from collections.abc import Callable
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
+from ..events.action import ActionCancelled, ActionExpired, ActionRequired, ActionResolved
 from ..events.agent import ModelAnswered, ModelFailed, ToolOutput, ToolRequested, ToolSettled, TurnCompleted
 from ..events.content import InputPart, Native, OutputPart, Text, ToolCall
 from ..events.message import Erased, Event, Recorded, Unknown
 from ..events.notice import (
     AssistantMessage,
+    Changed,
     ErrorMessage,
     Message,
     MessagePart,
@@ -39,22 +42,26 @@ class Queued(Struct, frozen=True):
 
 
 class OpenCall(Struct, frozen=True):
-    """A call without an end, and the message that showed it."""
+    """A call without an end, with the arguments it runs with, and the message that showed it."""
 
     tool: str
     call: ToolCall
-    message_id: str
+    message: ToolCallMessage
+
+    @property
+    def message_id(self) -> str:
+        return self.message.id
 
 
 class Scribe:
     """Takes the events of one session in order and gives back the message that each one brings, if any.
 
     An input enters when its job starts; an answer when it is complete, or when it broke off for good (then with what
-    had come); a call when it is asked for, its result when it ends; an error when it ends a turn. An answer that says
-    nothing a reader could see has no message.
+    had come); a call when it is asked for, and again under the same id when a person changed what it runs with; its
+    result when it ends; an error when it ends a turn. An answer that says nothing a reader could see has no message.
     """
 
-    __slots__ = ("_answer", "_calls", "_last", "_lost", "_session", "open", "queued")
+    __slots__ = ("_answer", "_calls", "_last", "_lost", "_questions", "_session", "open", "queued")
 
     def __init__(self) -> None:
         self.queued: dict[str, Queued] = {}
@@ -64,6 +71,7 @@ class Scribe:
         self._answer = ""
         self._calls: dict[int, ToolCall] = {}  # of the last answer, by place
         self._lost = ERASED
+        self._questions: dict[str, str] = {}  # whether a call may run -> the call
 
     def apply(self, recorded: Recorded) -> Message | None:
         take = _TAKE.get(type(recorded.data))
@@ -122,8 +130,26 @@ class Scribe:
             timestamp=recorded.timestamp,
             parent_id=self._last,
         )
-        self.open[event.tool] = OpenCall(event.tool, call, message.id)
+        self.open[event.tool] = OpenCall(event.tool, call, message)
         return message
+
+    def _on_required(self, event: ActionRequired, recorded: Recorded) -> None:
+        if event.tool is not None and event.digest is not None:
+            self._questions[event.action] = event.tool
+
+    def _on_answered_by(self, event: ActionResolved, recorded: Recorded) -> Message | None:
+        """A person's answer: with other arguments it is another call that runs."""
+        asked = self.open.get(self._questions.pop(event.action, ""))
+        arguments = event.resolution.get("arguments")
+        if asked is None or arguments is None or event.resolution.get("approved") is not True:
+            return None
+        call = replace(asked.call, input=arguments)
+        message = replace(asked.message, content=(call,), changed=Changed(by=event.by, asked=asked.call.input))
+        self.open[asked.tool] = OpenCall(asked.tool, call, message)
+        return message
+
+    def _on_unanswered(self, event: ActionExpired | ActionCancelled, recorded: Recorded) -> None:
+        self._questions.pop(event.action, None)
 
     def _on_settled(self, event: ToolSettled, recorded: Recorded) -> Message | None:
         ended = self.open.pop(event.tool, None)
@@ -179,6 +205,10 @@ _TAKE: dict[type[Event], Callable[[Scribe, Any, Recorded], Message | None]] = {
     ModelFailed: Scribe._on_failed,
     ToolRequested: Scribe._on_requested,
     ToolSettled: Scribe._on_settled,
+    ActionRequired: Scribe._on_required,
+    ActionResolved: Scribe._on_answered_by,
+    ActionExpired: Scribe._on_unanswered,
+    ActionCancelled: Scribe._on_unanswered,
     TurnCompleted: Scribe._on_completed,
     Erased: Scribe._on_blank,
     Unknown: Scribe._on_blank,

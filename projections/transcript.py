@@ -6,6 +6,8 @@ import json
 from collections.abc import Sequence
 from datetime import UTC, datetime, tzinfo
 
+from msgspec.structs import replace
+
 from ..events.action import ActionRequired, ActionResolved
 from ..events.agent import (
     ModelAnswered,
@@ -20,7 +22,7 @@ from ..events.agent import (
 )
 from ..events.content import File, Image, Text, ToolCall
 from ..events.message import Recorded
-from ..events.notice import ErrorMessage, Message, MessagePart, ShownResult, ToolCallMessage, ToolResultMessage
+from ..events.notice import Changed, ErrorMessage, Message, MessagePart, ShownResult, ToolCallMessage, ToolResultMessage
 from ..events.session import JobStopping
 from .scribe import Scribe
 
@@ -65,7 +67,9 @@ class Transcript:
 
     def apply(self, recorded: Recorded) -> None:
         message = self._scribe.apply(recorded)
-        if message is not None:
+        if isinstance(message, ToolCallMessage) and message.changed is not None:
+            self._change(message, message.changed, recorded)
+        elif message is not None:
             self._messages.append(message)
             self._write(message, recorded)
         match recorded.data:
@@ -143,6 +147,17 @@ class Transcript:
                 mark = _CUT.get(data.stop_reason, "") if isinstance(data, ModelAnswered) else ""
                 line = _Line(message.timestamp, _WHO[message.role], _readable(message.content), mark)
         self._lines.append(line)
+
+    def _change(self, message: ToolCallMessage, changed: Changed, recorded: Recorded) -> None:
+        """A person changed what a call runs with: it is shown as it runs, and what was asked for beside it."""
+        place = next(place for place, each in enumerate(self._messages) if each.id == message.id)
+        self._messages[place] = message
+        (call,) = message.content
+        assert isinstance(call, ToolCall)
+        if message.id in self._calls:
+            self._calls[message.id].text = _call(call)
+        asked = _call(replace(call, input=changed.asked, invalid=None))
+        self._note(recorded, f"{changed.by} changed the arguments; asked for was {asked}")
 
     def _note(self, recorded: Recorded, text: str) -> None:
         self._lines.append(_Line(recorded.timestamp, "--", text, ""))

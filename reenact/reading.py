@@ -18,6 +18,7 @@ import msgspec
 from . import lookup
 from .adapters.logs import open_reader
 from .events import codec
+from .events.action import ActionRequired, ActionResolved
 from .events.agent import ModelAnswered, ToolRequested, ToolSettled, ToolStarted, ToolUnproved
 from .events.content import ToolCall
 from .events.errors import BadInput, NotFound, StoreError
@@ -189,9 +190,11 @@ class Reading:
         return transcript.reader_lines(zone=datetime.now().astimezone().tzinfo or _utc())
 
     def calls(self, session_id: str) -> list[Row]:
-        """The calls of tools that are not over: tool, name, input, and doubt: only a person can settle it."""
+        """The calls of tools that are not over: tool, name, input (what it runs with, where a person changed it), and
+        doubt: only a person can settle it."""
         answers: dict[str, tuple[Any, ...]] = {}
         calls: dict[str, Row] = {}
+        asked_of: dict[str, str] = {}
         for recorded in self._of(f"session-{session_id}"):
             match recorded.data:
                 case ModelAnswered(call=call, parts=parts):
@@ -201,6 +204,11 @@ class Reading:
                     part = parts[asked.part] if asked.part < len(parts) else None
                     given = part.input if isinstance(part, ToolCall) else {}
                     calls[asked.tool] = {"tool": asked.tool, "name": asked.name, "input": given, "doubt": False}
+                case ActionRequired(action=action, tool=str(tool), digest=str()):
+                    asked_of[action] = tool
+                case ActionResolved(action=action, resolution={"arguments": dict(arguments)}):
+                    if asked_of.get(action) in calls:
+                        calls[asked_of[action]]["input"] = arguments
                 case ToolUnproved(tool=tool) | ToolStarted(tool=tool):
                     if tool in calls:
                         calls[tool]["doubt"] = isinstance(recorded.data, ToolUnproved)
