@@ -30,7 +30,7 @@ from eventsourcing.sqlite import (
 
 from ...events.errors import Busy, Closed, Corrupt, DiskFull, NoAccess, NotALog, StoreError
 from .file import refuse_newer
-from .rows import APPLICATION, FORMAT, TABLES, VIEW, unpack_data
+from .rows import APPLICATION, EARLIER, FORMAT, TABLES, VIEW, unpack_data
 
 BUSY_TIMEOUT_S = 5.0
 """How long a statement waits for a lock that another program holds on the file."""
@@ -245,7 +245,7 @@ def is_log(cursor: sqlite3.Cursor, path: str) -> bool:
         if kind == "trigger":  # It would run inside our commits.
             raise Corrupt(f"{path} has a trigger, {name}, which reenact did not make. Drop it after reading it.")
     for name, sql in TABLES.items():
-        if found.get(name) != ("table", sql):
+        if found.get(name) not in (("table", sql), ("table", EARLIER.get(name))):
             raise Corrupt(f"{path}: the table {name} is missing or was altered. Restore the file from a backup.")
     return True
 

@@ -22,21 +22,22 @@ from .names import Names
 APPLICATION = 0x7265656E
 """`PRAGMA application_id` of every log file: "reen". `file` and other programs can tell by it."""
 
-FORMAT = 1
+FORMAT = 2
 """`PRAGMA user_version`: the format of the tables below. A file with a higher number is refused."""
 
 # The tables are the storage format. Later formats add; nothing here is renamed or given another meaning. As few as will
 # do: each table and each index takes a page of 4 KB before the first event.
 # types: schema 0 for a command's name; no index, there are few and they are remembered. texts: contexts as JSON, ids of
-# keys. position: AUTOINCREMENT, so that no position is ever given twice, whatever is done to the newest rows. part: the
-# event's place in its batch. key: the number of the key that data is sealed with; NULL when plain, 0 when plain and
-# deflated. head: on part 0 only, see `pack_head`. owing: the streams whose last batch still owes an effect; not a
-# column of `streams`, because it is small and changes with almost every batch.
+# keys; no index, it would hold each text a second time, so one may stand there twice. position: AUTOINCREMENT, so that
+# no position is ever given twice, whatever is done to the newest rows. part: the event's place in its batch. key: the
+# number of the key that data is sealed with; NULL when plain, 0 when plain and deflated. head: on part 0 only, see
+# `pack_head`. owing: the streams whose last batch still owes an effect; not a column of `streams`, because it is small
+# and changes with almost every batch.
 TABLES = {
     "owners": "CREATE TABLE owners (epoch INTEGER PRIMARY KEY, writer TEXT NOT NULL, opened INTEGER NOT NULL)",
     "streams": "CREATE TABLE streams (number INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE)",
     "types": "CREATE TABLE types (number INTEGER PRIMARY KEY, name TEXT NOT NULL, schema INTEGER NOT NULL)",
-    "texts": "CREATE TABLE texts (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)",
+    "texts": "CREATE TABLE texts (number INTEGER PRIMARY KEY, text TEXT NOT NULL)",
     "events": "CREATE TABLE events (position INTEGER PRIMARY KEY AUTOINCREMENT, stream INTEGER NOT NULL,"
     " version INTEGER NOT NULL, part INTEGER NOT NULL, type INTEGER NOT NULL, epoch INTEGER NOT NULL, key INTEGER,"
     " head BLOB, data BLOB NOT NULL, UNIQUE (stream, version))",
@@ -44,6 +45,9 @@ TABLES = {
     "commands": "CREATE TABLE commands (scope TEXT NOT NULL, key TEXT NOT NULL, digest BLOB NOT NULL,"
     " stream TEXT NOT NULL, version INTEGER NOT NULL, PRIMARY KEY (scope, key)) WITHOUT ROWID",
 }
+
+EARLIER = {"texts": "CREATE TABLE texts (number INTEGER PRIMARY KEY, text TEXT NOT NULL UNIQUE)"}
+"""Tables as format 1 made them; they stay as they are in a file that has them. Its heads are longer, and read alike."""
 
 # For people with a SQLite shell; nothing in the project reads it.
 VIEW = (
@@ -77,14 +81,14 @@ def pack_head(head: Head, *, count: int, asked: int, context: int, writer: str) 
     asked, context: their numbers. writer: that of the epoch, not stored again when it is the head's own too.
     Raises UnicodeEncodeError, OverflowError or TypeError for a head that has no bytes.
     """
-    correlation = head.correlation
+    id_, correlation = _pack(head.id), head.correlation
     return _encode(
         (
             count,
-            _pack(head.id),
-            head.at,
+            id_,
+            _after(id_, head.at),
             asked,
-            _pack(head.cause),
+            _pack_cause(head.cause, correlation),
             0 if correlation == head.id else _pack(correlation),
             _pack(head.trace),
             _pack(head.job),
@@ -168,8 +172,11 @@ def _fields(head: bytes, position: int) -> list[Any]:
 def _head(fields: list[Any], epoch: int, names: Names) -> Head:
     # Fields behind the twelfth are from a later release of the same format, and are ignored.
     _, id_, at, asked, cause, correlation, trace, job, context, owes, chain, writer = fields[:12]
-    id_, cause, trace, job = _unpack(id_), _unpack(cause), _unpack(trace), _unpack(job)
+    if type(at) is list:
+        at = at[0] + _begun(id_)
+    id_, trace, job = _unpack(id_), _unpack(trace), _unpack(job)
     correlation = id_ if correlation == 0 else _unpack(correlation)
+    cause = f"{correlation}-{cause}" if type(cause) is int else _unpack(cause)
     owed = tuple([_unpack(each) for each in owes])
     # One pass over what the types promise: damaged bytes may still be msgpack.
     if (type(at), type(asked), type(context), type(owes), type(chain)) != (int, int, int, list, bytes):
@@ -193,6 +200,38 @@ def _head(fields: list[Any], epoch: int, names: Names) -> Head:
     )
 
 
+_is_number = re.compile("0|[1-9][0-9]{0,2}").fullmatch
+
+_TAGS = ("", "job_", "sess_", "img_", "agent_")
+"""What ids begin with, in one byte before the sixteen of the rest. The storage format: add, and change nothing."""
+
+_TAG_OF = {prefix: bytes((tag,)) for tag, prefix in enumerate(_TAGS)}
+
+
+def _pack_cause(cause: str | None, correlation: str | None) -> Any:
+    """The id of an event, as its number in its batch where that is the one that all began with."""
+    if cause is None:
+        return None
+    batch, _, part = cause.rpartition("-")
+    if not _is_number(part):
+        return _pack(cause)
+    if batch == correlation:
+        return int(part)
+    packed = _pack(batch)
+    return packed + part.encode().rjust(2, b"-") if type(packed) is bytes and len(packed) == 16 else _pack(cause)
+
+
+def _after(id_: Any, at: int) -> Any:
+    """A time as so many microseconds behind the one that its id begins with, a third of the bytes; else as it is."""
+    if type(id_) is bytes and len(id_) == 16 and 0 <= (after := at - _begun(id_)) < 2**16:
+        return [after]
+    return at
+
+
+def _begun(id_: bytes) -> int:
+    return int.from_bytes(id_[:6]) * 1000
+
+
 def _pack(text: str | None) -> Any:
     """32 hex digits as 16 bytes, also within a longer id (`job_<hex>`, `<hex>-0`): half the size, read back alike."""
     if text is None or len(text) < 32:
@@ -202,12 +241,21 @@ def _pack(text: str | None) -> Any:
         return text
     raw = bytes.fromhex(found[0])
     start, end = found.span()
-    return raw if end - start == len(text) else [text[:start], raw, text[end:]]
+    if end == len(text):
+        tag = _TAG_OF.get(text[:start])
+        if tag is not None:
+            return tag + raw if start else raw
+    return [text[:start], raw, text[end:]]
 
 
 def _unpack(packed: Any) -> Any:
     if type(packed) is bytes:
-        return packed.hex()
+        size = len(packed)
+        if size == 16:
+            return packed.hex()
+        if size == 17:
+            return _TAGS[packed[0]] + packed[1:].hex()
+        return f"{packed[:16].hex()}-{int(packed[16:].lstrip(b'-'))}"
     if type(packed) is list:
         return packed[0] + packed[1].hex() + packed[2]
     return packed

@@ -36,7 +36,7 @@ from .names import Numbers
 from .owner import Ownership
 from .reader import KEYED, LANE, Lane, SqliteReader, lane
 from .recorder import FIXED_IN, Datastore, SqliteRecorder, code_of, is_log, meaning
-from .rows import DEFLATED_BYTES_MIN, INSERT, EventRow, pack_data, pack_head
+from .rows import DEFLATED_BYTES_MIN, FORMAT, INSERT, EventRow, pack_data, pack_head
 
 ROW_BYTES_MAX = 256 * 1024 * 1024
 """The largest event that is taken. SQLite itself ends at 1 GB a row."""
@@ -368,6 +368,7 @@ class SqliteLog:
             raise StoreError(f"{self.path}: SQLite cannot keep a write-ahead log there, only {mode}. Use a local disk.")
         failpoint("open.epoch")
         db.execute("BEGIN IMMEDIATE")
+        db.execute(f"PRAGMA user_version = {FORMAT}")  # from here on an earlier release could not read all of it
         self.epoch = Numbers(db).new_epoch(self.writer, opened=time.time_ns() // 1000)
         db.execute("COMMIT")
         # What was recovered from a crash is written anew into the file and synced there: a page whose sync failed once

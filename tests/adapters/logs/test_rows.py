@@ -32,9 +32,15 @@ class AnyNames:
 digits = st.text("0123456789abcdefABCDEF-_job", max_size=70)
 ids = st.one_of(st.text(), digits, st.binary(min_size=16, max_size=16).map(bytes.hex))
 optional = st.none() | ids
+events = st.builds("{}-{}".format, ids, st.integers(0, 2000))
+lifetimes = st.integers(-(2**63), 2**64 - 1) | st.integers(0, 2**18)
 
 
-@given(ids, st.integers(-(2**63), 2**64 - 1), optional, optional, optional, optional, st.lists(ids), st.binary(), ids)
+@given(ids, lifetimes, optional | events, optional, optional, optional, st.lists(ids), st.binary(), ids)
+@example("0" * 32, 65_535, f"{'ab' * 16}-0", "ab" * 16, None, f"job_{'0' * 32}", [], b"", "")
+@example("0" * 32, 65_536, f"{'ab' * 16}-999", "cd" * 16, None, f"agent_{'0' * 32}", [], b"", "")
+@example("7" * 32, 5, f"{'ab' * 16}-1000", "ab" * 16, f"{'ab' * 16}-7", f"job_{'0' * 32}-1", [], b"", "")
+@example("7" * 32, 5, f"{'ab' * 16}-07", "ab" * 16, f"{'ab' * 16}-07", None, [], b"", "")
 def test_any_head_is_read_back_as_it_was(
     id: str,
     at: int,
