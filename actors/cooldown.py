@@ -63,12 +63,7 @@ LONGEST_S = 366 * 24 * 3600.0
 
 def check_number(name: str, value: object, *, least: float = 0.0, most: float) -> None:
     """Raises BadInput, naming it, for what is no number from `least` to `most`."""
-    if (
-        isinstance(value, bool)
-        or not isinstance(value, int | float)
-        or not math.isfinite(value)
-        or not least <= value <= most
-    ):
+    if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
         raise BadInput(f"{name} must be a number from {least:,g} to {most:,g}, not {ascii(value)[:60]}.")
 
 

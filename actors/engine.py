@@ -18,6 +18,13 @@ from .profiles import GROUPS, resolve
 PASSED = "All policies passed"
 
 
+def name_of(given: object, what: str) -> str:
+    """A name that rules can be asked about. Raises BadInput for what is no text, or an empty one."""
+    if not isinstance(given, str) or not given.strip():
+        raise BadInput(f"The name of a {what} is a text that is not empty, not {ascii(given)[:60]}.")
+    return given
+
+
 class PolicyEngine:
     """Rules of its own, in a policy named `name`, over the layers it was given.
 
@@ -27,7 +34,13 @@ class PolicyEngine:
     def __init__(
         self, rules: Iterable[PolicyRule] = (), *, layers: Iterable[Policy] = (), name: str = "policy"
     ) -> None:
+        for field, given in (("rules", rules), ("layers", layers)):
+            if not isinstance(given, Iterable) or isinstance(given, str | bytes | Mapping):
+                raise BadInput(f"{field}: must be a list, not {ascii(given)[:60]}.")
         self.layers = tuple(layers)
+        for each in self.layers:
+            if not isinstance(each, Policy):
+                raise BadInput(f"layers: {ascii(each)[:60]} is no Policy.")
         self._known: dict[str, list[Policy]] = {}
         self.name = name
         self._known[name] = [Policy(name=name, version="0")]
@@ -55,6 +68,8 @@ class PolicyEngine:
 
         Raises BadInput for another policy of the same name and version, and for what `resolve` refuses.
         """
+        if not isinstance(policy, Policy):
+            raise BadInput(f"There is no policy in {ascii(policy)[:60]}.")
         resolve((*self.layers, policy))
         known = self._known.setdefault(policy.name, [])
         for each in known:
@@ -65,6 +80,8 @@ class PolicyEngine:
 
     def find(self, ref: PolicyRef) -> Policy:
         """The policy that a reference names, narrowed by its overrides. Raises NotFound; BadInput for an override."""
+        if not isinstance(ref, PolicyRef):
+            raise BadInput(f"A policy is named by a PolicyRef, not by {ascii(ref)[:60]}.")
         found = [each for each in self._known.get(ref.name, ()) if ref.version in (None, each.version)]
         if not found:
             version = "" if ref.version is None else f", version {ref.version}"
@@ -84,13 +101,13 @@ class PolicyEngine:
 
     async def check_tool(self, tool_name: str, context: PolicyContext | None = None) -> PolicyResult:
         """Whether a tool may be run."""
-        return _result(self.rights(context or PolicyContext()).tool(tool_name))
+        return _result(self.rights(context or PolicyContext()).tool(name_of(tool_name, "tool")))
 
     async def check_model(self, model: str, context: PolicyContext | None = None) -> PolicyResult:
         """Whether a model may be called, for as many tokens as the context says."""
         asked = context or PolicyContext()
         rights = self.rights(asked)
-        verdict = rights.model(model)
+        verdict = rights.model(name_of(model, "model"))
         result = _result(verdict)
         if verdict.tokens is not None:
             result = replace(result, metadata={**result.metadata, "max_tokens_per_request": verdict.tokens})

@@ -9,6 +9,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from .content import Failure, Item, OutputPart, Usage
+from .errors import BadInput
 from .message import Signal
 from .secret import Secret
 from .tool import ToolSpec
@@ -41,6 +42,10 @@ class Credentials(Struct, frozen=True, kw_only=True):
         key = self.api_key
         if isinstance(key, str):
             force_setattr(self, "api_key", Secret(key) if key.strip() else None)
+        elif key is not None and not isinstance(key, Secret):
+            raise BadInput(f"api_key must be a text or a Secret, not a value of type {type(key).__name__}.")
+        if self.base_url is not None and not isinstance(self.base_url, str):
+            raise BadInput(f"base_url must be a text, not a value of type {type(self.base_url).__name__}.")
 
     def reveal(self) -> str:
         """The key as it is sent, without white space around it; empty where there is none."""

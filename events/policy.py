@@ -91,6 +91,7 @@ class ModelPolicy(Struct, frozen=True, kw_only=True, rename="camel", gc=False, t
     def __post_init__(self) -> None:
         _set(self, "model_patterns", _patterns(self.model_patterns, "model_patterns"))
         _limit(self, "max_tokens_per_request", least=1)
+        _check_bool(self.require_approval, "require_approval")
         _set_rule(self)
 
 
@@ -114,6 +115,7 @@ class ConstraintPolicy(Struct, frozen=True, kw_only=True, rename="camel", gc=Fal
         _limit(self, "max_tool_calls_per_turn")
         _limit(self, "max_turns")
         _check_text(self.name, "name")
+        _check_reason(self.reason)
 
 
 PolicyRule = ToolPolicy | ModelPolicy | ConstraintPolicy
@@ -126,7 +128,7 @@ class Profile(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     tools: tuple[str, ...]
 
     def __post_init__(self) -> None:
-        _check_text(self.name, "name")
+        _check_text(self.name, "name", needed=True)
         _set(self, "tools", _patterns(self.tools, f"profile {self.name}"))
 
 
@@ -167,6 +169,7 @@ class Policy(Struct, frozen=True, kw_only=True, rename="camel", gc=False, cache_
         if self.profile_tools is not None:
             _set(self, "profile_tools", _patterns(self.profile_tools, "profile_tools", empty=True))
         _limit(self, "max_tool_calls_per_turn")
+        _check_bool(self.strict, "strict")
 
 
 class PolicyRef(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -179,6 +182,12 @@ class PolicyRef(Struct, frozen=True, kw_only=True, rename="camel"):
     name: str
     version: str | None = None
     overrides: Mapping[str, Any] = {}
+
+    def __post_init__(self) -> None:
+        _check_text(self.name, "name", needed=True)
+        _check_text(self.version, "version")
+        if not isinstance(self.overrides, Mapping) or not all(isinstance(key, str) for key in self.overrides):
+            raise BadInput(f"overrides: must be an object, fields by name, not {_shown(self.overrides)}.")
 
 
 class PolicyContext(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -199,7 +208,14 @@ class PolicyContext(Struct, frozen=True, kw_only=True, rename="camel"):
     metadata: Mapping[str, Any] = {}
 
     def __post_init__(self) -> None:
+        _check_text(self.scope_id, "scope_id", needed=True)
+        for field in ("principal_id", "tool_name", "model"):
+            _check_text(getattr(self, field), field)
+        for field in ("requested_tokens", "turn", "tool_calls"):
+            _limit(self, field)
         _set(self, "requested_cost", _money(self.requested_cost, "requested_cost"))
+        if self.policy_ref is not None and not isinstance(self.policy_ref, PolicyRef):
+            raise BadInput(f"policy_ref: must be a PolicyRef, not {_shown(self.policy_ref)}.")
 
 
 class PolicyResult(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -292,8 +308,7 @@ def _set_rule(rule: ToolPolicy | ModelPolicy) -> None:
         hint = 'To forbid it in every scope, write decision = "deny".'
         _set(rule, "allowed_scopes", _patterns(rule.allowed_scopes, "allowed_scopes", hint=hint))
     _check_text(rule.name, "name")
-    if rule.reason is not None and not isinstance(rule.reason, str):
-        raise BadInput(f"reason: must be a text, not {_shown(rule.reason)}.")
+    _check_reason(rule.reason)
 
 
 def _patterns(given: object, field: str, *, empty: bool = False, hint: str = "") -> tuple[str, ...]:
@@ -329,6 +344,21 @@ def _check_text(given: object, field: str, *, needed: bool = False) -> None:
         raise BadInput(f"{field}: must be a name without spaces around it, not {_shown(given)}.")
     if len(given) > NAME_CHARS_MAX:
         raise BadInput(f"{field}: has {len(given)} characters; at most {NAME_CHARS_MAX} are read.")
+
+
+def _check_reason(given: object) -> None:
+    if given is not None and (not isinstance(given, str) or _is_broken(given)):
+        raise BadInput(f"reason: must be a text, not {_shown(given)}.")
+
+
+def _check_bool(given: object, field: str) -> None:
+    if not isinstance(given, bool):
+        raise BadInput(f"{field}: must be true or false, not {_shown(given)}.")
+
+
+def _is_broken(text: str) -> bool:
+    """Whether it has half of a character in it, which no log takes."""
+    return not text.isascii() and any("\ud800" <= char <= "\udfff" for char in text)
 
 
 def _limit(rule: Struct, field: str, *, least: int = 0) -> None:

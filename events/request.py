@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import threading
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
 from contextlib import suppress
@@ -97,7 +98,7 @@ class Requests:
 
     def asked(self, kind: str, data: Mapping[str, Any] | None, context: Context | None) -> Live:
         """The event of a request: `data` with a requestId, the caller's own if it brought one."""
-        if not kind.endswith("_request"):
+        if not isinstance(kind, str) or not kind.endswith("_request"):
             raise BadInput(f"A request is called <name>_request; {kind!r} is not.")
         payload = data if isinstance(data, Payload) else Payload(data)
         request_id = payload.get("requestId")
@@ -119,8 +120,8 @@ class Requests:
 
     async def ask(self, request: Live, *, timeout_s: float) -> Live:
         """Emit the request and wait for its response."""
-        if not timeout_s > 0:
-            raise BadInput(f"timeout_s must be above 0, not {timeout_s}.")
+        if not isinstance(timeout_s, int | float) or not (0 < timeout_s < 1e300 or timeout_s == math.inf):
+            raise BadInput(f"timeout_s must be a number of seconds above 0, not {ascii(timeout_s)[:60]}.")
         request_id = request.correlation
         assert request_id is not None
         if request_id in self._pending:

@@ -13,6 +13,7 @@ from msgspec import Struct
 from .actors.image import State as ImageState
 from .events.agent import AgentRegistered, AgentUnregistered
 from .events.message import Recorded
+from .given import check_id
 
 
 class Awake(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -72,6 +73,7 @@ class Agents:
 
     async def find(self, agent_id: str) -> Awake | None:
         """An agent by its id, None when none of that name is awake."""
+        check_id(agent_id, "agent_id")
         if agent_id not in self._awake and not self._looked:
             for state in await self._images(None):
                 for awake in await self.of_image(state):

@@ -170,7 +170,7 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
             for name, kind in (("policy_ref", PolicyRef), ("versions", RunVersions), ("budgets", BudgetSpec)):
                 if values.get(name) is not None:
                     values[name] = msgspec.convert(values[name], kind, strict=False)
-        except (msgspec.ValidationError, TypeError) as error:
+        except (ValueError, TypeError) as error:
             raise BadInput(f"The context cannot be read: {error}.") from None
         return cls(**values)
 

@@ -17,6 +17,8 @@ from .events.secret import Secret
 
 TOKEN_BYTES = 32
 TOKENS_MAX = 100_000
+LIFETIME_MAX_S = 100 * 366 * 24 * 3600
+"""The longest life of a token that ends at all: a hundred years."""
 
 
 class Authenticator(Protocol):
@@ -43,7 +45,10 @@ class Tokens:
 
     def __init__(self, known: Iterable[Known] = (), *, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
-        self._known = {each.digest: each for each in known}
+        kept = tuple(known) if isinstance(known, Iterable) else (known,)
+        if not all(isinstance(each, Known) for each in kept):
+            raise BadInput("known must be the tokens as `Tokens.known` has them.")
+        self._known = {each.digest: each for each in kept}
 
     @property
     def known(self) -> tuple[Known, ...]:
@@ -55,8 +60,10 @@ class Tokens:
         ExecutionContext(scope_id=scope, principal_id=principal)  # raises what is wrong with them
         if principal.startswith("agent:"):
             raise BadInput("A token is for people and programs; an agent acts under its own name and needs none.")
-        if lifetime_s is not None and not lifetime_s > 0:
-            raise BadInput(f"lifetime_s must be above 0, not {lifetime_s}.")
+        if lifetime_s is not None and not (isinstance(lifetime_s, int | float) and 0 < lifetime_s <= LIFETIME_MAX_S):
+            raise BadInput(
+                f"lifetime_s must be a number above 0 and at most {LIFETIME_MAX_S:,}, not {ascii(lifetime_s)[:60]}."
+            )
         if len(self._known) >= TOKENS_MAX:
             raise BadInput(f"There are {TOKENS_MAX:,} tokens already; revoke some.")
         token = secrets.token_urlsafe(TOKEN_BYTES)

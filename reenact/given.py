@@ -37,9 +37,15 @@ def checked_text(value: object, name: str) -> str:
     return value
 
 
+def check_id(value: object, name: str) -> None:
+    """Raises BadInput for what is no text. Whether there is such a thing is another question."""
+    if not isinstance(value, str):
+        raise BadInput(f"{name} must be a text, not {_shown(value)}.")
+
+
 def check_sending(params: object, priority: object, timeout_s: object) -> None:
     """Raises BadInput for settings of one message that cannot be stored or make no sense."""
-    if not isinstance(priority, int) or not -1_000_000 <= priority <= 1_000_000:
+    if isinstance(priority, bool) or not isinstance(priority, int) or not -1_000_000 <= priority <= 1_000_000:
         raise BadInput(f"priority must be a whole number from -1,000,000 to 1,000,000, not {_shown(priority)}.")
     if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
         raise BadInput(f"timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {_shown(timeout_s)}.")
@@ -114,6 +120,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
     if changes is None:
         return base
     if isinstance(changes, ImageConfig):
+        check_config(changes)
         return changes
     if not isinstance(changes, Mapping):
         raise BadInput(f"config must be an object, not {_shown(changes)}.")
@@ -150,7 +157,8 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
 
 
 def check_config(config: ImageConfig) -> None:
-    """Raises BadInput for a definition that no model can work with, or that cannot be stored."""
+    """Raises BadInput for a definition that no model can work with, or that cannot be stored and read again."""
+    _check_readable(config, "The definition")
     check_params(config.params)
     fallbacks_of(config.fallbacks)
     if config.max_steps < 1:
@@ -158,20 +166,25 @@ def check_config(config: ImageConfig) -> None:
     if not 0 < config.approval_timeout_s <= TIMEOUT_MAX_S:
         wait_s = _shown(config.approval_timeout_s)
         raise BadInput(f"approvalTimeoutS must be above 0 and at most {TIMEOUT_MAX_S:,}, not {wait_s}.")
-    try:
-        msgspec.msgpack.encode(config)
-    except (UnicodeEncodeError, OverflowError) as error:
-        raise BadInput(f"The definition cannot be stored: {error}.") from None
 
 
 def check_params(params: ModelParams) -> None:
     """Raises BadInput for settings no model can take."""
+    _check_readable(params, "params")
     if params.max_tokens is not None and not 1 <= params.max_tokens <= 2**31:
         raise BadInput(f"maxTokens must be at least 1, not {_shown(params.max_tokens)}.")
     if params.temperature is not None and not 0.0 <= params.temperature <= 2.0:
         raise BadInput(f"temperature must be from 0 to 2, not {_shown(params.temperature)}.")
     if params.thinking is not None and params.thinking not in ("off", "low", "medium", "high"):
         raise BadInput(f"thinking must be off, low, medium or high, not {_shown(params.thinking)}.")
+
+
+def _check_readable(value: msgspec.Struct, name: str) -> None:
+    """A program may put anything into a struct; what does not fit its field could be stored, and never read again."""
+    try:
+        msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=type(value))
+    except (ValidationError, TypeError, UnicodeEncodeError, OverflowError, RecursionError) as error:
+        raise BadInput(f"{name} cannot be stored: {error}.") from None
 
 
 def _shown(value: object) -> str:

@@ -18,12 +18,12 @@ from .containers import Containers
 from .definitions import Definitions, tools_of
 from .events import codec
 from .events.container import AddImage, ImageAdded, RemoveImage
-from .events.errors import Conflict, NotFound
+from .events.errors import BadInput, Conflict, NotFound
 from .events.image import CreateImage, DeleteImage, ImageConfig, UpdateImage
 from .events.log import Keyed
 from .events.message import Recorded
 from .events.session import CloseSession, CreateSession
-from .given import checked_text, config_of
+from .given import check_id, checked_text, config_of
 from .kept import Kept
 from .policies import policy_from
 from .tool_policy import AgentToolPolicy, tool_policy_of, with_tool_policy
@@ -64,6 +64,7 @@ class Images:
 
     async def find(self, image_id: str) -> ImageState | None:
         """The state of one, None when there is none or it was deleted. Its container's policy is at hand then."""
+        check_id(image_id, "image_id")
         state = self._kept.images.get(image_id)
         if state is None:
             state = (await self._access.peek(f"image-{image_id}"))[0]
@@ -130,6 +131,8 @@ class Images:
             checked_text(name, "name")
         changes = dict(changes)
         if "tools" in changes:
+            if isinstance(changes["tools"], str) or not isinstance(changes["tools"], Iterable):
+                raise BadInput(f"tools must be a list of tools or of their names, not {ascii(changes['tools'])[:60]}.")
             changes["tools"] = [getattr(tool, "name", tool) for tool in changes["tools"]]
         if "policy" in changes:
             changes["policy"] = policy_from(changes["policy"])
@@ -144,6 +147,8 @@ class Images:
 
         alias: a name that nobody else in the container may take. Taken already: the one that has it is returned.
         """
+        config = config_of(config, ImageConfig())
+        checked_text(container_id, "container")
         await self._check(config, container_id)
         await self.tell_tools(container_id, config)
         now, key = self._access.now_ms(), None
@@ -241,6 +246,7 @@ class Images:
 
         The image goes first: were this cut short, nobody would find it, and deleting it again closes the rest.
         """
+        check_id(image_id, "image_id")
         state = await self._definitions.image(image_id, self._access.scope)
         if state.image_id is None:
             return

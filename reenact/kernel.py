@@ -17,6 +17,7 @@ from functools import partial
 from time import perf_counter
 from typing import Any
 
+import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
@@ -79,6 +80,19 @@ _NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `o
 _CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
 
 _log = logging.getLogger("reenact")
+
+
+def check_readable(command: Command) -> None:
+    """Raises BadInput for a command with a value that does not fit its field: an event with it could be stored, and
+    never read again. What cannot be encoded at all is the vault's to refuse."""
+    try:
+        raw = msgspec.msgpack.encode(command)
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return
+    try:
+        msgspec.msgpack.decode(raw, type=type(command))
+    except msgspec.ValidationError as error:
+        raise BadInput(f"This cannot be asked as {command.type}: {error}.") from None
 
 
 class Who(Struct, frozen=True):
@@ -231,8 +245,13 @@ class Kernel:
         key: an idempotency key, unique in the scope; body: digest of what it stands for. companions: commands for new
         streams, appended together with this one. cause: the id of the event that led to it.
         by: who asks, if not the runtime's own principal.
+
+        Raises BadInput, and nothing is stored, for a value that could not be read again.
         """
         self._alive()
+        companions = tuple(companions)
+        for each in (command, *(companion for _, companion in companions)):
+            check_readable(each)
         answer: asyncio.Future[Reply] = self._loop.create_future()
         asked = self.asked(command, key=key, correlation=correlation, cause=cause, by=by)
         chain = asked.correlation or asked.id

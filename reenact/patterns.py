@@ -155,6 +155,8 @@ def patterns_of(wanted: Iterable[str] | Mapping[str, Any] | None) -> tuple[Patte
         return KEY_LIKE
     if isinstance(wanted, str):
         raise BadInput(f"Patterns are names in a list, not the text {wanted[:60]!r}.")
+    if not isinstance(wanted, Iterable):
+        raise BadInput(f"Patterns are names in a list or an object, not {ascii(wanted)[:60]}.")
     asked: dict[Any, Any] = dict.fromkeys(_DEFAULT, True) if isinstance(wanted, Mapping) else {}
     asked |= dict(wanted) if isinstance(wanted, Mapping) else dict.fromkeys(wanted, True)
     own = []

@@ -40,7 +40,7 @@ from .events.agent import AgentUnregistered, Interrupt, ResolveTool, StopAgent
 from .events.budget import Budget
 from .events.bus import SystemBus
 from .events.content import InputPart
-from .events.errors import Closed, NotFound, StoreError, Unauthenticated
+from .events.errors import BadInput, BadResolution, Closed, NotFound, StoreError, Unauthenticated
 from .events.image import ImageConfig
 from .events.ledger import BudgetRemoved, BudgetSet
 from .events.log import Log
@@ -134,6 +134,7 @@ class Runtime:
         approval_handler: ApprovalHandler | None = None,
         handler_timeout_s: float = HANDLER_TIMEOUT_S,
     ) -> None:
+        _check_given(tools=tools, secrets=secrets, base_path=base_path, credentials=credentials)
         self.tools = tools if isinstance(tools, Tools) else Tools(tools)
         self.default_agent = config_of(default_agent, ImageConfig())
         self.base_path = Path(base_path) if base_path is not None else Path(".reenact")
@@ -439,6 +440,8 @@ class Runtime:
         fields: of `ImageConfig` (instructions or system_prompt, model, tools, max_steps, workspace, ...) and of
         `ModelParams` (max_tokens, temperature, thinking, ...). Without a name every call makes a new image.
         """
+        if config is not None and not isinstance(config, Mapping):
+            raise BadInput(f"config must be an object, not {ascii(config)[:60]}.")
         changes = {**(config or {}), **{key: value for key, value in fields.items() if value is not None}}
         state = await self._images.ensure(name, container, changes, self.default_agent)
         return Image(self, state.image_id or "", state.session_id, container)
@@ -535,12 +538,13 @@ class Runtime:
 
     def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
         """As `send`, at once where the image is at hand; what is wrong with the message is raised by the future."""
-        state = self._at_hand.get(image_id)
+        state = self._at_hand.get(image_id) if isinstance(image_id, str) else None
         sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         try:
             at_hand = state is not None and self._policies.at_hand(state.container_id)
             if state is None or not at_hand or self._sender.waits(state, **options):
                 return asyncio.ensure_future(self.send(image_id, content, **options))
+            options["session_id"] = options.get("session_id") or state.session_id
             sent.set_result(self.submit(state, content_of(content), **options))
         except Exception as error:
             sent.set_exception(error)
@@ -699,6 +703,7 @@ class Runtime:
 
     async def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
         """Say what became of a call in doubt: `ok` or `error` with what the model is told, or `retry`."""
+        checked_text(tool, "tool")
         await self.bring_policy(session_id)
         await self.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
 
@@ -750,6 +755,8 @@ class Runtime:
         Raises NotFound, ActionOver, ActionLate (it is recorded as expired), BadResolution, ActionChanged, ClockBehind,
         and NotAPerson where an agent or a tool asks.
         """
+        if not isinstance(resolution, bool | Mapping):
+            raise BadResolution(f"An answer is True, False or an object, not {ascii(resolution)[:60]}.")
         given: dict[str, Any] = {"approved": resolution} if isinstance(resolution, bool) else dict(resolution)
         for name, value in (("comment", comment), ("arguments", arguments), ("always", always)):
             if value is not None:
@@ -815,6 +822,18 @@ class Runtime:
 
     def _default_environment(self, spec: EnvironmentSpec) -> Environment:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
+
+
+def _check_given(tools: object, secrets: object, base_path: object, credentials: object) -> None:
+    """Raises BadInput for what a runtime cannot be made with."""
+    for name, given, fits, wanted in (
+        ("tools", tools, isinstance(tools, Iterable) and not isinstance(tools, str | bytes), "several tools"),
+        ("secrets", secrets, secrets is None or isinstance(secrets, Mapping), "an object, values by name"),
+        ("base_path", base_path, base_path is None or isinstance(base_path, str | os.PathLike), "a path"),
+        ("credentials", credentials, credentials is None or callable(credentials), "a function, see Runtime"),
+    ):
+        if not fits:  # its value may be a secret
+            raise BadInput(f"{name} must be {wanted}, not a value of type {type(given).__name__}.")
 
 
 def _job_of(recorded: Recorded, data: ActionRequired) -> tuple[str, str]:

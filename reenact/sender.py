@@ -23,7 +23,7 @@ from .events.message import digest
 from .events.model import Credentials, ModelParams
 from .events.secret import Secret
 from .events.session import Definition, Overrides, Send, Waking
-from .given import check_sending, checked_text, fallbacks_of
+from .given import check_id, check_sending, checked_text, fallbacks_of
 from .policies import OfJob, Policies, limits_cost
 from .provider_keys import ProviderKeys, credentials_of
 from .run import Run
@@ -72,6 +72,7 @@ class Sender:
         credentials: Mapping[str, Any] | None,
     ) -> Run:
         """Put a message to the session of an image, with all that its agent would be woken with: see `Image.send`."""
+        check_id(session_id, "session_id")
         if model is not None:
             self._models.parse(checked_text(model, "model"))
         others = None

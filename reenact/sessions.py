@@ -12,12 +12,13 @@ from .actors.session import State as SessionState
 from .definitions import Definitions
 from .events import codec
 from .events.budget import Terms
-from .events.errors import Conflict, NotFound
+from .events.errors import BadInput, Conflict, NotFound
 from .events.image import AttachSession
 from .events.message import Recorded
 from .events.notice import Message
 from .events.policy import ApplyPolicy
 from .events.session import CreateSession, SessionCreated
+from .given import checked_text
 from .images import Images
 from .kept import Kept
 
@@ -41,6 +42,8 @@ class Sessions:
         of another image, Conflict is raised.
         """
         state = await self._images.state(image_id)
+        if alias is not None:
+            checked_text(alias, "alias")
         session_id = self._new_id("sess")
         create = CreateSession(
             session_id=session_id,
@@ -70,7 +73,9 @@ class Sessions:
 
     async def events(self, session_id: str, *, after: int = 0) -> list[Recorded]:
         """The stored events of one above a version. Raises NotFound."""
-        stored = await asyncio.to_thread(self._access.reads.read, f"session-{session_id}", after=after)
+        if isinstance(after, bool) or not isinstance(after, int) or after < 0:
+            raise BadInput(f"after must be a version, a whole number from 0, not {ascii(after)[:60]}.")
+        stored = await asyncio.to_thread(self._access.reads.read, f"session-{session_id}", after=min(after, 2**62))
         if not stored and not after:
             raise NotFound(f"Session not found: {session_id}")
         return [recorded for batch in stored for recorded in codec.unpack(batch)]

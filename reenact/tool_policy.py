@@ -8,6 +8,7 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .actors.engine import name_of
 from .actors.policy import Rights
 from .actors.profiles import resolve
 from .events.errors import BadInput
@@ -49,6 +50,8 @@ def with_tool_policy(policy: Policy | None, changes: AgentToolPolicy | Mapping[s
     """
     if isinstance(changes, AgentToolPolicy):
         changes = {name: getattr(changes, name) for name in changes.__struct_fields__}
+    if not isinstance(changes, Mapping):
+        raise BadInput(f"The changes of a tool policy are an object, not {ascii(changes)[:60]}.")
     fields: dict[str, Any] = {}
     for key, value in changes.items():
         if key not in AgentToolPolicy.__struct_fields__:
@@ -66,9 +69,11 @@ def filter_tools_by_policy(
     tools: Iterable[Any], policy: Given | AgentToolPolicy, *, scope: str = "default"
 ) -> list[Any]:
     """Those tools, or names of tools, that an agent under this policy would be offered, and could run."""
+    if not isinstance(tools, Iterable) or isinstance(tools, str | bytes):
+        raise BadInput(f"tools must be tools or names of tools, not {ascii(tools)[:60]}.")
     by_name = isinstance(policy, AgentToolPolicy) or (
         isinstance(policy, Mapping) and set(policy) <= set(AgentToolPolicy.__struct_fields__)
     )
     layer = with_tool_policy(None, policy) if by_name else policy_from(policy)  # type: ignore[arg-type]
     rights = Rights(resolve((layer,)), scope)
-    return [tool for tool in tools if rights.offers(getattr(tool, "name", tool))]
+    return [tool for tool in tools if rights.offers(name_of(getattr(tool, "name", tool), "tool"))]
