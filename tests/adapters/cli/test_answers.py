@@ -41,12 +41,9 @@ def refund(order: str) -> str:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR", "EDITOR", "VISUAL"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "tools.py").write_text(TOOLS)
-    return tmp_path
+def here(here: Path) -> Path:
+    (here / "tools.py").write_text(TOOLS)
+    return here
 
 
 def asks(kind: str, payload: dict[str, Any]) -> Ended:

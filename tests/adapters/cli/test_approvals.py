@@ -34,17 +34,14 @@ def refund(order: str, cents: int = 0) -> str:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR", "EDITOR", "VISUAL"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "tools.py").write_text(TOOLS)
+def here(here: Path) -> Path:
+    (here / "tools.py").write_text(TOOLS)
     steps = [
         {"text": "I refund it.", "tool_calls": [{"name": "refund", "input": {"order": "42", "cents": 1250}}]},
         {"text": "It is done."},
     ]
-    (tmp_path / "script.json").write_text(json.dumps(steps))
-    return tmp_path
+    (here / "script.json").write_text(json.dumps(steps))
+    return here
 
 
 ASK = ("run", "Refund order 42", "-m", "scripted:script.json", "--tools", "tools.py")

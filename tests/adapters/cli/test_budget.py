@@ -13,14 +13,6 @@ from reenact.adapters.cli.look import bar
 from tests.adapters.cli.terminal import reenact
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
 def test_a_limit_is_set_shown_kept_to_and_lifted() -> None:
     assert "maxTokensTotal 9000" in reenact("budget", "set", "--max-tokens-total", "9000").err
     assert reenact("run", "hello", "-m", "scripted:hello").code == 0

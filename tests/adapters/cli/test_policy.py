@@ -46,13 +46,10 @@ def pay_bill(n: int = 0) -> str:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "house.toml").write_text(HOUSE)
-    (tmp_path / "tools.py").write_text(TOOLS)
-    return tmp_path
+def here(here: Path) -> Path:
+    (here / "house.toml").write_text(HOUSE)
+    (here / "tools.py").write_text(TOOLS)
+    return here
 
 
 def test_a_policy_says_what_it_decides_about_tools_and_models_and_its_limits() -> None:

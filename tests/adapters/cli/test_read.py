@@ -14,14 +14,6 @@ from reenact.events.codec import TYPES
 from tests.adapters.cli.terminal import ESCAPES, one_line, reenact
 
 
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A log of two sessions: a named one with two jobs, and one that failed."""

@@ -3,22 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
-
-import pytest
 
 from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from tests.adapters.cli.terminal import reenact
-
-
-@pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    return tmp_path
 
 
 def test_one_tenant_is_shown_and_worked_for_by_its_name_and_all_without() -> None:

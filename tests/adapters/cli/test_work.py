@@ -47,12 +47,9 @@ HERE = {"text": "I am here."}
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR"):
-        monkeypatch.delenv(name, raising=False)
-    (tmp_path / "tools.py").write_text(TOOLS)
-    return tmp_path
+def here(here: Path) -> Path:
+    (here / "tools.py").write_text(TOOLS)
+    return here
 
 
 def script(*steps: object, name: str = "script.json") -> str:

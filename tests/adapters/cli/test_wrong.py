@@ -63,16 +63,13 @@ def stored() -> dict[str, int]:
 
 
 @pytest.fixture(autouse=True)
-def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR", "VISUAL"):
-        monkeypatch.delenv(name, raising=False)
+def here(here: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.setenv("EDITOR", "true")
-    (tmp_path / "house.toml").write_text("deny = ['x']")
-    (tmp_path / "tools.py").write_text(TOOLS)
+    (here / "house.toml").write_text("deny = ['x']")
+    (here / "tools.py").write_text(TOOLS)
     assert reenact("run", "hi", "-m", "scripted:echo", "--session", "s", "--image", "bot").code == 0
     assert reenact("run", "pay {}", "-m", "scripted:tools", "-t", "tools.py", "--session", "w").code == 1
-    return tmp_path
+    return here
 
 
 def tried(command: str, option: str, wrong: str) -> None:
