@@ -23,8 +23,8 @@ from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.tools.context import ToolContext
 from reenact.events import failpoint
-from reenact.events.action import ActionResolved
-from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted
+from reenact.events.action import ActionRequired, ActionResolved
+from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted, ToolUnproved
 from reenact.events.errors import ReenactError
 from reenact.events.message import Recorded
 from reenact.events.session import JobQueued
@@ -218,16 +218,28 @@ async def work(case: dict[str, Any]) -> dict[str, Any]:
 
 
 async def approve(case: dict[str, Any]) -> dict[str, Any]:
-    """Send the message that wires money, allow it, and write down what was wired before anybody did."""
+    """Send the message that wires money, allow it, and write down what was wired before anybody did. Of several that
+    wait the last is decided first, which is not the one that the job is said to wait for."""
     async with runtime(case) as opened:
         bot = await opened.image("bot")
         run = await opened.send(bot.id, "go", key="the first message")
         first = await run
         assert first.status == "waiting" and first.action is not None
-        Here.line("deciding", str(len(Here.lines("wire.effects"))))
-        await opened.resolve_action(first.action, case.get("approves", True))
-        Here.line("decided", first.action)
-        return {"status": (await run).status}
+        while first.status == "waiting":
+            await decide(opened, bot, (await opened.actions(bot.session_id))[-1], case)
+            first = await run
+        return {"status": first.status}
+
+
+async def decide(opened: Runtime, bot: Any, action: Any, case: dict[str, Any]) -> None:
+    """Answer a question when nothing is under way beside it, as the run said."""
+    events = [event.data for event in await opened.events(bot.session_id)]
+    begun = {event.tool for event in events if isinstance(event, ToolStarted)}
+    over = {event.tool for event in events if isinstance(event, ToolSettled | ToolUnproved)}
+    assert begun <= over, f"{begun - over} run while the job is said to wait"
+    Here.line("deciding", str(Here.lines("wire.effects").count(f"{bot.session_id}:{action.tool}")))
+    await opened.resolve_action(action.id, case.get("approves", True))
+    Here.line("decided", action.id)
 
 
 async def look_around(case: dict[str, Any]) -> dict[str, Any]:
@@ -238,9 +250,12 @@ async def look_around(case: dict[str, Any]) -> dict[str, Any]:
         return {"status": (await asyncio.wait_for(run.result(), 15)).status, "granted": await granted(opened, bot)}
 
 
-async def granted(opened: Runtime, bot: Any) -> bool:
+async def granted(opened: Runtime, bot: Any) -> list[str]:
+    """The keys of the calls that somebody allowed."""
     events = [event.data for event in await opened.events(bot.session_id)]
-    return any(isinstance(event, ActionResolved) and event.resolution["approved"] for event in events)
+    of = {event.action: event.tool for event in events if isinstance(event, ActionRequired)}
+    resolved = [event for event in events if isinstance(event, ActionResolved) and event.resolution["approved"]]
+    return [f"{bot.session_id}:{of[event.action]}" for event in resolved]
 
 
 async def approved(case: dict[str, Any]) -> dict[str, Any]:
@@ -251,23 +266,26 @@ async def approved(case: dict[str, Any]) -> dict[str, Any]:
         first = await asyncio.wait_for(run.result(), 15)
         while first.status == "waiting":
             if first.action is not None:
-                Here.line("deciding", str(len(Here.lines("wire.effects"))))
-                await opened.resolve_action(first.action, case.get("approves", True))
+                await decide(opened, bot, await opened.action(first.action), case)
             else:
                 assert first.waiting_for is not None
-                await opened.resolve(bot.session_id, first.waiting_for, "ok", "I looked: it was wired.")
+                await opened.resolve(bot.session_id, first.waiting_for, "ok", "I looked: it took place.")
             first = await asyncio.wait_for(run.result(), 15)
-        told = [[event.type, event.head.asked] for event in await opened.events(bot.session_id)]
-        outcomes = [event.data.outcome for event in await opened.events(bot.session_id) if event.type == "tool_settled"]
+        events = await opened.events(bot.session_id)
         replay = await opened.replay(bot.session_id)
         yes = await granted(opened, bot)
     report = verify(str(Here.folder / "agents.db"), history=Here.folder / "history")
     flaws = [str(violation) for violation in report.violations]
     return {
         "status": first.status,
+        "session": bot.session_id,
         "approved": yes,
-        "told": told,
-        "outcomes": outcomes,
+        "calls": {event.data.tool: event.data.name for event in events if isinstance(event.data, ToolRequested)},
+        "asked": {event.data.action: event.data.tool for event in events if isinstance(event.data, ActionRequired)},
+        "told": [
+            f"{event.type} {getattr(event.data, 'action', None) or getattr(event.data, 'tool', '')}" for event in events
+        ],
+        "outcomes": {event.data.tool: event.data.outcome for event in events if isinstance(event.data, ToolSettled)},
         "replay": replay.identical,
         "flaws": flaws,
     }
