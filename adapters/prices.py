@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from ..events.budget import Rate, checked_dollars
 from ..events.content import Cost, Usage
 from ..events.errors import BadInput
+from .plain_file import object_in
 
 if TYPE_CHECKING:
     from genai_prices.data_snapshot import DataSnapshot
@@ -157,18 +158,7 @@ def table_of(path: str) -> Callable[[Usage, str, str, int], Cost]:
 
 
 def _read(path: str) -> dict[str, dict[str, Decimal]]:
-    import json
-    import tomllib
-
-    try:
-        with open(path, "rb") as file:
-            given: Any = tomllib.load(file) if path.endswith(".toml") else json.load(file)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: {error}.") from None
-    if not isinstance(given, dict):
-        raise BadInput(f"{path}: a table of prices has a name for every model.")
+    given = object_in(path, "a table of prices has a name for every model.")
     rates: dict[str, dict[str, Decimal]] = {}
     for model, prices in given.items():
         if not isinstance(prices, dict) or not {"input", "output"} <= prices.keys() <= set(_PRICED):

@@ -116,43 +116,34 @@ def application(front: Front, output: Output, stdin: TextIO | None = None) -> Ap
     ):
         for command in commands:
             app.command(command, group=group, sort_key=len(list(app)))
-    asked = Approvals(front, output, stdin)
-    approvals = App(
-        name="approvals",
-        help="Answer what waits for a person: calls to allow, and questions.",
-        group=doing,
-        sort_key=len(list(app)),
-        result_action="return_value",
+    asked, money = Approvals(front, output, stdin), Budgets(front, output)
+    answers = (
+        asked.show,
+        asked.approve,
+        asked.deny,
+        asked.edit,
+        asked.answer,
+        asked.cancel,
+        asked.grants,
+        asked.revoke,
     )
-    approvals.default(asked.ls)
-    answers: tuple[Callable[..., int], ...] = (
-        *(asked.ls, asked.show, asked.approve, asked.deny, asked.edit, asked.answer, asked.cancel),
-        *(asked.grants, asked.revoke),
+    several: tuple[tuple[str, str, Group, tuple[Callable[..., int], ...]], ...] = (
+        ("approvals", "Answer what waits for a person: calls to allow, and questions.", doing, (asked.ls, *answers)),
+        (
+            "budget",
+            "Look at limits of what may be spent, set them, lift them.",
+            doing,
+            (money.show, money.set, money.rm),
+        ),
+        ("policy", "Look at rules in files of TOML, without a log.", sundry, (Rules(front, output).check,)),
     )
-    for number, answer in enumerate(answers):
-        approvals.command(answer, sort_key=number)
-    app.command(approvals)
-    money = Budgets(front, output)
-    budget = App(
-        name="budget",
-        help="Look at limits of what may be spent, set them, lift them.",
-        group=doing,
-        sort_key=len(list(app)),
-        result_action="return_value",
-    )
-    budget.default(money.show)
-    for number, change in enumerate((money.show, money.set, money.rm)):
-        budget.command(change, sort_key=number)
-    app.command(budget)
-    rules = App(
-        name="policy",
-        help="Look at rules in files of TOML, without a log.",
-        group=sundry,
-        sort_key=len(list(app)),
-        result_action="return_value",
-    )
-    rules.command(Rules(front, output).check)
-    app.command(rules)
+    for name, help, group, under in several:
+        noun = App(name=name, help=help, group=group, sort_key=len(list(app)), result_action="return_value")
+        if len(under) > 1:
+            noun.default(under[0])  # its name alone is the first of them
+        for number, command in enumerate(under):
+            noun.command(command, sort_key=number)
+        app.command(noun)
     app["--help"].group = sundry
     app["--version"].group = sundry
     return app

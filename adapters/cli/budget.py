@@ -5,16 +5,14 @@ A limit goes to whoever owns the log; where nobody does it is recorded here.
 
 from __future__ import annotations
 
-import json
-import tomllib
 from dataclasses import dataclass, fields
-from pathlib import Path
 from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
 from ...events.errors import BadInput
-from .front import Front, Row
+from ..plain_file import object_in
+from .front import Front
 from .look import budget_columns
 from .options import Common
 from .output import Output
@@ -105,7 +103,8 @@ class Budgets:
         A running owner of the log holds to them at once, from the next call of each session on; 0 stops them all.
         """
         self._output.json = common.json
-        budget = {**(_file(file) if file is not None else {}), **limits.given}
+        in_file = object_in(file, "a budget is an object of limits.") if file is not None else {}
+        budget = {**in_file, **limits.given}
         if dollars is not None:
             budget["max_cost_total"] = dollars
         if principal is not None:
@@ -143,17 +142,3 @@ class Budgets:
         else:
             columns = budget_columns(self._front.short, bars=self._output.shows)
             table(self._output, columns, rows, none="nothing is limited. `reenact budget set --max-cost-daily 5` does.")
-
-
-def _file(path: str) -> Row:
-    """The fields of a budget in a file. Raises BadInput for a file that holds none."""
-    try:
-        text = Path(path).read_text("utf-8")
-        given = tomllib.loads(text) if path.endswith(".toml") else json.loads(text)
-    except OSError as error:
-        raise BadInput(f"{path}: {error.strerror}.") from None
-    except (ValueError, RecursionError) as error:
-        raise BadInput(f"{path}: {error}.") from None
-    if not isinstance(given, dict):
-        raise BadInput(f"{path}: a budget is an object of limits.")
-    return given

@@ -1,0 +1,28 @@
+"""Files of a user's with plain data in them: an object, in TOML or in JSON."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..events.errors import BadInput
+
+
+def object_in(path: str, wanted: str) -> dict[str, Any]:
+    """What a file holds, read as TOML where its name ends in `.toml`, else as JSON.
+
+    Raises BadInput, in one line that begins with the path: it cannot be read, it is neither, or it holds something else
+    than an object; then the line says `wanted`.
+    """
+    import json
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            given: Any = tomllib.load(file) if path.endswith(".toml") else json.load(file)
+    except OSError as error:
+        raise BadInput(f"{path}: {error.strerror}.") from None
+    except (ValueError, RecursionError) as error:
+        raise BadInput(f"{path}: {error}.") from None
+    if not isinstance(given, dict):
+        raise BadInput(f"{path}: {wanted}")
+    return given
