@@ -53,15 +53,20 @@ OF_LEAVES = ("subagents", "sessions_list", "sessions_history", "sessions_spawn")
 def resolve(layers: Sequence[Policy]) -> tuple[Policy, ...]:
     """These layers with every profile, group and alias written out. Doing it twice changes nothing.
 
-    Raises BadInput, naming the policy, for a profile or a group there is not, and for a profile of a taken name.
+    Raises BadInput, naming the policy, for a profile or a group there is not, and for a profile of a taken name: were a
+    layer to bring another `shop` than the one around it, those under it could be given more by it.
     """
     known: dict[str, tuple[str, ...]] = dict(PROFILES)
+    brought: dict[str, str] = {}
     written = []
     for layer in layers:
         for profile in layer.profiles:
             if profile.name in PROFILES:
                 raise BadInput(f"policy {layer.name}: profiles: {profile.name!r} is there from the start.")
-            known[profile.name] = profile.tools
+            if known.setdefault(profile.name, profile.tools) != profile.tools:
+                where = f"is another one in policy {brought[profile.name]}; give it another name"
+                raise BadInput(f"policy {layer.name}: profiles: {profile.name!r} {where}.")
+            brought.setdefault(profile.name, layer.name)
         written.append(_written(layer, known))
     return tuple(written)
 

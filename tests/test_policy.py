@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact import PolicyEngine, tool
+from reenact.actors.policy import Rights
 from reenact.adapters.models import Models
 from reenact.events.agent import AgentConfigured, ModelCalled, ToolAuthorised, ToolSettled, ToolStarted
 from reenact.events.content import ResultItem, Text, ToolCall
@@ -30,7 +31,7 @@ from reenact.events.policy import (
     ToolPolicy,
 )
 from reenact.image import Image
-from reenact.policies import WARNED_MAX
+from reenact.policies import WARNED_MAX, Policies
 from reenact.projections.audit import records
 from reenact.runtime import Runtime
 from reenact.tool_policy import filter_tools_by_policy
@@ -139,38 +140,74 @@ def test_what_is_offered_is_what_would_run(layers: list[Policy], open_to: set[st
     assert offered == ran == open_to
 
 
-@settings(max_examples=25, deadline=None)
-@given(
-    layers=st.lists(
-        st.builds(
-            Policy,
-            profile=st.none() | st.sampled_from(["minimal", "coding", "full"]),
-            deny=st.just(()) | st.sampled_from([("exec",), ("group:fs",), ("pay_*",)]),
-            rules=st.lists(
-                st.builds(
-                    lambda names, decision: rule(*names, decision=decision),
-                    st.lists(st.sampled_from([*NAMES, "*e*"]), min_size=1, max_size=2),
-                    st.sampled_from(["allow", "warn", "deny"]),
-                ),
-                max_size=2,
-            ).map(tuple),
-        ),
-        max_size=3,
-    )
+ALIASED = (*NAMES, "bash", "apply-patch")
+WORDS = st.sampled_from(
+    [
+        *("read", "WRITE", "exec", "bash", "apply_patch", "apply-patch", "refund", "pay_bill"),
+        *("*", "*e*", "pay_*", "?ead", "b*", "ref[ua]nd", "group:fs", "group:web", "GROUP:runtime", "nobody"),
+    ]
 )
-def test_for_any_policy_a_tool_is_offered_exactly_when_it_would_run(layers: list[Policy]) -> None:
+LISTS = st.lists(WORDS, min_size=1, max_size=3).map(tuple)
+RULES = st.one_of(
+    st.builds(
+        lambda names, decision, scopes: rule(*names, decision=decision, allowed_scopes=scopes),
+        LISTS,
+        st.sampled_from(["allow", "warn", "deny"]),
+        st.none() | st.sampled_from([("default",), ("admin",)]),
+    ),
+    st.builds(ConstraintPolicy, max_tool_calls_per_turn=st.integers(0, 3)),
+)
+LAYERS = st.builds(
+    Policy,
+    profile=st.none() | st.sampled_from(["minimal", "coding", "messaging", "full", "shop"]),
+    profiles=st.just(()) | LISTS.map(lambda tools: (Profile(name="shop", tools=tools),)),
+    allow=st.none() | LISTS,
+    also_allow=st.just(()) | LISTS,
+    deny=st.just(()) | LISTS,
+    max_tool_calls_per_turn=st.none() | st.integers(0, 3),
+    rules=st.lists(RULES, max_size=2).map(tuple),
+)
+
+
+async def listed_and_run(layers: list[Policy], job: Policy | None) -> tuple[set[str], set[str]]:
+    """Under layers of a runtime, a container and an image, and of a message: what a model is offered at first, and what
+    runs of all that it calls, one tool a turn."""
     RAN.clear()
-    model = Obedient(*NAMES)
+    offered: set[str] = set()
+    house, tenant, own = (*layers, None, None, None)[:3]
+    model = Obedient()
+    tools = [*TOOLS, named("bash"), named("apply-patch")]
+    async with runtime(models=Models({"scripted": model}), tools=tools, policy=house) as opened:
+        await opened.set_policy("default", tenant)
+        bot = await opened.image("bot", policy=own)
+        for name in ALIASED:
+            model.names, model.offered = (name,), []
+            assert (await bot.send("go", policy=job)).status == "succeeded"
+            offered |= set(model.offered[0])
+            assert set(model.offered[0]) <= offered and model.offered[0] == model.offered[-1]
+    return offered, set(RAN)
 
-    async def work() -> None:
-        async with obeying(model, policy=layers[:1]) as opened:
-            if layers[1:2]:
-                await opened.set_policy("default", layers[1])
-            bot = await opened.image("bot", tools=NAMES, policy=layers[2] if layers[2:] else None)
-            await bot.send("go")
 
-    asyncio.run(work())
-    assert set(model.offered[0]) == set(RAN)
+@settings(max_examples=40, deadline=None)
+@given(layers=st.lists(LAYERS, max_size=3), job=st.none() | LAYERS)
+def test_for_any_policy_a_tool_is_offered_exactly_when_it_would_run(layers: list[Policy], job: Policy | None) -> None:
+    try:
+        offered, ran = asyncio.run(listed_and_run(layers, job))
+    except BadInput:
+        reject()  # a profile that there is none of, or that there are two of
+    assert offered == ran
+
+
+def test_a_build_that_lists_by_other_rules_than_it_runs_by_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What if the list forgot one thing that the run looks at: each is found by the law's own question."""
+    layers = [Policy(max_tool_calls_per_turn=0)]
+    assert asyncio.run(listed_and_run(layers, None)) == (set(), set())
+    monkeypatch.setattr(Rights, "offers", lambda self, name: self.tool(name).decision is not PolicyDecision.DENY)
+    offered, ran = asyncio.run(listed_and_run(layers, None))
+    assert offered and not ran
+    monkeypatch.setattr(Rights, "offers", lambda self, name: name not in self.layers[0].deny)
+    offered, ran = asyncio.run(listed_and_run([Policy(deny=["pay_*"])], None))
+    assert offered > ran
 
 
 def test_a_denied_call_is_told_to_the_model_and_shown_to_an_audit() -> None:
@@ -216,6 +253,47 @@ def test_container_image_and_message_each_narrow_and_none_widens() -> None:
         assert set(RAN) == {"read", "refund", "web_search"}
 
     run(work, models=Models({"scripted": model}), tools=TOOLS, policy=Policy(name="house", deny=["pay_bill"]))
+
+
+def test_containers_of_one_name_in_two_scopes_have_their_own_policies() -> None:
+    """Whatever order they are looked at in, heard of in, changed in, and after a restart."""
+
+    async def names(of: Runtime) -> list[tuple[str, ...]]:
+        bot = await of.image("bot", container="acme")
+        return [layer.deny for layer in await of.policies_of(bot.id)]
+
+    store, models = MemoryStore(), Models({"scripted": Obedient()})
+
+    async def first() -> None:
+        async with runtime(store=store, models=models, tools=TOOLS) as opened:
+            one, two, three = (opened.scoped(scope=scope) for scope in ("one", "two", "default"))
+            assert await names(one) == await names(two) == [], "both are at hand"
+            await one.set_policy("acme", Policy(deny=["refund"]))
+            assert (await names(one), await names(two), await names(three)) == ([("refund",)], [], [])
+            await two.set_policy("acme", Policy(deny=["read"]))
+            await three.set_policy("acme", Policy(deny=["pay_bill"]))
+            assert (await names(one), await names(two)) == ([("refund",)], [("read",)])
+            late = opened.scoped(scope="three")  # not looked at before others of its name were heard of
+            assert await names(late) == [] and await names(three) == [("pay_bill",)]
+            await one.set_policy("acme", None)
+            assert (await names(one), await names(two)) == ([], [("read",)])
+
+    async def second() -> None:
+        async with runtime(store=store, models=models, tools=TOOLS) as opened:
+            found = [await names(opened.scoped(scope=scope)) for scope in ("three", "two", "one", "default")]
+            assert found == [[], [("read",)], [], [("pay_bill",)]]
+
+    asyncio.run(first())
+    asyncio.run(second())
+
+
+def test_a_build_that_keeps_containers_of_all_scopes_together_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    together: dict[str, Policy | None] = {}
+    monkeypatch.setattr(
+        Policies, "_containers", property(lambda self: together, lambda self, value: None), raising=False
+    )
+    with pytest.raises(AssertionError):
+        test_containers_of_one_name_in_two_scopes_have_their_own_policies()
 
 
 def test_a_policy_of_a_container_has_a_version_that_counts_and_may_be_taken_away() -> None:

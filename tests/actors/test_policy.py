@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -74,9 +74,32 @@ patterns = st.lists(
     max_size=3,
 ).map(tuple)
 names = st.lists(
-    st.sampled_from(["read", "write", "bash", "refund", "*", "group:fs", "group:web", "GROUP:runtime"]),
+    st.sampled_from(
+        [
+            *(
+                "read",
+                "write",
+                "bash",
+                "refund",
+                "Exec",
+                "apply-patch",
+                "*",
+                "?ead",
+                "b*",
+                "*_*",
+                "ref[ua]nd",
+                "nobody",
+            ),
+            *("group:fs", "group:web", "GROUP:runtime", "group:openclaw"),
+        ]
+    ),
     min_size=1,
     max_size=3,
+).map(tuple)
+own_profiles = st.lists(
+    st.builds(Profile, name=st.sampled_from(["shop", "desk"]), tools=names),
+    max_size=2,
+    unique_by=lambda each: each.name,
 ).map(tuple)
 decisions = st.sampled_from(PolicyDecision)
 scopes = st.none() | st.lists(st.sampled_from(SCOPES), min_size=1, max_size=2).map(tuple)
@@ -105,7 +128,8 @@ layer = st.builds(
     Policy,
     name=st.sampled_from(["runtime", "container", "image", "job"]),
     rules=st.lists(rules, max_size=3).map(tuple),
-    profile=st.none() | st.sampled_from(sorted(PROFILES)),
+    profile=st.none() | st.sampled_from([*sorted(PROFILES), "shop", "desk"]),
+    profiles=st.just(()) | own_profiles,
     allow=st.none() | names,
     also_allow=st.just(()) | names,
     deny=st.just(()) | names,
@@ -113,6 +137,15 @@ layer = st.builds(
 )
 layers = st.lists(layer, max_size=4).map(tuple)
 scope = st.sampled_from(SCOPES)
+
+
+def usable(*each: Sequence[Policy]) -> None:
+    """Leave out what is refused as a whole: a profile that there is none of, or that there are two of."""
+    for several in each:
+        try:
+            resolve(several)
+        except BadInput:
+            reject()
 
 
 def _wider(limit: Any, before: Any) -> bool:
@@ -138,7 +171,29 @@ def test_one_more_layer_never_weakens_a_decision(
     before: tuple[Policy, ...], added: Policy, place: int, scope: str
 ) -> None:
     after = (*before[:place], added, *before[place:])
+    usable(before, after)
     assert_no_wider(rights(*after, scope=scope), rights(*before, scope=scope))
+
+
+profiled = st.builds(Policy, profile=st.sampled_from(["shop", "desk", None]), profiles=own_profiles)
+
+
+@settings(max_examples=500)
+@given(before=st.lists(profiled, max_size=3).map(tuple), added=profiled, place=st.integers(0, 3))
+def test_nor_does_one_that_brings_profiles_of_its_own(before: tuple[Policy, ...], added: Policy, place: int) -> None:
+    after = (*before[:place], added, *before[place:])
+    usable(before, after)
+    assert_no_wider(rights(*after), rights(*before))
+
+
+def test_a_profile_that_an_outer_layer_brings_cannot_be_another_one_further_in() -> None:
+    house = Policy(name="house", profiles=[Profile(name="shop", tools=["read"])])
+    wider = Policy(name="tenant", profiles=[Profile(name="shop", tools=["read", "exec"])])
+    image = Policy(name="image", profile="shop")
+    assert not rights(house, image).offers("exec")
+    with pytest.raises(BadInput, match="policy tenant: profiles: 'shop' is another one in policy house"):
+        rights(house, wider, image)
+    assert rights(house, replace(house, name="again"), image).offers("read"), "the same again is fine"
 
 
 @settings(max_examples=300)
@@ -146,6 +201,7 @@ def test_one_more_layer_never_weakens_a_decision(
 def test_one_more_rule_or_denied_name_in_a_layer_never_weakens_a_decision(
     before: tuple[Policy, ...], added: PolicyRule, name: tuple[str, ...], data: st.DataObject, scope: str
 ) -> None:
+    usable(before)
     at = data.draw(st.integers(0, len(before) - 1))
     for changed in (
         replace(before[at], rules=(*before[at].rules, added)),
@@ -171,10 +227,13 @@ def test_the_law_finds_an_evaluator_that_lets_the_innermost_layer_win() -> None:
 @settings(max_examples=300)
 @given(before=layers, scope=scope)
 def test_the_decision_is_the_strictest_that_any_part_makes_alone(before: tuple[Policy, ...], scope: str) -> None:
+    usable(before)
+    known = {each.name: each for policy in before for each in policy.profiles}
     parts: list[Policy] = []
     for each in before:
         parts += [Policy(rules=(rule,)) for rule in each.rules]
-        parts.append(Policy(profile=each.profile, also_allow=each.also_allow))
+        its = () if each.profile not in known else (known[each.profile],)
+        parts.append(Policy(profile=each.profile, also_allow=each.also_allow, profiles=its))
         parts.append(Policy(allow=each.allow))
         parts.append(Policy(deny=each.deny))
     alone = [rights(part, scope=scope) for part in parts]
@@ -187,6 +246,8 @@ def test_the_decision_is_the_strictest_that_any_part_makes_alone(before: tuple[P
 
 @given(before=layers, data=st.data(), scope=scope)
 def test_the_order_of_layers_changes_no_decision(before: tuple[Policy, ...], data: st.DataObject, scope: str) -> None:
+    usable(before)
+    before = resolve(before)  # a profile serves the layers under the one that brings it
     other = data.draw(st.permutations(before))
     for name in TOOLS:
         assert rights(*before, scope=scope).tool(name).decision is rights(*other, scope=scope).tool(name).decision
@@ -197,6 +258,7 @@ def test_the_rights_of_a_child_are_within_those_of_its_parent(
     parent: tuple[Policy, ...], own: Policy | None, grandchild: Policy | None, leaf: bool, scope: str
 ) -> None:
     child = for_child(parent, own, leaf=leaf)
+    usable(parent, child, for_child(child, grandchild))
     assert_no_wider(rights(*child, scope=scope), rights(*parent, scope=scope))
     assert_no_wider(rights(*for_child(child, grandchild), scope=scope), rights(*child, scope=scope))
 
@@ -205,6 +267,7 @@ def test_the_rights_of_a_child_are_within_those_of_its_parent(
 def test_what_was_written_out_stays_as_it_is_and_comes_back_from_the_log_as_it_went(
     before: tuple[Policy, ...], scope: str
 ) -> None:
+    usable(before)
     written = resolve(before)
     assert resolve(written) == written
     stored = msgspec.msgpack.decode(msgspec.msgpack.encode(written), type=tuple[Policy, ...])
@@ -214,6 +277,7 @@ def test_what_was_written_out_stays_as_it_is_and_comes_back_from_the_log_as_it_w
 
 @given(before=layers, scope=scope)
 def test_names_are_the_same_in_any_case_and_asking_twice_gives_the_same(before: tuple[Policy, ...], scope: str) -> None:
+    usable(before)
     asked = rights(*before, scope=scope)
     for name in TOOLS:
         again = {asked.tool(each).decision for each in (name, name.upper(), name.lower(), name)}
@@ -509,6 +573,7 @@ def test_a_reference_names_a_policy_that_its_overrides_can_only_narrow() -> None
 
 @given(before=layers, added=st.lists(rules, max_size=4))
 def test_the_engine_says_what_the_evaluator_says(before: tuple[Policy, ...], added: list[PolicyRule]) -> None:
+    usable(before)
     made = PolicyEngine(added, layers=before)
     plain = rights(*before, Policy(rules=tuple(added)))
     for name in TOOLS:
