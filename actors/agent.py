@@ -266,6 +266,7 @@ def _owed(state: State) -> Sequence[Effect]:
                 not_before=call.not_before,
                 policy=() if rights is None else rights.layers,
                 scope="default" if rights is None else rights.scope,
+                principal="" if rights is None else rights.principal,
                 chain=models_left(state),
                 key=None if selected is None else selected.key,
                 reason="primary" if selected is None else selected.reason,

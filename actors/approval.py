@@ -121,4 +121,5 @@ def policy_digest(rights: Rights | None) -> str:
     """Digest of the rules that hold now; empty where there are none."""
     if rights is None:
         return ""
-    return _show(msgspec.json.encode((rights.layers, rights.scope), order="deterministic"))
+    who = (rights.principal,) if rights.principal else ()
+    return _show(msgspec.json.encode((rights.layers, rights.scope, *who), order="deterministic"))

@@ -89,13 +89,13 @@ class PolicyEngine:
         return found[-1]
 
     def rights(self, context: PolicyContext) -> Rights:
-        """What is left under all of its layers, in the context's scope."""
+        """What is left under all of its layers, in the context's scope, to its principal."""
         ref = context.policy_ref
         layers = [*self.layers, self.policy]
         if ref is not None:
             layers = [*self.layers, *([] if ref.name == self.name else [self.policy]), self.find(ref)]
             layers += narrowed(ref.overrides)
-        return rights_of(resolve(layers), context.scope_id)
+        return rights_of(resolve(layers), context.scope_id, context.principal_id or "")
 
     # -- asking --
 

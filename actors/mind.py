@@ -251,7 +251,7 @@ def on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:
 
 
 def on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
-    own = state.overrides is not None and state.overrides.policy is not None
+    own = state.overrides is not None and (state.overrides.policy is not None or bool(state.overrides.principal))
     return replace(
         state,
         version=stamp.version,
@@ -271,4 +271,5 @@ def _rights(definition: Definition | None, overrides: Overrides | None) -> Right
     layers = () if definition is None else definition.policy
     if overrides is not None and overrides.policy is not None:
         layers = (*layers, overrides.policy)
-    return rights_of(layers, definition.scope if definition else "default") if layers else None
+    scope, principal = definition.scope if definition else "default", overrides.principal if overrides else ""
+    return rights_of(layers, scope, principal) if layers else None

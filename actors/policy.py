@@ -70,13 +70,17 @@ def denied_by(said: Said | Verdict) -> str:
 
 
 class Rights:
-    """What layers of policy leave, in one scope. Asked twice, it says the same at once; equal for equal layers."""
+    """What layers of policy leave, in one scope, to one principal. Asked twice, it says the same at once.
 
-    __slots__ = ("_layers", "_models", "_tools", "layers", "limits", "scope")
+    principal: empty where nobody knows who asks; then no rule that names some lets it pass.
+    """
 
-    def __init__(self, layers: Sequence[Policy], scope: str) -> None:
+    __slots__ = ("_layers", "_models", "_tools", "layers", "limits", "principal", "scope")
+
+    def __init__(self, layers: Sequence[Policy], scope: str, principal: str = "") -> None:
         self.layers = tuple(layers)
         self.scope = scope
+        self.principal = principal if asks_who(layers) else ""
         self.limits = _limits(self.layers)
         self._layers = [_Layer(layer) for layer in self.layers]
         self._tools: dict[str, Verdict] = {}
@@ -87,7 +91,8 @@ class Rights:
         verdict = self._tools.get(name)
         if verdict is None:
             folded = name.casefold()
-            verdict = _verdict([said for layer in self._layers for said in layer.of_tool(name, folded, self.scope)])
+            who = self.scope, self.principal
+            verdict = _verdict([said for layer in self._layers for said in layer.of_tool(name, folded, *who)])
             _keep(self._tools, name, verdict)
         return verdict
 
@@ -107,7 +112,11 @@ class Rights:
         return self.tool(name).decision is not DENY and (limit is None or limit[0] > 0)
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Rights) and (self.layers, self.scope) == (other.layers, other.scope)
+        return isinstance(other, Rights) and self._whole == other._whole
+
+    @property
+    def _whole(self) -> tuple[object, ...]:
+        return self.layers, self.scope, self.principal
 
     __hash__ = None  # type: ignore[assignment]
 
@@ -116,9 +125,16 @@ class Rights:
 
 
 @lru_cache(RIGHTS_MAX)
-def rights_of(layers: tuple[Policy, ...], scope: str) -> Rights:
+def rights_of(layers: tuple[Policy, ...], scope: str, principal: str = "") -> Rights:
     """The rights under these layers, the same object for the same layers: whoever asks shares what it remembers."""
-    return Rights(layers, scope)
+    return Rights(layers, scope, principal)
+
+
+def asks_who(layers: Iterable[Policy]) -> bool:
+    """Whether a rule of these layers depends on who sent a job."""
+    return any(
+        isinstance(rule, ToolPolicy) and rule.allowed_principals is not None for layer in layers for rule in layer.rules
+    )
 
 
 # -- one layer --
@@ -157,7 +173,7 @@ class _Layer:
             elif isinstance(rule, ModelPolicy):
                 self.models.append((name, rule, _Names(rule.model_patterns)))
 
-    def of_tool(self, name: str, folded: str, scope: str) -> Iterator[Said]:
+    def of_tool(self, name: str, folded: str, scope: str, principal: str) -> Iterator[Said]:
         """Everything it says of a tool."""
         if self.profile is not None and not self.profile.match(folded):
             yield self._says(DENY, "profile", f"{name} is not in the profile {self.policy.profile}")
@@ -167,7 +183,7 @@ class _Layer:
             yield self._says(DENY, "deny", f"{name} is among the tools that are denied")
         for called, rule, names in self.tools:
             if names.match(folded):
-                yield self._ruled(called, rule, rule.decision, name, scope)
+                yield self._ruled(called, rule, rule.decision, name, scope, principal)
 
     def of_model(self, name: str, folded: str, scope: str) -> Iterator[Said]:
         """Everything it says of a model. A pattern may name it with its provider or without."""
@@ -180,12 +196,21 @@ class _Layer:
                 yield self._ruled(called, rule, decision, name, scope)
 
     def _ruled(
-        self, called: str, rule: ToolPolicy | ModelPolicy, decision: PolicyDecision, name: str, scope: str
+        self,
+        called: str,
+        rule: ToolPolicy | ModelPolicy,
+        decision: PolicyDecision,
+        name: str,
+        scope: str,
+        principal: str = "",
     ) -> Said:
         reason = rule.reason
-        if rule.allowed_scopes is not None and scope not in rule.allowed_scopes:
+        who = rule.allowed_principals if isinstance(rule, ToolPolicy) else None
+        if who is not None and principal not in who:
+            decision, reason = DENY, reason or f"{name} is not allowed to whoever sent this"
+        elif rule.allowed_scopes is not None and scope not in rule.allowed_scopes:
             decision, reason = DENY, reason or f"{name} is not allowed in this scope"
-        elif rule.allowed_scopes is not None and decision is DENY:
+        elif (rule.allowed_scopes is not None or who is not None) and decision is DENY:
             decision = REQUIRE_APPROVAL if isinstance(rule, ModelPolicy) and rule.require_approval else ALLOW
         tokens = rule.max_tokens_per_request if isinstance(rule, ModelPolicy) else None
         return self._says(decision, called, reason or _USUAL[decision].format(name), tokens)

@@ -374,7 +374,7 @@ class ToolSettled(Event, frozen=True, kw_only=True):
 class CallModel(Effect, frozen=True, kw_only=True):
     """Have a model answer the session up to `upto`. not_before: microseconds UTC, 0 for at once.
 
-    policy, scope: it is offered no tool that these layers deny.
+    policy, scope, principal: it is offered no tool that these layers deny there to whoever sent the job.
     chain: the models that may be asked, in order, empty where this is the only one. key: the label of the key that was
     selected. reason: why this model was. tried: what did not answer this call so far. step: of the turn, from 1.
     """
@@ -394,6 +394,7 @@ class CallModel(Effect, frozen=True, kw_only=True):
     reason: str = "primary"
     tried: tuple[Tried, ...] = ()
     step: int = 1
+    principal: str = ""
 
 
 class RunTool(Effect, frozen=True, kw_only=True):

@@ -57,8 +57,10 @@ class ToolPolicy(Struct, frozen=True, kw_only=True, rename="camel", gc=False, ta
 
     tool_patterns: globs over names (`file_*`), whatever their case. decision: for the tools they match.
     allowed_scopes: the only scopes that may use them at all; there the decision counts, any other scope is denied.
-    A rule that denies spares the scopes it names. None: it is the same in every scope. reason: told to people and to
-    the model. name: what it is called where its decisions are recorded.
+    A rule that denies spares the scopes it names. None: it is the same in every scope. allowed_principals: the only
+    principals whose jobs may use them at all, likewise (a tool for the owner alone); an agent that sends a job is none
+    of them unless it is named. reason: told to people and to the model. name: what it is called where its decisions are
+    recorded.
     """
 
     tool_patterns: tuple[str, ...]
@@ -66,9 +68,13 @@ class ToolPolicy(Struct, frozen=True, kw_only=True, rename="camel", gc=False, ta
     reason: str | None = None
     allowed_scopes: tuple[str, ...] | None = None
     name: str | None = None
+    allowed_principals: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
         _set(self, "tool_patterns", _patterns(self.tool_patterns, "tool_patterns"))
+        if self.allowed_principals is not None:
+            hint = 'To forbid it to everybody, write decision = "deny".'
+            _set(self, "allowed_principals", _patterns(self.allowed_principals, "allowed_principals", hint=hint))
         _set_rule(self)
 
 

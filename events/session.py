@@ -51,7 +51,8 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What one job wants otherwise than its image says. None: as the image says.
 
     model: this one, and no other unless `fallbacks` are given too. fallbacks: in place of the image's. policy: narrows
-    what it may do. terms: limits of this job alone, beside the image's, and the prices of its models.
+    what it may do. terms: limits of this job alone, beside the image's, and the prices of its models. principal: who
+    sent it, where a rule asks for that.
     """
 
     model: str | None = None
@@ -59,6 +60,7 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     policy: Policy | None = None
     fallbacks: tuple[str, ...] | None = None
     terms: Terms | None = None
+    principal: str = ""
 
 
 # -- asked of a session --

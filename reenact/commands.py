@@ -50,6 +50,7 @@ class Commands:
         tools: Sequence[str],
         models: Sequence[str],
         scope: str,
+        principal: str = "",
         there: Sequence[str] = (),
     ) -> list[Row]:
         """What policies in files say of tools and models, and the limits they set. there: files of tools."""
@@ -57,7 +58,8 @@ class Commands:
         from .toolbox import tools_from
 
         names = [name for path in there for name in tools_from(path)]
-        return verdicts(files, tools=tools, models=models, scope=scope, there=names if there else None)
+        known = names if there else None
+        return verdicts(files, tools=tools, models=models, scope=scope, principal=principal, there=known)
 
     def short(self, full: str) -> str:
         """An id as people are shown it."""

@@ -502,7 +502,7 @@ def _offered(tools: Tools, effect: CallModel) -> Tools:
     """Those of its tools that the model is told of: none that the rules would not let it run."""
     if not effect.policy:
         return tools
-    rights = rights_of(effect.policy, effect.scope)
+    rights = rights_of(effect.policy, effect.scope, effect.principal)
     return tools.only(name for name in tools if rights.offers(name))
 
 

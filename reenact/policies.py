@@ -186,13 +186,15 @@ def verdicts(
     tools: Iterable[str],
     models: Iterable[str],
     scope: str,
+    principal: str = "",
     there: Collection[str] | None = None,
 ) -> list[dict[str, Any]]:
     """What policies say of these tools and models, one row each, then the limits they set.
 
-    there: the tools that there are. As a runtime that has them would, it tells of names that none of them has and
-    refuses a policy that is strict; where they are None, names are only looked for among those that groups know and
-    those that are asked about. Raises BadPolicy, and BadInput for what is no name.
+    principal: who sent the job, empty where nobody knows. there: the tools that there are. As a runtime that has them
+    would, it tells of names that none of them has and refuses a policy that is strict; where they are None, names are
+    only looked for among those that groups know and those that are asked about. Raises BadPolicy, and BadInput for what
+    is no name.
     """
     tools, models = list(tools), list(models)
     for field, given in (("a tool", tools), ("a model", models), ("a scope", [scope])):
@@ -210,7 +212,7 @@ def verdicts(
                 _log.warning("%s", _rules_nothing(policy, name, there))
         for name in unknown_names(Policy(also_allow=tuple(tools)), there):
             _log.warning("%s", f"there is no tool named {name!r}{_meant(name, there)}.")
-    rights = Rights(layers, scope)
+    rights = Rights(layers, scope, principal)
     rows = [_row("tool", name, rights.tool(name)) for name in tools]
     rows += [_row("model", name, rights.model(name)) for name in models]
     for field in rights.limits.__struct_fields__:

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from .access import Access
 from .actors.image import State as ImageState
+from .actors.policy import asks_who
 from .adapters.models import Models
 from .adapters.tools.registry import Tools
 from .asking import ApprovalHandler
@@ -101,6 +102,9 @@ class Sender:
         )
         if terms is not None:
             overrides = replace(overrides or Overrides(), terms=terms)
+        narrowing = () if overrides is None or overrides.policy is None else (overrides.policy,)
+        if asks_who((*self._policies.layers(state), *narrowing)):
+            overrides = replace(overrides or Overrides(), principal=self._access.acting_as)
         command = Send(
             job_id=job_id,
             content=content,

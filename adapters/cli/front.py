@@ -149,6 +149,7 @@ class Front(Protocol):
         tools: Sequence[str],
         models: Sequence[str],
         scope: str,
+        principal: str = "",
         there: Sequence[str] = (),
     ) -> Sequence[Row]: ...
     def short(self, full: str) -> str: ...

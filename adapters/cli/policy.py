@@ -46,6 +46,7 @@ class Rules:
             ),
         ] = (),
         scope: Annotated[str, Parameter(help="The tenant who asks.")] = "default",
+        principal: Annotated[str, Parameter(help="Who of them asks.")] = "user",
         json: Annotated[
             bool, Parameter(negative="", show_default=False, help="One JSON object a line on stdout.")
         ] = False,
@@ -56,7 +57,8 @@ class Rules:
         something is denied; 2 for a file that is no policy. Names that no tool has are told of on stderr.
         """
         self._output.json = json
-        rows = list(self._front.policy((file, *files), tools=tool, models=model, scope=scope, there=tools))
+        asked = {"tools": tool, "models": model}
+        rows = list(self._front.policy((file, *files), **asked, scope=scope, principal=principal, there=tools))
         if json:
             self._output.rows(rows)
         else:
