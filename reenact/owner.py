@@ -87,14 +87,20 @@ async def _reauth(runtime: Runtime, data: Mapping[str, Any]) -> dict[str, Any]:
 def check_outside(environ: Mapping[str, str] = os.environ) -> None:
     """Raises AskedInside where this process was begun by a call of a tool, as its environment says."""
     call = marked(environ)
-    if call is not None:
-        raise AskedInside(f"{' '.join((AskedInside.__doc__ or '').split())} (This process was begun by {call[:200]}.)")
+    if call not in (None, _own_mark()):
+        raise AskedInside(
+            f"{' '.join((AskedInside.__doc__ or '').split())} (This process was begun by {str(call)[:200]}.)"
+        )
 
 
 def mark_children() -> None:
     """Whatever this process begins from now on was begun by a tool of its runtime, also where it outlives its parents.
     Only for a program whose every child is one."""
-    os.environ.setdefault(MARK, f"process {os.getpid()}")
+    os.environ.setdefault(MARK, _own_mark())
+
+
+def _own_mark() -> str:
+    return f"process {os.getpid()}"
 
 
 async def request(

@@ -30,6 +30,7 @@ from .events.model import ModelParams
 from .events.session import JobStarted
 from .given import checked_text, config_of, fallbacks_of
 from .halt import halt_of
+from .owner import check_outside
 from .pane import DEFAULT
 from .policies import policies_from
 from .projections.jobs import ACTIVE, Job, Jobs
@@ -195,6 +196,7 @@ class Working:
         self, action_id: str, resolution: Mapping[str, Any], digest: str | None, secret: str | None = None
     ) -> None:
         """Answer a question. secret: what a reauth asks for; it stays in this process. Raises what refuses it."""
+        check_outside()
         runtime = self.runtime.asynchronous
         if secret is not None:
             self.runtime.wait(runtime._asking.hand_over(action_id, secret, resolution))
@@ -412,6 +414,8 @@ class Working:
         settle: call -> (`ok`, `error` or `retry`, what the model is told). first: called when all is heard and nothing
         is taken up yet; False: nothing is. Raises NotFound and BadInput for calls that cannot be settled.
         """
+        if settle:
+            check_outside()
         ids = list(dict.fromkeys(session_ids))
         runtime = self.runtime.asynchronous
         wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent | ReenactError]()

@@ -280,6 +280,16 @@ def test_left_for_later_it_is_asked_again_by_resume(
     assert json.loads(settled["output"]) == resolution
 
 
+def test_a_process_that_a_tool_began_answers_nothing_at_its_terminal_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    asks("confirm", {})
+    monkeypatch.setenv("REENACT_TOOL_CALL", "sess_1:t7")
+    refused = at_terminal("resume", keys=("y",))
+    assert refused.code == 1 and "begun by sess_1:t7" in refused.err
+    assert "begun by sess_1:t7" in reenact("resume", "last", "--settle", "t1=ok").err
+    monkeypatch.delenv("REENACT_TOOL_CALL")
+    assert reenact("approvals", "--json").row["status"] == "pending"
+
+
 # -- a login --
 
 SECRET = "correct horse battery"
