@@ -159,9 +159,12 @@ def records(events: Iterable[Recorded]) -> Iterator[AuditEvent]:
 
 
 def query(found: Iterable[AuditEvent], wanted: AuditFilter | None = None) -> list[AuditEvent]:
-    """Those that pass the filter, in the order given. Raises `BadInput` for a time that is none."""
+    """Those that pass the filter, in the order given. Raises `BadInput` for a time that is none, and for a value that
+    does not fit its field.
+    """
     if wanted is None:
         return list(found)
+    wanted = _convert({name: each for name, each in _wire(wanted) if each is not None}, AuditFilter)
     types = None if wanted.types is None else frozenset(wanted.types)
     tags = None if wanted.tags is None else frozenset(wanted.tags)
     start, end = _time(wanted.start_time), _time(wanted.end_time)
@@ -214,6 +217,12 @@ def entry(recorded: Recorded, note: Note) -> AuditEvent:
     )
 
 
+def _wire(wanted: AuditFilter) -> Iterator[tuple[str, Any]]:
+    """The fields of a filter by their wire names."""
+    for field in msgspec.structs.fields(wanted):
+        yield field.encode_name, getattr(wanted, field.name)
+
+
 _Into = TypeVar("_Into", AuditEvent, AuditFilter)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -242,5 +251,5 @@ def _time(text: str | None) -> str | None:
 def _convert(value: Mapping[str, Any], into: type[_Into]) -> _Into:
     try:
         return msgspec.convert(dict(value), into)
-    except msgspec.ValidationError as error:
+    except (ValueError, TypeError) as error:
         raise BadInput(f"This does not fit the audit: {error}.") from None

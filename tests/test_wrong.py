@@ -37,6 +37,7 @@ from reenact.events import codec
 from reenact.events.errors import BadInput, ReenactError, Unauthenticated
 from reenact.events.log import MemoryLog
 from reenact.events.model import Credentials
+from reenact.projections.audit import AuditFilter, query
 from reenact.tool_policy import filter_tools_by_policy
 
 WRONG: tuple[Any, ...] = (
@@ -205,6 +206,10 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     **{
         f"Failover.{field}": lambda wrong, field=field: Failover(**{field: wrong})
         for field in Failover.__struct_fields__
+    },
+    **{
+        f"AuditFilter.{field}": lambda wrong, field=field: query([], AuditFilter(**{field: wrong}))
+        for field in AuditFilter.__struct_fields__
     },
     **{
         f"Credentials.{field}": lambda wrong, field=field: repr(Credentials(**{field: wrong}))

@@ -553,6 +553,32 @@ def test_every_rule_makes_a_version_and_an_older_one_can_still_be_named() -> Non
         ask(made.check_tool("file_read", PolicyContext(policy_ref=PolicyRef(name="policy", version="9"))))
 
 
+OVERRIDES = st.fixed_dictionaries(
+    {},
+    optional={
+        **dict.fromkeys(("deny", "allow", "also_allow"), names),
+        "profile": st.sampled_from(sorted(PROFILES)),
+        "rules": st.lists(rules, max_size=2).map(tuple),
+        "max_tool_calls_per_turn": st.integers(0, 9),
+        **{f"allow_{group}": st.booleans() for group in ("fs", "web", "runtime")},
+    },
+)
+
+
+@settings(max_examples=300)
+@given(before=layers, named=layer, overrides=OVERRIDES, scope=scope)
+def test_overrides_give_nothing_whatever_they_are(
+    before: tuple[Policy, ...], named: Policy, overrides: dict[str, Any], scope: str
+) -> None:
+    named = replace(named, name="named")
+    usable((*before, named))
+    made = PolicyEngine(layers=before)
+    made.add_policy(named)
+    plain = PolicyContext(scope_id=scope, policy_ref=PolicyRef(name="named"))
+    narrowed = replace(plain, policy_ref=PolicyRef(name="named", overrides=overrides))
+    assert_no_wider(made.rights(narrowed), made.rights(plain))
+
+
 def test_a_reference_names_a_policy_that_its_overrides_can_only_narrow() -> None:
     made = PolicyEngine()
     made.add_policy(Policy(name="production", version="v1", profile="coding"))
