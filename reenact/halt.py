@@ -29,18 +29,18 @@ class Halt(Struct, frozen=True):
 
 
 def halt_of(
-    states: tuple[Any, ...], owed: Iterable[Effect], in_hand: Callable[[str, str], bool] = lambda action, kind: False
+    states: tuple[Any, ...], owed: Iterable[Effect], in_hand: Callable[[str], bool] = lambda action: False
 ) -> Halt | None:
     """The halt of a conversation, None where it goes on by itself or has nothing to do.
 
-    owed: what will be done of what it owes. A call that runs and has put a question waits for that answer. in_hand
-    (action, kind): whether a program is about to answer a question.
+    owed: what will be done of what it owes. A call that runs and has put a question waits for that answer.
+    in_hand(action): whether a question is being answered already, by a program or by whoever reads the run.
     """
     session = states[0]
     waits, running = session.waiting_for, session.running
     if waits is None or running is None or session.stopping is not None:
         return None
-    if any(in_hand(action, kind) for action, _, kind in session.asked):
+    if any(in_hand(action) for action, _, _ in session.asked):
         return None
     asking = {call for _, call, _ in session.asked}
     if any(not isinstance(effect, _TIMES) and not _asks(effect, asking) for effect in owed):

@@ -73,9 +73,6 @@ SPARED = 25
 NOBODY = ""
 """The scope of what is no tenant's."""
 
-APPROVAL = "approval"
-"""The kind of question that whoever reads a run may answer."""
-
 _NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `open()`."
 _CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
 
@@ -573,9 +570,8 @@ class Kernel:
     def _stand(
         self, stream: str, runs: Runs, states: tuple[Any, ...], owed: Sequence[Effect], job_id: str | None
     ) -> None:
-        session_id = stream.removeprefix("session-")
-
-        def in_hand(action: str, kind: str) -> bool:
+        def in_hand(action: str) -> bool:
+            session_id = stream.removeprefix("session-")
             return f"{session_id}:{action}" in self.in_hand or runs.read(states[0].running.job_id)
 
         runs.stand(halt_of(states, owed if self._armed else (), in_hand), job_id)
