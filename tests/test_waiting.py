@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import random
 from typing import Any
 
 import pytest
@@ -260,3 +261,106 @@ def test_a_queued_message_is_taken_out_or_comes_first_while_another_waits() -> N
         assert [event.data.job_id for event in heard.of("job_started")] == [sent[2].job_id, sent[0].job_id]
 
     run(work, [*ONE, {"text": "Then."}, {"text": "Then."}], repeat=False, tools=[refund])
+
+
+# -- and over any history --
+
+
+class Gated:
+    """Calls that run until they are let, by their number; and how a session stands, judged by its events alone."""
+
+    def __init__(self) -> None:
+        self.let: dict[int, asyncio.Event] = {}
+
+        @tool(effect="unsafe")
+        async def gated(n: int) -> str:
+            """Run until it is let."""
+            await self.let.setdefault(n, asyncio.Event()).wait()
+            return "let"
+
+        self.tool = gated
+
+    def judge(self, events: list[Any]) -> tuple[bool, bool, dict[str, str]]:
+        """Whether all rests that can go on by itself, whether its job waits for a person and for nothing else, and how
+        its jobs ended."""
+        parts: dict[str, Any] = {}
+        calls: dict[str, tuple[str, Any]] = {}  # those that are not over: how they stand, what they were asked for
+        asked: dict[str, str] = {}
+        thinking, stopping = False, False
+        running: str | None = None
+        ends: dict[str, str] = {}
+        for event in events:
+            data = event.data
+            match event.type:
+                case "model_called" | "model_answered":
+                    thinking = event.type == "model_called"
+                    parts = {} if thinking else {f"{data.call} {place}": part for place, part in enumerate(data.parts)}
+                case "tool_requested":
+                    calls[data.tool] = "asked", parts[f"{data.call} {data.part}"]
+                case "action_required":
+                    asked[data.action] = data.tool
+                    calls[data.tool] = "waits", calls[data.tool][1]
+                case "action_resolved" | "tool_authorised" | "tool_started":
+                    name = asked[data.action] if event.type == "action_resolved" else data.tool
+                    calls[name] = event.type, calls[name][1]
+                case "tool_settled":
+                    calls.pop(data.tool)
+                case "job_stopping":
+                    stopping = True
+                case "job_started":
+                    running, stopping = data.job_id, False
+                case "job_succeeded" | "job_cancelled":
+                    ends[data.job_id] = event.type.removeprefix("job_")
+                    running, stopping = (None, False) if running == data.job_id else (running, stopping)
+        gated = [how == "tool_started" and self._is_shut(part) for how, part in calls.values()]
+        waits = [how == "waits" for how, _ in calls.values()]
+        rests = not (thinking or stopping) and all(map(max, gated, waits)) and (running is None or bool(calls))
+        return rests, running is not None and any(waits) and not any(gated), ends
+
+    def _is_shut(self, call: Any) -> bool:
+        return call.name == "gated" and not self.let.setdefault(call.input["n"], asyncio.Event()).is_set()
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_whatever_is_sent_answered_and_ended_in_any_order_a_run_has_a_result_exactly_when_nothing_goes_on(
+    seed: int,
+) -> None:
+    chance, gates = random.Random(seed), Gated()
+    steps: list[dict[str, Any]] = []
+    for number in range(3):
+        names = [chance.choice(["refund", "refund", "gated"]) for _ in range(chance.randint(1, 4))]
+        calls = [
+            {"name": name, "input": {"order": "1"} if name == "refund" else {"n": number * 10 + place}}
+            for place, name in enumerate(names)
+        ]
+        steps += [{"tool_calls": calls}, {"text": "Done."}]
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        runs: list[Run] = []
+        left = ["send"] * 3 + ["answer", "let"] * 12 + ["interrupt"] * chance.randint(0, 1)
+        chance.shuffle(left)
+        for act in ["send", *left]:
+            actions = await runtime.actions(bot.session_id)
+            closed = [gate for gate in gates.let.values() if not gate.is_set()]
+            if act == "send" and len(runs) < 3:
+                runs.append(await bot.send("go").run())
+                await runs[-1].accepted()
+            elif act == "answer" and actions:
+                await runtime.resolve_action(chance.choice(actions).id, chance.random() < 0.7)
+            elif act == "let" and closed:
+                chance.choice(closed).set()
+            elif act == "interrupt":
+                await bot.interrupt()
+            rests, halted, ends = gates.judge(await bot.events())
+            while not rests:
+                await asyncio.sleep(0)
+                rests, halted, ends = gates.judge(await bot.events())
+            await runtime.session_state(bot.session_id)  # all that is in the log was told by now
+            working = [sent for sent in runs if sent.job_id not in ends]
+            for sent in runs:
+                expected = ends.get(sent.job_id, ("waiting" if sent is working[0] else "queued") if halted else None)
+                assert sent.over == (expected is not None), (seed, act, expected)
+                assert expected is None or (await sent).status == expected, (seed, act)
+
+    run(work, steps, repeat=False, tools=[refund, gates.tool])
