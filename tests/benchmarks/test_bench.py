@@ -17,6 +17,7 @@ from benchmarks import (
     bench_sessions,
     bench_start,
     bench_stream,
+    bench_tables,
     bench_tools_disk,
     bench_turn,
 )
@@ -80,6 +81,12 @@ def test_idle_actors_are_awake_with_their_state() -> None:
 
 def test_a_replay_re_drives_every_event() -> None:
     assert bench_replay.redriven(turns=3)["events"] == 2 + 3 * 13 + 1
+
+
+def test_the_tables_take_over_every_event() -> None:
+    found = bench_tables.caught_up(turns=4, sessions=2)
+
+    assert found["events"] > 4 * 13 and found["events_s"] > 0
 
 
 def test_the_disk_that_calls_take_is_more_than_what_they_gave() -> None:
