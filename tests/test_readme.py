@@ -98,3 +98,9 @@ def test_every_command_that_the_readme_names_exists(root: Path, shell) -> None:
 def test_the_files_that_the_readme_points_to_are_there(root: Path) -> None:
     for link in re.findall(r"\]\(([^)]+)\)", (root / "README.md").read_text()):
         assert link.startswith("https://") or (root / link).exists(), link
+
+
+def test_the_commands_that_it_lists_are_those_there_are(root: Path, shell) -> None:
+    listed = re.search(r"`reenact --help` lists the rest: `([^`]+)`", (root / "README.md").read_text())
+    assert listed is not None
+    assert listed[1].split() == re.findall(r"^│ ([a-z]+) ", shell("reenact --help"), re.M)

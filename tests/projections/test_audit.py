@@ -313,13 +313,15 @@ def test_a_restored_session_has_as_many_messages_as_its_transcript(history: Hist
     transcript = Transcript()
     for recorded in history:
         transcript.apply(recorded)
-    [*_, restored] = records(history.wake())
-    expected = len(transcript.messages)
-    if expected:
-        *_, registered, _ = records(history)
-        assert (registered.type, (registered.context or {})["message_count"]) == ("session.restored", expected)
-    else:
-        assert restored.type == "agent_configured"
+    [*_, registered, _configured] = records(history.wake())
+    context = registered.context or {}
+    assert (registered.type, context["message_count"]) == ("session.restored", len(transcript.messages))
+
+
+def test_a_session_in_which_nothing_was_said_is_not_restored() -> None:
+    [created, registered, configured] = records(History().wake())
+    assert (created.type, registered.type) == ("session.created", "agent_registered")
+    assert configured.type == "agent_configured"
 
 
 @given(st.lists(st.integers(1, 30), max_size=6))
