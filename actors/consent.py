@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ..events.action import (
+    HANDLER,
     ActionCancelled,
     ActionExpired,
     ActionRequired,
@@ -30,6 +31,7 @@ from .mind import NO_DEFINITION, State, Tool, tool_of, with_tool
 from .turn import think, unthinkable
 
 DENIED = "A person did not allow this call. It was not run."
+DENIED_BY_HANDLER = "The approval handler of the program did not allow this call. It was not run."
 EXPIRED = "Nobody allowed this call in time. It was not run."
 TAKEN_BACK = "The question whether this call may run was taken back. It was not run."
 DENIED_MODEL = "a person did not allow it"
@@ -109,7 +111,10 @@ def resolved(state: State, message: ActionResolved) -> Sequence[Event]:
     if message.resolution.get("approved") is True:
         return [ToolAuthorised(tool=tool.id, rule=f"approval {message.action}")]
     comment = message.resolution.get("comment")
-    said = f"{DENIED} They say: {comment}" if comment else DENIED
+    if message.by.partition(":")[0] == HANDLER:
+        said = f"{DENIED_BY_HANDLER} {comment}" if comment else DENIED_BY_HANDLER
+    else:
+        said = f"{DENIED} They say: {comment}" if comment else DENIED
     return [ToolSettled(tool=tool.id, outcome="denied", output=said, error_type="Denied")]
 
 

@@ -18,6 +18,10 @@ ActionStatus = Literal["pending", "resolved", "expired", "cancelled"]
 AGENT_PRINCIPALS = ("agent:", "tool:")
 """How the principals begin that are no people. None of them resolves an action."""
 
+HANDLER = "handler"
+"""The principal of an approval handler: a program decides in the place of a person, who let it. With its name behind a
+colon, where it has one."""
+
 
 class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Leave that a person gave once for the calls to come; named after the action in which it was given.

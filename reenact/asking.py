@@ -22,6 +22,7 @@ from .actors.question import check_resolution
 from .adapters.hosts.caller import PERSON
 from .adapters.tools.threads import ToolThreads
 from .events.action import (
+    HANDLER,
     ActionExpired,
     ActionRequired,
     CancelAction,
@@ -43,9 +44,6 @@ if TYPE_CHECKING:
 
 HANDLER_TIMEOUT_S = 300.0
 """Seconds that an approval handler has for one question, unless its runtime says otherwise. Then the answer is no."""
-
-HANDLER = "handler"
-"""The principal under which it stands what an approval handler said; with its name behind a colon where it has one."""
 
 _log = logging.getLogger("reenact")
 
@@ -94,8 +92,9 @@ class Asking:
     # -- those that a program decides --
 
     def hear(self, recorded: Recorded, data: ActionRequired) -> None:
-        """A question was put: an approval goes to the handler of its run, else to the runtime's."""
-        if data.kind != "approval" or data.digest is None:
+        """A question was put: the approval of a call goes to the handler of its run, else to the runtime's. Whether a
+        model may be asked, a person says."""
+        if data.kind != "approval" or data.digest is None or data.tool is None:
             return
         session_id = recorded.stream.removeprefix("session-")
         handler = self._runtime._kernel.handler_of(session_id, data.job_id or "") or self.handler

@@ -17,6 +17,8 @@ from reenact import (
     ActionRequiredError,
     ActionSpec,
     ActionStatus,
+    ModelPolicy,
+    Policy,
     Runtime,
     ToolContext,
     tool,
@@ -36,6 +38,7 @@ from reenact.events.errors import (
 )
 from reenact.events.log import MemoryStore
 from reenact.events.message import as_json
+from reenact.projections.audit import AuditFilter, AuditLog
 from tests.runtimes import Heard, run
 
 REFUND = [{"tool_calls": [{"name": "refund", "input": {"order": "42"}}]}, {"text": "Done."}]
@@ -348,7 +351,12 @@ def test_a_handler_that_says_yes_lets_the_call_run_and_the_run_does_not_end_befo
         [request] = asked
         assert (request.tool_id, request.params, request.reason) == ("refund", {"order": "42"}, "tool")
         assert "refund" in request.text and request.expires_at > request.timestamp
-        assert (await runtime.action(request.id)).by == "handler:yes", "an audit tells code from a person"
+        assert (await runtime.action(request.id)).by == "handler:yes"
+        audit = AuditLog()
+        for recorded in await bot.events():
+            audit.apply(recorded)
+        [approved] = audit.query(AuditFilter(types=("tool.approved",)))
+        assert approved.context["approver"] == "handler:yes", "it tells code from a person"
 
     run(work, REFUND, repeat=False, tools=[refund])
 
@@ -425,6 +433,7 @@ def test_whatever_else_a_handler_says_is_no_and_is_recorded_as_its_word(
         assert (result.status, done) == ("succeeded", [])
         [settled] = [event.data for event in await bot.events() if event.type == "tool_settled"]
         assert settled.outcome == "denied" and words in settled.output and "secret detail" not in settled.output
+        assert "approval handler of the program did not allow" in settled.output and "person" not in settled.output
         action = await runtime.action(f"{bot.session_id}:a1")
         assert action.status == "resolved" and action.by.startswith("handler")
         assert action.resolution is not None and action.resolution["approved"] is False
@@ -480,6 +489,17 @@ class Several:
 
     def stream(self, request: Any) -> Any:
         return self.models[request.model].stream(request)
+
+
+def test_a_handler_is_not_asked_about_models() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        result = await bot.send("Refund order 42", approval_handler=lambda request: True)
+        assert (result.status, result.action, result.waiting_for) == ("waiting", f"{bot.session_id}:a1", None)
+        await runtime.resolve_action(result.action or "", True)
+
+    gated = Policy(name="house", rules=(ModelPolicy(model_patterns=("*",), decision="require_approval"),))
+    run(work, REFUND, repeat=False, tools=[refund], policy=gated)
 
 
 def test_what_a_handler_says_and_nobody_can_record_is_left_to_a_person() -> None:
