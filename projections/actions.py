@@ -18,7 +18,7 @@ from ..events.action import (
     GrantRevoked,
     GrantUsed,
 )
-from ..events.agent import ModelAnswered, ToolRequested, TurnCompleted
+from ..events.agent import ModelAnswered, ToolRequested, ToolSettled, TurnCompleted
 from ..events.content import ToolCall
 from ..events.message import Event, Recorded
 from ..events.tool import EffectClass
@@ -43,7 +43,7 @@ class Action(Struct, frozen=True, kw_only=True, rename="camel"):
 
     call: of an approval, the call it is about. digest: over everything an approval is bound to; hand it back with the
     answer, and nothing else can be approved by it. resolution, by: what was answered, and by whom. ended: why it was
-    taken back, or that an answer of `by` came too late.
+    taken back, or that an answer of `by` came too late. became: of a call that was allowed, what came of it.
     """
 
     id: str
@@ -63,6 +63,7 @@ class Action(Struct, frozen=True, kw_only=True, rename="camel"):
     by: str = ""
     ended_at: int | None = None
     ended: str = ""
+    became: str = ""
 
 
 class Leave(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -93,13 +94,14 @@ class Actions:
     name = "actions"
     version = 2
 
-    __slots__ = ("_actions", "_answers", "_calls", "_leaves")
+    __slots__ = ("_actions", "_allowed", "_answers", "_calls", "_leaves")
 
     def __init__(self) -> None:
         self._actions: dict[str, Action] = {}  # in the order in which they were asked
         self._answers: dict[str, tuple[str, tuple[Any, ...]]] = {}  # stream -> the last answer, and its parts
         self._calls: dict[str, dict[str, AskedCall]] = {}  # stream -> the calls of the running turn
         self._leaves: dict[str, Leave] = {}
+        self._allowed: dict[str, dict[str, str]] = {}  # stream -> call -> the action in which it was allowed
 
     def apply(self, recorded: Recorded) -> None:
         take = _TAKE.get(type(recorded.data))
@@ -158,6 +160,14 @@ class Actions:
     def _on_completed(self, event: TurnCompleted, recorded: Recorded) -> None:
         self._answers.pop(recorded.stream, None)
         self._calls.pop(recorded.stream, None)
+        self._allowed.pop(recorded.stream, None)
+
+    def _on_settled(self, event: ToolSettled, recorded: Recorded) -> None:
+        id = self._allowed.get(recorded.stream, {}).pop(event.tool, None)
+        if id is not None and id in self._actions:
+            changed = event.error_type == "ApprovalChanged" and isinstance(event.output, str)
+            became = str(event.output) if changed else f"it ended: {event.outcome}"
+            self._actions[id] = replace(self._actions[id], became=became)
 
     # -- the questions --
 
@@ -192,7 +202,10 @@ class Actions:
         self._end(event, recorded, "resolved", resolution=event.resolution)
         session_id = recorded.stream.removeprefix("session-")
         action, said = self._actions.get(f"{session_id}:{event.action}"), event.resolution
-        if action is not None and action.call is not None and said.get("approved") is True and said.get("always"):
+        if action is None or action.call is None or said.get("approved") is not True:
+            return
+        self._allowed.setdefault(recorded.stream, {})[action.call.tool] = action.id
+        if said.get("always"):
             self._leaves[action.id] = Leave(
                 id=action.id,
                 session_id=session_id,
@@ -228,6 +241,7 @@ _TAKE: dict[type[Event], Callable[[Actions, Any, Recorded], None]] = {
     ModelAnswered: Actions._on_answered,
     ToolRequested: Actions._on_requested,
     TurnCompleted: Actions._on_completed,
+    ToolSettled: Actions._on_settled,
     ActionRequired: Actions._on_required,
     ActionResolved: Actions._on_resolved,
     ActionExpired: Actions._on_expired,

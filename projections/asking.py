@@ -126,6 +126,8 @@ def _said(action: Action) -> list[str]:
         lines += ["Answer, in a person's words:", *written(said)]
     if comment:
         lines += ["Comment:", *written(comment)]
+    if action.became:
+        lines.append(f"Then       {exactly(action.became)}")
     return lines
 
 

@@ -67,6 +67,8 @@ def test_a_variable_that_changed_between_question_and_start_is_found(
         [settled] = heard.of("tool_settled")
         assert (settled.data.outcome, done) == (("ok", ["deployed"]) if said is None else ("denied", []))
         assert said is None or said in settled.data.output
+        [shown] = await runtime.all_actions()
+        assert shown.became == ("it ended: ok" if said is None else settled.data.output), "and `show` tells it"
         assert (await runtime.replay(action.session_id)).identical
 
     run(before, DEPLOY, repeat=False, store=store, tools=[deploy])

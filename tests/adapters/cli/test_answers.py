@@ -406,6 +406,8 @@ def refunds(*decision: str) -> str:
 def test_show_tells_what_was_decided_by_whom_when_and_why() -> None:
     shown = refunds("approve", "a1", "--comment", "fine \u202ewith me")
     assert "approved 20" in shown and "by cli:" in shown and "fine \\u202ewith me" in shown
+    assert "Then" not in shown and reenact("resume").code == 0
+    assert "Then       it ended: ok" in reenact("approvals", "show", "a1").out
 
 
 def test_show_tells_an_edit_before_and_after() -> None:
