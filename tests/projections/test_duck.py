@@ -8,13 +8,10 @@ import random
 import signal
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable
 from datetime import datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import pytest
@@ -25,69 +22,24 @@ from msgspec.structs import replace
 from reenact import BudgetExceededError, Runtime, RuntimeLedgerWriter, tool
 from reenact import Ledger as Book
 from reenact.events import codec
-from reenact.events.agent import ModelAnswered, ModelCalled
-from reenact.events.content import Cost, Text, Usage
-from reenact.events.errors import BadQuery, Closed, NoAccess, Owned, ViewFailed
+from reenact.events.agent import ModelCalled
+from reenact.events.content import Text
 from reenact.events.log import Batch, MemoryLog, Stored, Transaction
 from reenact.events.message import Head
 from reenact.events.policy import ModelPolicy, Policy, PolicyDecision
 from reenact.events.purse import BudgetReserved
 from reenact.events.session import JobQueued
-from reenact.projections import duck, sheet
+from reenact.projections import sheet
 from reenact.projections.audit import records
 from reenact.projections.duck import DuckProjection
 from reenact.projections.jobs import Jobs
 from reenact.projections.ledger import Ledger
-from reenact.projections.projection import Reader, catch_up
-from tests.histories import History, call, turns
+from reenact.projections.projection import catch_up
+from tests.histories import History, turns
 from tests.projections.logs import batches_of, log_of, logs, read
+from tests.projections.stories import Growing, digest_of, stories, story
 
 TIMES = 20 if os.environ.get("REENACT_LONG") else 1
-USAGE = Usage(input_tokens=1000, output_tokens=100)
-
-
-def story(number: int = 1) -> History:
-    history = History(at=1_750_000_000_000_000 + number * 60_000_000).send("Refund order 42.")
-    history.answers("Let me.", call("refund", order=42, password="hunter2"), usage=USAGE).settles(output="Paid back.")
-    history.fails("overloaded", retry_in_ms=100, usage=USAGE).answers("Done.", usage=USAGE)
-    cost = Cost(amount=f"0.{number:02}", table="prices 1")
-    history.events = [
-        replace(each, data=replace(each.data, cost=cost)) if isinstance(each.data, ModelAnswered) else each
-        for each in history.events
-    ]
-    return history
-
-
-def stories(count: int = 5) -> MemoryLog:
-    return log_of(*(story(number) for number in range(1, count + 1)))
-
-
-def digest_of(log: Reader, batch_events: int = 10_000) -> str:
-    with DuckProjection() as tables:
-        tables.catch_up(log, batch_events=batch_events)
-        return tables.digest()
-
-
-class Growing:
-    """A log of which only the first batches can be read yet."""
-
-    def __init__(self, log: MemoryLog, batches: int = 0) -> None:
-        self._log = log
-        self.batches = batches
-
-    @property
-    def _end(self) -> int:
-        stored = self._log.read_all(limit=self.batches)
-        return stored[-1].position if stored else 0
-
-    def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Stored]:
-        return [each for each in self._log.read(stream, after=after, limit=limit) if each.position <= self._end]
-
-    def read_all(self, *, after: int = 0, limit: int = 1000) -> list[Stored]:
-        return [each for each in self._log.read_all(after=after, limit=limit) if each.position <= self._end]
-
-
-# -- the same, however it was taken over --
 
 
 @settings(max_examples=60 * TIMES)
@@ -319,324 +271,11 @@ def test_a_failure_in_the_middle_leaves_whole_transactions_and_can_be_gone_on_fr
         assert tables.digest() == digest_of(log)
 
 
-# -- disposable --
-
-
-def _truncate(path: Path) -> None:
-    os.truncate(path, path.stat().st_size // 2)
-
-
-def _empty(path: Path) -> None:
-    os.truncate(path, 0)
-
-
-def _head_only(path: Path) -> None:
-    os.truncate(path, 10)
-
-
-def _garbage(path: Path) -> None:
-    path.write_bytes(b"no database at all, but long enough to be taken for one" * 100)
-
-
-def _wrong_header(path: Path) -> None:
-    with path.open("r+b") as file:
-        file.seek(20)
-        file.write(os.urandom(4000))
-
-
-def _older(path: Path) -> None:
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("UPDATE reenact_progress SET version = '0'")
-
-
-def _other_columns(path: Path) -> None:
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("ALTER TABLE reenact_progress DROP COLUMN id")
-
-
-def _rows_gone(path: Path) -> None:
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("DELETE FROM facts WHERE position = 3")
-
-
-def _table_gone(path: Path) -> None:
-    with duckdb.connect(str(path)) as connection:
-        connection.execute("DROP TABLE tool_calls")
-
-
-@pytest.mark.parametrize(
-    "harm",
-    [
-        Path.unlink,
-        _truncate,
-        _empty,
-        _head_only,
-        _garbage,
-        _wrong_header,
-        _older,
-        _other_columns,
-        _rows_gone,
-        _table_gone,
-    ],
-)
-def test_a_file_that_is_gone_damaged_or_older_is_laid_out_anew(tmp_path: Path, harm: Callable[[Path], Any]) -> None:
-    log, path = stories(), tmp_path / "tables.duckdb"
-    with DuckProjection(path) as tables:
-        tables.catch_up(log)
-    harm(path)
-    with DuckProjection(path) as tables:
-        tables.catch_up(log)
-        assert tables.digest() == digest_of(log)
-
-
-def test_damage_that_only_a_query_finds_is_told_and_mended(tmp_path: Path) -> None:
-    """Blocks are read when they are needed. Wherever the damage is, the next catching up has the tables whole."""
-    path, log = tmp_path / "tables.duckdb", stories(30)
-    with DuckProjection(path) as tables:
-        tables.catch_up(log)
-    whole, expected = path.read_bytes(), digest_of(log)
-    chance = random.Random(7)
-    found = 0
-    for _ in range(12):
-        at = chance.randrange(12_288, len(whole))
-        path.write_bytes(whole[:at] + os.urandom(512) + whole[at + 512 :])
-        with DuckProjection(path) as tables:
-            try:
-                tables.sql("SELECT count(DISTINCT hash(f)) FROM facts f")
-                tables.sql("SELECT count(DISTINCT hash(f)) FROM ledger_calls f")
-            except ViewFailed:
-                found += 1
-                if found % 2:
-                    tables.catch_up(log)
-                    assert tables.digest() == expected
-                    continue
-            else:
-                continue
-        with DuckProjection(path) as tables:  # closed without mending: the next one begins anew
-            tables.catch_up(log)
-            assert tables.digest() == expected
-    assert found > 1
-
-
-def test_the_tables_of_another_log_are_laid_out_anew(tmp_path: Path) -> None:
-    path = tmp_path / "tables.duckdb"
-    one, two = stories(3), log_of(story(7), story(8), story(9), first=7)
-    for log in (one, two, one):
-        with DuckProjection(path) as tables:
-            tables.catch_up(log)
-            assert tables.digest() == digest_of(log)
-
-
-def test_a_log_that_lost_its_end_is_laid_out_anew() -> None:
-    log = stories(3)
-    with DuckProjection() as tables:
-        tables.catch_up(log)
-        tables.catch_up(shorter := Growing(log, 8))
-        assert tables.digest() == digest_of(shorter)
-
-
-def test_what_an_erasure_took_is_gone_after_a_rebuild(tmp_path: Path) -> None:
-    with DuckProjection(tmp_path / "t.duckdb") as tables:
-        tables.catch_up(stories(1))
-        tables.rebuild(log_of(History().send("something else")))
-        assert tables.sql("SELECT count(*) FROM events WHERE data::VARCHAR LIKE '%Refund%'").rows == [(0,)]
-    assert b"Refund order" not in (tmp_path / "t.duckdb").read_bytes()
-
-
-def test_somebody_elses_file_is_never_thrown_away(tmp_path: Path) -> None:
-    theirs, log, notes = tmp_path / "theirs.duckdb", tmp_path / "agents.db", tmp_path / "notes.txt"
-    with duckdb.connect(str(theirs)) as connection:
-        connection.execute("CREATE TABLE progress (mine INTEGER)")
-    log.write_bytes(b"SQLite format 3\0" + b"x" * 4096)
-    notes.write_bytes(b"my notes, which I have nowhere else\n" * 10)
-    before = theirs.read_bytes(), log.read_bytes(), notes.read_bytes()
-    for path in (theirs, log):
-        with pytest.raises(ViewFailed):
-            DuckProjection(path)
-    DuckProjection(notes).close()
-    assert (theirs.read_bytes(), log.read_bytes()) == before[:2]
-    assert (tmp_path / "notes.txt.damaged").read_bytes() == before[2]
-
-
-def test_a_file_is_for_one_at_a_time_and_for_its_user_alone(tmp_path: Path) -> None:
-    path = tmp_path / "tables.duckdb"
-    with DuckProjection(path) as tables:
-        tables.catch_up(stories(1))
-        assert path.stat().st_mode & 0o077 == 0
-        with pytest.raises(Owned):
-            DuckProjection(path)
-        tables.sql(
-            "SELECT octet_length(content) FROM read_blob(?)", [str(path)]
-        )  # drops DuckDB's own lock, but not ours
-        code = (
-            "import sys; from reenact.projections.duck import DuckProjection; from reenact.events.errors import Owned\n"
-            "try: DuckProjection(sys.argv[1])\nexcept Owned: print('owned')"
-        )
-        ran = subprocess.run([sys.executable, "-c", code, str(path)], capture_output=True, text=True, check=True)
-        assert ran.stdout == "owned\n"
-    DuckProjection(path).close()
-
-
-def test_a_folder_that_is_not_there_or_a_folder_for_a_file_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(NoAccess):
-        DuckProjection(tmp_path / "nowhere" / "tables.duckdb")
-    with pytest.raises(NoAccess):
-        DuckProjection(tmp_path)
-
-
-def test_what_was_closed_says_so() -> None:
-    tables = DuckProjection()
-    tables.close()
-    tables.close()
-    for use in (lambda: tables.sql("SELECT 1"), lambda: tables.catch_up(MemoryLog()), tables.digest):
-        with pytest.raises(Closed):
-            use()
-
-
-# -- asking --
-
-
-@pytest.fixture(scope="module")
-def tables() -> DuckProjection:
-    tables = DuckProjection(memory_limit="200MB")
-    tables.catch_up(stories())
-    return tables
-
-
-def test_a_query_gives_columns_and_rows(tables: DuckProjection) -> None:
-    answer = tables.sql("SELECT model, sum(amount) AS usd FROM ledger_calls WHERE failure IS NULL GROUP BY model")
-    assert (answer.columns, answer.rows) == (("model", "usd"), [("test-1", Decimal("0.30"))])
-    assert tables.sql("SELECT ? + 1", [1]).rows == [(2,)]
-    assert tables.sql("SELECT $more || 'b'", {"more": "a"}).rows == [("ab",)]
-    short, long = tables.sql("FROM jobs;").rows, tables.sql("SELECT * FROM jobs -- all of them").rows
-    assert short and sorted(map(repr, short)) == sorted(map(repr, long))
-
-
-def test_times_are_utc_with_or_without_a_zone(tables: DuckProjection) -> None:
-    plain = tables.sql("SELECT min(ts) AS first, 7 AS seven, 'a' AS seven FROM events")
-    zoned = tables.sql("SELECT min(ts)::TIMESTAMPTZ AS first, 7 AS seven, 'a' AS seven FROM events; -- zoned")
-    assert zoned.rows == plain.rows
-    assert zoned.columns[:2] == ("first", "seven")
-    assert isinstance(tables.sql("SELECT now()").rows[0][0], datetime)
-
-
-@pytest.mark.parametrize(
-    "query",
-    [
-        "",
-        ";",
-        "-- nothing",
-        "SELECT 1; SELECT 2",
-        "SELEC 1",
-        "SELECT 'open",
-        "SELECT * FROM no_such_table",
-        "SELECT no_such_column FROM events",
-        "SELECT 1::INTEGER / 'x'::INTEGER",
-        "SELECT $1",
-        "INSERT INTO facts (position) VALUES (1)",
-        "WITH x AS (INSERT INTO facts (position) VALUES (99) RETURNING 1) SELECT * FROM x",
-        "DELETE FROM facts",
-        "UPDATE reenact_progress SET position = 0",
-        "DROP TABLE facts",
-        "CREATE TABLE mine (a INTEGER)",
-        "CREATE TEMP TABLE mine AS SELECT 1",
-        "COPY facts TO '/tmp/reenact-leak.csv'",
-        "EXPORT DATABASE '/tmp/reenact-leak'",
-        "ATTACH '/tmp/reenact-leak.db'",
-        "INSTALL httpfs",
-        "LOAD httpfs",
-        "SET memory_limit = '1TB'",
-        "RESET lock_configuration",
-        "PRAGMA database_list",
-        "CALL pragma_version()",
-        "CHECKPOINT",
-        "VACUUM",
-        "BEGIN",
-        "PREPARE x AS SELECT 1",
-        "SELECT * FROM read_csv('/etc/passwd')",
-        "SELECT * FROM '/etc/passwd'",
-        "SELECT * FROM read_text('/etc/passwd')",
-        "SELECT * FROM glob('/*')",
-        "SELECT * FROM read_parquet('https://example.com/x.parquet')",
-        "SELECT * FROM sqlite_scan('/tmp/x.db', 'events')",
-        "SELECT getenv('HOME')",
-        "SELECT * FROM query('DROP TABLE facts')",
-        "SELECT * FROM stories",
-        "\0",
-        "SELECT '\ud800'",
-    ],
-)
-def test_whatever_is_not_one_select_over_the_tables_is_refused_in_one_line(tables: DuckProjection, query: str) -> None:
-    before = tables.digest()
-    with pytest.raises(BadQuery) as raised:
-        tables.sql(query)
-    assert str(raised.value) and "\n" not in str(raised.value)
-    assert tables.digest() == before
-    assert not list(Path("/tmp").glob("reenact-leak*"))
-    assert tables.sql("SELECT count(*) > 0 FROM events").rows == [(True,)]
-
-
-@pytest.mark.parametrize(
-    "query", ["SELECT count(*) FROM range(10000000000) a, range(1000000) b", "SELECT pg_sleep(60)"]
-)
-def test_a_query_that_takes_too_long_is_stopped(tables: DuckProjection, query: str) -> None:
-    began = time.monotonic()
-    with pytest.raises(BadQuery, match=r"longer than 0\.3 s"):
-        tables.sql(query, timeout_s=0.3)
-    assert time.monotonic() - began < 10
-    assert tables.sql("SELECT 1").rows == [(1,)]
-
-
-def test_a_query_that_wants_too_much_memory_is_refused(tables: DuckProjection) -> None:
-    with pytest.raises(BadQuery, match="Out of Memory"):
-        tables.sql(
-            "SELECT max(x) FROM (SELECT DISTINCT repeat('x', 100) || range AS x FROM range(100000000))", timeout_s=60
-        )
-
-
-def test_an_answer_has_a_bound_and_says_when_it_was_met(
-    tables: DuckProjection, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rows, cut = (answer := tables.sql("FROM range(1000)", rows_max=10)).rows, answer.cut
-    assert (rows, cut) == ([(number,) for number in range(10)], True)
-    assert not tables.sql("FROM range(10)", rows_max=10).cut
-    monkeypatch.setattr(duck, "BYTES_MAX", 10_000)
-    answer = tables.sql("SELECT repeat('x', 1000) FROM range(1000000000)")
-    assert answer.cut and len(answer.rows) < 1000
-
-
-def test_asking_goes_on_while_it_catches_up() -> None:
-    log = stories(40)
-    growing, stop = Growing(log), threading.Event()
-    seen: list[tuple[int, int]] = []
-    with DuckProjection() as tables:
-
-        def ask() -> None:
-            while not stop.is_set():
-                seen.append(tables.sql("SELECT count(*), coalesce(max(position), 0) FROM events").rows[0])
-
-        asker = threading.Thread(target=ask)
-        asker.start()
-        for growing.batches in range(0, 300, 15):
-            tables.catch_up(growing, batch_events=10)
-        stop.set()
-        asker.join()
-        assert tables.position == log.position
-    assert all(count == position for count, position in seen), "whole transactions, always"
-    assert seen == sorted(seen)
-
-
-def test_nothing_heavy_is_loaded_before_tables_are_opened() -> None:
-    code = "import sys, reenact.projections.duck; print('duckdb' in sys.modules, 'pyarrow' in sys.modules)"
-    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert ran.stdout == "False False\n"
-
-
 # -- killed --
 
 WRITER = """
 import sys
-from tests.projections.test_duck import Growing, stories
+from tests.projections.stories import Growing, stories
 from reenact.projections.duck import DuckProjection
 log = stories(60)
 tables = DuckProjection(sys.argv[1])
