@@ -87,6 +87,7 @@ from ..events.purse import (
     BudgetReserved,
     RefuseAllotment,
     ReleaseAllotment,
+    RunRaised,
     TakeAllotment,
 )
 from ..events.session import (
@@ -232,6 +233,7 @@ _EVOLVE: dict[type, Any] = {
     AllotmentTaken: allotment.on_taken,
     BudgetExceeded: allotment.on_exceeded,
     AllotmentReleased: allotment.on_released,
+    RunRaised: allotment.on_raised,
     SessionClosed: allotment.on_closed,
 }
 

@@ -22,6 +22,7 @@ from ..events.purse import (
     RefuseAllotment,
     ReleaseAllotment,
     RequestAllotment,
+    RunRaised,
     TakeAllotment,
 )
 from ..events.session import SessionClosed
@@ -30,7 +31,7 @@ from .mind import State, Tool, money_terms
 from .policy import SHUT, Verdict
 from .purse import Purse
 from .tool import not_funded, refused, run
-from .turn import think, unpaid
+from .turn import ask_raise, think
 
 
 def take(state: State, message: TakeAllotment) -> Sequence[Event]:
@@ -66,7 +67,7 @@ def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
     exceeded = BudgetExceeded(breach=message.breach, ask=message.ask, tools=waiting)
     if purse.asking.tools:
         return [exceeded, *(not_funded(tool, message.breach) for tool in waiting)]
-    return [exceeded, unpaid(state, message.breach)]
+    return [exceeded, ask_raise(state, message.breach)]
 
 
 def release(state: State, message: ReleaseAllotment) -> Sequence[Event]:
@@ -100,6 +101,7 @@ def owed_for(state: State, purse: Purse) -> Sequence[Effect]:
                 least=asking.least,
                 priced=asking.priced,
                 at=asking.at,
+                raises=asking.raises,
             )
         )
     return effects
@@ -123,6 +125,10 @@ def on_taken(state: State, event: AllotmentTaken, stamp: Stamp) -> State:
 
 def on_exceeded(state: State, event: BudgetExceeded, stamp: Stamp) -> State:
     return replace(state, version=stamp.version, purse=money.exceeded(state.purse, event))
+
+
+def on_raised(state: State, event: RunRaised, stamp: Stamp) -> State:
+    return replace(state, version=stamp.version, purse=money.raised(state.purse, event))
 
 
 def on_released(state: State, event: AllotmentReleased, stamp: Stamp) -> State:

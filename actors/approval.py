@@ -7,6 +7,7 @@ the leave holds. Change one of them, and it is another digest.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -115,6 +116,11 @@ def _variables(before: dict[str, str], now: dict[str, str]) -> str:
 def model_digest(session: str, action: str, job: str | None, model: str, policy: str) -> str:
     """Digest over what a person is asked of a model: whether this one may answer this job under these rules."""
     return _show(msgspec.json.encode(("model", session, action, job, model, policy), order="deterministic"))
+
+
+def raise_digest(session: str, action: str, job: str | None, payload: Mapping[str, Any]) -> str:
+    """Digest over what a person is asked of a limit: whether it may be raised by so much, for this job."""
+    return _show(msgspec.json.encode(("raise", session, action, job, payload), order="deterministic"))
 
 
 def policy_digest(rights: Rights | None) -> str:

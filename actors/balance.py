@@ -11,12 +11,15 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
 
+from msgspec.structs import replace
+
 from ..events.agent import AgentConfigured, ModelCalled
-from ..events.budget import LIMITS, Amount, Budget, Limit, most_of, nanos
+from ..events.budget import LIMITS, Amount, Budget, Limit, dollars, most_of, nanos
 from ..events.ledger import (
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
+    BudgetRaised,
     BudgetRemoved,
     BudgetSet,
     UsageRecorded,
@@ -102,6 +105,9 @@ class Balance:
                 self._now = max(self._now, at)
                 if recalls:
                     self._called_back(recorded, budget.session_id)
+            case BudgetRaised() as more:
+                self._raised(more)
+                self._now = max(self._now, more.at)
             case BudgetRemoved(principal_id=principal, session_id=session, at=at, recalls=recalls):
                 self._budgets.pop((principal, session), None)
                 self._now = max(self._now, at)
@@ -117,6 +123,13 @@ class Balance:
             allotment = self._ledger, recorded.stream.removeprefix("session-"), self._ask
             self._changes.called(allotment, self._call[1])
         self._call = call, recorded.position
+
+    def _raised(self, event: BudgetRaised) -> None:
+        of, limit = event.consent.of, event.consent.limit
+        key = (event.asked_for if of == "principal" else None, event.session_id if of == "session" else None)
+        if key in self._budgets:
+            value: str | int = dollars(event.most) if limit.startswith("max_cost") else event.most
+            self._budgets[key] = replace(self._budgets[key], **{limit: value})
 
     def _called_back(self, recorded: Recorded, session: str | None) -> None:
         scope = recorded.stream.removeprefix("ledger-")

@@ -26,9 +26,10 @@ from ..events.content import ToolCall
 from ..events.errors import BadResolution, Full
 from ..events.message import Event, Stamp, digest
 from ..events.tool import CallCheck, Place
+from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
 from .mind import NO_DEFINITION, State, Tool, tool_of, with_tool
-from .turn import think, unthinkable
+from .turn import raised, think, unpaid, unthinkable
 
 DENIED = "A person did not allow this call. It was not run."
 DENIED_BY_HANDLER = "The approval handler of the program did not allow this call. It was not run."
@@ -107,7 +108,11 @@ def resolved(state: State, message: ActionResolved) -> Sequence[Event]:
     if tool is None:
         if not _holds(state, message.action):
             return ()
-        return think(state) if message.resolution.get("approved") is True else unthinkable(state, DENIED_MODEL)
+        yes = message.resolution.get("approved") is True
+        raising = None if state.purse is None else money.consented(state.purse, message.action, message.by)
+        if raising is not None:
+            return raised(state, raising) if yes else _not_raised(state)
+        return think(state) if yes else unthinkable(state, DENIED_MODEL)
     if message.resolution.get("approved") is True:
         return [ToolAuthorised(tool=tool.id, rule=f"approval {message.action}")]
     comment = message.resolution.get("comment")
@@ -123,12 +128,20 @@ def _holds(state: State, action: str) -> bool:
     return state.held is not None and state.held[0] == action and state.job_id is not None and state.stopping is None
 
 
+def _not_raised(state: State) -> Sequence[Event]:
+    """The limit stays as it is, and ends the turn. Empty where no limit was asked about."""
+    raising = None if state.purse is None else state.purse.raising
+    return () if raising is None else [unpaid(state, raising.breach)]
+
+
 def unresolved(state: State, message: ActionExpired | ActionCancelled) -> Sequence[Event]:
     tool = _waiting(state, message.action)
     if isinstance(message, ActionCancelled) and message.cancel_job:
         return ()  # the end of the job settles it
+    if tool is None and not _holds(state, message.action):
+        return ()
     if tool is None:
-        return unthinkable(state, UNANSWERED_MODEL) if _holds(state, message.action) else ()
+        return _not_raised(state) or unthinkable(state, UNANSWERED_MODEL)
     if isinstance(message, ActionExpired):
         return [ToolSettled(tool=tool.id, outcome="denied", output=EXPIRED, error_type="ApprovalExpired")]
     return [ToolSettled(tool=tool.id, outcome="denied", output=TAKEN_BACK, error_type="ApprovalCancelled")]
@@ -187,7 +200,9 @@ def on_required(state: State, event: ActionRequired, stamp: Stamp) -> State:
     if event.digest is None:
         return replace(state, version=stamp.version)
     if event.tool is None:
-        return replace(state, version=stamp.version, held=(event.action, event.payload.get("model", ""), event.policy))
+        held = (event.action, event.payload.get("model", ""), event.policy)
+        purse = money.asked_to_raise(state.purse, event.action)
+        return replace(state, version=stamp.version, held=held, purse=purse)
     approval = Approval(
         action=event.action,
         digest=event.digest,
@@ -206,6 +221,8 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
         return replace(state, version=stamp.version)
     if tool is None:
         held = state.held
+        if held is not None and not held[1]:
+            return replace(state, version=stamp.version)
         allowed = (*state.allowed, held[1:]) if held is not None and held[0] == event.action else state.allowed
         return replace(state, version=stamp.version, allowed=allowed)
     approval = tool.approval

@@ -16,15 +16,31 @@ from typing import Any
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit, most_of, nanos
+from ..events.budget import (
+    COUNT_MAX,
+    DOLLARS_MAX,
+    LIMITS,
+    NANO,
+    NOTHING,
+    Amount,
+    Breach,
+    Budget,
+    Grant,
+    Limit,
+    dollars,
+    most_of,
+    nanos,
+)
 from ..events.errors import BadInput
 from ..events.ledger import (
     Allot,
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
+    BudgetRaised,
     BudgetRemoved,
     BudgetSet,
+    RaiseBudget,
     RecallAllotment,
     RecordUsage,
     RemoveBudget,
@@ -83,11 +99,13 @@ class Account(Struct, frozen=True, gc=False):
 
 
 class Standing(Struct, frozen=True):
-    """A budget that is in force. limits: what it limits, and to how much in the limit's unit."""
+    """A budget that is in force. limits: what it limits, and to how much in the limit's unit. given: as it was set,
+    before people raised it."""
 
     budget: Budget
     key: Key
     limits: tuple[tuple[Limit, int], ...]
+    given: Budget
 
     @property
     def costs(self) -> str | None:
@@ -98,8 +116,8 @@ class Standing(Struct, frozen=True):
 class State(Struct, frozen=True):
     """now: the highest recorded time. overrun: what calls cost beyond what was set aside for them.
 
-    due: sessions that hold what was allotted under other limits, with its ask: it is called back. version: of its
-    stream.
+    due: sessions that hold what was allotted under other limits, with its ask: it is called back. raised: the
+    newest question in each session by which a limit was raised. version: of its stream.
     """
 
     budgets: tuple[Standing, ...] = ()
@@ -108,6 +126,7 @@ class State(Struct, frozen=True):
     now: int = 0
     overrun: Amount = NOTHING
     due: Mapping[str, str] = {}
+    raised: Mapping[str, int] = {}
     version: int = 0
 
 
@@ -122,6 +141,8 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             return _give_back(state, message)
         case SetBudget():
             return _set(state, message)
+        case RaiseBudget():
+            return _raise(state, message)
         case RemoveBudget():
             named = (message.principal_id, message.session_id)
             if not any(named == _named(standing.budget) for standing in state.budgets):
@@ -144,6 +165,34 @@ def _set(state: State, message: SetBudget) -> Sequence[Event]:
     if any(standing.budget == budget for standing in state.budgets):
         return ()
     return [BudgetSet(budget=budget, at=message.at, recalls=message.recalls)]
+
+
+def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
+    consent = message.consent
+    if _number(consent.action) <= state.raised.get(message.session_id, 0):
+        return ()
+    whose = {"principal": message.principal_id, "session": message.session_id}.get(consent.of, "")
+    standing = next((each for each in state.budgets if each.key == (consent.of, whose)), None)
+    limit = next((limit for limit in LIMITS if limit.name == consent.limit), None)
+    now = most_of(standing.budget, limit) if standing is not None and limit is not None else None
+    if now is None or limit is None or now < consent.most:
+        return ()
+    most = min(now + consent.by, DOLLARS_MAX * NANO if limit.of == "cost" else COUNT_MAX)
+    return [
+        BudgetRaised(
+            session_id=message.session_id, asked_for=message.principal_id, consent=consent, most=most, at=message.at
+        )
+    ]
+
+
+def _number(action: str) -> int:
+    """Questions of a session are numbered: a1, a2, ..."""
+    return int(action[1:])
+
+
+RAISABLE = ("day", "month", "total")
+"""Windows of the limits that a person may be asked to raise. A minute passes by itself, and what one call may cost is a
+rule, not a purse."""
 
 
 def _allot(state: State, message: Allot) -> Sequence[Event]:
@@ -230,7 +279,8 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
             settled, out = used(sums, limit, state.now)
             before = settled + out
             if needed and before + needed > most:
-                breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most)
+                asks = budget.on_breach == "ask" and limit.window in RAISABLE
+                breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most, asks=asks)
                 if budget.exceed_strategy == "deny":
                     _deny(judged, breach, for_sure=settled + needed > most)
                 elif budget.exceed_strategy == "degrade":
@@ -366,12 +416,28 @@ def _evolve(state: State, event: Event) -> State:
             budgets = sorted((*others, _standing(event.budget)), key=lambda standing: _ORDER[standing.key[0]])
             changed = replace(state, budgets=tuple(budgets), now=max(state.now, event.at))
             return _called_back(changed, event.budget.session_id) if event.recalls else changed
+        case BudgetRaised():
+            return _raised(state, event)
         case BudgetRemoved():
             named = (event.principal_id, event.session_id)
             others = tuple(standing for standing in state.budgets if _named(standing.budget) != named)
             changed = replace(state, budgets=others, now=max(state.now, event.at))
             return _called_back(changed, event.session_id) if event.recalls else changed
     return state
+
+
+def _raised(state: State, event: BudgetRaised) -> State:
+    name = event.consent.limit
+    most: str | int = dollars(event.most) if name.startswith("max_cost") else event.most
+    whose = {"principal": event.asked_for, "session": event.session_id}.get(event.consent.of, "")
+    budgets = tuple(
+        replace(_standing(replace(each.budget, **{name: most})), given=each.given)
+        if each.key == (event.consent.of, whose)
+        else each
+        for each in state.budgets
+    )
+    raised = {**state.raised, event.session_id: _number(event.consent.action)}
+    return replace(state, budgets=budgets, raised=raised, now=max(state.now, event.at))
 
 
 def _called_back(state: State, session: str | None) -> State:
@@ -405,7 +471,7 @@ def _standing(budget: Budget) -> Standing:
     elif budget.principal_id is not None:
         key = ("principal", budget.principal_id)
     limits = tuple((limit, most) for limit in LIMITS if (most := most_of(budget, limit)) is not None)
-    return Standing(budget, key, limits)
+    return Standing(budget, key, limits, budget)
 
 
 def settled(state: State, session: str, principal: str, spent: Amount, kept: Amount, at: int) -> State:
@@ -541,6 +607,10 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
         case "remove_budget", BudgetRemoved() as gone:
             return RemoveBudget(
                 principal_id=gone.principal_id, session_id=gone.session_id, at=gone.at, recalls=gone.recalls
+            )
+        case "raise_budget", BudgetRaised() as more:
+            return RaiseBudget(
+                session_id=more.session_id, principal_id=more.asked_for, consent=more.consent, at=more.at
             )
         case "allot", (Allotted() | AllotmentDenied()) as answered:
             return Allot(**{name: getattr(answered, name) for name in _ASKED}, last=True)

@@ -161,7 +161,10 @@ def cap_of(state: State) -> int | None:
 def money_terms(state: State) -> MoneyTerms | None:
     own = state.overrides.terms if state.overrides is not None else None
     terms = state.definition.terms if state.definition is not None else None
-    return terms if own is None else money.merged(terms, own)
+    terms = terms if own is None else money.merged(terms, own)
+    if terms is None or terms.spec is None or state.purse is None or not state.purse.raised:
+        return terms
+    return replace(terms, spec=money.raised_spec(terms.spec, state.purse.raised))
 
 
 # -- what it takes from the life of its session --

@@ -8,11 +8,28 @@ one that was under way when its process died.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
 
-from ..events.budget import NOTHING, Amount, Breach, BudgetSpec, Grant, Rate, Terms, nanos
+from ..events.budget import (
+    COUNT_MAX,
+    DOLLARS_MAX,
+    NANO,
+    NOTHING,
+    Amount,
+    Breach,
+    BudgetSpec,
+    Grant,
+    Raise,
+    Rate,
+    Terms,
+    dollars,
+    nanos,
+    shown_count,
+    shown_dollars,
+)
 from ..events.content import Cost, Failure, File, Image, Native, OutputPart, Text, Thinking, ToolCall, Usage
 from ..events.purse import (
     AllotmentReleased,
@@ -21,6 +38,7 @@ from ..events.purse import (
     BudgetDegraded,
     BudgetExceeded,
     BudgetReserved,
+    RunRaised,
 )
 
 OUTPUT_TOKENS = 8_192
@@ -76,6 +94,15 @@ class Asking(Struct, frozen=True, gc=False):
     wait_ms: int
     at: int
     ledger: str
+    raises: Raise | None = None
+
+
+class Raising(Struct, frozen=True, gc=False):
+    """What a person is asked to raise, in which question, and by how much in the limit's unit."""
+
+    action: str
+    breach: Breach
+    by: int
 
 
 class Purse(Struct, frozen=True, gc=False):
@@ -83,7 +110,8 @@ class Purse(Struct, frozen=True, gc=False):
 
     asks: how often it asked. began, began_at: what was spent, and the time, when the running job began. now: the latest
     recorded time. counts: the running job is under a budget. breach: the limit that ends the turn. warned: the limits
-    it was last warned of.
+    it was last warned of. raising: what a person is asked; refused: the limit that they may be asked about. raised: by
+    what people raised limits of the running job.
     """
 
     spent: Amount = NOTHING
@@ -100,6 +128,9 @@ class Purse(Struct, frozen=True, gc=False):
     closing: bool = False
     breach: Breach | None = None
     warned: tuple[str, ...] = ()
+    refused: Breach | None = None
+    raising: Raising | None = None
+    raised: tuple[tuple[str, int], ...] = ()
 
     @property
     def run(self) -> Amount:
@@ -204,6 +235,7 @@ def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | N
         max_turns=_lower(one.max_turns, other.max_turns),
         max_runtime_seconds=min(seconds) if seconds else None,
         unpriced="deny" if "deny" in (one.unpriced, other.unpriced) else "allow",
+        on_breach="deny" if "deny" in (one.on_breach, other.on_breach) else "ask",
     )
 
 
@@ -315,7 +347,8 @@ def _run_breach(purse: Purse, spec: BudgetSpec | None, wish: Wish) -> Breach | N
     if spec.max_cost is not None and wish.rate is None and spec.unpriced == "deny":
         return Breach(code="unpriced", limit="max_cost", of="run")
     if spec.max_turns is not None and wish.steps >= spec.max_turns:
-        return Breach(limit="max_turns", of="run", used=wish.steps, wanted=1, most=spec.max_turns)
+        asks = spec.on_breach == "ask"
+        return Breach(limit="max_turns", of="run", used=wish.steps, wanted=1, most=spec.max_turns, asks=asks)
     return None
 
 
@@ -323,10 +356,13 @@ def _limits(purse: Purse, terms: Terms, grant: Grant | None) -> list[tuple[str, 
     """The limits of the run and those of every call: of what, and the breach that it would be."""
     limits: list[tuple[str, Breach]] = []
     spec, run = terms.spec, purse.run
+    asks = spec is not None and spec.on_breach == "ask"
     if spec is not None and spec.max_tokens is not None:
-        limits.append(("tokens", Breach(limit="max_tokens", of="run", used=run.tokens, most=spec.max_tokens)))
+        tokens = Breach(limit="max_tokens", of="run", used=run.tokens, most=spec.max_tokens, asks=asks)
+        limits.append(("tokens", tokens))
     if spec is not None and spec.max_cost is not None:
-        limits.append(("cost", Breach(limit="max_cost", of="run", used=run.cost, most=nanos(spec.max_cost))))
+        cost = Breach(limit="max_cost", of="run", used=run.cost, most=nanos(spec.max_cost), asks=asks)
+        limits.append(("cost", cost))
     if terms.ledger is not None and grant is not None:
         for of, most in (("tokens", grant.tokens_per_request), ("cost", grant.cost_per_request)):
             if most is not None:
@@ -369,6 +405,49 @@ PER_REQUEST = "max_tool_calls_per_request"
 """The limit that is told to the model and does not end the turn: it may ask again, for less at once."""
 
 
+# -- limits that a person may raise --
+
+
+def proposed(breach: Breach) -> int:
+    """By how much they are asked to raise it: as much again, or what is missing where that is more."""
+    return max(breach.most, breach.used + breach.wanted - breach.most)
+
+
+def raise_payload(breach: Breach, by: int) -> dict[str, Any]:
+    """What a person is shown: money in US dollars, the rest in whole numbers."""
+    money = "cost" in breach.limit
+    show = shown_dollars if money else shown_count
+    amount: Any = dollars if money else int
+    return {
+        "question": f"{breach.text} Raise it by {show(by)}, to {show(breach.most + by)}?",
+        "limit": breach.limit,
+        "of": breach.of,
+        "most": amount(breach.most),
+        "used": amount(breach.used),
+        "wanted": amount(breach.wanted),
+        "raise_by": amount(by),
+    }
+
+
+def raised_spec(spec: BudgetSpec, raised: tuple[tuple[str, int], ...]) -> BudgetSpec:
+    """The limits of a run with what people raised them by."""
+    for limit, by in raised:
+        if limit == "max_cost":
+            spec = replace(spec, max_cost=dollars(min(DOLLARS_MAX * NANO, nanos(spec.max_cost or "0") + by)))
+        else:
+            spec = replace(spec, **{limit: min(COUNT_MAX, (getattr(spec, limit) or 0) + by)})
+    return spec
+
+
+def consented(purse: Purse, action: str, by: str) -> Raise | None:
+    """What a person's yes in `action` stands for; None where nothing was asked there."""
+    raising = purse.raising
+    if raising is None or raising.action != action:
+        return None
+    breach = raising.breach
+    return Raise(action=action, limit=breach.limit, of=breach.of, most=breach.most, by=raising.by, principal=by)
+
+
 # -- what becomes of it --
 
 
@@ -379,7 +458,16 @@ def began(purse: Purse | None, at: int, *, counts: bool) -> Purse | None:
             return None
         purse = EMPTY
     purse = replace(
-        purse, began=purse.spent, began_at=at, now=max(purse.now, at), counts=counts, breach=None, asking=None
+        purse,
+        began=purse.spent,
+        began_at=at,
+        now=max(purse.now, at),
+        counts=counts,
+        breach=None,
+        asking=None,
+        refused=None,
+        raising=None,
+        raised=(),
     )
     if purse.grant is not None and purse.grant.per_job:
         return replace(purse, grant=None, ceiling=purse.spent)
@@ -437,6 +525,7 @@ def tool_begun(purse: Purse | None, at: int) -> Purse | None:
 def asked(purse: Purse | None, event: AllotmentWanted, at: int) -> Purse:
     purse = purse or EMPTY
     now = max(purse.now, at)
+    want, least = event.want, event.least
     return replace(
         purse,
         spent=event.spent,
@@ -444,9 +533,13 @@ def asked(purse: Purse | None, event: AllotmentWanted, at: int) -> Purse:
         ceiling=event.spent,
         source=None,
         grant=None,
-        asking=Asking(event.ask, event.want, event.least, event.priced, event.tools, event.wait_ms, now, event.ledger),
+        asking=Asking(
+            event.ask, want, least, event.priced, event.tools, event.wait_ms, now, event.ledger, event.raises
+        ),
         asks=purse.asks + 1,
         now=now,
+        refused=None,
+        raising=None,
     )
 
 
@@ -467,7 +560,20 @@ def exceeded(purse: Purse | None, event: BudgetExceeded) -> Purse:
     purse = purse or EMPTY
     ends = bool(event.tools) and event.breach.limit != PER_REQUEST
     asking = None if event.ask is not None else purse.asking
-    return replace(purse, asking=asking, breach=event.breach if ends else purse.breach)
+    refused = event.breach if event.breach.asks else None
+    return replace(purse, asking=asking, breach=event.breach if ends else purse.breach, refused=refused)
+
+
+def asked_to_raise(purse: Purse | None, action: str) -> Purse | None:
+    """A person is asked, in `action`, to raise the limit that was in the way."""
+    if purse is None or purse.refused is None:
+        return purse
+    return replace(purse, refused=None, raising=Raising(action, purse.refused, proposed(purse.refused)))
+
+
+def raised(purse: Purse | None, event: RunRaised) -> Purse:
+    purse = purse or EMPTY
+    return replace(purse, raising=None, raised=(*purse.raised, (event.consent.limit, event.consent.by)))
 
 
 def released(purse: Purse | None, event: AllotmentReleased) -> Purse:
@@ -484,7 +590,15 @@ def ended(purse: Purse | None, at: int) -> Purse | None:
     if purse is None:
         return None
     return replace(
-        purse, spent=purse.at_most, held=None, asking=None, breach=None, counts=False, now=max(purse.now, at)
+        purse,
+        spent=purse.at_most,
+        held=None,
+        asking=None,
+        breach=None,
+        counts=False,
+        now=max(purse.now, at),
+        refused=None,
+        raising=None,
     )
 
 

@@ -22,15 +22,15 @@ from ..events.agent import (
     TurnCompleted,
     TurnStarted,
 )
-from ..events.budget import Amount, Breach, nanos
+from ..events.budget import Amount, Breach, Raise, nanos
 from ..events.content import Failure, ToolCall
 from ..events.message import Event, Stamp, digest, show_digest
 from ..events.policy import ModelDenied, ModelWarned, PolicyDecision
-from ..events.purse import BudgetExceeded
+from ..events.purse import AllotmentWanted, BudgetExceeded, RunRaised
 from ..events.session import JobStarted
 from . import purse as money
 from . import selection
-from .approval import model_digest, policy_digest
+from .approval import model_digest, policy_digest, raise_digest
 from .mind import NO_DEFINITION, Call, State, Tool, cap_of, model_of, money_terms, params_of
 from .policy import SHUT, Said, Verdict, denied_by
 from .purse import Purse, Wish
@@ -70,8 +70,10 @@ def proceed(state: State) -> Sequence[Event]:
 def _too_many(state: State) -> Sequence[Event]:
     turns = _turns(state)
     if state.steps >= turns:
-        breach = Breach(limit="max_turns", of="run", used=state.steps, wanted=1, most=turns)
-        return [BudgetExceeded(breach=breach), unpaid(state, breach)]
+        terms = money_terms(state)
+        asks = terms is not None and terms.spec is not None and terms.spec.on_breach == "ask"
+        breach = Breach(limit="max_turns", of="run", used=state.steps, wanted=1, most=turns, asks=asks)
+        return [BudgetExceeded(breach=breach), ask_raise(state, breach)]
     failure = Failure(code="max_steps", message=f"The turn was ended after {state.steps} model calls, its limit.")
     return [completed(state, "error", failure)]
 
@@ -211,7 +213,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
     gate = money.gate(purse, terms, wish, other, degraded=degraded)
     if gate.breach is not None:
         exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)
-        return [exceeded, unpaid(state, gate.breach)]
+        return [exceeded, ask_raise(state, gate.breach)]
     if gate.asks:
         return gate.events
     if gate.degrades is not None:
@@ -229,6 +231,34 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
 
 def unpaid(state: State, breach: Breach) -> TurnCompleted:
     return completed(state, "error", Failure(code=breach.code, message=breach.text))
+
+
+def ask_raise(state: State, breach: Breach) -> ActionRequired | TurnCompleted:
+    """A limit is in the way: a person is asked to raise it, where that is wanted; else the turn is over.
+
+    Between two attempts at a call nobody is asked.
+    """
+    if not breach.asks or state.call is not None:
+        return unpaid(state, breach)
+    action, payload = f"a{state.actions + 1}", money.raise_payload(breach, money.proposed(breach))
+    wait_s = (state.definition or NO_DEFINITION).approval_timeout_s
+    return ActionRequired(
+        action=action,
+        kind="approval",
+        timeout_ms=round(wait_s * 1000),
+        payload=payload,
+        job_id=state.job_id,
+        reason="budget",
+        digest=raise_digest(state.session_id, action, state.job_id, payload),
+    )
+
+
+def raised(state: State, consent: Raise) -> Sequence[Event]:
+    """A person raised a limit: of this run at once, any other is for its ledger, which is asked for money again."""
+    if consent.of == "run":
+        raising = RunRaised(consent=consent)
+        return [raising, *think(replace(state, purse=money.raised(state.purse, raising)))]
+    return [replace(event, raises=consent) if isinstance(event, AllotmentWanted) else event for event in think(state)]
 
 
 def _next_call(state: State) -> ModelCalled:

@@ -37,6 +37,9 @@ SECONDS_MAX = 366 * 24 * 3600
 Strategy = Literal["deny", "degrade", "warn"]
 """What follows when a limit would be passed: the turn ends; a cheaper model is taken; it is recorded and goes on."""
 
+OnBreach = Literal["deny", "ask"]
+"""What follows where a limit denies: that is the end of it; or a person is asked to raise the limit."""
+
 Unpriced = Literal["deny", "allow"]
 """What follows when a limit of money stands and the model has no known price."""
 
@@ -95,7 +98,8 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, rename="camel"):
     """What one run (a job) may use; None: no such limit. Raises BadInput for a limit that is none.
 
     max_cost: US dollars. max_turns: turns of the model, that is, calls of it. max_runtime_seconds: from when the job
-    starts. unpriced: whether a model without a known price may be called although max_cost is set.
+    starts. unpriced: whether a model without a known price may be called although max_cost is set. on_breach: `ask` has
+    the job wait for a person, who may raise max_tokens, max_cost or max_turns of this run.
     """
 
     max_tokens: int | None = None
@@ -104,6 +108,7 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, rename="camel"):
     max_turns: int | None = None
     max_runtime_seconds: float | None = None
     unpriced: Unpriced = "deny"
+    on_breach: OnBreach = "deny"
 
     def __post_init__(self) -> None:
         for name in ("max_tokens", "max_tool_calls", "max_turns"):
@@ -117,6 +122,7 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, rename="camel"):
                 )
             force_setattr(self, "max_runtime_seconds", float(seconds))
         _checked_word("unpriced", self.unpriced, ("deny", "allow"))
+        _checked_word("on_breach", self.on_breach, ("deny", "ask"))
 
 
 class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -125,7 +131,8 @@ class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
     Money in US dollars, None: no such limit. A request is one model call. Days and months are those of UTC, a minute is
     the last 60 seconds. warning_threshold: the part of a limit from which on it is warned of. exceed_strategy: what
     follows when a limit would be passed. degrade_to: the cheaper model of `degrade`, where the image names none.
-    unpriced: whether models without a known price may be called although a limit of money is set.
+    unpriced: whether models without a known price may be called although a limit of money is set. on_breach: `ask` has
+    a job wait for a person, who may raise its limit of a day, a month or in all.
     """
 
     scope_id: str | None = None
@@ -147,6 +154,7 @@ class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
     exceed_strategy: Strategy = "deny"
     degrade_to: str | None = None
     unpriced: Unpriced = "deny"
+    on_breach: OnBreach = "deny"
 
     def __post_init__(self) -> None:
         for name in ("scope_id", "principal_id", "session_id", "degrade_to"):
@@ -163,6 +171,9 @@ class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
         force_setattr(self, "warning_threshold", float(part))
         _checked_word("exceed_strategy", self.exceed_strategy, ("deny", "degrade", "warn"))
         _checked_word("unpriced", self.unpriced, ("deny", "allow"))
+        _checked_word("on_breach", self.on_breach, ("deny", "ask"))
+        if self.on_breach == "ask" and self.exceed_strategy != "deny":
+            raise BadInput('on_breach="ask" is for limits that deny: the others let the call go on.')
 
 
 class Limit(Struct, frozen=True):
@@ -209,7 +220,8 @@ class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """A limit that is in the way. code: `budget_exceeded`, `unpriced`, or what went wrong with the limit `ledger`.
 
     limit: its name in `Budget` or `BudgetSpec`. of: whose it is: `scope`, `principal`, `session` or `run`. used,
-    wanted, most: in the limit's unit, cost in nano-dollars. why: why one that degrades denies.
+    wanted, most: in the limit's unit, cost in nano-dollars. why: why one that degrades denies. asks: a person may
+    raise it.
     """
 
     code: str = "budget_exceeded"
@@ -219,6 +231,7 @@ class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     wanted: int = 0
     most: int = 0
     why: str = ""
+    asks: bool = False
 
     @property
     def text(self) -> str:
@@ -236,6 +249,20 @@ class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
             f" {show(self.used)} used or set aside, {show(self.wanted)} more wanted."
             + (f" {self.why}" if self.why else "")
         )
+
+
+class Raise(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A person's consent, given in `action` of a session, to raise a limit by so much from what it was then.
+
+    by, most: in the limit's unit, cost in nano-dollars. principal: who gave it.
+    """
+
+    action: str
+    limit: str
+    of: str
+    most: int
+    by: int
+    principal: str
 
 
 class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):

@@ -51,6 +51,8 @@ NAMES: Mapping[str, str] = {
     "probe.ended": "the world has answered, and that is not told",
     "ledger.ask": "a ledger is about to be asked for money",
     "ledger.asked": "it has answered, and the session does not know",
+    "ledger.raise": "a ledger is about to be told of a person's consent to a higher limit",
+    "ledger.raised": "the limit is raised, and nothing was asked for yet",
     "ledger.recall": "a session is about to be asked to let go of what its ledger calls back",
     "ledger.recalled": "it has let go, and its ledger does not know",
     "socket.request": "another process has asked something, nothing was done",

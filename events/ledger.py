@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .budget import NOTHING, Amount, Breach, Budget, Grant
+from .budget import NOTHING, Amount, Breach, Budget, Grant, Raise
 from .message import Command, Effect, Event
 
 # -- asked of a ledger. at: microseconds UTC, as the asker's clock said --
@@ -37,6 +37,17 @@ class RemoveBudget(Command, frozen=True, kw_only=True):
     session_id: str | None = None
     at: int
     recalls: bool = True
+
+
+class RaiseBudget(Command, frozen=True, kw_only=True):
+    """A person consented to a higher limit, asked by a session of a principal. The same consent again, or a limit that
+    was lowered or lifted since: nothing happens."""
+
+    type: ClassVar[str] = "raise_budget"
+    session_id: str
+    principal_id: str
+    consent: Raise
+    at: int
 
 
 class Allot(Command, frozen=True, kw_only=True):
@@ -122,6 +133,21 @@ class BudgetRemoved(Event, frozen=True, kw_only=True):
     recalls: bool = False
 
 
+class BudgetRaised(Event, frozen=True, kw_only=True):
+    """A person raised one limit of a budget, by `consent`. most: what it is now, in the limit's unit.
+
+    session_id, asked_for: the session in which they were asked, and its principal.
+    """
+
+    type: ClassVar[str] = "budget_raised"
+    source: ClassVar[str] = "ledger"
+    session_id: str
+    asked_for: str
+    consent: Raise
+    most: int
+    at: int
+
+
 class Allotted(Event, frozen=True, kw_only=True):
     """So much is set aside for a session, from when it had spent `spent`. What it held before is over."""
 
@@ -204,5 +230,5 @@ class RecallAllotment(Effect, frozen=True, kw_only=True):
     ask: str
 
 
-COMMANDS = (SetBudget, RemoveBudget, Allot, ReturnAllotment, RecordUsage)
-EVENTS = (BudgetSet, BudgetRemoved, Allotted, AllotmentDenied, AllotmentReturned, UsageRecorded)
+COMMANDS = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordUsage)
+EVENTS = (BudgetSet, BudgetRemoved, BudgetRaised, Allotted, AllotmentDenied, AllotmentReturned, UsageRecorded)

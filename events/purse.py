@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from .budget import NOTHING, Amount, Breach, Grant
+from .budget import NOTHING, Amount, Breach, Grant, Raise
 from .message import Command, Effect, Event
 
 # -- asked of a purse --
@@ -85,7 +85,7 @@ class AllotmentWanted(Event, frozen=True, kw_only=True):
 
     ask: `w1`, `w2`, ... in the session. ledger: the scope whose ledger is asked. want, least: what it would like, and
     what it cannot do without. call, attempt: the model call that waits for it, and after it for `wait_ms` more. tools:
-    the calls of tools that wait for it.
+    the calls of tools that wait for it. raises: what a person consented to before.
     """
 
     type: ClassVar[str] = "allotment_wanted"
@@ -99,6 +99,7 @@ class AllotmentWanted(Event, frozen=True, kw_only=True):
     attempt: int = 0
     tools: tuple[str, ...] = ()
     wait_ms: int = 0
+    raises: Raise | None = None
 
 
 class AllotmentTaken(Event, frozen=True, kw_only=True):
@@ -114,6 +115,13 @@ class AllotmentReleased(Event, frozen=True, kw_only=True):
     ask: str
     spent: Amount
     kept: Amount = NOTHING
+
+
+class RunRaised(Event, frozen=True, kw_only=True):
+    """A person raised a limit of the run. It holds until the run ends."""
+
+    type: ClassVar[str] = "run_raised"
+    consent: Raise
 
 
 # -- owed to the world --
@@ -133,6 +141,7 @@ class RequestAllotment(Effect, frozen=True, kw_only=True):
     least: Amount
     priced: bool = True
     at: int = 0
+    raises: Raise | None = None
 
 
 COMMANDS = (TakeAllotment, RefuseAllotment, ReleaseAllotment)
@@ -144,4 +153,5 @@ EVENTS = (
     AllotmentWanted,
     AllotmentTaken,
     AllotmentReleased,
+    RunRaised,
 )

@@ -42,7 +42,7 @@ from .events.bus import SystemBus
 from .events.content import InputPart
 from .events.errors import BadInput, BadResolution, Closed, NotFound, StoreError, Unauthenticated
 from .events.image import ImageConfig
-from .events.ledger import BudgetRemoved, BudgetSet
+from .events.ledger import BudgetRaised, BudgetRemoved, BudgetSet
 from .events.log import Log
 from .events.message import Context, Live, Recorded
 from .events.model import ModelParams
@@ -301,7 +301,7 @@ class Runtime:
                 self._policies.look(policy)
             await self._kernel.open(self._outside, armed=self._armed)
             await self._open_treasuries()
-            if self._budget is not None:
+            if self._budget is not None and not self._treasury.is_given(self._budget):
                 await self.set_budget(self._budget)
             if self._recover:
                 await self._kernel.recover(self._recovery.take_up)
@@ -811,7 +811,7 @@ class Runtime:
                 self._of_scope(recorded.head.context.scope)._asking.hear(recorded, data)
             return
         scope = recorded.head.context.scope
-        if isinstance(data, BudgetSet | BudgetRemoved | AllotmentReleased):
+        if isinstance(data, BudgetSet | BudgetRemoved | BudgetRaised | AllotmentReleased):
             self._treasury_of(scope).hear(recorded)
             return
         if isinstance(data, AgentUnregistered):
@@ -840,7 +840,7 @@ def _job_of(recorded: Recorded, data: ActionRequired) -> tuple[str, str]:
     return recorded.stream.removeprefix("session-"), data.job_id or ""
 
 
-_HEARD = {ActionRequired, AllotmentReleased, BudgetRemoved, BudgetSet, *HEARD}
+_HEARD = {ActionRequired, AllotmentReleased, BudgetRaised, BudgetRemoved, BudgetSet, *HEARD}
 
 
 __all__ = ["Runtime", "from_environment"]

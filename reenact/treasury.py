@@ -36,8 +36,10 @@ from .events.ledger import (
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
+    BudgetRaised,
     BudgetRemoved,
     BudgetSet,
+    RaiseBudget,
     RecallAllotment,
     RemoveBudget,
     ReturnAllotment,
@@ -122,7 +124,7 @@ class Treasury:
         data = recorded.data
         if isinstance(data, AllotmentReleased):
             self._kernel.later(self._settle(recorded.stream.removeprefix("session-"), data, recorded.context.scope))
-        elif isinstance(data, BudgetSet | BudgetRemoved) and recorded.stream == self._stream:
+        elif isinstance(data, BudgetSet | BudgetRemoved | BudgetRaised) and recorded.stream == self._stream:
             self._in_force = rules.evolve(self._in_force, data, recorded.stamp)
             self._terms.clear()
 
@@ -132,6 +134,10 @@ class Treasury:
     def rules(self) -> tuple[Budget, ...]:
         """The limits in force in this scope."""
         return tuple(standing.budget for standing in self._in_force.budgets)
+
+    def is_given(self, budget: Budget) -> bool:
+        """Whether a limit in force was set like this, though people may have raised it since."""
+        return any(standing.given == budget for standing in self._in_force.budgets)
 
     def waits(self, models: Iterable[str], spec: object = None, *, priced: bool = False) -> bool:
         """Whether prices must be loaded first, to know what these models charge. priced: a rule limits their cost."""
@@ -305,6 +311,16 @@ class Treasury:
             account: Account | None = reply.states[0].accounts.get(effect.session_id)
             return account if account is not None and account.ask == effect.id else None
 
+        if effect.raises is not None:
+            consent = RaiseBudget(
+                session_id=effect.session_id,
+                principal_id=session.ids.principal,
+                consent=effect.raises,
+                at=max(self._clock.now(), effect.at),
+            )
+            failpoint("ledger.raise")
+            await self._patiently(lambda: self._ask(ledger, consent, cause=cause, correlation=correlation))
+            failpoint("ledger.raised")
         waiter = _Waiter(effect.session_id, session.ids.principal)
         account = None if self._is_behind(waiter) else await ask(last=False)
         if account is None:
@@ -522,6 +538,7 @@ _NEWS = tuple(
         Allotted,
         AllotmentDenied,
         BudgetSet,
+        BudgetRaised,
         BudgetRemoved,
         AllotmentTaken,
         ModelAnswered,

@@ -17,8 +17,8 @@ from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
 from reenact.events.agent import ModelCalled, ModelFailed
 from reenact.events.budget import Budget, BudgetSpec
-from reenact.events.errors import BadInput, NotAPerson
-from reenact.events.ledger import AllotmentReturned, Allotted, BudgetSet
+from reenact.events.errors import ActionOver, BadInput, NotAPerson
+from reenact.events.ledger import AllotmentReturned, Allotted, BudgetRaised, BudgetSet
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import (
     AllotmentReleased,
@@ -28,6 +28,7 @@ from reenact.events.purse import (
     BudgetWarned,
 )
 from reenact.events.session import JobFailed, JobStarted, JobSucceeded
+from reenact.projections.asking import asking
 from reenact.runtime import Runtime
 from tests.actors.test_laws import causes
 from tests.runtimes import Gate, Heard, run, runtime
@@ -682,6 +683,138 @@ def test_a_limit_that_degrades_to_nothing_cheaper_is_refused_where_that_is_known
         assert await opened.budget() == []
 
     run(work, **dear())
+
+
+# -- asking a person to raise a limit --
+
+ASKS = {"max_requests_daily": 1, "on_breach": "ask"}
+
+
+def test_a_person_raises_a_limit_and_the_job_goes_on() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        run = await opened.send(bot.id, "again")
+        first = await run.result()
+        assert first.status == "waiting" and first.action is not None
+        action = await opened.action(first.action)
+        assert action.payload["raise_by"] == 1
+        shown = "\n".join(asking(action))
+        assert "max_requests_daily of the scope is 1: 1 used or set aside, 1 more wanted." in shown
+        assert "Raise it by 1, to 2?" in shown and "The runtime asks" in shown
+        await opened.resolve_action(first.action, True)
+        assert (await run.result()).status == "succeeded"
+        with pytest.raises(ActionOver):
+            await opened.resolve_action(first.action, False)
+        [limit] = await opened.budget()
+        assert (limit.most, limit.used) == (2, 2)
+        [raised] = [event for event in ledger_of(opened.log) if isinstance(event, BudgetRaised)]
+        assert (raised.consent.principal, raised.consent.by, raised.consent.most) == (opened.principal, 1, 1)
+
+    run(work, [counted()], store=store, budget=ASKS)
+    everything_replays(MemoryLog(store))
+
+
+def test_a_person_does_not_raise_it_and_the_job_ends_as_it_would_have() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        await opened.set_budget({"max_requests_daily": 0, "on_breach": "ask"})
+        run = await opened.send(bot.id, "hi")
+        first = await run.result()
+        assert first.action is not None
+        await opened.resolve_action(first.action, False)
+        ended = await run.result()
+        assert ended.failure is not None and ended.failure.code == "budget_exceeded"
+        assert [limit.most for limit in await opened.budget()] == [0]
+
+    run(work, [counted()])
+
+
+def test_nobody_answers_and_the_job_ends_as_it_would_have() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", approval_timeout_s=0.05)
+        await opened.set_budget({"max_requests_daily": 0, "on_breach": "ask"})
+        heard = Heard(opened)
+        await opened.send(bot.id, "hi")
+        ended = await heard.until(JobFailed.type)
+        assert ended.data.failure.code == "budget_exceeded"
+
+    run(work, [counted()])
+
+
+def test_a_consent_is_kept_over_restarts_and_raises_once() -> None:
+    """Asked in one process, given in another without the session's tools, gone on with in a third."""
+    store = MemoryStore()
+    options: dict[str, Any] = {"store": store, "budget": {"max_requests_daily": 1, "on_breach": "ask"}}
+
+    async def first() -> tuple[str, str]:
+        async with runtime([counted()], **options) as one:
+            bot = await one.image("bot")
+            assert (await bot.send("hi")).status == "succeeded"
+            asked = await (await one.send(bot.id, "again", key="again")).result()
+            assert asked.action is not None
+            return bot.id, asked.action
+
+    async def second(action: str) -> None:
+        async with runtime([counted()], recover=False, armed=False, **options) as two:
+            await two.resolve_action(action, True)
+
+    async def third() -> None:
+        for _ in range(2):
+            async with runtime([counted()], **options) as three:
+                assert (await (await three.send(bot_id, "again", key="again")).result()).status == "succeeded"
+                [limit] = await three.budget()
+                assert (limit.most, limit.used) == (2, 2), "what a program sets at every start undoes no consent"
+
+    bot_id, action = asyncio.run(asyncio.wait_for(first(), 20))
+    asyncio.run(asyncio.wait_for(second(action), 20))
+    asyncio.run(asyncio.wait_for(third(), 20))
+    assert len([event for event in ledger_of(MemoryLog(store)) if isinstance(event, BudgetRaised)]) == 1
+    everything_replays(MemoryLog(store))
+
+
+def test_each_session_asks_for_itself_and_each_consent_raises_once() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bots = [await opened.image() for _ in range(4)]
+        runs = [await opened.send(bot.id, "hi") for bot in bots]
+        firsts = [await each.result() for each in runs]
+        waiting = [first for first in firsts if first.status == "waiting"]
+        assert len(waiting) == 3
+        for first in waiting[:2]:
+            assert first.action is not None
+            await opened.resolve_action(first.action, True)
+        assert waiting[2].action is not None
+        await opened.resolve_action(waiting[2].action, False)
+        ends = sorted([(await each.result()).status for each in runs])
+        assert ends == ["failed"] + ["succeeded"] * 3
+        [limit] = await opened.budget()
+        assert (limit.most, limit.used) == (3, 3)
+
+    run(work, [counted()], store=store, budget=ASKS)
+    everything_replays(MemoryLog(store))
+
+
+def test_a_limit_of_a_run_is_raised_for_that_run() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        spec = BudgetSpec(max_turns=1, max_tokens=10**6, on_breach="ask")
+        bot = await opened.image("bot", tools=["look"], budget=spec)
+        for _ in range(2):
+            run = await opened.send(bot.id, "hi")
+            first = await run.result()
+            assert first.status == "waiting" and first.action is not None
+            assert (await opened.action(first.action)).payload["limit"] == "max_turns"
+            await opened.resolve_action(first.action, True)
+            assert (await run.result()).status == "succeeded"
+
+    steps = [counted(tool_calls=[{"name": "look", "input": {"n": 1}}]), counted()]
+    run(work, steps, store=store, tools=[look])
+    everything_replays(MemoryLog(store))
 
 
 # -- a run --

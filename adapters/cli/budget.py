@@ -51,6 +51,9 @@ class Limits:
         str | None, Parameter(name=["--exceed-strategy", "--then"], help="deny, degrade or warn. Default deny.")
     ] = None
     degrade_to: Annotated[str | None, Parameter(help="The cheaper model of degrade.")] = None
+    on_breach: Annotated[
+        str | None, Parameter(help="deny, or ask a person to raise a limit of a day, a month or in all. Default deny.")
+    ] = None
     unpriced: Annotated[str | None, Parameter(help="deny or allow models without a known price. Default deny.")] = None
 
     @property

@@ -23,7 +23,15 @@ from ...events.budget import LIMITS, Amount, shown_count, shown_dollars
 from ...events.container import PolicySet, ToolRegistered
 from ...events.content import File, Image, Native, Text, Thinking, ToolCall
 from ...events.image import ImageCreated, ImageUpdated
-from ...events.ledger import AllotmentDenied, AllotmentReturned, Allotted, BudgetRemoved, BudgetSet, UsageRecorded
+from ...events.ledger import (
+    AllotmentDenied,
+    AllotmentReturned,
+    Allotted,
+    BudgetRaised,
+    BudgetRemoved,
+    BudgetSet,
+    UsageRecorded,
+)
 from ...events.policy import ModelDenied, ModelWarned, ToolDenied
 from ...events.purse import (
     AllotmentReleased,
@@ -33,6 +41,7 @@ from ...events.purse import (
     BudgetExceeded,
     BudgetReserved,
     BudgetWarned,
+    RunRaised,
 )
 from ...events.session import JobFailed, JobQueued, SessionCreated
 from .screen import called
@@ -123,6 +132,9 @@ def _money(data: Any) -> str | None:
                 for name, most in set_to.items()
             ]
             return f"{of}: {', '.join(shown)}, {budget.exceed_strategy}"
+        case BudgetRaised(consent=consent) | RunRaised(consent=consent):
+            show = shown_dollars if "cost" in consent.limit else shown_count
+            return f"{consent.limit} of the {consent.of} by {show(consent.by)}, allowed by {_value(consent.principal)}"
         case BudgetRemoved():
             return _of(data.principal_id, data.session_id)
         case UsageRecorded():

@@ -4,11 +4,19 @@ from __future__ import annotations
 
 import msgspec
 
-from ...events.ledger import AllotmentDenied, AllotmentReturned, Allotted, BudgetRemoved, BudgetSet, UsageRecorded
-from .budget import breached, shown
+from ...events.ledger import (
+    AllotmentDenied,
+    AllotmentReturned,
+    Allotted,
+    BudgetRaised,
+    BudgetRemoved,
+    BudgetSet,
+    UsageRecorded,
+)
+from .budget import breached, consented, shown
 from .note import AuditError, Note
 
-OfLedger = BudgetSet | BudgetRemoved | Allotted | AllotmentDenied | AllotmentReturned | UsageRecorded
+OfLedger = BudgetSet | BudgetRaised | BudgetRemoved | Allotted | AllotmentDenied | AllotmentReturned | UsageRecorded
 
 
 def of_ledger(event: OfLedger, scope: str) -> Note:
@@ -20,6 +28,11 @@ def of_ledger(event: OfLedger, scope: str) -> Note:
             note.resource_id = _whose(scope, budget.principal_id, budget.session_id)
             set_to = msgspec.structs.asdict(budget)
             note.context = {name: value for name, value in set_to.items() if value is not None}
+        case BudgetRaised(consent=consent):
+            principal = event.asked_for if consent.of == "principal" else None
+            session = event.session_id if consent.of == "session" else None
+            note.resource_type, note.resource_id = "budget", _whose(scope, principal, session)
+            note.context = {**consented(consent), "asked_in": event.session_id}
         case BudgetRemoved():
             note.resource_type, note.resource_id = "budget", _whose(scope, event.principal_id, event.session_id)
             note.context = {"principal_id": event.principal_id, "session_id": event.session_id}

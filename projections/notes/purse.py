@@ -12,8 +12,9 @@ from ...events.purse import (
     BudgetExceeded,
     BudgetReserved,
     BudgetWarned,
+    RunRaised,
 )
-from .budget import breached, shown
+from .budget import breached, consented, shown
 from .note import AuditError, Note
 from .session import Session, Write
 
@@ -70,6 +71,10 @@ def _released(session: Session, event: AllotmentReleased, recorded: Recorded) ->
     return Note(type=event.type, resource_type="purse", resource_id=session.id, context=context)
 
 
+def _raised(session: Session, event: RunRaised, recorded: Recorded) -> Note:
+    return Note(type=event.type, resource_type="purse", resource_id=session.id, context=consented(event.consent))
+
+
 PURSE_NOTES: dict[type[Event], Write] = {
     BudgetReserved: _reserved,
     BudgetDegraded: _degraded,
@@ -78,4 +83,5 @@ PURSE_NOTES: dict[type[Event], Write] = {
     AllotmentWanted: _wanted,
     AllotmentTaken: _taken,
     AllotmentReleased: _released,
+    RunRaised: _raised,
 }

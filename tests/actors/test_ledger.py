@@ -10,15 +10,29 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 
 from reenact.actors.ledger import LEDGER, State, judge, used
-from reenact.events.budget import LIMITS, NOTHING, Amount, Breach, Budget, BudgetSpec, Grant, budget_of, nanos, spec_of
+from reenact.events.budget import (
+    LIMITS,
+    NOTHING,
+    Amount,
+    Breach,
+    Budget,
+    BudgetSpec,
+    Grant,
+    Raise,
+    budget_of,
+    nanos,
+    spec_of,
+)
 from reenact.events.errors import BadInput
 from reenact.events.ledger import (
     Allot,
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
+    BudgetRaised,
     BudgetRemoved,
     BudgetSet,
+    RaiseBudget,
     RecordUsage,
     RemoveBudget,
     ReturnAllotment,
@@ -358,6 +372,55 @@ def test_limits_that_were_set_by_an_earlier_release_call_nothing_back() -> None:
     ledger(
         limit(max_tokens_total=100), allot("a", tokens=60), BudgetSet(budget=Budget(max_tokens_total=1), at=1)
     ).owes()
+
+
+# -- limits that people raise --
+
+
+def raises(session: str = "s", action: str = "a1", *, most: int = 100, by: int = 50, **fields: Any) -> RaiseBudget:
+    of = {"limit": "max_tokens_total", "of": "scope", "principal": "boss", **fields}
+    consent = Raise(action=action, most=most, by=by, **of)
+    return RaiseBudget(session_id=session, principal_id="ann", consent=consent, at=NOON)
+
+
+def test_a_consent_raises_a_limit_once_and_by_what_was_shown() -> None:
+    stream = ledger(limit(max_tokens_total=100, on_breach="ask"), allot(tokens=100))
+    assert denied(stream.when(allot("t", tokens=20))).asks
+    stream.when(raises("t")).then(BudgetRaised)
+    assert stream.events[0].most == 150  # type: ignore[attr-defined]
+    stream.when(raises("t")).then_nothing()
+    stream.when(raises("t", "a2", by=7)).then(BudgetRaised)
+    stream.when(raises("u")).then(BudgetRaised)
+    assert stream.states[0].budgets[0].budget.max_tokens_total == 100 + 50 + 7 + 50
+    stream.when(allot("t", "w2", tokens=20)).then(Allotted)
+
+
+def test_a_consent_to_a_limit_that_was_lowered_or_lifted_since_is_void() -> None:
+    stream = ledger(limit(max_tokens_total=100, on_breach="ask"), limit(max_tokens_total=0, on_breach="ask"))
+    stream.when(raises()).then_nothing()
+    stream.when(RemoveBudget(at=NOON))
+    stream.when(raises()).then_nothing()
+    stream.when(raises(limit="max_nonsense")).then_nothing()
+
+
+def test_a_consent_raises_the_limit_it_is_of_and_no_other() -> None:
+    stream = ledger(limit(max_tokens_total=100), limit(principal_id="ann", max_tokens_total=100, on_breach="ask"))
+    stream.when(raises(of="principal")).then(BudgetRaised)
+    assert [each.budget.max_tokens_total for each in stream.states[0].budgets] == [100, 150]
+
+
+def test_nobody_is_asked_about_a_minute_or_a_single_call() -> None:
+    fields: dict[str, Any] = {"max_requests_per_minute": 0, "max_tokens_per_request": 1, "on_breach": "ask"}
+    stream = ledger(limit(**fields))
+    assert not denied(stream.when(allot(requests=1))).asks
+    assert not denied(stream.when(allot(ask="w2", tokens=2))).asks
+
+
+def test_asking_is_for_limits_that_deny() -> None:
+    with pytest.raises(BadInput, match="limits that deny"):
+        budget_of({"max_tokens_total": 1, "exceed_strategy": "warn", "on_breach": "ask"})
+    with pytest.raises(BadInput, match="on_breach"):
+        budget_of({"max_tokens_total": 1, "on_breach": "perhaps"})
 
 
 # -- setting limits --

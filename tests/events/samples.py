@@ -1,7 +1,7 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
 from reenact.events import action, agent, container, image, ledger, policy, purse, session
-from reenact.events.budget import Amount, Breach, Budget, BudgetSpec, Grant, Rate, Terms
+from reenact.events.budget import Amount, Breach, Budget, BudgetSpec, Grant, Raise, Rate, Terms
 from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Tried, Usage
 from reenact.events.message import Event
 from reenact.events.model import ModelParams
@@ -104,6 +104,7 @@ GRANT = Grant(
     warned=("max_cost_daily of the scope",),
 )
 BREACH = Breach(code="budget_exceeded", limit="max_cost_daily", of="scope", used=1, wanted=2, most=3)
+CONSENT = Raise(action="a1", limit="max_cost_daily", of="scope", most=1_000_000_000, by=1_000_000_000, principal="ann")
 DEFINITION = session.Definition(
     image_version=2,
     model="anthropic:claude-sonnet-5-5",
@@ -328,7 +329,11 @@ SAMPLES: tuple[Event, ...] = (
     ),
     purse.AllotmentTaken(ask="w1", grant=GRANT),
     purse.AllotmentReleased(ask="w1", spent=AMOUNT, kept=AMOUNT),
+    purse.RunRaised(consent=CONSENT),
     ledger.BudgetSet(budget=BUDGET, at=1_700_000_000_000_000),
+    ledger.BudgetRaised(
+        session_id="sess_1", asked_for="ann", consent=CONSENT, most=2_000_000_000, at=1_700_000_000_000_000
+    ),
     ledger.BudgetRemoved(principal_id="ann", session_id="sess_1", at=1_700_000_000_000_000),
     ledger.Allotted(
         session_id="sess_1",

@@ -274,6 +274,7 @@ async def approved(case: dict[str, Any]) -> dict[str, Any]:
         events = await opened.events(bot.session_id)
         replay = await opened.replay(bot.session_id)
         yes = await granted(opened, bot)
+        budget = [[limit.limit, limit.most, limit.used] for limit in await opened.budget()]
     report = verify(str(Here.folder / "agents.db"), history=Here.folder / "history")
     flaws = [str(violation) for violation in report.violations]
     return {
@@ -286,6 +287,7 @@ async def approved(case: dict[str, Any]) -> dict[str, Any]:
             f"{event.type} {getattr(event.data, 'action', None) or getattr(event.data, 'tool', '')}" for event in events
         ],
         "outcomes": {event.data.tool: event.data.outcome for event in events if isinstance(event.data, ToolSettled)},
+        "budget": budget,
         "replay": replay.identical,
         "flaws": flaws,
     }

@@ -248,12 +248,16 @@ def test_killed_between_a_limit_and_what_is_called_back_for_it(
 
 KILLS = 10
 
+ASKS = {"max_requests_daily": 0, "on_breach": "ask"}
+
 WHERE: dict[str, dict[str, Any]] = {
     **{name: {"first": {"inside": "ship after"}, "role": "resume"} for name in ("effect.recover", "probe.start")},
     "probe.ended": {"first": {"inside": "ship after"}, "role": "resume"},
     "model.failed": {"always": {"fails": 12}},
     "ledger.ask": {"always": {"budget": {"max_requests_daily": 40}}},
     "ledger.asked": {"always": {"budget": {"max_requests_daily": 40}}},
+    "ledger.raise": {"role": "approve", "always": {"calls": ["wire"], "budget": ASKS}},
+    "ledger.raised": {"role": "approve", "always": {"calls": ["wire"], "budget": ASKS}},
     "ledger.recall": {"always": {"budget": {"max_requests_daily": 40}, "limits": "model_called"}},
     "ledger.recalled": {"always": {"budget": {"max_requests_daily": 40}, "limits": "model_called"}},
     "launch.found": {"role": "approve", "always": {"calls": ["wire"]}},
@@ -302,6 +306,8 @@ def what_follows(world: World, role: str, where: dict[str, Any]) -> None:
             listed = world.run("ask", requests=0)["said"]["containers"]
             assert set(world.lines("containers")) <= set(listed), "what was answered is there"
             assert verify(str(world.folder / "agents.db"), history=world.folder / "history").sound
+        case "approve" if "budget" in where.get("always", {}):
+            raised(world)
         case "approve":
             allowed(world)
         case "project":
@@ -339,6 +345,18 @@ def allowed(world: World, *, approves: bool = True) -> dict[str, Any]:
         else:
             assert starts == took == 0 and outcomes[tool] == "denied"
     return said
+
+
+def raised(world: World) -> None:
+    """What must be so of a limit that a person raised by one each time they were asked, whoever died when: every yes
+    counts once."""
+    ended = world.run("approved")
+    assert ended["code"] == 0, ended
+    said: dict[str, Any] = ended["said"]
+    assert said["status"] == "succeeded" and said["replay"] and said["flaws"] == []
+    asked = list(said["asked"].values()).count(None)  # those about a limit; any other is about a call
+    [[name, most, used]] = said["budget"]
+    assert (name, most) == ("max_requests_daily", asked) and used <= most
 
 
 AROUND = [name for name in failpoint.NAMES if name not in WHERE and not name.startswith("checkpoint.")]
