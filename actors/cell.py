@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from msgspec import Struct
-from msgspec.structs import replace
+from msgspec.structs import force_setattr
 
 from ..events import codec
 from ..events.errors import Corrupt, NewerFormat
@@ -129,7 +129,7 @@ class Cell:
             owes=tuple(effect.id for effect in owed),
             writer=log.writer,
         )
-        head = replace(head, chain=codec.chain(self.chain, head, decision.digests))
+        force_setattr(head, "chain", codec.chain(self.chain, head, decision.digests))  # nobody else has it yet
         failpoint("cell.decided")
         return Prepared(Batch(self.stream, self.version, head, decision.rows), decision, owed)
 

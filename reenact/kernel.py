@@ -604,6 +604,8 @@ class Kernel:
         failpoint("signal")
         veil = session.veil
         if veil is None:
+            if signal is None:
+                return  # nothing was seen of it, so nothing is held back
             veil = session.veil = Veil(self.vault)
         now = self.clock.now()
         if signal is None:

@@ -118,7 +118,8 @@ class Policies:
 
     def limits_cost(self, state: ImageState) -> bool:
         """Whether a layer over an image's agents limits what a call of a model may cost: then prices are needed."""
-        return any(limits_cost(layer) for layer in self.layers(state))
+        layers = self.layers(state)
+        return bool(layers) and any(map(limits_cost, layers))
 
     def of_job(self, state: ImageState, given: OfJob) -> Policy:
         """What one job adds, written out. Raises BadInput for what cannot be, NotFound for a name of none."""

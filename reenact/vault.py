@@ -130,6 +130,8 @@ class Vault:
         Not looked for are what servers without keys are given for one (`ollama`), and values of less than FLOOR_CHARS
         characters, of which a warning tells once.
         """
+        if credentials.api_key is None and credentials.base_url is None:
+            return credentials
         for value, name in ((credentials.reveal(), f"{provider}_key"), (credentials.password, f"{provider}_password")):
             if value and value not in self._known and self._given_key(value, name):
                 self._given[value] = None
