@@ -212,8 +212,8 @@ def _pack_cause(cause: str | None, correlation: str | None) -> Any:
     """The id of an event, as its number in its batch where that is the one that all began with."""
     if cause is None:
         return None
-    batch, _, part = cause.rpartition("-")
-    if not _is_number(part):
+    batch, dash, part = cause.rpartition("-")
+    if not dash or not _is_number(part):
         return _pack(cause)
     if batch == correlation:
         return int(part)

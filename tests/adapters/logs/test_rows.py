@@ -40,6 +40,7 @@ lifetimes = st.integers(-(2**63), 2**64 - 1) | st.integers(0, 2**18)
 @example("0" * 32, 65_535, f"{'ab' * 16}-0", "ab" * 16, None, f"job_{'0' * 32}", [], b"", "")
 @example("0" * 32, 65_536, f"{'ab' * 16}-999", "cd" * 16, None, f"agent_{'0' * 32}", [], b"", "")
 @example("7" * 32, 5, f"{'ab' * 16}-1000", "ab" * 16, f"{'ab' * 16}-7", f"job_{'0' * 32}-1", [], b"", "")
+@example("7" * 32, 5, "0", "", None, None, [], b"", "")
 @example("7" * 32, 5, f"{'ab' * 16}-07", "ab" * 16, f"{'ab' * 16}-07", None, [], b"", "")
 def test_any_head_is_read_back_as_it_was(
     id: str,
