@@ -41,6 +41,7 @@ EFFECTS = {
 _BECAUSE = {
     "tool": "its tool has every call allowed by a person",
     "agent": "its image has every call allowed by a person",
+    "budget": "a limit of what may be used is reached; a yes raises it by what is shown",
 }
 
 

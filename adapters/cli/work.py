@@ -308,7 +308,8 @@ class Work:
             self._output.note(f"session {name} waits for a person: {what}")
             self._output.note(f"look: reenact approvals show {name}:{number}")
             if call or action["type"] == "approval":
-                self._output.note(f"say: reenact approvals approve {name}:{number} (or deny, or edit)")
+                other = "or deny, or edit" if call else "or deny"
+                self._output.note(f"say: reenact approvals approve {name}:{number} ({other})")
             else:
                 self._output.note(f"say: reenact approvals answer {name}:{number} {possible(action)}")
             self._output.note(f"then go on: reenact resume {name}")

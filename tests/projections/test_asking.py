@@ -186,5 +186,6 @@ def test_it_says_who_asks_and_why() -> None:
     ours = of(reason="budget max_cost_total \u202e", type="approval", digest="sha256:1", payload={"raise_by": "5.00"})
     assert "The runtime asks:" in ours and "Because    budget max_cost_total \\u202e" in ours
     assert '  |   "raise_by": "5.00"' in ours
+    assert "Because    a limit of what may be used is reached; a yes raises it by what is shown" in of(reason="budget")
     assert "Because    policy house/rule 1" in asking(action({}, reason="policy house/rule 1"))
     assert "Because    its tool has every call allowed by a person" in asking(action({}, reason="tool"))
