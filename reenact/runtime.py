@@ -106,6 +106,7 @@ class Runtime:
     budget: a limit of its scope, set when it opens: a `Budget`, a dict of its fields, or dollars in all.
     scope, principal: on whose behalf it acts by itself, see `scoped`. authenticator: tells who shows a token.
     secrets: by name, see `secret`. patterns: what else is taken for a secret by its look, see `patterns.patterns_of`.
+    threads: so many decide and commit. Default: two, and the loop itself for a session that is alone on a quick disk.
     """
 
     def __init__(
