@@ -280,8 +280,10 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
     In order: a limit that degrades, the limits of the run, those that the ledger set for every call, then what is left
     of the allotment.
     """
-    purse = replace(purse, spent=purse.at_most, held=None)  # one whose process died is spent as it was set aside
-    grant = purse.grant if purse.left.requests else None  # else other limits may be in force than it was made under
+    if purse.held is not None:
+        purse = replace(purse, spent=purse.at_most, held=None)  # its process died: it is spent as it was set aside
+    left = purse.left
+    grant = purse.grant if left.requests else None  # else other limits may be in force than it was made under
     if grant is not None and grant.degrade and not degraded:
         why = _no_cheaper(other, wish, grant)
         if other is not None and why is None:
@@ -299,14 +301,14 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
     if written < wish.least:
         return Gate(breach=_broken(limits, wish.amount(wish.least)))
     if terms.ledger is not None:
-        left = wish.fits(written, purse.left)
-        if left < wish.least or (left < written and not purse.untouched):
+        within = wish.fits(written, left)
+        if within < wish.least or (within < written and not purse.untouched):
             want, least = wish.amount(written) + Amount(tools=TOOLS_AHEAD), wish.amount(wish.least)
             priced = wish.rate is not None
             ask = wanted(purse, terms.ledger, want, least, priced=priced)
             ask = replace(ask, call=wish.call, attempt=wish.attempt, wait_ms=wish.wait_ms)
             return Gate(events=(ask,), asks=True)
-        written = left
+        written = within
     amount = wish.amount(written)
     reserved = BudgetReserved(call=wish.call, tokens=amount.tokens, cost=amount.cost, max_tokens=written)
     return Gate(events=(reserved,), max_tokens=written)

@@ -62,12 +62,11 @@ class Amount(Struct, frozen=True, rename="camel", gc=False):
 
     def __sub__(self, other: Amount) -> Amount:
         """What is left; nothing where less than nothing would be."""
-        return Amount(
-            max(0, self.tokens - other.tokens),
-            max(0, self.cost - other.cost),
-            max(0, self.requests - other.requests),
-            max(0, self.tools - other.tools),
-        )
+        tokens, cost = self.tokens - other.tokens, self.cost - other.cost
+        requests, tools = self.requests - other.requests, self.tools - other.tools
+        if tokens >= 0 and cost >= 0 and requests >= 0 and tools >= 0:  # as it mostly is, twelve times a turn
+            return Amount(tokens, cost, requests, tools)
+        return Amount(max(0, tokens), max(0, cost), max(0, requests), max(0, tools))
 
     def covers(self, other: Amount) -> bool:
         """Whether it is at least the other in everything."""
