@@ -139,10 +139,10 @@ class Balance:
 
     def _moved(self, event: Allotted | AllotmentDenied | AllotmentReturned) -> Iterator[str]:
         self._now = max(self._now, event.at)
-        principal, ask, told, held, since = self._held.get(event.session_id, ("", "", Amount(), Amount(), self._now))
+        principal, ask, told, held, since = self._held.get(event.session_id, ("", "", Amount(), Amount(), 0))
         if isinstance(event, AllotmentReturned) and event.ask != ask:
             yield f"{event.session_id} gives back {event.ask}, and holds {ask}"
-        self._settle(principal, event.session_id, event.spent - told, since)
+        self._settle(principal, event.session_id, event.spent - told, since or self._now)
         kept = event.kept if isinstance(event, AllotmentReturned) else Amount()
         if not held.covers(kept):
             yield f"{event.session_id} keeps more than it held"
@@ -153,7 +153,8 @@ class Balance:
             yield from self._granted(event)
         amount = event.grant.amount if isinstance(event, Allotted) else Amount()
         told = self._held[event.session_id][2]
-        self._held[event.session_id] = event.principal_id, event.ask, told, amount, self._now
+        since = self._now if isinstance(event, Allotted) else since  # a denial begins no allotment
+        self._held[event.session_id] = event.principal_id, event.ask, told, amount, since
 
     def _granted(self, event: Allotted) -> Iterator[str]:
         for (principal, session), budget in self._budgets.items():

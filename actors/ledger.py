@@ -186,8 +186,8 @@ def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
 
 
 def _number(action: str) -> int:
-    """Questions of a session are numbered: a1, a2, ..."""
-    return int(action[1:])
+    """Questions of a session are numbered: a1, a2, ... Of what is none: 0, before all of them."""
+    return int(action[1:]) if len(action) < 20 and action[1:].isascii() and action[1:].isdigit() else 0
 
 
 RAISABLE = ("day", "month", "total")
@@ -428,8 +428,13 @@ def _evolve(state: State, event: Event) -> State:
 
 def _raised(state: State, event: BudgetRaised) -> State:
     name = event.consent.limit
-    most: str | int = dollars(event.most) if name.startswith("max_cost") else event.most
+    money = name.startswith("max_cost")
+    most: str | int = dollars(event.most) if money else event.most
     whose = {"principal": event.asked_for, "session": event.session_id}.get(event.consent.of, "")
+    if all(limit.name != name for limit in LIMITS) or not 0 <= event.most <= (
+        DOLLARS_MAX * NANO if money else COUNT_MAX
+    ):
+        return state  # what a program wrote into the log itself
     budgets = tuple(
         replace(_standing(replace(each.budget, **{name: most})), given=each.given)
         if each.key == (event.consent.of, whose)

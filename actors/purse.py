@@ -434,9 +434,10 @@ def raise_payload(breach: Breach, by: int) -> dict[str, Any]:
 def raised_spec(spec: BudgetSpec, raised: tuple[tuple[str, int], ...]) -> BudgetSpec:
     """The limits of a run with what people raised them by."""
     for limit, by in raised:
+        by = max(0, by)
         if limit == "max_cost":
             spec = replace(spec, max_cost=dollars(min(DOLLARS_MAX * NANO, nanos(spec.max_cost or "0") + by)))
-        else:
+        elif limit in ("max_tokens", "max_turns"):
             spec = replace(spec, **{limit: min(COUNT_MAX, (getattr(spec, limit) or 0) + by)})
     return spec
 
