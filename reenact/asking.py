@@ -36,9 +36,10 @@ from .given import TIMEOUT_MAX_S
 from .projections.actions import Action, Actions, AskedCall
 from .projections.asking import asking
 from .projections.projection import catch_up
-from .run import READER
+from .run import READER, Brought
 
 if TYPE_CHECKING:
+    from .access import Access
     from .runtime import Runtime
 
 
@@ -69,6 +70,16 @@ class ApprovalRequest(Struct, frozen=True, kw_only=True, rename="camel"):
 ApprovalHandler = Callable[[ApprovalRequest], Awaitable[bool] | bool]
 """Says whether a call may run: only True is yes. One that is not async has a thread of its own, one call at a time."""
 
+_NO_HANDLER = "An approval handler is brought by people and programs, never by an agent or its tools."
+
+
+def brought(handler: ApprovalHandler | None, access: Access) -> Any:
+    """A handler as a run or a runtime keeps it. Raises NotAPerson where an agent or a tool brings it."""
+    if handler is None:
+        return None
+    access.check_person(_NO_HANDLER)
+    return handler if handler is READER else Brought(handler)
+
 
 class Handling:
     """Approval handlers at work, of all scopes. timeout_s: what each has for one question. Raises BadInput."""
@@ -84,7 +95,7 @@ class Handling:
 class Asking:
     """The questions of one scope of a runtime's log. handler: decides approvals where a run brings none of its own."""
 
-    def __init__(self, runtime: Runtime, handler: ApprovalHandler | None, handling: Handling) -> None:
+    def __init__(self, runtime: Runtime, handler: Brought | None, handling: Handling) -> None:
         self._runtime = runtime
         self.handler = handler
         self._handling = handling
@@ -98,7 +109,7 @@ class Asking:
             return
         session_id = recorded.stream.removeprefix("session-")
         handler = self._runtime._kernel.handler_of(session_id, data.job_id or "") or self.handler
-        if handler is not None and handler is not READER:
+        if isinstance(handler, Brought):
             self._begin(f"{session_id}:{data.action}", handler)
 
     async def take_up(self) -> None:
@@ -111,12 +122,12 @@ class Asking:
                 if action.type == "approval" and action.call is not None:
                     asking._begin(action.id, self.handler)
 
-    def _begin(self, action_id: str, handler: ApprovalHandler) -> None:
+    def _begin(self, action_id: str, by: Brought) -> None:
         in_hand = self._runtime._kernel.in_hand
         if action_id in in_hand:
             return
         in_hand.add(action_id)
-        task = asyncio.ensure_future(self._handle(action_id, handler))
+        task = by.task(self._handle(action_id, by.handler))
         self._handling.tasks.add(task)
         task.add_done_callback(self._handling.tasks.discard)
 
@@ -126,6 +137,7 @@ class Asking:
         try:
             action = await self.action(action_id)
             if action.status == "pending":
+                self._runtime._access.check_person(_NO_HANDLER)
                 given = await self._asked(action, handler)
                 if given is not None:
                     await self.resolve(action_id, given, shown=action.digest, by=principal_of(handler))

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
 from msgspec import Struct
@@ -42,6 +43,20 @@ class _Reader:
 
 
 READER = _Reader()
+
+
+class Brought:
+    """An approval handler, and the context of whoever brought it: what it says, it says there and in their name."""
+
+    __slots__ = ("_context", "handler")
+
+    def __init__(self, handler: Any) -> None:
+        self.handler = handler
+        self._context = copy_context()
+
+    def task(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """A task of its own, in a copy of that context."""
+        return asyncio.get_running_loop().create_task(work, context=self._context.copy())
 
 
 class Result(Struct, frozen=True, kw_only=True):
@@ -115,7 +130,7 @@ class Run:
         *,
         handler: Any = None,
     ) -> None:
-        """handler: decides its approvals, see `asking.ApprovalHandler`; or `READER`."""
+        """handler: decides its approvals, an `asking.ApprovalHandler` as `Brought`; or `READER`."""
         self.job_id = job_id
         self.session_id = session_id
         self.handler = handler

@@ -29,7 +29,7 @@ from .actors.session import State as SessionState
 from .adapters.models import Models, Retries
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
-from .asking import HANDLER_TIMEOUT_S, ApprovalHandler, Asking, Handling
+from .asking import HANDLER_TIMEOUT_S, ApprovalHandler, Asking, Handling, brought
 from .containers import Containers
 from .context import ExecutionContext
 from .definitions import Definitions
@@ -171,7 +171,7 @@ class Runtime:
         self._kept: dict[str, Kept] = {}
         self._definitions = Definitions(self._kernel, self._kept)
         self._authenticator = authenticator
-        self._handler = approval_handler if armed else None
+        self._handler = brought(approval_handler, Access(self._kernel, who)) if armed else None
         self._handling = Handling(handler_timeout_s)
         self._own_policies = policies_from(policy)
         self._engine = policy if isinstance(policy, PolicyEngine) else None

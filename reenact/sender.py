@@ -13,7 +13,7 @@ from .actors.image import State as ImageState
 from .actors.policy import asks_who
 from .adapters.models import Models
 from .adapters.tools.registry import Tools
-from .asking import ApprovalHandler
+from .asking import ApprovalHandler, brought
 from .definitions import tools_of
 from .events.agent import AgentRegistered, WakeAgent
 from .events.budget import Terms, spec_of
@@ -83,8 +83,9 @@ class Sender:
                 self._models.parse(checked_text(each, "fallbacks"))
         check_sending(params, priority, timeout_s)
         spec = spec_of(budget)
+        handler = brought(approval_handler, self._access)
         job_id = self._new_id("job")
-        run = Run(job_id, session_id, self._clock.now, self._kernel.let_go, handler=approval_handler)
+        run = Run(job_id, session_id, self._clock.now, self._kernel.let_go, handler=handler)
         if credentials is not None and not isinstance(credentials, Mapping):
             raise BadInput(f"credentials must be by provider, not a {type(credentials).__name__}.")
         for provider, given in (credentials or {}).items():
