@@ -57,6 +57,23 @@ ENVIRON = {
     "PIN_PASSWORD": "12345678",
     "WIN_COMPAT": "XP/SP3+legacy=1",
     "COMPASS": "N/NE+legacy=1",
+    "PWD": "/home/me/projects/x9k2m4p7q1",
+    "OLDPWD": "/home/me/projects/a8b7c6d5e4",
+    "BUILD_PWD": "/home/me/build/x9k2m4p7q1",
+    "PGPASS": "/home/me/.pgpass",
+    "APP_PASS": "change-me-please",
+    "ADMIN_PWD": "administrator",
+    "TEMPLATE_PASSWORD": "your_password_here",
+    "SMTP_AUTH": "plain-login",
+    "PROXY_AUTH": "https://auth.example.com/v2/a9b8c7d6",
+    "DATABASE_URL": "postgresql://postgres:postgres@localhost:5432/app",
+    "OTHER_DSN": "host=localhost port=5432 user=postgres password=postgres",
+    "PUBLIC_DSN": "https://deploy@errors.example.com/42",
+    "DEV_CONNECTION_STRING": "Server=localhost;Database=app;User Id=administrator;Password=changeme;",
+    "GITHUB_WEBHOOK_URL": "https://ci.example.com/webhooks/repository-changed",
+    "SETTINGS_JSON": '{"sort_key": "created_at", "password": "changeme", "max_tokens": "4096", "on": [1, null]}',
+    "LS_COLORS": "rs=0:di=01;34:ln=01;36:*.tar=01;31",
+    "JAVA_OPTS": "-Xmx512m -Djavax.net.ssl.trustStorePassword=changeit",
 }
 """What stands in environments under names of secrets, and in texts everywhere."""
 
@@ -75,6 +92,8 @@ INNOCENTS = (
     "claude-sonnet-4-5 and claude-3-5-sonnet-20241022 answer until endoftext.",
     "Press ctrl-shift-escape. XP/SP3+legacy=1 N/NE+legacy=1.",
     "naïve café, 東京, пароль: “production”",
+    "cd /home/me/projects/x9k2m4p7q1 && psql postgres -U administrator && open https://ci.example.com/webhooks",
+    "Please change-me-please and your_password_here: plain-login at localhost, deploy to errors.example.com/42.",
 )
 
 KEPT = {
@@ -89,10 +108,56 @@ KEPT = {
     "SMTP_PASSWORD": "abcd efgh ijkl mnop",
     "CARD_SECRET": "4929000000000006",
     "GITHUB_PAT": "a1b2c3d4e5",
+    "MYSQL_PWD": "canarywords",
+    "REDIS_PASS": "canarywords",
+    "TWILIO_AUTH": "9f86d081884c7d65",
     "SERVICE_CREDENTIALS": '{"user": "me", "pw": "x"}',
     "WEBHOOK_SECRET": "https://hooks.example.com/services/T0AB12CD3/B0EF45GH6/XyZ12abC34dEf56",
 }
 """What stands there and is secret."""
+
+
+PARTS = {
+    "DATABASE_URL": ("postgres://me:hunter2canary@db.example.com/x", ("hunter2canary",)),
+    "QUOTED_URL": ("postgres://me:p%40ss%2Fword99@db.example.com/x", ("p%40ss%2Fword99", "p@ss/word99")),
+    "SENTRY_DSN": (
+        "https://d41d8cd98f00b204e9800998ecf8427e@o1.ingest.example.com/1",
+        ("d41d8cd98f00b204e9800998ecf8427e",),
+    ),
+    "ORDERS_DSN": ("host=db port=5432 user=app password=canarywords", ("canarywords",)),
+    "AZURE_CONN": (
+        "DefaultEndpointsProtocol=https;AccountName=x;AccountKey=Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA==",
+        ("Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MA==",),
+    ),
+    "SQL_CONNECTION_STRING": ("Server=db;UID=sa;PWD='my canary words';Encrypt=yes", ("my canary words",)),
+    "SLACK_WEBHOOK": (
+        "https://hooks.example.com/services/T000/B000/XyZ12abC34dEf56GhI78jKl9",
+        ("https://hooks.example.com/services/T000/B000/XyZ12abC34dEf56GhI78jKl9", "XyZ12abC34dEf56GhI78jKl9"),
+    ),
+    "GOOGLE_APPLICATION_CREDENTIALS_JSON": (
+        '{"type": "service_account", "private_key": "canary9f86d081", "more": [{"clientSecret": "a1b2c3d4e5"}]}',
+        ("canary9f86d081", "a1b2c3d4e5"),
+    ),
+    "NODE_OPTIONS": ("--title=x --token=9f86d081884c7d65", ("9f86d081884c7d65",)),
+}
+"""Values that are secret in parts, with the parts."""
+
+
+@pytest.mark.parametrize("name", PARTS)
+def test_what_is_secret_in_a_part_of_a_value_is_hidden_wherever_it_stands(name: str) -> None:
+    value, parts = PARTS[name]
+    assert [each for _, each in secrets_in({name: value})] == list(parts)
+    known = Vault([])
+    known.environment({**ENVIRON, name: value})
+    for part in parts:
+        assert known.text(f"it is {part}.") == f"it is [secret:{name}]."
+    assert without_secrets({name: value}) == {}
+
+
+@pytest.mark.parametrize("name", ("REDIS_PASS", "MYSQL_PWD", "DB_PASSWORD", "DB_PASSWD"))
+def test_a_name_that_says_password_outright_makes_a_secret_of_a_plain_word(name: str) -> None:
+    assert list(secrets_in({name: "sunflower"})) == [(name, "sunflower")]
+    assert list(secrets_in({"SECRET": "sunflower", "X_KEY": "sunflower", "X_AUTH": "sunflower"})) == []
 
 
 @pytest.mark.parametrize("text", INNOCENTS)
