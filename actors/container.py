@@ -52,13 +52,13 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             new = [ToolRegistered(tool=tool) for tool in message.tools if known.get(tool.name) != tool.version]
             return [*_created(state, message), *new] if new else []
         case SetPolicy():
-            if _in_force(message.policy, state.policies) == state.policy:
+            if in_force(message.policy, state.policies) == state.policy:
                 return []
             return [*_created(state, message), PolicySet(version=state.policies + 1, policy=message.policy)]
     return []
 
 
-def _in_force(policy: Policy | None, version: int) -> Policy | None:
+def in_force(policy: Policy | None, version: int) -> Policy | None:
     return None if policy is None else replace(policy, version=str(version))
 
 
@@ -80,7 +80,7 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
             others = tuple(each for each in state.tools if each[0] != event.tool.name)
             return replace(state, tools=(*others, (event.tool.name, event.tool.version)))
         case PolicySet():
-            return replace(state, policy=_in_force(event.policy, event.version), policies=event.version)
+            return replace(state, policy=in_force(event.policy, event.version), policies=event.version)
     return state
 
 

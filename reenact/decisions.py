@@ -61,7 +61,9 @@ async def _put(url: str, kind: str, data: Row, scope: str, tools: list[Any]) -> 
     from .runtime import Runtime
 
     try:
-        async with Runtime(url, recover=False, armed=False, tools=tools, scope=scope) as runtime:
+        opened = Runtime(url, recover=False, armed=False, tools=tools, scope=scope)
+        opened._keeps_rules = True  # an answer changes no rules
+        async with opened as runtime:
             person = runtime.scoped(principal=own_principal())
             return _answer((await person.request(kind, data)).data), False
     except Owned:

@@ -127,7 +127,9 @@ async def request(
     try:
         if scope is not None:
             options["scope"] = scope
-        async with Runtime(url, recover=False, **options) as runtime:
+        opened = Runtime(url, recover=False, **options)
+        opened._keeps_rules = "policy" not in options  # what is asked changes none
+        async with opened as runtime:
             asked = runtime.scoped(principal=own_principal()) if kind in DECIDING else runtime
             return dict(msgspec.to_builtins((await asked.request(kind, data, timeout_s=timeout_s)).data))
     except Owned:

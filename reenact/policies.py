@@ -80,7 +80,8 @@ class Policies:
         self._tools = tools
         self._container = container
         self._containers: dict[str, Policy | None] = {}
-        self._ready: dict[tuple[Policy | None, Policy | None], tuple[Policy, ...]] = {}
+        self._held: dict[str, tuple[Policy, ...]] = {}
+        self._ready: dict[tuple[tuple[Policy, ...], Policy | None, Policy | None], tuple[Policy, ...]] = {}
         self._warned: dict[str, None] = {}
 
     # -- which layers --
@@ -99,33 +100,47 @@ class Policies:
         """A container has another policy from now on."""
         self._containers[container_id] = policy
 
-    def layers(self, state: ImageState) -> tuple[Policy, ...]:
-        """The layers over an image's agents, written out, outermost first. Its container's must be at hand."""
+    def is_held(self, session_id: str) -> bool:
+        """Whether it is known under which rules a session was last run."""
+        return session_id in self._held
+
+    def hold(self, session_id: str, given: tuple[Policy, ...]) -> None:
+        """A session keeps what it was last run under, in the place of the runtime's own layers."""
+        self._held[session_id] = given
+
+    def own_of(self, session_id: str | None) -> tuple[Policy, ...]:
+        """The outermost layers over a session: the runtime's own, or those that it keeps."""
+        return self._held.get(session_id, self.own) if self._held and session_id is not None else self.own
+
+    def layers(self, state: ImageState, session_id: str | None = None) -> tuple[Policy, ...]:
+        """The layers over an image's agents, written out, outermost first. Its container's must be at hand. session_id:
+        of the agent's session, which may be held to layers of its own."""
+        own = self.own_of(session_id)
         of_container, of_image = self._containers[state.container_id], state.config.policy
-        if of_container is None and of_image is None and not self.own:
+        if of_container is None and of_image is None and not own:
             return ()
-        key = of_container, of_image
+        key = own, of_container, of_image
         ready = self._ready.get(key)
         if ready is None:
             if len(self._ready) >= READY_MAX:
                 self._ready.clear()
-            ready = self._ready[key] = resolve(self._over(state))
+            ready = self._ready[key] = resolve(self._over(state, own))
         return ready
 
-    def _over(self, state: ImageState) -> list[Policy]:
-        layers = (*self.own, self._containers[state.container_id], state.config.policy)
+    def _over(self, state: ImageState, own: tuple[Policy, ...]) -> list[Policy]:
+        layers = (*own, self._containers[state.container_id], state.config.policy)
         return [layer for layer in layers if layer is not None]
 
-    def limits_cost(self, state: ImageState) -> bool:
+    def limits_cost(self, state: ImageState, session_id: str | None = None) -> bool:
         """Whether a layer over an image's agents limits what a call of a model may cost: then prices are needed."""
-        layers = self.layers(state)
+        layers = self.layers(state, session_id)
         return bool(layers) and any(map(limits_cost, layers))
 
-    def of_job(self, state: ImageState, given: OfJob) -> Policy:
+    def of_job(self, state: ImageState, given: OfJob, session_id: str | None = None) -> Policy:
         """What one job adds, written out. Raises BadInput for what cannot be, NotFound for a name of none."""
         policy = self.named(given) if isinstance(given, PolicyRef) else policy_from(given)
         self.look(policy)
-        return resolve((*self._over(state), policy))[-1]
+        return resolve((*self._over(state, self.own_of(session_id)), policy))[-1]
 
     def named(self, ref: PolicyRef) -> Policy:
         """The policy that a reference names, narrowed by its overrides. Raises NotFound; BadInput for an override."""

@@ -109,6 +109,10 @@ class Runtime:
     threads: so many decide and commit. Default: two, and the loop itself for a session that is alone on a quick disk.
     """
 
+    _keeps_rules = False
+    """Whether a session is held to the policies that it was last run under, in the place of this runtime's own: for who
+    takes up at a command line what was begun at another. Set before anything is asked."""
+
     def __init__(
         self,
         persistence: str | Log = "memory://",
@@ -424,7 +428,12 @@ class Runtime:
         """Hold the agent of a session to the rules of now, also in the middle of its turn. One that sleeps is left: it
         is woken under them. Raises what kept this from being stored.
         """
+        await self._hold(session_id)
         await self._sessions.bring_rules(session_id, self._sender.terms)
+
+    async def _hold(self, session_id: str) -> tuple[Policy, ...]:
+        """Where rules are kept: have a session keep the policies it was last run under. Returns them; else none."""
+        return await self._sessions.hold(session_id) if self._keeps_rules else ()
 
     # -- images --
 
@@ -519,7 +528,8 @@ class Runtime:
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self._images.state(image_id)
-        if self._sender.waits(state, model=model, fallbacks=fallbacks, budget=budget, policy=policy):
+        own: Any = {"budget": budget, "policy": policy, "session_id": session_id}
+        if self._sender.waits(state, model=model, fallbacks=fallbacks, **own):
             await self._treasury.ready()
         return self.submit(
             state,
@@ -671,6 +681,7 @@ class Runtime:
 
         An agent that sleeps while inputs wait is woken. Nothing owed: nothing happens. Raises NotFound.
         """
+        await self._hold(session_id)
         await self._sessions.resume(session_id, self.wake, self.bring_policy)
 
     async def stop_image(self, image_id: str, *, reason: str = "stopped") -> None:

@@ -93,23 +93,23 @@ class Sender:
             run.credentials[provider] = self._keys.hidden(provider, credentials_of(own))
         overrides = None
         if model is not None or params is not None or others is not None or policy is not None:
-            narrowed = None if policy is None else self._policies.of_job(state, policy)
+            narrowed = None if policy is None else self._policies.of_job(state, policy, session_id)
             overrides = Overrides(model=model, params=params, fallbacks=others, policy=narrowed)
         asked = overrides if spec is None else (overrides, spec)  # as it was asked: prices may be others next time
         own_limits = overrides is not None and overrides.policy is not None and limits_cost(overrides.policy)
-        priced = own_limits or ((model is not None or bool(others)) and self._policies.limits_cost(state))
+        priced = own_limits or ((model is not None or bool(others)) and self._policies.limits_cost(state, session_id))
         terms = self._treasury.own_terms(
             spec, model, others, state.config, lambda: self._preamble(state.config), priced=priced
         )
         if terms is not None:
             overrides = replace(overrides or Overrides(), terms=terms)
         narrowing = () if overrides is None or overrides.policy is None else (overrides.policy,)
-        if asks_who((*self._policies.layers(state), *narrowing)):
+        if asks_who((*self._policies.layers(state, session_id), *narrowing)):
             overrides = replace(overrides or Overrides(), principal=self._access.acting_as)
         command = Send(
             job_id=job_id,
             content=content,
-            waking=self._waking(state),
+            waking=self._waking(state, session_id),
             overrides=overrides,
             priority=priority,
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
@@ -125,9 +125,9 @@ class Sender:
 
     async def wake(self, state: ImageState, session_id: str) -> tuple[str, bool]:
         """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
-        if self.waits(state):
+        if self.waits(state, session_id=session_id):
             await self._treasury.ready()
-        reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=self._waking(state)))
+        reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=self._waking(state, session_id)))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
         return reply.states[1].agent_id, reused
 
@@ -139,6 +139,7 @@ class Sender:
         fallbacks: Sequence[str] | None = None,
         budget: object = None,
         policy: OfJob | None = None,
+        session_id: str | None = None,
         **others: Any,
     ) -> bool:
         """Whether prices must be loaded before its agent is woken, or a message with these settings is put to it.
@@ -151,10 +152,10 @@ class Sender:
             models = (checked_text(model, "model"), *models)
         if fallbacks is not None:
             models = (*models, *fallbacks_of(fallbacks))
-        priced = policy is not None or self._policies.limits_cost(state)
+        priced = policy is not None or self._policies.limits_cost(state, session_id)
         return self._treasury.waits(models, budget or config.budget, priced=priced)
 
-    def _waking(self, state: ImageState) -> Waking:
+    def _waking(self, state: ImageState, session_id: str) -> Waking:
         config = state.config
         return Waking(
             agent_id=self._new_id("agent"),
@@ -170,25 +171,25 @@ class Sender:
                 tools=tools_of(self._tools, config).digest,
                 approval_required=config.approval_required,
                 approval_timeout_s=config.approval_timeout_s,
-                policy=self._policies.layers(state),
+                policy=self._policies.layers(state, session_id),
                 scope=self._access.scope,
-                terms=self._terms(state),
+                terms=self._terms(state, session_id),
             ),
         )
 
-    async def terms(self, state: ImageState) -> Terms | None:
-        """What an agent of an image must know of money now, with prices at hand."""
+    async def terms(self, state: ImageState, session_id: str) -> Terms | None:
+        """What the agent of an image must know of money now in a session, with prices at hand."""
         models = (state.config.model, *state.config.fallbacks)
-        if self._treasury.waits(models, state.config.budget, priced=self._policies.limits_cost(state)):
+        if self._treasury.waits(models, state.config.budget, priced=self._policies.limits_cost(state, session_id)):
             await self._treasury.ready()
-        return self._terms(state)
+        return self._terms(state, session_id)
 
-    def _terms(self, state: ImageState) -> Terms | None:
+    def _terms(self, state: ImageState, session_id: str) -> Terms | None:
         return self._treasury.terms(
             (state.image_id, state.version),
             state.config,
             lambda: self._preamble(state.config),
-            priced=self._policies.limits_cost(state),
+            priced=self._policies.limits_cost(state, session_id),
         )
 
     def _preamble(self, config: ImageConfig) -> str:

@@ -16,9 +16,10 @@ from .events.errors import BadInput, Conflict, NotFound
 from .events.image import AttachSession
 from .events.message import Recorded
 from .events.notice import Message
-from .events.policy import ApplyPolicy
+from .events.policy import ApplyPolicy, Policy
 from .events.session import CreateSession, SessionCreated
 from .given import checked_text
+from .held import given_of
 from .images import Images
 from .kept import Kept
 
@@ -99,10 +100,10 @@ class Sessions:
 
     # -- gone on with --
 
-    async def bring_rules(self, session_id: str, terms: Callable[[ImageState], Awaitable[Terms | None]]) -> None:
+    async def bring_rules(self, session_id: str, terms: Callable[[ImageState, str], Awaitable[Terms | None]]) -> None:
         """Hold the agent of one to the policies of now, and to a ledger where it knew of none, also in the middle of
-        its turn. One that sleeps is left: it is woken under them. terms(image): what it must know of money. Raises what
-        kept this from being stored.
+        its turn. One that sleeps is left: it is woken under them. terms(image, session): what it must know of money.
+        Raises what kept this from being stored.
         """
         stream = f"session-{session_id}"
         first = await asyncio.to_thread(self._access.reads.read, stream, limit=1)
@@ -111,9 +112,16 @@ class Sessions:
             return
         state = await self._definitions.image(created.data.image_id, self._access.scope)
         await self._kept.policies.load(state.container_id)
-        layers = self._kept.policies.layers(state)
-        command = ApplyPolicy(policy=layers, scope=created.context.scope, terms=await terms(state))
+        layers = self._kept.policies.layers(state, session_id)
+        command = ApplyPolicy(policy=layers, scope=created.context.scope, terms=await terms(state, session_id))
         await self._access.ask(stream, command)
+
+    async def hold(self, session_id: str) -> tuple[Policy, ...]:
+        """Have one keep the layers that it was last run under, in the place of the runtime's own. Returns them."""
+        policies = self._kept.policies
+        if not policies.is_held(session_id):
+            policies.hold(session_id, await asyncio.to_thread(given_of, self._access.reads, session_id))
+        return policies.own_of(session_id)
 
     async def unlimited(self) -> list[str]:
         """Those that are at work here and know of no ledger."""

@@ -123,7 +123,7 @@ class Talk:
 
 class Working:
     """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python. policy: files of TOML,
-    outermost first. scope: the one to work in.
+    outermost first; without them every session keeps those that it was last run under. scope: the one to work in.
 
     Raises what opening a log raises, `Owned` among it, and what loading the tools and the policies raises, before the
     log is touched.
@@ -143,10 +143,13 @@ class Working:
         self._environ = environ
         self._waiting: list[Callable[[ReenactError], object]] = []
         found = [tool for path in tools for tool in tools_from(path).values()]
-        self.runtime = Runtime(url, recover=False, tools=found, policy=policies_from(policy), scope=scope or DEFAULT)
+        given = policies_from(policy)
+        self.runtime = Runtime(url, recover=False, tools=found, policy=given, scope=scope or DEFAULT)
+        self._keeps_rules = not given
 
     def __enter__(self) -> Self:
         self.runtime.open()
+        self.runtime.asynchronous._keeps_rules = self._keeps_rules  # nothing was taken up yet
         self.runtime.on("system_error", self._on_error)
         return self
 
@@ -251,7 +254,7 @@ class Working:
             raise BadInput(
                 f"Session {lookup.short(session_id)} belongs to the image {state.config.name!r}, not to {image!r}."
             )
-        notes = self._equip(session_id)
+        notes = [*self._equip(session_id), *self._rules(session_id)]
         model = wanted or self._last_model(session_id) or state.config.model
         if system is not None:
             self._configure(state, {"systemPrompt": system})
@@ -369,6 +372,12 @@ class Working:
         lost = ", ".join(name for name in needed.open if name not in self.runtime.asynchronous.tools)
         return f" ({lost})" if lost else ""
 
+    def _rules(self, session_id: str) -> list[str]:
+        """Hold a session to what it was last run under, where no other policy was given. Says what that is."""
+        kept = self.runtime.wait(self.runtime.asynchronous._hold(session_id))
+        named = ", ".join(f"{policy.name} (version {policy.version})" for policy in kept)
+        return [f"held to the policy that this session was run with: {named}"] if kept else []
+
     # -- going on --
 
     def unfinished(self, session_ids: Iterable[str] | None = None) -> list[Job]:
@@ -392,7 +401,8 @@ class Working:
         """
         notes: list[str] = []
         for session_id in session_ids:
-            notes += [note for note in self._equip(session_id) if note not in notes]
+            said = (*self._equip(session_id), *self._rules(session_id))
+            notes += [note for note in said if note not in notes]
             needed = Needed(self._log, session_id)
             if needed.missing(self.runtime.asynchronous.tools):
                 raise NotFound(

@@ -63,7 +63,8 @@ Policies = Annotated[
         negative="",
         show_default=False,
         help="A file of TOML with rules for what may be done, see `reenact policy check`. Again for more: none can give"
-        " back what another takes.",
+        " back what another takes. Without it a session keeps the policy that it was last run with; an empty file lifts"
+        " that.",
     ),
 ]
 

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
+from reenact.blocking import Runtime
 from tests.adapters.cli.terminal import one_line, reenact
 
 HOUSE = """
@@ -190,3 +194,115 @@ def test_what_is_resumed_is_held_to_them_too(here: Path) -> None:
     assert reenact("resume", "--policy", "house.toml").code == 0
     (here / "bad.toml").write_text("a = 1")
     assert reenact("resume", "--policy", "bad.toml").code == 2
+
+
+# -- a session keeps the policy that it was run with --
+
+SLOW = '''
+import time
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+from reenact import tool
+
+HERE = Path(__file__).parent
+
+@tool(effect="idempotent")
+def slow() -> str:
+    """Take long."""
+    (HERE / "inside").touch()
+    while (HERE / "wait").exists():
+        time.sleep(0.01)
+    return "ended"
+
+@tool(effect="idempotent")
+def free() -> str:
+    """Free everything."""
+    (HERE / "freed").touch()
+    return "freed"
+
+@tool(effect="idempotent", approval="ask")
+def asks() -> str:
+    """Ask first."""
+    return "asked"
+'''
+DENY = 'name = "house"\nversion = "7"\ndeny = ["free"]'
+
+
+def steps(*names: str) -> str:
+    calls = [{"tool_calls": [{"name": name, "input": {}}]} for name in names]
+    Path("s.json").write_text(json.dumps({"steps": [*calls, {"text": "done"}], "repeat": True}))
+    return "scripted:s.json"
+
+
+@pytest.fixture
+def slow(here: Path) -> Path:
+    (here / "tools.py").write_text(SLOW)
+    (here / "deny.toml").write_text(DENY)
+    return here
+
+
+def killed_in_slow(here: Path, *more: str) -> None:
+    (here / "wait").touch()
+    argv = ["run", "go", "-m", steps("slow", "free"), "-t", "tools.py", *more]
+    child = subprocess.Popen(
+        [sys.executable, "-m", "reenact", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while not (here / "inside").exists():
+        assert child.poll() is None, child.communicate()
+    child.kill()
+    child.communicate()
+    (here / "wait").unlink()
+
+
+def outcomes() -> list[str]:
+    return [row["data"]["outcome"] for row in reenact("events", "--type", "tool_settled", "--json").rows]
+
+
+def test_a_killed_run_is_gone_on_with_under_the_policy_it_was_run_with(slow: Path) -> None:
+    killed_in_slow(slow, "--policy", "deny.toml")
+    (slow / "deny.toml").write_text("")
+    ended = reenact("resume")
+    assert ended.code == 0 and outcomes() == ["ok", "denied"] and not (slow / "freed").exists()
+    assert "held to the policy that this session was run with: house (version 7)" in ended.err
+
+
+def test_another_policy_that_is_given_holds_in_its_place_and_is_kept_then(slow: Path) -> None:
+    killed_in_slow(slow, "--policy", "deny.toml", "-s", "shop")
+    (slow / "open.toml").write_text("")
+    ended = reenact("resume", "--policy", "open.toml")
+    assert ended.code == 0 and outcomes() == ["ok", "ok"] and "held to" not in ended.err
+    again = reenact("run", "go", "-m", steps("free"), "-t", "tools.py", "-s", "shop")
+    assert again.code == 0 and outcomes()[-1] == "ok" and "open (version 1)" in again.err
+
+
+def test_a_session_that_is_opened_again_keeps_its_policy_and_another_has_none(slow: Path) -> None:
+    argv = ("run", "go", "-m", steps("free"), "-t", "tools.py")
+    assert reenact(*argv, "-s", "shop", "--policy", "deny.toml").code == 0
+    assert reenact(*argv, "-s", "shop").code == 0
+    piped = reenact("chat", "-m", steps("free"), "-t", "tools.py", "-s", "shop", stdin="go\n")
+    assert piped.code == 0 and outcomes() == ["denied"] * 3
+    assert reenact(*argv).code == 0 and outcomes() == ["denied"] * 3 + ["ok"]
+
+
+def test_an_answer_beside_no_owner_leaves_the_policy_as_it_was(slow: Path) -> None:
+    argv = ("run", "go", "-m", steps("asks", "free"), "-t", "tools.py", "--policy", "deny.toml")
+    assert reenact(*argv).code == 1
+    assert reenact("approvals", "approve", "a1").code == 0
+    assert reenact("resume").code == 0 and outcomes() == ["ok", "denied"]
+
+
+def test_layers_of_the_container_and_the_image_are_those_of_now(slow: Path) -> None:
+    log, model = "sqlite:///reenact.db", steps("slow", "free", "asks")
+    with Runtime(log, recover=False) as runtime:
+        runtime.set_policy("default", {"name": "of-container", "deny": ["slow"]})
+        runtime.image("shop", model=model, policy={"name": "of-image", "deny": ["asks"]})
+    argv = ("run", "go", "-t", "tools.py", "--image", "shop", "-s", "mine")
+    assert reenact(*argv, "--policy", "deny.toml").code == 0 and outcomes() == ["denied"] * 3
+    with Runtime(log, recover=False, policy="deny.toml") as runtime:
+        runtime.set_policy("default", None)
+    ended = reenact(*argv)
+    assert ended.code == 0 and outcomes()[3:] == ["ok", "denied", "denied"]
+    assert "run with: house (version 7)\n" in ended.err
