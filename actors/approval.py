@@ -61,8 +61,8 @@ def terms_digest(terms: Terms) -> str:
     return _show(msgspec.json.encode(terms, order="deterministic"))
 
 
-def grant_digest(name: str, version: str, arguments: dict[str, Any], place: Place, policy: str) -> str:
-    """Digest over what must be the same for a call to run on a leave given before."""
+def grant_digest(name: str, version: str, arguments: dict[str, Any] | None, place: Place, policy: str) -> str:
+    """Digest over what must be the same for a call to run on a leave given before. arguments: None for any."""
     return _show(msgspec.json.encode((name, version, arguments, place, policy), order="deterministic"))
 
 
@@ -84,14 +84,11 @@ def granted(
     """The leave given before that covers this call, None where there is none."""
     if not grants:
         return None
-    exact = grant_digest(name, check.version, arguments, check.place or Place(), policy)
-    for grant in grants:
-        if grant.kind == "exact" and grant.digest == exact:
-            return grant
-        same = (grant.kind, grant.name, grant.version) == ("class", name, check.version)
-        if same and check.effect == "read":
-            return grant
-    return None
+    place = check.place or Place()
+    covered = {"exact": grant_digest(name, check.version, arguments, place, policy)}
+    if check.effect == "read":
+        covered["class"] = grant_digest(name, check.version, None, place, policy)
+    return next((grant for grant in grants if grant.digest == covered.get(grant.kind)), None)
 
 
 def what_changed(approved: Terms, now: ToolChecked, policy: str) -> str | None:

@@ -235,12 +235,13 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
         state = with_tool(state, tool.id, stamp, input=arguments, approval=edited)
         state = replace(state, items=digest(state.items, stamp.digest))
     if always is not None:
+        covered = tool.input if always == "exact" else None
         grant = Grant(
             action=event.action,
             kind=always,
             name=tool.name,
             version=tool.version,
-            digest=grant_digest(tool.name, tool.version, tool.input, approval.place, approval.policy),
+            digest=grant_digest(tool.name, tool.version, covered, approval.place, approval.policy),
             by=event.by,
         )
         state = replace(state, grants=(*state.grants, grant))

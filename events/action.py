@@ -26,8 +26,8 @@ colon, where it has one."""
 class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Leave that a person gave once for the calls to come; named after the action in which it was given.
 
-    kind: `exact` for one digest over tool, version, arguments, place and policy; `class` for every call of this version
-    of a tool that only reads. name, version: of the tool.
+    kind: `exact` for one call, its arguments among the rest; `class` for every call of a tool that only reads. digest:
+    over tool, version, place and policy, and the arguments of an exact one. name, version: of the tool.
     """
 
     action: str

@@ -416,12 +416,27 @@ def test_what_a_rule_denies_nobody_is_asked_about() -> None:
     assert not any(isinstance(event, ActionRequired) for event in stream.events)
 
 
-def test_leave_for_calls_to_come_ends_with_the_rules_it_was_given_under() -> None:
-    past = (CREATE, send(waking=waking("agent_1", under(ASK))), asks("m1", check()), resolve(always="exact"), start())
-    past = (*past, settles("t1"))
-    assert any(isinstance(event, GrantUsed) for event in given(*past).when(asks("m2", check())).events)
-    stream = given(*past, ApplyPolicy(policy=under(ASK, ASK_MODEL).policy)).when(asks("m2", check()))
-    assert not any(isinstance(event, GrantUsed | ToolStarted) for event in stream.events)
+def leave(kind: str, *rules: Any) -> Any:
+    """A leave was given under these rules, and the call has ended."""
+    asked = (CREATE, send(waking=waking("agent_1", under(*rules))), asks("m1", check("read")))
+    return (*asked, resolve(always=kind), start(effect="read"), settles("t1"))
+
+
+@pytest.mark.parametrize("kind", ["exact", "class"])
+@pytest.mark.parametrize("before", [(), (ASK,)])
+def test_leave_for_calls_to_come_ends_with_the_rules_it_was_given_under(kind: str, before: Any) -> None:
+    past = leave(kind, *before)
+    assert any(isinstance(event, GrantUsed) for event in given(*past).when(asks("m2", check("read"))).events)
+    for after in ((*before, ASK_MODEL), (*before, replace(ASK, reason="A rule made later."))):
+        stream = given(*past, ApplyPolicy(policy=under(*after).policy)).when(asks("m2", check("read")))
+        assert any(isinstance(event, ActionRequired) for event in stream.events)
+        assert not any(isinstance(event, GrantUsed | ToolStarted) for event in stream.events)
+
+
+@pytest.mark.parametrize("kind", ["exact", "class"])
+def test_and_is_for_the_place_it_was_given_for(kind: str) -> None:
+    stream = given(*leave(kind, ASK)).when(asks("m2", check("read", place=Place(cwd="/elsewhere"))))
+    assert any(isinstance(event, ActionRequired) for event in stream.events)
 
 
 def test_a_model_that_a_rule_gates_is_called_when_a_person_allows_it_for_the_rest_of_the_job() -> None:
