@@ -16,6 +16,7 @@ from msgspec.structs import replace
 from ..events.agent import AgentConfigured, ModelCalled
 from ..events.budget import LIMITS, Amount, Budget, Limit, dollars, most_of, nanos
 from ..events.ledger import (
+    AHEAD_MAX_S,
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
@@ -114,7 +115,7 @@ class Balance:
                 if recalls:
                     self._called_back(recorded, session)
             case UsageRecorded() as usage:
-                self._outside(usage)
+                self._outside(usage, recorded.head.at)
 
     def _spends(self, recorded: Recorded, call: str) -> Iterator[str]:
         if self._released and call != self._kept:
@@ -170,14 +171,17 @@ class Balance:
                 if there + wanted > most:
                     yield f"{limit.name} is {most}: {wanted} is allotted to {event.session_id}, and {there} is used"
 
-    def _settle(self, principal: str, session: str, spent: Amount, since: int) -> None:
+    def _settle(self, principal: str, session: str, spent: Amount, since: int, told: int | None = None) -> None:
+        told = self._now if told is None else told
         if spent != Amount():
             for key in (("", ""), ("principal", principal), ("session", session)):
-                self._spent[key].append((since, self._now, spent))
+                self._spent[key].append((since, told, spent))
 
-    def _outside(self, usage: UsageRecorded) -> None:
-        self._now = max(self._now, usage.at)
-        if not usage.kind.endswith("_usage"):
+    def _outside(self, usage: UsageRecorded, stored_at: int) -> None:
+        told = usage.heard or min(usage.at, stored_at + AHEAD_MAX_S * 1_000_000)
+        self._now = max(self._now, told)
+        used_at = min(usage.at, self._now) if usage.heard else self._now
+        if usage.kind not in ("model_usage", "tool_usage", "connector_usage"):
             return
         spent = Amount(
             tokens=usage.total_tokens or usage.input_tokens + usage.output_tokens,
@@ -185,7 +189,7 @@ class Balance:
             requests=usage.kind == "model_usage",
             tools=usage.kind == "tool_usage",
         )
-        self._settle(usage.principal_id or "", usage.session_id or "", spent, self._now)
+        self._settle(usage.principal_id or "", usage.session_id or "", spent, used_at, used_at)
 
     def _there(self, limit: Limit, principal: str | None, session: str | None) -> int:
         """What is settled and set aside of a limit, in its window, as of now."""

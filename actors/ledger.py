@@ -33,6 +33,7 @@ from ..events.budget import (
 )
 from ..events.errors import BadInput
 from ..events.ledger import (
+    AHEAD_MAX_S,
     Allot,
     AllotmentDenied,
     AllotmentReturned,
@@ -59,6 +60,7 @@ SHARE = 16
 
 DAY_US = 86_400_000_000
 MINUTE_US = 60_000_000
+_AHEAD_US = AHEAD_MAX_S * 1_000_000
 
 Key = tuple[str, str]
 """Whose: ("scope", ""), ("principal", id) or ("session", id)."""
@@ -151,6 +153,10 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             gone = BudgetRemoved(principal_id=principal, session_id=session, at=message.at, recalls=message.recalls)
             return [gone]
         case RecordUsage():
+            if message.heard and message.at > message.heard + _AHEAD_US:
+                raise BadInput(
+                    "This was used later than it is told: its time is not in microseconds, or a clock is wrong."
+                )
             fields = {name: getattr(message, name) for name in message.__struct_fields__}
             return [UsageRecorded(**fields)]
     return ()
@@ -389,7 +395,7 @@ def used(sums: Sums, limit: Limit, now: int) -> tuple[int, int]:
 
 
 def evolve(state: State, event: Event, stamp: Stamp) -> State:
-    after = _evolve(state, event)
+    after = _used_outside(state, event, stamp.at) if isinstance(event, UsageRecorded) else _evolve(state, event)
     return after if after is state else replace(after, version=stamp.version)
 
 
@@ -408,8 +414,6 @@ def _evolve(state: State, event: Event) -> State:
             account = state.accounts.get(event.session_id) or Account("")
             free = settled(state, event.session_id, account.principal, event.spent, event.kept, event.at)
             return _came_back(free, event.session_id)
-        case UsageRecorded():
-            return _used_outside(state, event)
         case BudgetSet():
             named = _named(event.budget)
             others = tuple(standing for standing in state.budgets if _named(standing.budget) != named)
@@ -514,20 +518,39 @@ def _held(state: State, event: Allotted) -> State:
     return replace(state, accounts={**state.accounts, event.session_id: account}, sums=sums)
 
 
-def _used_outside(state: State, event: UsageRecorded) -> State:
-    now = max(state.now, event.at)
-    if event.kind not in ("model_usage", "tool_usage", "connector_usage"):
+def usage_times(event: UsageRecorded, now: int, stored_at: int) -> tuple[int, int]:
+    """(now, the time of the use) after a usage. What is reported moves no clock: the time at which it was told does.
+
+    An older release knew one time for both, and took any; one that is ahead of when it was stored is not believed.
+    """
+    if not event.heard:
+        now = max(now, min(event.at, stored_at + _AHEAD_US))
+        return now, now
+    now = max(now, event.heard)
+    return now, min(event.at, now)
+
+
+def _used_outside(state: State, event: UsageRecorded, stored_at: int) -> State:
+    now, used_at = usage_times(event, state.now, stored_at)
+    spent = usage_of(event)
+    if spent is None:
         return replace(state, now=now)
-    spent = Amount(
+    sums = dict(state.sums)
+    for key in _keys(event.principal_id, event.session_id):
+        sums[key] = _used(_rolled(sums.get(key, _NONE), now), spent, used_at, now, made=used_at)
+    return replace(state, sums=sums, now=now)
+
+
+def usage_of(event: UsageRecorded) -> Amount | None:
+    """What was used outside of any session; None where it is about something else."""
+    if event.kind not in ("model_usage", "tool_usage", "connector_usage"):
+        return None
+    return Amount(
         tokens=max(0, event.total_tokens or event.input_tokens + event.output_tokens),
         cost=_nanos(event.cost),
         requests=1 if event.kind == "model_usage" else 0,
         tools=1 if event.kind == "tool_usage" else 0,
     )
-    sums = dict(state.sums)
-    for key in _keys(event.principal_id, event.session_id):
-        sums[key] = _used(_rolled(sums.get(key, _NONE), now), spent, now, now)
-    return replace(state, sums=sums, now=now)
 
 
 def _nanos(cost: str | None) -> int:
@@ -564,13 +587,14 @@ def _rolled(sums: Sums, now: int) -> Sums:
     return sums
 
 
-def _used(sums: Sums, spent: Amount, of: int, now: int) -> Sums:
-    """Spent out of what was allotted at `of`, heard of now."""
+def _used(sums: Sums, spent: Amount, of: int, now: int, made: int | None = None) -> Sums:
+    """Spent out of what was allotted at `of`, heard of now. made: when, where it is known."""
     if spent == NOTHING:
         return sums
     recent = sums.recent
     if spent.requests:
-        recent = (*(each for each in recent if each[0] > now - MINUTE_US), (now, spent.requests))
+        made = now if made is None else made
+        recent = (*(each for each in (*recent, (made, spent.requests)) if each[0] > now - MINUTE_US),)
     return replace(
         sums,
         total=sums.total + spent,

@@ -11,6 +11,12 @@ from typing import ClassVar
 from .budget import NOTHING, Amount, Breach, Budget, Grant, Raise
 from .message import Command, Effect, Event
 
+AHEAD_MAX_S = 300
+"""Seconds that the time of a usage may be ahead of the time at which it is told."""
+
+RESERVED = "reserved:"
+"""How the names of those begin for whom a program reserved, and no session."""
+
 # -- asked of a ledger. at: microseconds UTC, as the asker's clock said --
 
 
@@ -87,7 +93,11 @@ class ReturnAllotment(Command, frozen=True, kw_only=True):
 
 
 class RecordUsage(Command, frozen=True, kw_only=True):
-    """Something was used outside of any session. The same `entry` again: nothing happens."""
+    """Something was used outside of any session. The same `entry` again: nothing happens.
+
+    at: when it was used, which says in which window it counts. heard: when it was told, microseconds UTC. holder: for
+    whom it had been set aside, see `UsageRecorded`.
+    """
 
     type: ClassVar[str] = "record_usage"
     entry: str
@@ -106,6 +116,8 @@ class RecordUsage(Command, frozen=True, kw_only=True):
     cost: str | None = None
     duration_ms: float | None = None
     metadata: dict[str, str] | None = None
+    heard: int = 0
+    holder: str | None = None
 
 
 # -- true of a ledger. These names and fields are the storage format: add, never change --
@@ -194,7 +206,11 @@ class AllotmentReturned(Event, frozen=True, kw_only=True):
 
 
 class UsageRecorded(Event, frozen=True, kw_only=True):
-    """kind: model_usage, tool_usage, connector_usage, budget_check, quota_check or audit. cost: US dollars."""
+    """kind: model_usage, tool_usage, connector_usage, budget_check, quota_check or audit. cost: US dollars.
+
+    heard: when it was told; 0 in what older releases wrote, where `at` is both. holder: the reservation in which it was
+    told, if it was.
+    """
 
     type: ClassVar[str] = "usage_recorded"
     source: ClassVar[str] = "ledger"
@@ -214,6 +230,8 @@ class UsageRecorded(Event, frozen=True, kw_only=True):
     cost: str | None = None
     duration_ms: float | None = None
     metadata: dict[str, str] | None = None
+    heard: int = 0
+    holder: str | None = None
 
 
 # -- owed to the world --

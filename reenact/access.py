@@ -2,25 +2,43 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from .adapters.tools.acting import acting_as
 from .events.action import AGENT_PRINCIPALS
 from .events.errors import NotAPerson
+from .events.ledger import Allot, RaiseBudget, RemoveBudget, ReturnAllotment, SetBudget
+from .events.message import Command
 from .kernel import Kernel, Who
 from .pane import Pane
 
+if TYPE_CHECKING:
+    from .actors.system import Reply
+
+NO_LIMITS = "Limits are set by people and programs, never by an agent or its tools."
+
+
+_LIMITING = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment)
+"""What changes limits, or what is set aside within them."""
+
 
 class Access:
-    """ask(stream, command): see `Kernel.ask`. peek(stream): the states of a stream's deciders. who: whose both are."""
+    """peek(stream): the states of a stream's deciders. who: on whose behalf everything is asked."""
 
-    __slots__ = ("ask", "kernel", "peek", "scope", "who")
+    __slots__ = ("kernel", "peek", "scope", "who")
 
     def __init__(self, kernel: Kernel, who: Who) -> None:
         self.kernel = kernel
         self.who, self.scope = who, who.scope
-        self.ask = partial(kernel.ask, by=who)
         self.peek = partial(kernel.peek, scope=who.scope)
+
+    def ask(self, stream: str, command: Command, **more: Any) -> Awaitable[Reply]:
+        """See `Kernel.ask`. Raises NotAPerson where an agent or one of its tools would change a limit."""
+        if isinstance(command, _LIMITING):
+            self.check_person(NO_LIMITS)
+        return self.kernel.ask(stream, command, by=self.who, **more)
 
     @property
     def reads(self) -> Pane:

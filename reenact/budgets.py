@@ -6,8 +6,9 @@ scope, beside what its own sessions use. A check alone can be outrun by another:
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from decimal import Decimal
 from enum import StrEnum
 from itertools import count
@@ -16,20 +17,33 @@ from typing import TYPE_CHECKING, Any, Protocol, Self
 from msgspec import Struct
 from msgspec.structs import replace
 
+from .access import NO_LIMITS
 from .actors import decider
 from .actors import ledger as rules
 from .actors.clock import Clock, SystemClock
 from .actors.ledger import LEDGER
 from .events import codec
 from .events.budget import NOTHING, Amount, Budget, budget_of, checked_dollars, dollars, nanos
-from .events.errors import BadInput, OverBudget
-from .events.ledger import Allot, RecordUsage, ReturnAllotment, SetBudget, UsageRecorded
+from .events.errors import BadInput, NotAPerson, OverBudget
+from .events.ledger import (
+    AHEAD_MAX_S,
+    RESERVED,
+    Allot,
+    RecordUsage,
+    RemoveBudget,
+    ReturnAllotment,
+    SetBudget,
+    UsageRecorded,
+)
 from .events.message import Command
 
 if TYPE_CHECKING:
     from .runtime import Runtime
 
 BudgetExceededError = OverBudget
+
+_HOLDER: ContextVar[str | None] = ContextVar("reenact_holder", default=None)
+"""The reservation whose block is running."""
 
 ENTRIES_MAX = 100_000
 """Entries that a writer in memory can list. Its sums hold for ever."""
@@ -110,8 +124,14 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
 
 
 class LedgerWriter(Protocol):
-    """Where entries go. `put` decides a command in the ledger of a scope, and gives the state after it."""
+    """Where entries go. `put` decides a command in the ledger of a scope, and gives the state after it.
 
+    scope: the one that is meant where none is named. `checked` refuses a limit that cannot be set.
+    """
+
+    @property
+    def scope(self) -> str: ...
+    def checked(self, budget: Budget) -> Budget: ...
     async def put(self, scope_id: str, command: Command) -> tuple[rules.State, bool]: ...
     async def state(self, scope_id: str) -> rules.State: ...
     async def entries(self, scope_id: str) -> list[UsageRecorded]: ...
@@ -123,15 +143,17 @@ class _Writing:
     """What every writer offers beside the port."""
 
     async def write(self: Any, event: LedgerEvent) -> None:
-        """Record one entry. Raises BadInput for counts or a cost that are none."""
+        """Record one entry. Raises BadInput for a type, a time, counts, a cost or metadata that are none."""
         for name in ("input_tokens", "output_tokens", "total_tokens"):
             value = getattr(event, name)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**15:
                 raise BadInput(f"{name} must be a whole number from 0, not {value!r}.")
+        heard = self.now()
         command = RecordUsage(
             entry=event.event_id or self.new_id(),
-            kind=str(event.type),
-            at=self.now() if event.timestamp is None else int(event.timestamp * 1_000_000),
+            kind=_kind(event.type),
+            at=heard if event.timestamp is None else _time(event.timestamp, heard),
+            heard=heard,
             principal_id=event.principal_id,
             session_id=event.session_id,
             run_id=event.run_id,
@@ -144,9 +166,15 @@ class _Writing:
             total_tokens=event.total_tokens,
             cost=checked_dollars("cost", event.cost),
             duration_ms=event.duration_ms,
-            metadata=dict(event.metadata) or None,
+            metadata=_metadata(event.metadata),
+            holder=_HOLDER.get(),
         )
         await self.put(event.scope_id, command)
+
+    def checked(self, budget: Budget) -> Budget:
+        """A limit that may be set here. Raises BadInput, and NotAPerson where an agent or one of its tools sets it."""
+        rules.decide(rules.State(), SetBudget(budget=budget, at=0))
+        return budget
 
     async def get_usage(
         self: Any, scope_id: str, principal_id: str | None = None, session_id: str | None = None
@@ -194,6 +222,8 @@ class _Writing:
 class InMemoryLedgerWriter(_Writing):
     """A ledger for each scope, in memory: the same decisions as a stored one."""
 
+    scope = "default"
+
     def __init__(self, clock: Clock | None = None) -> None:
         self._clock = clock or SystemClock()
         self._states: dict[str, tuple[Any, ...]] = {}
@@ -227,20 +257,48 @@ class RuntimeLedgerWriter(_Writing):
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._holders: set[str] = set()
+
+    @property
+    def scope(self) -> str:
+        """The one scope that it writes to."""
+        return self._runtime.scope
 
     def _stream(self, scope_id: str) -> str:
         if scope_id != self._runtime.scope:
             raise BadInput(f"This runtime works for the scope {self._runtime.scope!r}, not for {scope_id!r}.")
         return f"ledger-{scope_id}"
 
+    def checked(self, budget: Budget) -> Budget:
+        self._runtime._access.check_person(NO_LIMITS)
+        return super().checked(self._runtime._treasury.checked(budget))
+
     async def put(self, scope_id: str, command: Command) -> tuple[rules.State, bool]:
+        """Limits are set and lifted as the runtime does it. What is set aside is for those that reserve here, and for
+        no session. Raises NotAPerson, and BadInput for any other command."""
+        stream = self._stream(scope_id)
+        match command:
+            case SetBudget(budget=budget):
+                before = (await self.state(scope_id)).version
+                await self._runtime.set_budget(budget)
+                after = await self.state(scope_id)
+                return after, after.version > before
+            case RemoveBudget(principal_id=principal, session_id=session):
+                gone = await self._runtime.remove_budget(principal_id=principal, session_id=session)
+                return await self.state(scope_id), gone
+            case Allot(session_id=holder) if holder.startswith(RESERVED):
+                self._holders.add(holder)
+                self._runtime._treasury.outside.add(holder)  # asked back of nobody
+            case ReturnAllotment(session_id=holder) if holder in self._holders:
+                self._holders.discard(holder)
+                self._runtime._treasury.outside.discard(holder)
+            case RecordUsage():
+                pass
+            case _:
+                raise BadInput(f"{command.type} is not for a program to put to a ledger.")
         key = f"usage:{command.entry}" if isinstance(command, RecordUsage) else None
-        outside = self._runtime._treasury.outside  # what is held by none of its sessions is asked back of nobody
-        if isinstance(command, Allot):
-            outside.add(command.session_id)
-        if isinstance(command, ReturnAllotment):
-            outside.discard(command.session_id)
-        reply = await self._runtime.ask(self._stream(scope_id), command, key=key)
+        access = self._runtime._access
+        reply = await access.kernel.ask(stream, command, key=key, by=access.who)
         return reply.states[0], bool(reply.events)
 
     async def state(self, scope_id: str) -> rules.State:
@@ -268,8 +326,9 @@ class Ledger:
         self._asks = count(1)
 
     def set_budget(self, budget: Budget) -> None:
-        """Set a limit; it is in force from the next check or reservation on. Raises BadInput."""
-        self._wanted.append(budget_of(budget))
+        """Set a limit; it is in force from the next check or reservation on. Raises BadInput, and NotAPerson where an
+        agent or one of its tools sets it."""
+        self._wanted.append(self.writer.checked(budget_of(budget)))
 
     async def check_budget(
         self,
@@ -313,11 +372,13 @@ class Ledger:
     ) -> AsyncIterator[BudgetDecision]:
         """Set so much aside while the block runs, then give it back; what was used is recorded within it.
 
-        Raises BudgetExceededError where there is too little. However many do so at once, no limit is passed.
+        Raises BudgetExceededError where there is too little. However many do so at once, no limit is passed. Where the
+        process dies within the block, nobody knows what else was used: the next start counts what was set aside as
+        used, less what was recorded in the block.
         """
         scope = await self._ready(ctx)
         want = _amount(tokens, cost, requests, tool_calls)
-        holder, at = f"reserved:{self.writer.new_id()}", self.writer.now()
+        holder, at = f"{RESERVED}{self.writer.new_id()}", self.writer.now()
         principal, _ = _whose(ctx)
         allot = Allot(
             session_id=holder, principal_id=principal, ask="w1", spent=NOTHING, want=want, least=want, at=at, last=True
@@ -326,7 +387,8 @@ class Ledger:
         account = state.accounts[holder]
         if account.breach is not None:
             raise BudgetExceededError(account.breach.text)
-        grant = account.grant
+        grant, outer = account.grant, _HOLDER.get()
+        _HOLDER.set(holder)
         try:
             yield (
                 BudgetDecision.DEGRADE
@@ -334,43 +396,49 @@ class Ledger:
                 else (BudgetDecision.WARN if grant and grant.warned else BudgetDecision.ALLOW)
             )
         finally:
+            _HOLDER.set(outer)
             back = ReturnAllotment(session_id=holder, ask="w1", spent=NOTHING, at=self.writer.now())
             await self.writer.put(scope, back)
 
     async def record_model_usage(self, ctx: Any = None, usage: Any = None, **fields: Any) -> None:
         """Record what a model used, succeeded or not: `LedgerEvent.from_llm_usage`."""
-        event = LedgerEvent.from_llm_usage({} if usage is None else usage, **{**_of(ctx), **fields})
+        event = LedgerEvent.from_llm_usage({} if usage is None else usage, **{**self._of(ctx), **fields})
         await self.writer.write(event)
 
     async def record_tool_usage(self, ctx: Any = None, *, tool_name: str, duration_ms: float | None = None) -> None:
         """Record one call of a tool."""
         await self._write(ctx, LedgerEventType.TOOL_USAGE, tool_name=tool_name, duration_ms=duration_ms)
 
-    async def get_usage(self, scope_id: str = "default", principal_id: str | None = None) -> UsageRecord:
-        """What was used: see `InMemoryLedgerWriter.get_usage`."""
-        usage: UsageRecord = await self.writer.get_usage(scope_id, principal_id)
+    async def get_usage(self, scope_id: str | None = None, principal_id: str | None = None) -> UsageRecord:
+        """What was used: see `InMemoryLedgerWriter.get_usage`. scope_id: None for that of the writer."""
+        usage: UsageRecord = await self.writer.get_usage(scope_id or self.writer.scope, principal_id)
         return usage
 
-    async def list_events(self, scope_id: str = "default", **only: Any) -> list[LedgerEvent]:
+    async def list_events(self, scope_id: str | None = None, **only: Any) -> list[LedgerEvent]:
         """The entries, the newest first."""
-        found: list[LedgerEvent] = await self.writer.list_events(scope_id, **only)
+        found: list[LedgerEvent] = await self.writer.list_events(scope_id or self.writer.scope, **only)
         return found
 
     async def _write(self, ctx: Any, kind: LedgerEventType, **fields: Any) -> None:
-        await self.writer.write(LedgerEvent(**{**_of(ctx), "type": kind, **fields}))
+        await self.writer.write(LedgerEvent(**{**self._of(ctx), "type": kind, **fields}))
+
+    def _of(self, ctx: Any) -> dict[str, Any]:
+        names = ("scope_id", "principal_id", "session_id", "run_id", "job_id")
+        named = {name: value for name in names if (value := getattr(ctx, name, None)) is not None}
+        return {"scope_id": self.writer.scope, **named}
 
     async def _ready(self, ctx: Any) -> str:
         """The scope of a context, once the limits that were set are in force."""
         while self._wanted:
             budget = self._wanted[0]
-            await self.writer.put(budget.scope_id or "default", SetBudget(budget=budget, at=self.writer.now()))
+            command = SetBudget(budget=budget, at=self.writer.now())
+            try:
+                await self.writer.put(budget.scope_id or self.writer.scope, command)
+            except (BadInput, NotAPerson):
+                self._wanted.pop(0)  # it can never be set, and is told once
+                raise
             self._wanted.pop(0)
-        return getattr(ctx, "scope_id", None) or "default"
-
-
-def _of(ctx: Any) -> dict[str, Any]:
-    names = ("scope_id", "principal_id", "session_id", "run_id", "job_id")
-    return {name: value for name in names if (value := getattr(ctx, name, None)) is not None}
+        return getattr(ctx, "scope_id", None) or str(self.writer.scope)
 
 
 def _whose(ctx: Any) -> tuple[str, str]:
@@ -384,10 +452,46 @@ def _amount(tokens: int, cost: Any, requests: int, tools: int) -> Amount:
     return Amount(tokens, nanos(checked_dollars("cost", cost) or "0"), requests, tools)
 
 
+_KINDS = {kind.value: kind for kind in LedgerEventType}
+
+
+def _kind(given: object) -> str:
+    if isinstance(given, str) and given in _KINDS:
+        return _KINDS[given].value
+    raise BadInput(f"type must be one of {', '.join(_KINDS)}, not {_shown(given)}.")
+
+
+def _known(kind: str) -> Any:
+    """What an entry is about; as it stands in the log, where it is of no type that there is."""
+    return _KINDS.get(kind, kind)
+
+
+def _time(seconds: object, heard: int) -> int:
+    """Microseconds UTC of a time in seconds, as it was told at `heard`."""
+    latest = heard / 1_000_000 + AHEAD_MAX_S
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= latest:
+        raise BadInput(
+            "timestamp must be seconds since 1970 UTC (not milliseconds), no more than"
+            f" {AHEAD_MAX_S} ahead of now, not {_shown(seconds)}."
+        )
+    return int(seconds * 1_000_000)
+
+
+def _metadata(given: object) -> dict[str, str] | None:
+    if not isinstance(given, Mapping) or not all(isinstance(each, str) for pair in given.items() for each in pair):
+        raise BadInput(f"metadata must be an object of texts, not {_shown(given)}.")
+    return dict(given) or None
+
+
+def _shown(value: object) -> str:
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
 def _event_of(scope_id: str, entry: UsageRecorded) -> LedgerEvent:
     return LedgerEvent(
         event_id=entry.entry,
-        type=LedgerEventType(entry.kind),
+        type=_known(entry.kind),
         timestamp=entry.at / 1_000_000,
         job_id=entry.job_id,
         run_id=entry.run_id,

@@ -18,7 +18,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from .access import Access
+from .access import NO_LIMITS, Access
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.container import State as ContainerState
 from .actors.engine import PolicyEngine
@@ -78,9 +78,6 @@ if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
     from .credential import Authenticator
     from .scoped import Acting
-
-
-_NO_LIMITS = "Limits are set by people and programs, never by an agent or its tools."
 
 
 class Runtime:
@@ -603,7 +600,7 @@ class Runtime:
         budget: a `Budget`, a dict of its fields, or dollars in all. It binds every session's next call of a model, also
         of one that was not limited before, in the middle of its turn. Raises BadInput.
         """
-        self._access.check_person(_NO_LIMITS)
+        self._access.check_person(NO_LIMITS)
         made = self._treasury.checked(budget)
         if made.degrade_to is not None:
             self._models.parse(made.degrade_to)
@@ -618,7 +615,7 @@ class Runtime:
 
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:
         """Lift the limits of this scope, or those of one principal or session of it. False when there were none."""
-        self._access.check_person(_NO_LIMITS)
+        self._access.check_person(NO_LIMITS)
         return await self._treasury.remove(self.ask, principal_id, session_id)
 
     async def budget(self) -> list[LimitUse]:

@@ -26,12 +26,14 @@ from .actors.clock import Clock
 from .actors.ledger import Account
 from .actors.purse import Purse, tokens_of
 from .adapters import prices
+from .events import codec
 from .events.agent import ModelAnswered, ModelFailed, TurnCompleted
 from .events.budget import NOTHING, Amount, Breach, Budget, BudgetSpec, Rate, Terms, budget_of, dollars
-from .events.errors import BadInput, Busy, Conflict, Corrupt, DiskFull
+from .events.errors import BadInput, Busy, Conflict, Corrupt, DiskFull, StoreError
 from .events.failpoint import failpoint
 from .events.image import ImageConfig
 from .events.ledger import (
+    RESERVED,
     Allot,
     AllotmentDenied,
     AllotmentReturned,
@@ -44,6 +46,7 @@ from .events.ledger import (
     RemoveBudget,
     ReturnAllotment,
     SetBudget,
+    UsageRecorded,
 )
 from .events.message import Command, Recorded
 from .events.purse import (
@@ -117,7 +120,34 @@ class Treasury:
             state: rules.State = (await self._peek(self._stream))[0]
             self._in_force = rules.State(budgets=state.budgets)
             for session_id, ask in state.due.items():
-                self._kernel.called_back[f"session-{session_id}"] = ask
+                if not session_id.startswith(RESERVED):
+                    self._kernel.called_back[f"session-{session_id}"] = ask
+            try:
+                await self._settle_reserved(state)
+            except StoreError as error:
+                _log.error("what an earlier process had reserved could not be settled, the next start does: %s", error)
+
+    async def _settle_reserved(self, state: rules.State) -> None:
+        """What an earlier owner's programs had reserved nobody can give back, nor say what was used of it: what was set
+        aside is used, as a call that was under way is, but for what was recorded meanwhile."""
+        left = {
+            holder: account
+            for holder, account in state.accounts.items()
+            if holder.startswith(RESERVED) and account.held != NOTHING
+        }
+        if not left:
+            return
+        doubt: dict[str, Amount] = {}  # what was asked for; more may have been allotted, which no program used
+        for batch in await asyncio.to_thread(lambda: list(self._kernel.log.read(self._stream))):
+            for one in codec.unpack(batch):
+                match one.data:
+                    case Allotted(session_id=holder, want=want) if holder in left:
+                        doubt[holder] = want
+                    case UsageRecorded(holder=str(holder)) as usage if holder in doubt:
+                        doubt[holder] -= rules.usage_of(usage) or NOTHING
+        for holder, account in left.items():
+            spent = account.told + doubt.get(holder, account.held)
+            await self._ask(self._stream, self._back(holder, account.ask, spent, NOTHING))
 
     def hear(self, recorded: Recorded) -> None:
         """A limit was set or lifted; or a session has let go of something."""

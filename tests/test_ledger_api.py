@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import signal
+import subprocess
+import sys
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,9 +22,12 @@ from reenact import (
     LedgerEvent,
     LedgerEventType,
     RuntimeLedgerWriter,
+    tool,
 )
 from reenact.actors.clock import ManualClock
-from reenact.events.errors import BadInput
+from reenact.events.budget import NOTHING
+from reenact.events.errors import BadInput, NotAPerson
+from reenact.events.ledger import AHEAD_MAX_S, RecordUsage, RemoveBudget, ReturnAllotment, SetBudget
 from reenact.runtime import Runtime
 from tests.runtimes import run
 
@@ -187,3 +194,181 @@ def test_a_record_that_was_handed_out_changes_nothing_of_what_the_ledger_holds(s
             await work(Ledger(RuntimeLedgerWriter(runtime)))
 
     asyncio.run(both())
+
+
+# -- what is told to it that is none --
+
+
+@pytest.mark.parametrize(
+    ("fields", "name"),
+    [
+        ({"type": "llm_usage"}, "type"),
+        ({"type": None}, "type"),
+        ({"timestamp": 1_700_000_000_000.0}, "timestamp"),
+        ({"timestamp": float("nan")}, "timestamp"),
+        ({"timestamp": "x"}, "timestamp"),
+        ({"timestamp": -1.0}, "timestamp"),
+        ({"metadata": None}, "metadata"),
+        ({"metadata": {"n": 1}}, "metadata"),
+    ],
+    ids=repr,
+)
+def test_an_entry_that_is_none_is_refused_by_the_name_of_its_field(fields: dict[str, Any], name: str) -> None:
+    async def work() -> None:
+        book = ledger()
+        with pytest.raises(BadInput, match=f"^{name} must be"):
+            await book.writer.write(LedgerEvent(**fields))
+        assert await book.list_events() == []
+
+    asyncio.run(work())
+
+
+def test_an_entry_of_a_type_that_there_is_none_of_is_shown_as_it_stands_in_the_log() -> None:
+    async def work() -> None:
+        book = ledger()
+        await book.writer.put("default", RecordUsage(entry="e1", kind="llm_usage", at=book.writer.now()))
+        [entry] = await book.list_events()
+        assert entry.type == "llm_usage"
+
+    asyncio.run(work())
+
+
+def test_a_reported_time_says_in_which_window_it_counts_and_moves_no_clock() -> None:
+    async def work() -> None:
+        clock = ManualClock()
+        book, now = ledger(clock, max_tokens_daily=100, max_tokens_monthly=1000), clock.now() / 1_000_000
+        for ahead in (AHEAD_MAX_S, -86_400):
+            await book.writer.write(
+                LedgerEvent(scope_id="tenant-123", input_tokens=50, timestamp=now + ahead, principal_id="ann")
+            )
+        state = await book.writer.state("tenant-123")
+        assert state.now == clock.now()
+        sums = state.sums["scope", ""]
+        assert (sums.daily.tokens, sums.monthly.tokens, sums.total.tokens) == (50, 100, 100)
+        with pytest.raises(BadInput, match="later than it is told"):
+            late = RecordUsage(entry="e", kind="tool_usage", at=clock.now() * 1000, heard=clock.now())
+            await book.writer.put("tenant-123", late)
+
+    asyncio.run(work())
+
+
+def test_a_wrong_time_that_an_older_release_took_is_not_believed_any_more() -> None:
+    async def work() -> None:
+        clock = ManualClock()
+        book = ledger(clock, max_requests_daily=2)
+        await book.check_budget(ANN)
+        await book.writer.put("tenant-123", RecordUsage(entry="e", kind="tool_usage", at=clock.now() * 1000))
+        for _ in range(3):
+            for _ in range(2):
+                await book.require_budget(ANN, pending_requests=1)
+                await book.record_model_usage(ANN, {"input_tokens": 1})
+            with pytest.raises(BudgetExceededError):
+                await book.require_budget(ANN, pending_requests=1)
+            clock.move(s=86_400)
+
+    asyncio.run(work())
+
+
+# -- a limit that cannot be set --
+
+
+@pytest.mark.parametrize(
+    "budget", [Budget(scope_id="acme", max_tokens_daily=1), Budget(), Budget(principal_id="ann")], ids=repr
+)
+def test_a_limit_that_cannot_be_set_is_refused_when_it_is_set_and_harms_nothing(budget: Budget) -> None:
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+        with pytest.raises(BadInput):
+            book.set_budget(budget)
+        assert (await book.check_budget())[0] is BudgetDecision.ALLOW
+
+    run(work)
+
+
+def test_a_ledger_of_a_runtime_means_the_scope_of_that_where_none_is_named() -> None:
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+        book.set_budget(Budget(max_requests_daily=1))
+        await book.record_model_usage(None, {"input_tokens": 1})
+        assert (await book.check_budget(pending_requests=1))[0] is BudgetDecision.DENY
+        assert (await book.get_usage()).requests == 1
+        assert [entry.scope_id for entry in await book.list_events()] == ["acme", "acme"]
+
+    run(work, scope="acme")
+
+
+def test_no_tool_raises_a_limit_by_way_of_a_ledger_or_gives_back_what_a_session_holds() -> None:
+    refused: list[str] = []
+
+    async def work(opened: Runtime) -> None:
+        @tool
+        async def more() -> str:
+            """Want more."""
+            book = Ledger(RuntimeLedgerWriter(opened))
+            holder = next(iter((await book.writer.state("default")).accounts))
+            back = ReturnAllotment(session_id=holder, ask="w1", spent=NOTHING, at=0)
+            budget = Budget(max_requests_daily=10**9)
+            for name, attempt in (
+                ("set_budget", lambda: book.set_budget(budget)),
+                ("put", lambda: book.writer.put("default", SetBudget(budget=budget, at=0))),
+                ("lift", lambda: book.writer.put("default", RemoveBudget(at=0))),
+                ("give back", lambda: book.writer.put("default", back)),
+                ("ask", lambda: opened.ask("ledger-default", SetBudget(budget=budget, at=0))),
+                ("ask back", lambda: opened.ask("ledger-default", back)),
+            ):
+                try:
+                    made = attempt()
+                    if made is not None:
+                        await made
+                except (NotAPerson, BadInput) as error:
+                    refused.append(f"{name}: {type(error).__name__}")
+            async with book.reserve(requests=1):
+                return "asked"
+
+        opened.tools.add(more)
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        assert [use.most for use in await opened.budget()] == [50]
+
+    steps = [{"tool_calls": [{"name": "more", "input": {}}]}, {"text": "done"}]
+    run(work, steps, budget={"max_requests_daily": 50})
+    assert refused == [
+        "set_budget: NotAPerson",
+        "put: NotAPerson",
+        "lift: NotAPerson",
+        "give back: BadInput",
+        "ask: NotAPerson",
+        "ask back: NotAPerson",
+    ]
+
+
+# -- a process that dies while something is set aside --
+
+DIES = """
+import asyncio, os, signal, sys
+from reenact import Ledger, Runtime, RuntimeLedgerWriter
+
+async def work():
+    async with Runtime(sys.argv[1], budget={"max_requests_daily": 20, "max_tokens_total": 100}) as runtime:
+        book = Ledger(RuntimeLedgerWriter(runtime))
+        async with book.reserve(requests=5, tokens=30):
+            pass
+        async with book.reserve(requests=9, tokens=60):
+            await book.record_model_usage(None, {"input_tokens": 20, "output_tokens": 0})
+            os.kill(os.getpid(), signal.SIGKILL)
+
+asyncio.run(work())
+"""
+
+
+def test_what_was_reserved_by_a_process_that_died_is_settled_at_the_next_start(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'log.db'}"
+    assert subprocess.run([sys.executable, "-c", DIES, url], check=False).returncode == -signal.SIGKILL
+
+    async def look() -> None:
+        async with Runtime(url) as runtime:
+            found = {use.limit: (use.used, use.outstanding) for use in await runtime.budget()}
+            assert found == {"max_requests_daily": (9, 0), "max_tokens_total": (60, 0)}
+
+    asyncio.run(look())
+    asyncio.run(look())  # and once
