@@ -32,7 +32,7 @@ from . import purse as money
 from . import selection
 from .approval import model_digest, policy_digest, raise_digest
 from .mind import NO_DEFINITION, Call, State, Tool, cap_of, model_of, money_terms, params_of
-from .policy import SHUT, Said, Verdict, denied_by
+from .policy import Rights, Said, Verdict, denied_by
 from .purse import Purse, Wish
 
 NOT_ASKED = Failure(code="cancelled", message="Stopped before the model was asked.")
@@ -106,9 +106,28 @@ def think(state: State, wait_ms: int = 0) -> Sequence[Event]:
     """
     if state.selected is not None or state.overrides is not None:
         due = selection.due(state.selected, state.definition or NO_DEFINITION, state.overrides, state.job_id)
+        if due is None and _was_for_another_job(state):
+            head = selection.chain_of(state.definition or NO_DEFINITION, state.overrides)[0]
+            due = ModelSelected(model=head, provider=selection.provider_of(head), reason="primary")
         if due is not None:
             return [due]
     return called(state, _next_call(state) if state.call is None else again(state, wait_ms))
+
+
+def _was_for_another_job(state: State) -> bool:
+    """Whether the fallback in force is one that a person allowed an earlier job, or did not: this one begins with the
+    first of its chain, and they are asked again when that does not answer."""
+    selected, rights = state.selected, state.rights
+    if selected is None or rights is None or state.steps or state.call is not None:
+        return False
+    if selected.job is not None or selected.model == selected.head:
+        return False
+    return _needs_leave(state, rights, selected.model, rights.model(selected.model))
+
+
+def _needs_leave(state: State, rights: Rights, model: str, said: Said | Verdict) -> bool:
+    asks = said.decision is PolicyDecision.REQUIRE_APPROVAL
+    return asks and (model, policy_digest(rights)) not in state.allowed
 
 
 def called(state: State, call: ModelCalled) -> Sequence[Event]:
@@ -123,9 +142,10 @@ def called(state: State, call: ModelCalled) -> Sequence[Event]:
     said: Said | Verdict = verdict
     if turns is not None and state.turn > turns[0]:
         said = turns[1]
-    if said.decision is PolicyDecision.REQUIRE_APPROVAL and (call.model, policy_digest(rights)) not in state.allowed:
-        # Between two attempts nobody can be asked: the first one was, of the rules of that moment.
-        return [_ask_model(state, call, said)] if call.attempt == 1 else _no_model(state, call, said, NOT_ALLOWED)
+    if _needs_leave(state, rights, call.model, said):
+        # The same model is tried again by itself: nobody is asked between, they were of the rules of the first time.
+        asks = state.call is None or state.call.stuck
+        return [_ask_model(state, call, said)] if asks else _no_model(state, call, said, NOT_ALLOWED)
     if said.decision is PolicyDecision.DENY:
         return _no_model(state, call, said, said.reason)
     if said.decision is PolicyDecision.WARN and not state.steps:
@@ -151,7 +171,9 @@ def _no_model(state: State, call: ModelCalled, said: Said | Verdict, reason: str
         policy=said.policy,
         version=said.version,
     )
-    failure = Failure(code="policy_denied", message=f"{denied_by(said)}: {reason}. No model was called.")
+    end = "No model was called." if call.attempt == 1 else f"{call.model} was not called."
+    before = state.call.tried if state.call is not None else ()
+    failure = Failure(code="policy_denied", message=f"{denied_by(said)}: {reason}. {end}", tried=before or None)
     return [denied, completed(state, "error", failure)]
 
 
@@ -173,7 +195,7 @@ def _ask_model(state: State, call: ModelCalled, said: Said | Verdict) -> ActionR
 
 def unthinkable(state: State, reason: str) -> Sequence[Event]:
     """A person did not allow the model: the turn is over."""
-    call = _next_call(state)
+    call = _next_call(state) if state.call is None else again(state)
     said = Verdict() if state.rights is None else state.rights.model(call.model)
     return _no_model(state, call, said, reason)
 
@@ -356,8 +378,9 @@ def models_left(state: State) -> tuple[str, ...]:
         return ()  # the others cost more than there is
     chain = selection.chain_of(definition, overrides)
     rights = state.rights
-    if rights is not None:  # what the rules deny is no way out
-        chain = (chain[0], *(model for model in chain[1:] if rights.model(model).decision not in SHUT))
+    if rights is not None:  # what the rules deny is no way out; what a person may allow is, they are asked then
+        denied = PolicyDecision.DENY
+        chain = (chain[0], *(model for model in chain[1:] if rights.model(model).decision is not denied))
     return chain if len(chain) > 1 else ()
 
 

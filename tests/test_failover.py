@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reenact import CooldownTimes, Failover
+from reenact import CooldownTimes, Failover, ModelPolicy, Policy
 from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
@@ -118,6 +118,31 @@ def test_when_a_model_does_not_answer_the_next_one_does_and_the_session_stays_wi
         await identical(of, bot.session_id)
 
     play(work, provider)
+
+
+@pytest.mark.parametrize("yes", [True, False])
+def test_a_fallback_under_a_rule_that_asks_is_asked_about_before_it_is_called(yes: bool) -> None:
+    provider = Provider(a="auth")
+    rule = ModelPolicy(name="dear", model_patterns=("*:b",), require_approval=True)
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        waiting = await bot.send("one")
+        assert waiting.status == "waiting" and provider.models == ["a"]
+        [action] = await of.actions()
+        assert action.payload == {"model": B} and action.reason.endswith("/dear")
+        heard = Heard(of)
+        await of.resolve_action(action.id, yes)
+        ended = (await heard.until("job_succeeded" if yes else "job_failed")).data
+        events = await bot.events()
+        if yes:
+            assert provider.models == ["a", "b"] and called(events) == [A, B]
+        else:
+            assert provider.models == ["a"] and ended.failure.code == "policy_denied"
+            assert "house" in ended.failure.message and [each.reason for each in ended.failure.tried] == ["auth"]
+        await identical(of, bot.session_id)
+
+    play(work, provider, policy=Policy(name="house", rules=(rule,)))
 
 
 @pytest.mark.parametrize(

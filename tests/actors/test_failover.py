@@ -14,6 +14,13 @@ from reenact.actors import failover
 from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed, succeeded
 from reenact.actors.failover import Exhausted, Failover, Go, Keys, Retry, Select, Stop, in_order
 from reenact.actors.selection import chain_of, summary
+from reenact.events.action import (
+    ActionRequired,
+    ActionResolved,
+    CancelAction,
+    ExpireAction,
+    ResolveAction,
+)
 from reenact.events.agent import (
     AgentConfigured,
     CallModel,
@@ -28,8 +35,8 @@ from reenact.events.agent import (
     TurnCompleted,
 )
 from reenact.events.content import Failure, Tried
-from reenact.events.policy import ModelPolicy, Policy
-from reenact.events.session import Definition, JobCancelled, JobFailed, Overrides
+from reenact.events.policy import ModelDenied, ModelPolicy, Policy
+from reenact.events.session import Definition, JobCancelled, JobFailed, JobResumed, JobWaiting, Overrides
 from tests.actors.words import CREATE, asks, says, send, settles, waking
 from tests.given import Given
 from tests.given import given as stream_of
@@ -169,6 +176,58 @@ def test_what_the_rules_deny_is_no_way_out() -> None:
     )
     stream = awake(Definition(image_version=1, model=A, fallbacks=(B, C), policy=(rules,)))
     assert stream.owed[0].chain == (A, C)
+
+
+GATE = Policy(
+    name="house", version="1", rules=(ModelPolicy(model_patterns=("b",), require_approval=True, name="dear"),)
+)
+GATED = Definition(image_version=1, model=A, fallbacks=(B, C), policy=(GATE,))
+
+
+def asked_about() -> Given:
+    return awake(GATED).when(fails("m1", "auth", select=to(B)))
+
+
+def answer(approved: bool, action: str = "a1") -> ResolveAction:
+    return ResolveAction(action=action, resolution={"approved": approved}, at=1_000_001, by="ann")
+
+
+def test_a_fallback_that_a_person_must_approve_is_asked_about_when_it_is_the_next_one() -> None:
+    assert awake(GATED).owed[0].chain == (A, B, C)
+    stream = asked_about().then(ModelFailed, ModelSelected, ActionRequired, JobWaiting).owes("expire-a1")
+    asked = stream.events[2]
+    assert (asked.kind, asked.payload, asked.reason) == ("approval", {"model": B}, "policy house/dear")
+    stream.after_a_crash().owes("expire-a1")
+    stream.when(answer(True)).then(ActionResolved, JobResumed, ModelCalled).owes("m1")
+    called, [effect] = stream.events[-1], stream.owed
+    assert (called.model, called.attempt) == (B, 2) and [each.reason for each in effect.tried] == ["auth"]
+    stream.when(asks("m1", "read")).when(settles("t1")).owes("m2")
+
+
+def test_a_fallback_that_nobody_allows_is_not_called_and_the_failure_names_the_rule_and_what_failed() -> None:
+    for no in (answer(False), ExpireAction(action="a1"), CancelAction(action="a1", by="ann")):
+        stream = asked_about().when(no).owes()
+        assert [type(event) for event in stream.events[1:]] == [JobResumed, ModelDenied, TurnCompleted, JobFailed]
+        denied, failure = stream.events[2], stream.events[-1].failure
+        assert (denied.call, denied.attempt, denied.model, denied.rule) == ("m1", 2, B, "dear")
+        assert failure.code == "policy_denied" and failure.message.endswith(f" {B} was not called.")
+        assert [each.reason for each in failure.tried] == ["auth"]
+    stopped = asked_about().when(Interrupt()).owes().events
+    assert any(isinstance(event, JobCancelled) for event in stopped)
+    assert sum(isinstance(event, TurnCompleted) for event in stopped) == 1
+
+
+@pytest.mark.parametrize("allowed", [True, False])
+def test_leave_for_a_fallback_is_for_one_job_and_the_next_begins_with_the_first_model(allowed: bool) -> None:
+    stream = asked_about().when(answer(allowed))
+    if allowed:
+        stream.when(says("m1"))
+    stream.when(send("job_2", waking=None))
+    called = [event for event in stream.events if isinstance(event, ModelCalled)]
+    assert [(each.model, each.attempt) for each in called] == [(A, 1)]
+    stream.when(fails(called[0].call, "auth", select=to(B))).then(
+        ModelFailed, ModelSelected, ActionRequired, JobWaiting
+    )
 
 
 def test_a_process_that_died_goes_on_with_the_model_that_was_selected() -> None:
