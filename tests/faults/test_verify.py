@@ -376,7 +376,7 @@ def crash_and_recover(store: MemoryStore) -> None:
         unfinished: Runtime = runtime(THREE_CALLS, store=store, tools=TOOLS)
         async with unfinished as opened:
             opened.on("tool_started", lambda event: started.set())
-            opened._outside._run_tool = never  # type: ignore[method-assign]
+            opened._outside._tools.run = never  # type: ignore[method-assign]
             await (await opened.image("one")).send("go").run()
             await started.wait()
 

@@ -1,0 +1,308 @@
+"""A model called for an agent: one attempt, its answer told as it comes, and the command that tells how it ended."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from msgspec.structs import replace
+
+from .actors.clock import Clock
+from .actors.image import State as ImageState
+from .actors.policy import rights_of
+from .adapters.tools.registry import Tools
+from .bill import Bill
+from .environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
+from .events.agent import AnswerModel, CallModel, CancelEffect, FailModel
+from .events.assembler import Assembler
+from .events.content import Failure, OutputPart, ToolCall, Usage
+from .events.errors import ReenactError
+from .events.failpoint import failpoint
+from .events.image import ImageConfig
+from .events.message import Command, Signal
+from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
+from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting
+
+if TYPE_CHECKING:
+    from .adapters.models.retry import Retries
+    from .fallover import Fallover
+    from .live import LiveSession
+    from .places import Places
+    from .treasury import Treasury
+
+_log = logging.getLogger("reenact")
+
+
+class ModelCalls:
+    """The calls of models, and one environment an agent through which they go."""
+
+    def __init__(
+        self,
+        *,
+        tools: Tools,
+        places: Places,
+        environment: EnvironmentFactory,
+        fallover: Fallover,
+        retries: Retries,
+        clock: Clock,
+        session: Callable[[str], Awaitable[LiveSession]],
+        image: Callable[[str, str], Awaitable[ImageState]],
+        config: Callable[[str, int, str], Awaitable[ImageConfig]],
+        later: Callable[[Awaitable[object]], None],
+        emit: Callable[[LiveSession, Signal | None], None],
+        treasury: Callable[[str], Treasury],
+    ) -> None:
+        self._tools = tools
+        self._places = places
+        self._environment = environment
+        self._fallover = fallover
+        self._retries = retries
+        self._clock = clock
+        self._session = session
+        self._image = image
+        self._config = config
+        self._later = later
+        self._emit = emit
+        self._treasury = treasury
+        self._environments: dict[str, tuple[EnvironmentSpec, Environment]] = {}
+        self._connected: set[str] = set()
+
+    async def call(self, stream: str, effect: CallModel) -> Command:
+        """Ask the model once, no earlier than it may be asked. Cancelled: what came of the answer is told."""
+        assembler = Assembler()
+        bill = Bill(effect.model, self._clock)
+        began = time.perf_counter()
+        asked: _Asked | None = None
+        try:
+            if effect.not_before:
+                # A clock that was set back must not make it wait for years.
+                wait_s = (effect.not_before - self._clock.now()) / 1_000_000
+                await asyncio.sleep(min(max(0.0, wait_s), self._retries.longest_s))
+                began = time.perf_counter()
+            session = await self._session(stream)
+            await self._treasury(session.ids.scope).heeded(stream)
+            config = await self._config(session.ids.image_id or "", effect.image_version, session.ids.scope)
+            tools = self._tools if config.tools is None else self._tools.only(config.tools)
+            spec = _spec(session, effect, config)
+            asked = spec, Credentials()
+            whom = self._fallover.before(effect, spec)
+            if not isinstance(whom, Credentials):
+                return whom
+            asked = spec, whom
+            offered = _offered(tools, effect)
+            answer = await self._stream(session, effect, config, offered, assembler, bill, spec, whom)
+        except asyncio.CancelledError:
+            partial = assembler.parts(partial=True)
+            usage, took_ms = assembler.usage, _since(began)
+            return FailModel(
+                call=effect.id,
+                attempt=effect.attempt,
+                failure=_CANCELLED,
+                partial=partial,
+                usage=usage,
+                duration_ms=took_ms,
+                cost=await bill.settle(usage) if usage is not None or partial else None,
+            )
+        except Exception as error:
+            return await self._failed(stream, effect, error, assembler, began, bill, asked)
+        calls = (part for part in answer.parts if isinstance(part, ToolCall))
+        checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
+        if effect.policy or config.approval_required or any(check.approval == "ask" for check in checks):
+            image = await self._image(session.ids.image_id or "", session.ids.scope)
+            checks = tuple(replace(check, place=self._places.of(image, check.name)) for check in checks)
+        took_ms = _since(began)
+        self._fallover.answered(effect, whom)
+        cost = await bill.settle(answer.usage, answer.model)
+        return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=took_ms, cost=cost)
+
+    def gone(self, effect: CancelEffect) -> Command:
+        """The end of a call to be stopped that nobody is at."""
+        return FailModel(call=effect.target, attempt=effect.attempt, failure=_CANCELLED)
+
+    def failed(self, effect: CallModel, code: str, said: str) -> Command:
+        """The end of a call that could not be made, or whose end cannot be stored."""
+        return FailModel(call=effect.id, attempt=effect.attempt, failure=Failure(code=code, message=said))
+
+    async def _stream(
+        self,
+        session: LiveSession,
+        effect: CallModel,
+        config: ImageConfig,
+        tools: Tools,
+        assembler: Assembler,
+        bill: Bill,
+        spec: EnvironmentSpec,
+        credentials: Credentials,
+    ) -> ModelAnswer:
+        environment = self._environment_of(spec)
+        request = ModelRequest(
+            model=effect.model.partition(":")[2],
+            system=config.system_prompt,
+            items=session.context.render(effect.upto),
+            tools=tools.specs(),
+            params=effect.params,
+            credentials=credentials,
+            session_id=session.session_id,
+            call=effect.id,
+            cache=session.context.cache,
+        )
+        bill.base_url = request.credentials.base_url
+        perceive = environment.receptor.perceive
+        emit = self._emit
+        plain = environment.receptor is PLAIN
+        answer: ModelAnswer | None = None
+        failpoint("model.request")
+        try:
+            async for item in environment.effector.act(request):
+                bill.begin()
+                if session.session_id not in self._connected:
+                    self._connected.add(session.session_id)
+                    emit(session, Connected())
+                if isinstance(item, ModelAnswer):
+                    answer = item  # what still comes is the end of the connection, which may then be used again
+                    continue
+                assembler.feed(item)
+                if plain:
+                    emit(session, item)
+                else:
+                    for signal in perceive(item):
+                        emit(session, signal)
+        finally:
+            emit(session, None)
+        if answer is not None:
+            failpoint("model.answered")
+            return answer
+        raise ModelFailure(
+            Failure(code="stream_cut", message="The model's answer ended without its end mark.", retryable=True),
+            partial=assembler.parts(partial=True),
+            usage=assembler.usage,
+        )
+
+    async def _failed(
+        self,
+        stream: str,
+        effect: CallModel,
+        error: Exception,
+        assembler: Assembler,
+        began: float,
+        bill: Bill,
+        asked: _Asked | None,
+    ) -> FailModel:
+        failpoint("model.failed")
+        took_ms = _since(began)
+        partial: tuple[OutputPart, ...] = ()
+        usage: Usage | None = None
+        if isinstance(error, ModelFailure):
+            failure, partial, usage = error.failure, error.partial, error.usage
+        elif isinstance(error, ReenactError):
+            failure = Failure(code=error.code, message=str(error))
+        else:
+            failure, partial = (
+                Failure(code="internal", message=f"{type(error).__name__}: {error}"),
+                assembler.parts(partial=True),
+            )
+        retry_in_ms, select, key, exhausted = None, None, None, False
+        if asked is None or isinstance(error, ReenactError):  # no model had a part in it
+            wait_s = self._retries.next_wait(effect.attempt, failure)
+            retry_in_ms = None if wait_s is None else round(wait_s * 1000)
+        else:
+            failure, retry_in_ms, select, key, exhausted = self._fallover.after(effect, *asked, failure)
+        await self._tell_failure(stream, failure, effect.attempt, retry_in_ms)
+        return FailModel(
+            call=effect.id,
+            attempt=effect.attempt,
+            failure=failure,
+            partial=partial,
+            usage=usage,
+            retry_in_ms=retry_in_ms,
+            duration_ms=took_ms,
+            key=key,
+            select=select,
+            exhausted=exhausted,
+            # Text without a count of its tokens was billed, and nobody knows how much: that is no zero.
+            cost=await bill.settle(usage) if usage is not None or partial else None,
+        )
+
+    async def _tell_failure(self, stream: str, failure: Failure, attempt: int, wait_ms: int | None) -> None:
+        """Let watchers see it live; the log has it a moment later."""
+        with suppress(ReenactError):
+            session = await self._session(stream)
+            self._emit(session, ErrorReceived(message=failure.message, error_code=failure.code))
+            if failure.code in _CONNECTION and session.session_id in self._connected:
+                self._connected.discard(session.session_id)
+                self._emit(session, Disconnected(reason=failure.message))
+            if wait_ms is not None:
+                self._emit(session, Reconnecting(attempt=attempt + 1, wait_s=wait_ms / 1000))
+
+    def _environment_of(self, spec: EnvironmentSpec) -> Environment:
+        """The agent's environment; another one when its model or its definition has changed, and the old one's end."""
+        spec = replace(spec, principal="")  # one agent may be asked by many
+        known = self._environments.get(spec.agent_id)
+        if known is not None:
+            if known[0] == spec:
+                return known[1]
+            self._later(_disposed(known[1]))
+        environment = self._environment(spec)
+        self._environments[spec.agent_id] = (spec, environment)
+        return environment
+
+    async def forget(self, agent_id: str) -> None:
+        """An agent is gone: let go of its environment."""
+        known = self._environments.pop(agent_id, None)
+        if known is not None:
+            self._connected.discard(known[0].session_id)
+            self._fallover.forget(known[0].session_id)
+            await _disposed(known[1])
+
+    async def close(self) -> None:
+        """Dispose every environment."""
+        for _, environment in list(self._environments.values()):
+            await _disposed(environment)
+        self._environments.clear()
+
+
+async def _disposed(environment: Environment) -> None:
+    """Dispose one; what it raises is its own affair."""
+    try:
+        await environment.dispose()
+    except Exception:
+        _log.exception("the environment %s could not be disposed", environment.name)
+
+
+def _offered(tools: Tools, effect: CallModel) -> Tools:
+    """Those of its tools that the model is told of: none that the rules would not let it run."""
+    if not effect.policy:
+        return tools
+    rights = rights_of(effect.policy, effect.scope, effect.principal)
+    return tools.only(name for name in tools if rights.offers(name))
+
+
+_CONNECTION = {"connection", "timeout", "stream_cut"}
+"""Failures after which a provider counts as not reached."""
+
+_CANCELLED = Failure(code="cancelled", message="Stopped: the turn was interrupted.")
+
+_Asked = tuple[EnvironmentSpec, Credentials]
+"""For whom a model was asked, and with which key."""
+
+
+def _spec(session: LiveSession, effect: CallModel, config: ImageConfig) -> EnvironmentSpec:
+    return EnvironmentSpec(
+        agent_id=session.ids.agent_id or "",
+        image_id=session.ids.image_id or "",
+        session_id=session.session_id,
+        container_id=session.ids.container_id or "",
+        model=effect.model,
+        system_prompt=config.system_prompt,
+        workspace=config.workspace,
+        scope=session.ids.scope,
+        principal=session.ids.principal,
+    )
+
+
+def _since(began: float) -> int:
+    return round((time.perf_counter() - began) * 1000)
