@@ -31,7 +31,7 @@ def decide(
     tools: Iterable[str] = (),
     secret: str | None = None,
 ) -> tuple[Row, bool]:
-    """Answer a question. Returns it as it stands then, and whether another process owns the log and goes on with it.
+    """Answer a question. Returns it as it stands then, and whether work of its session is left that no process does.
 
     Where nobody owns it, it is opened disarmed: what is said is recorded, and nothing is run. Arguments that a person
     wrote are checked there with `tools`, files of Python, or with the file that the session was run with. secret: what
@@ -42,13 +42,13 @@ def decide(
     _check(url, action_id, resolution)
     data: Row = {"actionId": action_id, "resolution": dict(resolution), "digest": digest}
     if secret is not None:
-        return _plain(asyncio.run(_hand_over(url, action_id, {**data, "secret": secret}))["action"]), True
+        return _plain(asyncio.run(_hand_over(url, action_id, {**data, "secret": secret}))["action"]), False
     found: list[Any] = []
     if resolution.get("arguments") is not None:
         given = list(tools)
         found = [tool for path in given for tool in tools_from(path).values()] if given else _tools(url, action_id)
-    response, owned = asyncio.run(_put(url, "action_resolve_request", data, _scope(url, action_id), found))
-    return _plain(response["action"]), owned
+    response, left = asyncio.run(_put(url, "action_resolve_request", data, _scope(url, action_id), found))
+    return _plain(response["action"]), left
 
 
 def put(url: str, kind: str, data: Row) -> Row:
@@ -65,13 +65,15 @@ async def _put(url: str, kind: str, data: Row, scope: str, tools: list[Any]) -> 
         opened._keeps_rules = True  # an answer changes no rules
         async with opened as runtime:
             person = runtime.scoped(principal=own_principal())
-            return _answer((await person.request(kind, data)).data), False
+            said = _answer((await person.request(kind, data)).data)
+            state = await runtime.session_state(parts_of(data["actionId"])[0])
+            return said, state.running is not None or bool(state.queue)
     except Owned:
         path = path_of(url)
         owner = owner_of(path) if path is not None else None
         if owner is None or owner.socket is None:
             raise
-    return _answer(await call(owner.socket, f"{kind}@{scope}", data, timeout_s=30.0)), True
+    return _answer(await call(owner.socket, f"{kind}@{scope}", data, timeout_s=30.0)), False
 
 
 async def _hand_over(url: str, action_id: str, data: Row) -> Row:

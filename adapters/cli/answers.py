@@ -99,6 +99,18 @@ def possible(row: Row) -> str:
     return "--resolution '{…}'" if kind == "custom" else "--yes or --no"
 
 
+def is_raise(row: Row) -> bool:
+    """Whether it asks to raise a limit."""
+    return row["reason"] == "budget" and row["call"] is None and "raise_by" in row["payload"]
+
+
+def raised(row: Row) -> str:
+    """What a yes to such a question did."""
+    payload = row["payload"]
+    show = "${}".format if "cost" in payload["limit"] else "{:,}".format
+    return f"limit raised by {show(payload['raise_by'])}: {payload['limit']} of the {payload['of']}"
+
+
 _OF: dict[str, tuple[str, ...]] = {
     "confirm": ("--yes", "--no"),
     "approval": ("--yes", "--no"),

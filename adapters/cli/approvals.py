@@ -5,19 +5,14 @@ A decision goes to whoever owns the log; where nobody does it is recorded here, 
 
 from __future__ import annotations
 
-import json
-import os
-import shlex
-import subprocess
 import sys
-import tempfile
-from pathlib import Path
 from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
 from ...events.errors import ActionOver, BadInput
-from .answers import Given, possible, read_object, resolution_of
+from .answers import Given, is_raise, possible, raised, read_object, resolution_of
+from .editor import UNDECIDED, edited
 from .front import Front, Row
 from .look import action_columns, decided_as, leave_columns
 from .options import STDIN, Common
@@ -27,6 +22,7 @@ from .table import table
 
 _COMMON = Common()
 _GIVEN = Given()
+_NOT_RAISED = "limit not raised"
 _YES_OR_NO = ("approval", "confirm", "apply_changes")
 
 Wanted = Annotated[
@@ -212,10 +208,18 @@ class Approvals:
         row = self._asked(action, common)
         if row["call"] is None:
             raise BadInput(f"only a call that waits for approval has arguments to edit; {possible(row)}.")
-        if arguments is None:
-            changed = edited(row["call"]["arguments"])
-        else:
+        if arguments is not None:
             changed = read_object(self._stdin.read() if arguments == STDIN else arguments, "the arguments")
+        elif self._stdin.isatty() and self._output.tells and not common.json:
+            chosen = Person(self._output, self._stdin, lambda: False).edits(row["call"]["arguments"])
+            if chosen is None:
+                self._output.note(UNDECIDED)
+                return 1
+            changed = chosen
+        else:
+            changed = edited(row["call"]["arguments"])
+            if changed == row["call"]["arguments"]:
+                raise BadInput(f"nothing was changed; {UNDECIDED}")
         resolution = {"approved": True, "arguments": changed}
         return self._decide(row, resolution, comment, None, None, common, tools=tools)
 
@@ -250,17 +254,20 @@ class Approvals:
             resolution["always"] = always
         # What was read is what is decided on: were it another by now, it would be refused.
         shown = row["digest"] if digest is None else digest
-        decided, owned = self._front.decide(common.db, row["id"], resolution, shown, tools=tools, secret=secret)
+        decided, left = self._front.decide(common.db, row["id"], resolution, shown, tools=tools, secret=secret)
         if self._output.json:
             self._output.row(decided)
         else:
             self._said(decided)
-        if not owned:
+        if left:
             self._output.note(f"no process works on this log: reenact resume {self._front.short(row['sessionId'])}")
         return 0
 
     def _said(self, row: Row) -> None:
         resolution = row["resolution"] or {}
+        if is_raise(row):
+            self._output.line(f"{self._name(row)} {raised(row) if resolution.get('approved') is True else _NOT_RAISED}")
+            return
         what = row["call"]["name"] if row["call"] else row["type"]
         approved = resolution.get("approved", resolution.get("authenticated"))
         how = "approved" if approved is True else "denied" if approved is False else "answered"
@@ -270,20 +277,3 @@ class Approvals:
 
     def _name(self, row: Row) -> str:
         return f"{self._front.short(row['sessionId'])}:{row['id'].rpartition(':')[2]}"
-
-
-def edited(arguments: Any) -> dict[str, Any]:
-    """The arguments as a person changed them in their editor. Raises BadInput where there is none, or no JSON."""
-    editor = os.environ.get("VISUAL") or os.environ.get("EDITOR")
-    if not editor:
-        raise BadInput("$EDITOR is not set: give the arguments with --arguments.")
-    with tempfile.TemporaryDirectory(prefix="reenact-") as folder:  # nobody else may look into it
-        path = Path(folder) / "arguments.json"
-        path.write_text(json.dumps(arguments, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        try:
-            ended = subprocess.run([*shlex.split(editor), str(path)], check=False)
-        except (OSError, ValueError) as error:
-            raise BadInput(f"{editor} cannot be run: {error}.") from None
-        if ended.returncode != 0:
-            raise BadInput(f"{editor} ended with {ended.returncode}; nothing was decided.")
-        return read_object(path.read_text(encoding="utf-8"), "the arguments")

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from cyclopts import Group, Parameter
 
+from ...events.budget import LIMITS
 from ...events.errors import BadInput
 from ..plain_file import object_in
 from .front import Front
@@ -73,6 +74,11 @@ def _number(name: str, value: Any) -> Any:
     return value
 
 
+def _camel(name: str) -> str:
+    first, *more = name.split("_")
+    return first + "".join(map(str.capitalize, more))
+
+
 _NONE = Limits()
 
 
@@ -121,8 +127,11 @@ class Budgets:
         if self._output.json:
             self._output.row(said)
         else:
-            kept = {name: value for name, value in said.items() if name.startswith("max") and value is not None}
-            self._output.note("limited: " + ", ".join(f"{name} {value}" for name, value in kept.items()))
+            set_to = {name: said.get(_camel(name)) for name in (limit.name for limit in LIMITS)}
+            kept = [
+                f"{name} {'$' if 'cost' in name else ''}{most}" for name, most in set_to.items() if most is not None
+            ]
+            self._output.note(f"limited: {', '.join(kept)}")
         return 0
 
     def rm(self, *, principal: Principal = None, session: Session = None, common: Common = _COMMON) -> int:

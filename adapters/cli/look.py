@@ -9,6 +9,7 @@ from functools import partial
 from typing import Any
 
 from ...events.message import BusEvent
+from .answers import is_raise
 from .front import Reading, Row
 from .output import Output, short
 from .screen import called
@@ -114,6 +115,8 @@ def _allowed(row: Row) -> str:
 
 def _asked(row: Row) -> str:
     call = row["call"]
+    if is_raise(row):
+        return str(row["payload"]["question"])
     return called(call["name"], call["arguments"], chars=_LINE_CHARS_MAX) if call else pairs(row["payload"])
 
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import select
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any, NamedTuple, TextIO
 
 from ...events.errors import BadInput
+from ...events.visible import exactly
 from .answers import files_of, read_object
+from .editor import edited, has_editor
 from .front import Row
 from .output import Output
 
@@ -63,16 +66,45 @@ class Person:
                 case "a" | "always" if arguments is not None:
                     return {"approved": True, "always": "exact"}
                 case "e" | "edit" if arguments is not None:
-                    from .approvals import edited
-
-                    try:
-                        return {"approved": True, "arguments": edited(arguments)}
-                    except BadInput as error:
-                        self._output.error(str(error))
+                    changed = self.edits(arguments)
+                    if changed is not None:
+                        return {"approved": True, "arguments": changed}
+                    self._shows(lines)
                 case "":
                     return None
                 case _:
                     self._output.say("y, n, e, a, or nothing." if arguments is not None else "y, n, or nothing.")
+
+    def edits(self, arguments: Any) -> dict[str, Any] | None:
+        """Have the arguments changed, show what would run, and ask once more. None: nothing was decided."""
+        changed = arguments
+        while True:
+            try:
+                changed = edited(changed) if has_editor() else self._typed(changed)
+            except BadInput as error:
+                self._output.error(str(error))
+                return None
+            if changed == arguments:
+                self._output.say("Nothing was changed, and nothing decided.")
+                return None
+            self._shows(["Arguments, as you changed them:"])
+            for line in json.dumps(changed, indent=2, ensure_ascii=False).splitlines():
+                self._output.say(f"  | {exactly(line)}")
+            while True:
+                match (self._line("Run it with these? [y]es, [n]o, [e]dit them again: ") or "n").strip().lower():
+                    case "y" | "yes":
+                        return dict(changed)
+                    case "n" | "no" | "":
+                        self._output.say("It was not run, and nothing decided.")
+                        return None
+                    case "e" | "edit":
+                        break
+                    case _:
+                        self._output.say("y, n, or e.")
+
+    def _typed(self, arguments: Any) -> Any:
+        line = self._line("$EDITOR is not set. All arguments as a line of JSON, {…}; Enter leaves them as they are: ")
+        return read_object(line, "what was typed") if line and line.strip() else arguments
 
     def hidden(self, prompt: str) -> str | None:
         """A line that is not shown as it is typed, None where there is none. Raises BadInput where it would be."""

@@ -12,7 +12,7 @@ from ...events.action import ActionRequired
 from ...events.errors import ActionOver, BadInput, ReenactError
 from ...events.message import as_json
 from ...events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
-from .answers import possible
+from .answers import is_raise, possible
 from .front import Front, Row, Talk, Working
 from .options import STDIN, Asking, Common, Policies
 from .output import Output, short
@@ -305,6 +305,8 @@ class Work:
         for action in working.actions(session_id):
             call, number = action["call"], action["id"].rpartition(":")[2]
             what = called(call["name"], call["arguments"]) if call else action["type"]
+            if is_raise(action):
+                what = action["payload"]["question"]
             self._output.note(f"session {name} waits for a person: {what}")
             self._output.note(f"look: reenact approvals show {name}:{number}")
             if call or action["type"] == "approval":

@@ -148,6 +148,41 @@ def test_no_at_a_terminal_is_no_with_a_reason() -> None:
     assert "not today" in reenact("messages", "last", "--json").out
 
 
+def test_an_edit_that_changes_nothing_decides_nothing_and_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("EDITOR", "true")
+    ended = at_terminal("e", "")
+    assert ended.code == 1 and refunds() == "" and ended.err.count('"order": "42"') == 2
+    assert "Nothing was changed" in ended.err and reenact("approvals", "--json").row["status"] == "pending"
+    assert "nothing was changed" in one_line(reenact("approvals", "edit", "a1"))
+    assert reenact("approvals", "--json").row["status"] == "pending"
+
+
+@pytest.mark.parametrize(
+    ("keys", "ran"), [(("y",), "44 1250\n"), (("n", ""), ""), (("",), ""), ((), ""), (("what", "y"), "44 1250\n")]
+)
+def test_after_a_change_what_will_run_is_shown_and_asked_once_more(
+    monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], ran: str
+) -> None:
+    monkeypatch.setenv("EDITOR", "sed -i s/42/44/")
+    ended = at_terminal("e", *keys)
+    assert refunds() == ran and ended.code == (0 if ran else 1)
+    assert '|   "order": "44"' in ended.err and "Run it with these?" in ended.err
+
+
+def test_without_an_editor_the_arguments_are_a_line_of_json() -> None:
+    ended = at_terminal("e", "{", "e", '{"order": "45"}', "e", '{"order": "46"}', "y")
+    assert ended.code == 0 and refunds() == "46 0\n" and "no JSON" in ended.err
+    assert "--arguments" not in ended.err and at_terminal("e", "", "").code == 1
+
+
+def test_what_an_editor_leaves_that_is_no_text_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    reenact(*ASK)
+    for editor in ("truncate -s 0", "rm", "sh -c 'printf \"\\\\377\" > $0'"):
+        monkeypatch.setenv("EDITOR", editor)
+        assert "fault of the program" not in one_line(reenact("approvals", "edit", "a1"))
+    assert "utf-8" in one_line(reenact("approvals", "edit", "a1"))
+
+
 def test_left_for_later_it_says_how_to_go_on() -> None:
     ended = at_terminal("")
     assert ended.code == 1 and refunds() == "" and "reenact approvals approve" in ended.err

@@ -14,7 +14,7 @@ from tests.adapters.cli.terminal import reenact
 
 
 def test_a_limit_is_set_shown_kept_to_and_lifted() -> None:
-    assert "maxTokensTotal 9000" in reenact("budget", "set", "--max-tokens-total", "9000").err
+    assert "limited: max_tokens_total 9000\n" in reenact("budget", "set", "--max-tokens-total", "9000").err
     assert reenact("run", "hello", "-m", "scripted:hello").code == 0
     row = reenact("budget", "--json").row
     assert (row["limit"], row["most"], row["strategy"], row["scope"]) == ("max_tokens_total", 9000, "deny", "default")
@@ -173,3 +173,30 @@ def test_on_a_terminal_a_bar_shows_how_much_is_gone() -> None:
     assert bar(0.5, cells=4) == "██░░  50%"
     assert bar(2.0, cells=4) == "████ 200%"
     assert bar(0.0, cells=4) == "░░░░   0%"
+
+
+# -- a question about a limit --
+
+ASKING = 'max_tokens_total = 30\non_breach = "ask"\n'
+
+
+def test_a_run_that_waits_for_a_raise_says_by_how_much_and_so_does_its_approval() -> None:
+    Path("b.toml").write_text(ASKING)
+    reenact("budget", "set", "--file", "b.toml")
+    asked = reenact("run", "hello", "-m", "scripted:hello")
+    by = reenact("approvals", "--json").row["payload"]["raise_by"]
+    assert asked.code == 1 and f"Raise it by {by}, to {30 + by}?" in asked.err and "(or deny)" in asked.err
+    listed = reenact("approvals").out
+    assert f"Raise it by {by}, to {30 + by}?" in listed and "raise_by" not in listed
+    said = reenact("approvals", "approve", "a1")
+    assert said.code == 0 and f"limit raised by {by}: max_tokens_total of the scope\n" in said.out
+    assert "reenact resume" in said.err and reenact("resume").code == 0
+
+
+def test_after_a_no_that_ends_the_job_nobody_is_sent_to_resume_it() -> None:
+    Path("b.toml").write_text(ASKING)
+    reenact("budget", "set", "--file", "b.toml")
+    reenact("run", "hello", "-m", "scripted:hello")
+    said = reenact("approvals", "deny", "a1")
+    assert said.code == 0 and "limit not raised\n" in said.out and said.err == ""
+    assert "nothing is left to do" in reenact("resume").err
