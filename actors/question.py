@@ -102,6 +102,8 @@ def _check_choice(payload: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         raise BadResolution(f"The answer is {name}: {'a list of options' if several else 'one of the options'}.")
     if len(given.keys() & {"choice", "choices"}) > 1:
         raise BadResolution(f"The answer is {name}, and nothing else.")
+    if not picked:
+        raise BadResolution("The answer is choices: at least one of the options.")
     for option in picked:
         if option not in options:
             raise BadResolution(f"{option!r} is not among the options: {', '.join(options)}.")

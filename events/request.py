@@ -120,7 +120,8 @@ class Requests:
 
     async def ask(self, request: Live, *, timeout_s: float) -> Live:
         """Emit the request and wait for its response."""
-        if not isinstance(timeout_s, int | float) or not (0 < timeout_s < 1e300 or timeout_s == math.inf):
+        fits = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool)
+        if not fits or not (0 < timeout_s < 1e300 or timeout_s == math.inf):
             raise BadInput(f"timeout_s must be a number of seconds above 0, not {ascii(timeout_s)[:60]}.")
         request_id = request.correlation
         assert request_id is not None

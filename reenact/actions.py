@@ -27,6 +27,7 @@ from .asking import new_token, parts_of, token_digest
 from .events.action import ExpireAction, IssueToken, RequireAction
 from .events.errors import BadInput, NotFound, ReenactError
 from .events.message import digest, show_digest
+from .given import check_numbers, check_wait
 from .projections.actions import Action
 
 if TYPE_CHECKING:
@@ -235,10 +236,12 @@ class ActionManager:
     ) -> ActionRecord:
         """Wait until a question is answered, and return the resolved record.
 
-        timeout: seconds, default until it expires; when it is over the question is expired. poll_interval: not needed,
-        nothing is polled. Raises ActionExpiredError (a TimeoutError) when nobody answered in time, and
-        ActionRequiredError when it was taken back.
+        timeout: seconds from 0, default until it expires; when it is over the question is expired. poll_interval: not
+        needed, nothing is polled. Raises ActionExpiredError (a TimeoutError) when nobody answered in time,
+        ActionRequiredError when it was taken back, and BadInput for a time that is none.
         """
+        if timeout is not None:
+            check_wait(timeout, "timeout")
         session_id, action = parts_of(action_id)
         ended = asyncio.Event()
 
@@ -318,6 +321,7 @@ _WIRE = ActionSpec.__struct_encode_fields__
 
 def _plain(value: Mapping[str, Any], name: str, most: int = PAYLOAD_BYTES_MAX) -> dict[str, Any]:
     """As it can be stored. Raises BadInput."""
+    check_numbers(value, name)
     try:
         stored = msgspec.json.encode(value)
         plain = msgspec.json.decode(stored, type=dict[str, Any])

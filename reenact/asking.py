@@ -32,7 +32,7 @@ from .events.action import (
 )
 from .events.errors import ActionLate, ActionOver, BadInput, BadResolution, Closed, NotFound
 from .events.message import Recorded
-from .given import TIMEOUT_MAX_S
+from .given import TIMEOUT_MAX_S, check_numbers
 from .projections.actions import Action, Actions, AskedCall
 from .projections.asking import asking
 from .projections.projection import catch_up
@@ -262,6 +262,7 @@ class Asking:
         _, asking = await self._states(session_id)
         asked = next((each for each in asking.pending if each.id == action), None)
         given = dict(resolution)
+        check_numbers(given, "resolution", BadResolution)
         if asked is not None and given.get("arguments") is not None and asked.kind == "approval":
             check_resolution(asked.kind, asked.payload, given, of_call=asked.digest is not None)
             await self._check_arguments(session_id, action, given["arguments"])

@@ -19,7 +19,7 @@ from .events.budget import BudgetSpec
 from .events.errors import BadInput, Cancelled
 from .events.message import Context
 from .events.policy import PolicyRef
-from .given import checked_text
+from .given import check_numbers, checked_text
 
 
 class RunVersions(Struct, frozen=True, kw_only=True):
@@ -123,6 +123,7 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None or name in _NEEDED:
                 checked_text(value, name)
+        check_numbers(self.metadata, "metadata")
         try:
             force_setattr(self, "metadata", msgspec.json.decode(msgspec.json.encode(self.metadata)))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:

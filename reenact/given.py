@@ -5,6 +5,7 @@ refused by name, before anything is stored.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import inf, isfinite
 from typing import Any
 
 import msgspec
@@ -13,7 +14,7 @@ from msgspec import ValidationError
 from .adapters.policy_file import policy_of
 from .events.budget import spec_of
 from .events.content import File, Image, InputPart, Text
-from .events.errors import BadInput
+from .events.errors import BadInput, ReenactError
 from .events.image import ImageConfig
 from .events.model import ModelParams
 
@@ -43,11 +44,34 @@ def check_id(value: object, name: str) -> None:
         raise BadInput(f"{name} must be a text, not {_shown(value)}.")
 
 
+def check_wait(seconds: object, name: str) -> None:
+    """Raises BadInput, naming it, for what is no time to wait: it is from 0 on, and may be without end."""
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (0 <= seconds < 1e9 or seconds == inf):
+        raise BadInput(f"{name} must be a number of seconds from 0 on, not {_shown(seconds)}.")
+
+
+def check_numbers(value: object, name: str, refuse: type[ReenactError] = BadInput) -> None:
+    """Raises what it is told to, saying where, for a number that JSON has not: it would be stored as nothing at all."""
+    try:
+        left: list[tuple[str, object]] = [(name, msgspec.to_builtins(value, str_keys=True))]
+    except (TypeError, ValueError, OverflowError, RecursionError):
+        return  # it cannot be stored at all, and is refused for that
+    while left:
+        where, each = left.pop()
+        if isinstance(each, float) and not isfinite(each):
+            raise refuse(f"{where} is {each}, which is no number that can be stored.")
+        if isinstance(each, dict):
+            left += ((f"{where}[{str(key)[:60]!r}]", inner) for key, inner in each.items())
+        elif isinstance(each, list):
+            left += ((f"{where}[{place}]", inner) for place, inner in enumerate(each))
+
+
 def check_sending(params: object, priority: object, timeout_s: object) -> None:
     """Raises BadInput for settings of one message that cannot be stored or make no sense."""
     if isinstance(priority, bool) or not isinstance(priority, int) or not -1_000_000 <= priority <= 1_000_000:
         raise BadInput(f"priority must be a whole number from -1,000,000 to 1,000,000, not {_shown(priority)}.")
-    if timeout_s is not None and not (isinstance(timeout_s, int | float) and 0 < timeout_s <= TIMEOUT_MAX_S):
+    a_time = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool) and 0 < timeout_s <= TIMEOUT_MAX_S
+    if timeout_s is not None and not a_time:
         raise BadInput(f"timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {_shown(timeout_s)}.")
     if params is not None:
         if not isinstance(params, ModelParams):

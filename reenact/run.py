@@ -17,6 +17,7 @@ from .events.message import BusEvent, Recorded
 from .events.model import Credentials
 from .events.queue import Unread
 from .events.session import JobCancelled, JobFailed, JobStarted, JobSucceeded, JobTimedOut
+from .given import check_wait
 from .halt import Halt
 
 T = TypeVar("T")
@@ -156,9 +157,11 @@ class Run:
         return self.result().__await__()
 
     async def result(self, timeout_s: float | None = None) -> Result:
-        """How it ended. Raises what refused the input, and TimeoutError after `timeout_s`: the job goes on then."""
+        """How it ended. Raises what refused the input, and TimeoutError after `timeout_s`: the job goes on then. Raises
+        BadInput for a `timeout_s` that is no time to wait."""
         if timeout_s is None:
             return await self._ending()
+        check_wait(timeout_s, "timeout_s")
         return await asyncio.wait_for(self._ending(), timeout_s)
 
     async def _ending(self) -> Result:

@@ -80,6 +80,10 @@ if TYPE_CHECKING:
     from .scoped import Acting
 
 
+THREADS_MAX = 256
+"""Most threads that decide and commit."""
+
+
 class Runtime:
     """Runs agents on a log.
 
@@ -136,7 +140,21 @@ class Runtime:
         approval_handler: ApprovalHandler | None = None,
         handler_timeout_s: float = HANDLER_TIMEOUT_S,
     ) -> None:
-        _check_given(tools=tools, secrets=secrets, base_path=base_path, credentials=credentials)
+        _check_given(
+            tools=tools,
+            secrets=secrets,
+            base_path=base_path,
+            credentials=credentials,
+            models=models,
+            retries=retries,
+            clock=clock,
+            authenticator=authenticator,
+            environment_factory=environment_factory,
+            approval_handler=approval_handler,
+            threads=threads,
+            recover=recover,
+            armed=armed,
+        )
         self.tools = tools if isinstance(tools, Tools) else Tools(tools)
         self.default_agent = config_of(default_agent, ImageConfig())
         self.base_path = Path(base_path) if base_path is not None else Path(".reenact")
@@ -833,16 +851,36 @@ class Runtime:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
 
 
-def _check_given(tools: object, secrets: object, base_path: object, credentials: object) -> None:
-    """Raises BadInput for what a runtime cannot be made with."""
-    for name, given, fits, wanted in (
-        ("tools", tools, isinstance(tools, Iterable) and not isinstance(tools, str | bytes), "several tools"),
-        ("secrets", secrets, secrets is None or isinstance(secrets, Mapping), "an object, values by name"),
-        ("base_path", base_path, base_path is None or isinstance(base_path, str | os.PathLike), "a path"),
-        ("credentials", credentials, credentials is None or callable(credentials), "a function, see Runtime"),
-    ):
-        if not fits:  # its value may be a secret
-            raise BadInput(f"{name} must be {wanted}, not a value of type {type(given).__name__}.")
+def _check_given(**given: object) -> None:
+    """Raises BadInput for what a runtime cannot be made with. None stands for what is not given."""
+    for name, value in given.items():
+        fits, wanted = _FITS[name]
+        if not (fits(value) or (value is None and name in _OPTIONAL)):  # its value may be a secret
+            raise BadInput(f"{name} must be {wanted}, not a value of type {type(value).__name__}.")
+
+
+def _has(*methods: str) -> Callable[[object], bool]:
+    return lambda value: (
+        not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods)
+    )
+
+
+_FITS: dict[str, tuple[Callable[[object], bool], str]] = {
+    "tools": (lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes), "several tools"),
+    "secrets": (lambda value: isinstance(value, Mapping), "an object, values by name"),
+    "base_path": (lambda value: isinstance(value, str | os.PathLike), "a path"),
+    "credentials": (callable, "a function, see Runtime"),
+    "models": (lambda value: isinstance(value, Models), "a Models; adapters of your own are Models({name: adapter})"),
+    "retries": (lambda value: isinstance(value, Retries), "a Retries"),
+    "clock": (_has("now", "new_id"), "a Clock: it has now() and new_id()"),
+    "authenticator": (_has("authenticate"), "an Authenticator: it has authenticate(token)"),
+    "environment_factory": (callable, "a function, see Runtime"),
+    "approval_handler": (callable, "a function, see Runtime"),
+    "threads": (lambda value: type(value) is int and 1 <= value <= THREADS_MAX, f"a number from 1 to {THREADS_MAX}"),
+    "recover": (lambda value: isinstance(value, bool), "True or False"),
+    "armed": (lambda value: isinstance(value, bool), "True or False"),
+}
+_OPTIONAL = _FITS.keys() - {"tools", "recover", "armed"}
 
 
 def _job_of(recorded: Recorded, data: ActionRequired) -> tuple[str, str]:

@@ -14,6 +14,8 @@ import msgspec
 import pytest
 
 from reenact import (
+    ActionManager,
+    ActionSpec,
     Budget,
     BudgetSpec,
     ConstraintPolicy,
@@ -33,6 +35,8 @@ from reenact import (
     ToolPolicy,
     tool,
 )
+from reenact.actors.clock import ManualClock
+from reenact.adapters.models import Models, RetryPolicy
 from reenact.events import codec
 from reenact.events.errors import BadInput, ReenactError, Unauthenticated
 from reenact.events.log import MemoryLog
@@ -227,6 +231,18 @@ ASKED: dict[str, Callable[[Any], Any]] = {
             "budget",
             "failover",
             "credentials",
+            "models",
+            "retries",
+            "clock",
+            "authenticator",
+            "environment_factory",
+            "approval_handler",
+            "handler_timeout_s",
+            "threads",
+            "recover",
+            "armed",
+            "base_path",
+            "default_agent",
         )
     },
     "Runtime": lambda wrong: Runtime(wrong) and None if not isinstance(wrong, MemoryLog) else None,
@@ -258,6 +274,87 @@ def test_what_rules_scopes_and_secrets_are_made_of_is_looked_at(asked: str) -> N
             run(ASKED[asked](wrong))
         except ReenactError as error:
             assert str(error), wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "wrong"),
+    [
+        ("models", {"scripted": object()}),
+        ("models", Models),
+        ("retries", 3),
+        ("retries", RetryPolicy()),
+        ("clock", 1.0),
+        ("clock", ManualClock),
+        ("authenticator", {"token": "ann"}),
+        ("environment_factory", {}),
+        ("approval_handler", "yes"),
+        ("threads", 0),
+        ("threads", True),
+        ("recover", "no"),
+        ("armed", None),
+        ("handler_timeout_s", math.nan),
+        ("handler_timeout_s", math.inf),
+    ],
+)
+def test_a_runtime_that_cannot_work_is_not_made_and_the_option_is_named(name: str, wrong: Any) -> None:
+    with pytest.raises(BadInput, match=f"^{name} must be "):
+        Runtime("memory://", **{name: wrong})
+
+
+# -- times and numbers that are none --
+
+TIMES = (math.nan, -1, -0.5, -math.inf, True, "5", 10**400)
+
+
+@pytest.mark.parametrize("wrong", TIMES)
+def test_a_time_to_wait_that_is_none_is_refused_and_nothing_waits_for_it(wrong: Any) -> None:
+    async def work() -> None:
+        async with Runtime("memory://", tools=[pay]) as runtime:
+            bot = await runtime.image("bot", model="scripted:tools")
+            manager = ActionManager(runtime)
+            action = await manager.require_action(ActionSpec(type="confirm", session_id=bot.session_id))
+            with pytest.raises(BadInput, match=r"^timeout must be a number of seconds from 0 on"):
+                await manager.wait_for_resolution(action.action_id, wrong)
+            still = await manager.get(action.action_id)
+            assert still is not None and still.status == "pending"
+            with pytest.raises(BadInput):
+                await manager.require_action(
+                    ActionSpec(type="confirm", session_id=bot.session_id, timeout_seconds=wrong)
+                )
+            with pytest.raises(BadInput, match=r"^timeout_s must be "):
+                await bot.send("hi", timeout_s=wrong)
+            with pytest.raises(BadInput, match=r"^timeout_s must be "):
+                await bot.send("hi").result(wrong)
+            with pytest.raises(BadInput, match=r"^timeout_s must be "):
+                await runtime.request("container_list_request", timeout_s=wrong)
+            await bot.send("hi")
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+@pytest.mark.parametrize("number", [math.nan, math.inf, -math.inf])
+def test_a_number_that_json_has_not_is_refused_where_questions_and_answers_come_in(number: float) -> None:
+    async def work() -> None:
+        async with Runtime("memory://", tools=[pay]) as runtime:
+            bot = await runtime.image("bot", model="scripted:tools")
+            await bot.send("pay {}")
+            [call] = await runtime.actions()
+            manager, session = ActionManager(runtime), bot.session_id
+            before = heads(runtime)
+            with pytest.raises(BadInput, match=r"^payload\['of'\]\[1\] is -?(nan|inf)"):
+                await manager.require_action(ActionSpec(type="custom", session_id=session, payload={"of": [1, number]}))
+            with pytest.raises(BadInput, match=r"^metadata\['cost'\] is"):
+                await manager.require_action(ActionSpec(type="custom", session_id=session, metadata={"cost": number}))
+            with pytest.raises(BadInput, match=r"^metadata\['cost'\] is"):
+                ExecutionContext(metadata={"cost": number})
+            for resolution in ({"approved": True, "arguments": {"n": number}}, {"approved": number}):
+                with pytest.raises(BadInput, match=r"^resolution\["):
+                    await runtime.resolve_action(call.id, resolution)
+                with pytest.raises(BadInput, match=r"^resolution\["):
+                    await manager.resolve(action_id=call.id, resolution=resolution)
+            assert heads(runtime) == before and [each.id for each in await runtime.actions()] == [call.id]
+
+    asyncio.run(work())
 
 
 def test_no_token_that_is_none_says_why() -> None:
