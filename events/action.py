@@ -15,7 +15,10 @@ to run exactly one call, or whatever the program that asks has agreed with whoev
 
 ActionStatus = Literal["pending", "resolved", "expired", "cancelled"]
 
-AGENT_PRINCIPALS = ("agent:", "tool:")
+AGENT = "agent:"
+"""How the principal of an agent begins, before its id. A tool acts as its agent."""
+
+AGENT_PRINCIPALS = (AGENT, "tool:")
 """How the principals begin that are no people. None of them resolves an action."""
 
 HANDLER = "handler"

@@ -7,7 +7,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .adapters.tools.acting import acting_as
-from .events.action import AGENT_PRINCIPALS
+from .events.action import AGENT_PRINCIPALS, ResolveAction
+from .events.agent import ResolveTool
 from .events.errors import NotAPerson
 from .events.ledger import Allot, RaiseBudget, RemoveBudget, ReturnAllotment, SetBudget
 from .events.message import Command
@@ -23,6 +24,9 @@ NO_LIMITS = "Limits are set by people and programs, never by an agent or its too
 _LIMITING = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment)
 """What changes limits, or what is set aside within them."""
 
+_DECIDING = (ResolveAction, ResolveTool)
+"""What a person says."""
+
 
 class Access:
     """peek(stream): the states of a stream's deciders. who: on whose behalf everything is asked."""
@@ -35,9 +39,11 @@ class Access:
         self.peek = partial(kernel.peek, scope=who.scope)
 
     def ask(self, stream: str, command: Command, **more: Any) -> Awaitable[Reply]:
-        """See `Kernel.ask`. Raises NotAPerson where an agent or one of its tools would change a limit."""
+        """See `Kernel.ask`. Raises NotAPerson where an agent or one of its tools decides, or would change a limit."""
         if isinstance(command, _LIMITING):
             self.check_person(NO_LIMITS)
+        if isinstance(command, _DECIDING):
+            self.check_person("An agent or a tool cannot decide this: a person must.")
         return self.kernel.ask(stream, command, by=self.who, **more)
 
     @property

@@ -24,7 +24,7 @@ from msgspec.structs import replace
 
 from .adapters.tools.context import Waiting
 from .asking import new_token, parts_of, token_digest
-from .events.action import ExpireAction, IssueToken, RequireAction
+from .events.action import IssueToken, RequireAction
 from .events.errors import BadInput, NotFound, ReenactError
 from .events.message import digest, show_digest
 from .given import check_numbers, check_wait
@@ -147,7 +147,7 @@ class ActionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ActionManager:
-    """The questions of a runtime. Bound to a call where a tool is handed one."""
+    """The questions of a runtime. Bound to a call where a tool is handed one: then those of its job, and no others."""
 
     def __init__(
         self, runtime: Runtime, *, call: tuple[str, str | None, str, str] | None = None, waiting: Waiting | None = None
@@ -225,6 +225,7 @@ class ActionManager:
 
     async def cancel(self, action_id: str, reason: str = "cancelled", *, cancel_job: bool = False) -> ActionRecord:
         """Take a question back. Its job goes on, or ends with it where `cancel_job`."""
+        await self._get(action_id)
         await self._runtime.cancel_action(action_id, reason=reason, cancel_job=cancel_job)
         return await self._get(action_id)
 
@@ -257,7 +258,7 @@ class ActionManager:
                     try:
                         await asyncio.wait_for(ended.wait(), timeout)
                     except TimeoutError:
-                        await self._runtime.ask(f"session-{session_id}", ExpireAction(action=action))
+                        await self._runtime._asking.expire(action_id)
                 record = await self._get(action_id)
         finally:
             subscription.unsubscribe()
@@ -275,23 +276,33 @@ class ActionManager:
             return None
 
     async def _get(self, action_id: str) -> ActionRecord:
-        return _record(await self._runtime.action(action_id))
+        record = _record(await self._runtime.action(action_id))
+        if not self._sees(parts_of(action_id)[0], record.job_id):
+            raise NotFound(f"Job {record.job_id} is not the tool's own; it sees the questions of its own job.")
+        return record
+
+    def _sees(self, session_id: str, job_id: str | None) -> bool:
+        """Whether a question is of the job that it is bound to, where it is bound to one."""
+        return self._call is None or (session_id, job_id) == self._call[:2]
 
     async def list_pending(self, job_id: str | None = None) -> list[ActionRecord]:
-        """Those that wait, oldest first: of one job, or of all."""
+        """Those that wait, oldest first: of one job, or of all that it sees."""
         return await self.list(ActionFilter(job_id=job_id, status="pending", limit=1_000_000))
 
     async def list(self, wanted: ActionFilter | None = None) -> list[ActionRecord]:
         """Those that pass the filter, oldest first."""
         wanted = wanted or ActionFilter()
+        session_id = wanted.session_id if self._call is None else self._call[0]
         if wanted.status == "pending":
-            found = await self._runtime.actions(wanted.session_id)
+            found = await self._runtime.actions(session_id)
         else:
-            found = await self._runtime.all_actions(wanted.session_id)
+            found = await self._runtime.all_actions(session_id)
         passed = [
             action
             for action in found
-            if wanted.job_id in (None, action.job_id)
+            if self._sees(action.session_id, action.job_id)
+            and wanted.session_id in (None, action.session_id)
+            and wanted.job_id in (None, action.job_id)
             and wanted.status in (None, action.status)
             and wanted.type in (None, action.type)
         ]

@@ -22,10 +22,12 @@ from .actors.question import check_resolution
 from .adapters.hosts.caller import PERSON
 from .adapters.tools.threads import ToolThreads
 from .events.action import (
+    AGENT,
     HANDLER,
     ActionExpired,
     ActionRequired,
     CancelAction,
+    ExpireAction,
     IssueToken,
     ResolveAction,
     RevokeGrant,
@@ -320,12 +322,22 @@ class Asking:
     async def cancel(self, action_id: str, *, reason: str, cancel_job: bool) -> None:
         """Take one back."""
         session_id, action = parts_of(action_id)
+        await self._check_own(session_id)
         command = CancelAction(action=action, by=self._runtime.acting_as, reason=reason, cancel_job=cancel_job)
         await self._runtime.ask(f"session-{session_id}", command)
+
+    async def expire(self, action_id: str) -> None:
+        """Nobody waits for the answer any more."""
+        session_id, action = parts_of(action_id)
+        await self._check_own(session_id)
+        await self._runtime.ask(f"session-{session_id}", ExpireAction(action=action))
 
     async def issue_token(self, action_id: str) -> str:
         """A new token for one that waits."""
         session_id, action = parts_of(action_id)
+        self._runtime._access.check_person(
+            "Tokens are given out by people and programs, never by an agent or its tools."
+        )
         token = new_token()
         await self._runtime.ask(f"session-{session_id}", IssueToken(action=action, token=token_digest(token)))
         return token
@@ -333,7 +345,14 @@ class Asking:
     async def revoke(self, action_id: str) -> None:
         """Take back a leave for calls to come."""
         session_id, action = parts_of(action_id)
+        await self._check_own(session_id)
         await self._runtime.ask(f"session-{session_id}", RevokeGrant(action=action, by=self._runtime.acting_as))
+
+    async def _check_own(self, session_id: str) -> None:
+        """Raises NotAPerson where an agent or a tool ends what is asked in another's session."""
+        agent, _ = await self._states(session_id)
+        if self._runtime.acting_as != f"{AGENT}{agent.agent_id}":
+            self._runtime._access.check_person("An agent or a tool takes back what its own session asks, and no more.")
 
     async def _states(self, session_id: str) -> tuple[AgentState, ActionState]:
         session, agent, asking = await self._runtime._peek(f"session-{session_id}")

@@ -729,7 +729,9 @@ class Runtime:
         await self.ask(f"session-{session_id}", CancelJob(job_id=job_id, reason=reason))
 
     async def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
-        """Say what became of a call in doubt: `ok` or `error` with what the model is told, or `retry`."""
+        """Say what became of a call in doubt: `ok` or `error` with what the model is told, or `retry`. Raises
+        NotAPerson where an agent or a tool says so.
+        """
         checked_text(tool, "tool")
         await self.bring_policy(session_id)
         await self.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
@@ -808,13 +810,16 @@ class Runtime:
         return ActionManager(self._of_scope(scope), call=call, waiting=waiting)
 
     async def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
-        """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Over: fine."""
+        """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Over: fine.
+
+        Raises NotAPerson where an agent or a tool takes back what another's session asks.
+        """
         await self._asking.cancel(action_id, reason=reason, cancel_job=cancel_job)
 
     async def issue_token(self, action_id: str) -> str:
         """A token that resolves this question once, for whoever should. It is stored nowhere: only its digest is.
 
-        One that was issued before is worth nothing then.
+        One that was issued before is worth nothing then. Raises NotAPerson where an agent or a tool asks.
         """
         return await self._asking.issue_token(action_id)
 
