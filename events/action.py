@@ -25,6 +25,13 @@ HANDLER = "handler"
 """The principal of an approval handler: a program decides in the place of a person, who let it. With its name behind a
 colon, where it has one."""
 
+_RESERVED = frozenset(("agent", "tool", HANDLER, "cli", "policy", "system"))
+
+
+def is_reserved(principal: str) -> bool:
+    """Whether it reads like a name that is given here, to agents, handlers and whoever sits at a terminal."""
+    return principal.partition(":")[0].strip().casefold() in _RESERVED
+
 
 class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Leave that a person gave once for the calls to come; named after the action in which it was given.

@@ -12,6 +12,7 @@ from msgspec import Struct
 
 from .actors.clock import Clock, SystemClock
 from .context import ExecutionContext
+from .events.action import is_reserved
 from .events.errors import BadInput, Unauthenticated
 from .events.secret import Secret
 
@@ -48,6 +49,8 @@ class Tokens:
         kept = tuple(known) if isinstance(known, Iterable) else (known,)
         if not all(isinstance(each, Known) for each in kept):
             raise BadInput("known must be the tokens as `Tokens.known` has them.")
+        for each in kept:
+            _check_principal(each.principal)
         self._known = {each.digest: each for each in kept}
 
     @property
@@ -56,10 +59,13 @@ class Tokens:
         return tuple(self._known.values())
 
     def issue(self, *, scope: str, principal: str, lifetime_s: float | None = None) -> tuple[Secret, Known]:
-        """A new token for a principal of a scope, to be handed over once, and how it is kept."""
+        """A new token for a principal of a scope, to be handed over once, and how it is kept.
+
+        There are no roles: who has it owns what its scope has, its limits and rules too. Do not give it to whoever
+        should be held to them. Raises BadInput for a principal that reads like an agent's, a handler's or a terminal's.
+        """
         ExecutionContext(scope_id=scope, principal_id=principal)  # raises what is wrong with them
-        if principal.startswith("agent:"):
-            raise BadInput("A token is for people and programs; an agent acts under its own name and needs none.")
+        _check_principal(principal)
         if lifetime_s is not None and not (isinstance(lifetime_s, int | float) and 0 < lifetime_s <= LIFETIME_MAX_S):
             raise BadInput(
                 f"lifetime_s must be a number above 0 and at most {LIFETIME_MAX_S:,}, not {ascii(lifetime_s)[:60]}."
@@ -92,6 +98,13 @@ class Tokens:
         if known.expires_at is not None and known.expires_at <= self._clock.now():
             raise Unauthenticated
         return ExecutionContext(scope_id=known.scope, principal_id=known.principal)
+
+
+def _check_principal(principal: str) -> None:
+    if is_reserved(principal):
+        raise BadInput(
+            f"The principal {principal[:60]!a} reads like that of an agent, a handler or a terminal: give another name."
+        )
 
 
 def digest_of(token: str) -> str:

@@ -35,7 +35,7 @@ from .context import ExecutionContext
 from .definitions import Definitions
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events import codec
-from .events.action import ActionRequired, Grant
+from .events.action import ActionRequired, Grant, is_reserved
 from .events.agent import AgentUnregistered, Interrupt, ResolveTool, StopAgent
 from .events.budget import Budget
 from .events.bus import SystemBus
@@ -280,7 +280,10 @@ class Runtime:
         """This runtime, acting for whoever shows this token. Raises Unauthenticated."""
         if self._authenticator is None:
             raise Unauthenticated("This runtime knows no callers: give it an authenticator.")
-        return self.as_(await self._authenticator.authenticate(token))
+        context = await self._authenticator.authenticate(token)
+        if is_reserved(context.principal_id):
+            raise Unauthenticated(f"No credential makes its holder {context.principal_id[:60]!a}, which is reserved.")
+        return self.as_(context)
 
     @property
     def acting_as(self) -> str:

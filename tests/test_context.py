@@ -10,9 +10,12 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reenact import CancellationToken, ExecutionContext, PolicyRef, RunVersions
+from reenact.adapters.hosts.caller import PERSON, own_principal
 from reenact.credential import Known, Tokens
+from reenact.events.action import AGENT_PRINCIPALS, HANDLER, is_reserved
 from reenact.events.budget import BudgetSpec
 from reenact.events.errors import BadInput, Cancelled, Unauthenticated
 from reenact.events.log import MemoryStore
@@ -246,6 +249,34 @@ def test_what_is_kept_of_a_token_gives_it_to_nobody_and_serves_the_next_process(
 def test_a_token_for_nobody_is_not_issued(asked: Any) -> None:
     with pytest.raises(BadInput):
         Tokens().issue(**asked)
+
+
+RESERVED = ["agent:x", "tool:x", "handler", "handler:yes", "cli:ann@tty1", "policy", "system", " Handler :yes"]
+
+
+@pytest.mark.parametrize("principal", RESERVED)
+def test_no_token_makes_its_holder_look_like_an_agent_a_handler_or_a_terminal(principal: str) -> None:
+    with pytest.raises(BadInput, match="give another name"):
+        Tokens().issue(scope="acme", principal=principal)
+    secret, known = Tokens().issue(scope="acme", principal="eve")
+    with pytest.raises(BadInput, match="give another name"):
+        Tokens([replace(known, principal=principal)])
+
+    class Theirs:
+        async def authenticate(self, token: str) -> ExecutionContext:
+            return ExecutionContext(scope_id="acme", principal_id=principal)
+
+    async def main() -> None:
+        async with runtime(authenticator=Theirs()) as opened:
+            with pytest.raises(Unauthenticated, match="reserved"):
+                await opened.authenticate(secret.reveal())
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_what_is_reserved_begins_as_what_is_recorded() -> None:
+    assert all(is_reserved(each) for each in (*AGENT_PRINCIPALS, HANDLER, PERSON, own_principal()))
+    assert not any(is_reserved(each) for each in ("user", "agents", "ann", "ann:agent", "handlers:1"))
 
 
 def test_a_runtime_acts_for_whoever_shows_a_token() -> None:
