@@ -38,6 +38,8 @@ BUSY = frozenset(("rate_limit", "overloaded", "timeout"))
 ROTATES = frozenset(("auth", "billing", "rate_limit"))
 """Failures after which another key of the same provider is tried first."""
 
+KEY_ORDERS = ("least_recently_used", "given")
+
 
 class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
     """How a runtime goes on when a model does not answer. Raises BadInput for numbers that are none.
@@ -46,7 +48,8 @@ class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
     ask; any other failure follows the runtime's `RetryPolicy`. rotations: other keys that are tried after a rate limit
     before another model is; after a refused or unpaid key all are. attempts: of one call in all, over models and keys.
     stop_on: codes of failures after which nobody else is asked, beside those of `NEVER`. cooldowns: for how long what
-    failed is left alone.
+    failed is left alone. key_order: of several keys of a provider a session that has none yet takes the one that was
+    `least_recently_used`, or the first as they were `given`; in either case those that cool come last.
     """
 
     retries: int = 2
@@ -54,6 +57,7 @@ class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
     attempts: int = 20
     stop_on: tuple[str, ...] = STOP_ON
     cooldowns: CooldownTimes = CooldownTimes()
+    key_order: str = "least_recently_used"
 
     def __post_init__(self) -> None:
         for name, least in (("retries", 0), ("rotations", 0), ("attempts", 1)):
@@ -65,6 +69,8 @@ class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
             raise BadInput("stop_on must be a tuple of failure codes.")
         if not isinstance(self.cooldowns, CooldownTimes):
             raise BadInput("cooldowns must be a CooldownTimes.")
+        if self.key_order not in KEY_ORDERS:
+            raise BadInput(f"key_order must be {' or '.join(KEY_ORDERS)}, not {ascii(self.key_order)[:60]}.")
 
     def advances(self, code: str) -> bool:
         """Whether another model may be asked after this failure. What is not known may be."""

@@ -98,7 +98,8 @@ class Fallover:
             provider = provider_of(model)
             if provider not in of:
                 of[provider] = [label_of(each) for each in self._of(model, spec)]
-        return Keys(of, self._used, self._sticky.get(spec.session_id, {}))
+        used = self._used if self.settings.key_order == "least_recently_used" else {}
+        return Keys(of, used, self._sticky.get(spec.session_id, {}))
 
     def _of(self, model: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
         """The keys for a model that is not asked now: what goes wrong with them is told when it is."""

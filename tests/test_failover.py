@@ -416,6 +416,36 @@ def test_sessions_share_the_keys_and_each_keeps_to_its_own() -> None:
     assert [key for _, key in provider.asked] == ["k1", "k2", "k1"] * 2
 
 
+def test_keys_in_their_given_order_are_asked_in_it_and_the_first_one_again_by_whoever_comes_new() -> None:
+    provider = Provider(k1=["rate_limit"])
+
+    async def work(of: Runtime) -> None:
+        for name in "xyz":
+            await (await of.image(name)).send("hi")
+
+    order = Failover(retries=0, key_order="given")
+    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=order)
+    assert [key for _, key in provider.asked] == ["k1", "k2", "k2", "k2"]  # k1 cools
+    provider = Provider()
+    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=order)
+    assert [key for _, key in provider.asked] == ["k1", "k1", "k1"]
+    with pytest.raises(BadInput, match=r"^key_order must be"):
+        Failover(key_order="alphabetical")
+
+
+@pytest.mark.parametrize("code", ["auth", "rate_limit", "billing"])
+def test_the_key_that_a_message_brings_is_never_changed_for_another(code: str) -> None:
+    provider = Provider(mine=code)
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x", model=A, fallbacks=[B])
+        failed = await bot.send("hi", credentials={"scripted": "mine"})
+        assert failed.failure is not None and {key for _, key in provider.asked} == {"mine"}
+        assert (await bot.send("hi")).text and provider.asked[-1][1] in ("k1", "k2")
+
+    play(work, provider, credentials=keys("k1", "k2"), failover=Failover(retries=0))
+
+
 # -- a kill in the middle --
 
 
