@@ -321,6 +321,7 @@ class Run:
         self._runtime = runtime
         self._run = run
         self._seen: queue.SimpleQueue[Any] | None = None
+        self._reading: queue.SimpleQueue[Any] | None = None
         self._room = asyncio.Event()
         self._room.set()
         self.job_id = run.job_id
@@ -348,12 +349,20 @@ class Run:
         if seen is None:
             seen = self._runtime._do(self._watched())
             self._seen = None
+        self._reading = seen
         while (event := seen.get()) is not _END:
             if not self._room.is_set() and seen.qsize() < UNREAD_MAX // 2:
                 self._runtime._soon(self._room.set)
             if isinstance(event, BaseException):
                 raise event
             yield event
+
+    def _quit(self) -> bool:
+        """Have whoever reads its events raise KeyboardInterrupt, behind what is to be read yet. False: nobody does. A
+        handler of signals may call it."""
+        if self._reading is not None:
+            self._reading.put(KeyboardInterrupt())
+        return self._reading is not None
 
     async def _watched(self) -> queue.SimpleQueue[Any]:
         return self._watch()

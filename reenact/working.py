@@ -115,6 +115,10 @@ class Talk:
             runtime = self._working.runtime
             runtime.wait(runtime.asynchronous.cancel(self.session_id, self._run.job_id, reason="user_interrupt"))
 
+    def quit(self) -> bool:
+        """Have whoever reads the events of what was sent last raise KeyboardInterrupt. False: nobody reads them."""
+        return self._run is not None and self._run._quit()
+
     def fail(self, error: ReenactError) -> None:
         """On the loop: its end cannot be stored now."""
         if self._run is not None:
@@ -142,6 +146,7 @@ class Working:
         self.full: DiskFull | None = None
         self._environ = environ
         self._waiting: list[Callable[[ReenactError], object]] = []
+        self._reading: queue.SimpleQueue[BusEvent | BaseException] | None = None
         found = [tool for path in tools for tool in tools_from(path).values()]
         given = policies_from(policy)
         self.runtime = Runtime(url, recover=False, tools=found, policy=given, scope=scope or DEFAULT)
@@ -428,7 +433,7 @@ class Working:
             check_outside()
         ids = list(dict.fromkeys(session_ids))
         runtime = self.runtime.asynchronous
-        wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent | ReenactError]()
+        wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent | BaseException]()
 
         def hear(event: BusEvent) -> None:
             if event.session_id in wanted and (isinstance(event, Recorded) or event.type in _SIGNALS):
@@ -436,6 +441,7 @@ class Working:
 
         subscription = runtime.on_any(hear)
         self._waiting.append(seen.put)
+        self._reading = seen
         try:
             for call, (outcome, output) in (settle or {}).items():
                 self.runtime.wait(runtime.resolve(ids[0], call, outcome, output))
@@ -447,11 +453,12 @@ class Working:
             stored = True  # a signal ends nothing
             while not (stored and seen.empty() and not any(map(self.goes_on, ids)) and seen.empty()):
                 event = seen.get()
-                if isinstance(event, ReenactError):
+                if isinstance(event, BaseException):
                     raise event
                 stored = isinstance(event, Recorded)
                 yield event
         finally:
+            self._reading = None
             self._waiting.remove(seen.put)
             subscription.unsubscribe()
 
@@ -471,6 +478,13 @@ class Working:
             running = self.runtime.wait(runtime.session_state(session_id)).running
             if running is not None and self.goes_on(session_id):
                 self.runtime.wait(runtime.cancel(session_id, running.job_id, reason="user_interrupt"))
+
+    def quit(self) -> bool:
+        """Have whoever reads what `take_up` tells raise KeyboardInterrupt. False: nobody does."""
+        reading = self._reading
+        if reading is not None:
+            reading.put(KeyboardInterrupt())
+        return reading is not None
 
 
 def _ends(full: str | None, part: str) -> bool:

@@ -170,7 +170,7 @@ class Work:
             title = next((job.title for job in jobs if job.session_id == session_id), "")
             self._aside(f"session {self._front.short(session_id)} goes on: {short(title, 48)}")
         code = 0
-        with stopping(lambda: working.interrupt(ids), screens[ids[0]].stopping) as stop:
+        with stopping(lambda: working.interrupt(ids), screens[ids[0]].stopping, working.quit) as stop:
             try:
                 for event in working.take_up(ids, settled, first=lambda: self._asked_what_waits(working, asked, stop)):
                     screen = screens[event.session_id or ""]
@@ -223,7 +223,7 @@ class Work:
                 self._output.row(as_json(event))
         asks = self._person
         turn = talk.send(text, asks=asks)
-        with Screen(self._output) as screen, stopping(talk.interrupt, screen.stopping) as stop:
+        with Screen(self._output) as screen, stopping(talk.interrupt, screen.stopping, talk.quit) as stop:
             for event in turn:
                 screen.feed(event)
                 match event.data:

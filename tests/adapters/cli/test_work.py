@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from reenact.adapters.cli.stop import stopping
 from reenact.events.codec import TYPES
 from reenact.events.log import Result, Transaction
 from reenact.working import Working
@@ -654,7 +655,8 @@ def test_ctrl_c_stops_the_turn_and_keeps_what_was_said(here: Path) -> None:
     assert "One" in reenact("messages", "last").out
 
 
-def test_a_second_ctrl_c_quits_and_the_work_stays_in_the_log(here: Path) -> None:
+def hanging(here: Path) -> str:
+    """A model with a tool, in `hang.py`, that does not stop when it is asked to."""
     model = script({"tool_calls": [{"name": "hang", "input": {}}]}, {"text": "Done."})
     (here / "hang.py").write_text(
         "import asyncio\nfrom pathlib import Path\nfrom reenact import tool\n"
@@ -666,6 +668,11 @@ def test_a_second_ctrl_c_quits_and_the_work_stays_in_the_log(here: Path) -> None
         "        try:\n            await asyncio.sleep(60)\n"
         "        except asyncio.CancelledError:\n            Path('asked').touch()\n"
     )
+    return model
+
+
+def test_a_second_ctrl_c_quits_and_the_work_stays_in_the_log(here: Path) -> None:
+    model = hanging(here)
     child = process("run", "hi", "-m", model, "--tools", "hang.py", "--session", "s")
     wait_for(here / "inside", child)
     child.send_signal(signal.SIGINT)
@@ -677,6 +684,37 @@ def test_a_second_ctrl_c_quits_and_the_work_stays_in_the_log(here: Path) -> None
     (here / "free").touch()
     assert reenact("resume", "s").code in (0, 1)
     assert reenact("ps", "--json").out == "", "nothing is left behind"
+
+
+def test_a_second_ctrl_c_is_raised_where_events_are_read_and_a_third_anywhere() -> None:
+    """Where a signal comes in the middle of a finalizer, what is raised by its handler is lost there."""
+    done: list[str] = []
+    with stopping(lambda: done.append("stop"), lambda: None, lambda: not done.append("quit")) as stop:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        assert (done, stop.asked, stop.quits) == (["stop", "quit"], True, True)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with stopping(lambda: None, lambda: None):
+        signal.raise_signal(signal.SIGINT)
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_second_ctrl_c_quits_a_resume_too(here: Path) -> None:
+    model = hanging(here)
+    child = process("run", "hi", "-m", model, "--tools", "hang.py", "--session", "s")
+    wait_for(here / "inside", child)
+    child.kill()
+    child.communicate()
+    (here / "inside").unlink()
+    child = process("resume", "s")
+    wait_for(here / "inside", child)
+    child.send_signal(signal.SIGINT)
+    wait_for(here / "asked", child)
+    child.send_signal(signal.SIGINT)
+    out, err = child.communicate()
+    assert (child.returncode, out) == (130, "") and "Traceback" not in err, err
 
 
 # -- a terminal --
