@@ -181,12 +181,17 @@ def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
     standing = next((each for each in state.budgets if each.key == (consent.of, whose)), None)
     limit = next((limit for limit in LIMITS if limit.name == consent.limit), None)
     now = most_of(standing.budget, limit) if standing is not None and limit is not None else None
-    if now is None or limit is None or now < consent.most:
+    if now is None or limit is None or now < consent.most or (message.as_shown and now != consent.most):
         return ()
     most = min(now + consent.by, DOLLARS_MAX * NANO if limit.of == "cost" else COUNT_MAX)
     return [
         BudgetRaised(
-            session_id=message.session_id, asked_for=message.principal_id, consent=consent, most=most, at=message.at
+            session_id=message.session_id,
+            asked_for=message.principal_id,
+            consent=consent,
+            most=most,
+            at=message.at,
+            as_shown=message.as_shown,
         )
     ]
 
@@ -199,6 +204,11 @@ def _number(action: str) -> int:
 RAISABLE = ("day", "month", "total")
 """Windows of the limits that a person may be asked to raise. A minute passes by itself, and what one call may cost is a
 rule, not a purse."""
+
+
+def asks(budget: Budget, limit: Limit) -> bool:
+    """Whether a person is asked to raise a limit of a budget; about calls of tools nobody is."""
+    return budget.on_breach == "ask" and limit.window in RAISABLE and limit.of != "tools"
 
 
 def _allot(state: State, message: Allot) -> Sequence[Event]:
@@ -285,8 +295,8 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
             settled, out = used(sums, limit, state.now)
             before = settled + out
             if needed and before + needed > most:
-                asks = budget.on_breach == "ask" and limit.window in RAISABLE
-                breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most, asks=asks)
+                asked = budget.on_breach == "ask" and limit.window in RAISABLE
+                breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most, asks=asked)
                 if budget.exceed_strategy == "deny":
                     _deny(judged, breach, for_sure=settled + needed > most)
                 elif budget.exceed_strategy == "degrade":
@@ -639,7 +649,11 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             )
         case "raise_budget", BudgetRaised() as more:
             return RaiseBudget(
-                session_id=more.session_id, principal_id=more.asked_for, consent=more.consent, at=more.at
+                session_id=more.session_id,
+                principal_id=more.asked_for,
+                consent=more.consent,
+                at=more.at,
+                as_shown=more.as_shown,
             )
         case "allot", (Allotted() | AllotmentDenied()) as answered:
             return Allot(**{name: getattr(answered, name) for name in _ASKED}, last=True)

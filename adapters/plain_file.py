@@ -6,19 +6,25 @@ from typing import Any
 
 from ..events.errors import BadInput
 
+PLAIN_BYTES_MAX = 16 * 1024 * 1024
+"""The longest file that is read."""
+
 
 def object_in(path: str, wanted: str) -> dict[str, Any]:
     """What a file holds, read as TOML where its name ends in `.toml`, else as JSON.
 
-    Raises BadInput, in one line that begins with the path: it cannot be read, it is neither, or it holds something else
-    than an object; then the line says `wanted`.
+    Raises BadInput, in one line that begins with the path: it cannot be read, it is too long, it is neither, or it
+    holds something else than an object; then the line says `wanted`.
     """
     import json
     import tomllib
 
     try:
         with open(path, "rb") as file:
-            given: Any = tomllib.load(file) if path.endswith(".toml") else json.load(file)
+            held = file.read(PLAIN_BYTES_MAX + 1)
+        if len(held) > PLAIN_BYTES_MAX:
+            raise BadInput(f"{path}: is longer than {PLAIN_BYTES_MAX:,} bytes.")
+        given: Any = tomllib.loads(held.decode()) if path.endswith(".toml") else json.loads(held)
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}.") from None
     except (ValueError, RecursionError) as error:

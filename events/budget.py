@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from decimal import ROUND_CEILING, Decimal, InvalidOperation
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -98,7 +98,7 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, rename="camel"):
 
     max_cost: US dollars. max_turns: turns of the model, that is, calls of it. max_runtime_seconds: from when the job
     starts. unpriced: whether a model without a known price may be called although max_cost is set. on_breach: `ask` has
-    the job wait for a person, who may raise max_tokens, max_cost or max_turns of this run.
+    the job wait for a person, who may raise max_tokens, max_cost or max_turns of this run; not with max_tool_calls.
     """
 
     max_tokens: int | None = None
@@ -131,7 +131,7 @@ class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
     the last 60 seconds. warning_threshold: the part of a limit from which on it is warned of. exceed_strategy: what
     follows when a limit would be passed. degrade_to: the cheaper model of `degrade`, where the image names none.
     unpriced: whether models without a known price may be called although a limit of money is set. on_breach: `ask` has
-    a job wait for a person, who may raise its limit of a day, a month or in all.
+    a job wait for a person, who may raise its limit of a day, a month or in all; not with max_tool_calls_daily.
     """
 
     scope_id: str | None = None
@@ -238,8 +238,11 @@ class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
         if self.limit == "ledger":
             return f"The ledger of the {self.of} could not be asked: {self.code}."
         if self.code == "unpriced":
+            # A session knows of its ledger only that some limit of money stands.
+            some = self.limit == "max_cost" and self.of != "run"
+            limit = "there is a limit of money" if some else f"{self.limit} of the {self.of} is a limit of money"
             return (
-                f"No price is known for this model, and {self.limit} of the {self.of} is a limit of money:"
+                f"No price is known for this model, and {limit}:"
                 ' name another model, or set the budget with unpriced="allow".'
             )
         show = shown_dollars if "cost" in self.limit else shown_count
@@ -378,21 +381,33 @@ def budget_of(given: object) -> Budget:
     Raises BadInput.
     """
     if isinstance(given, Budget):
-        return given
+        return _asking(given, given.max_tool_calls_daily, "max_tool_calls_daily")
     if isinstance(given, str | int | float | Decimal) and not isinstance(given, bool):
         return Budget(max_cost_total=given)
     made: Budget = _made(given, Budget, "A budget")
-    return made
+    return _asking(made, made.max_tool_calls_daily, "max_tool_calls_daily")
+
+
+_Asking = TypeVar("_Asking", Budget, BudgetSpec)
+
+
+def _asking(budget: _Asking, tool_calls: int | None, name: str) -> _Asking:
+    """Refused where it is given and not where it is made: older releases stored such."""
+    if budget.on_breach == "ask" and tool_calls is not None:
+        raise BadInput(f'Nobody is asked about calls of tools: on_breach="ask" does not go with {name}.')
+    return budget
 
 
 def spec_of(given: object) -> BudgetSpec | None:
     """The budget of a run from a `BudgetSpec`, an object of its fields, or an amount of dollars. Raises BadInput."""
-    if given is None or isinstance(given, BudgetSpec):
-        return given
+    if given is None:
+        return None
+    if isinstance(given, BudgetSpec):
+        return _asking(given, given.max_tool_calls, "max_tool_calls")
     if isinstance(given, str | int | float | Decimal) and not isinstance(given, bool):
         return BudgetSpec(max_cost=given)
     made: BudgetSpec = _made(given, BudgetSpec, "The budget of a run")
-    return made
+    return _asking(made, made.max_tool_calls, "max_tool_calls")
 
 
 def _made(given: object, kind: type[Struct], what: str) -> Any:

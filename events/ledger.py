@@ -47,13 +47,17 @@ class RemoveBudget(Command, frozen=True, kw_only=True):
 
 class RaiseBudget(Command, frozen=True, kw_only=True):
     """A person consented to a higher limit, asked by a session of a principal. The same consent again, or a limit that
-    was lowered or lifted since: nothing happens."""
+    is another by now: nothing happens.
+
+    as_shown: see `BudgetRaised`.
+    """
 
     type: ClassVar[str] = "raise_budget"
     session_id: str
     principal_id: str
     consent: Raise
     at: int
+    as_shown: bool = True
 
 
 class Allot(Command, frozen=True, kw_only=True):
@@ -148,7 +152,8 @@ class BudgetRemoved(Event, frozen=True, kw_only=True):
 class BudgetRaised(Event, frozen=True, kw_only=True):
     """A person raised one limit of a budget, by `consent`. most: what it is now, in the limit's unit.
 
-    session_id, asked_for: the session in which they were asked, and its principal.
+    session_id, asked_for: the session in which they were asked, and its principal. as_shown: consents count for the
+    limit as it was shown; older releases raised one that was higher by then as well.
     """
 
     type: ClassVar[str] = "budget_raised"
@@ -158,6 +163,7 @@ class BudgetRaised(Event, frozen=True, kw_only=True):
     consent: Raise
     most: int
     at: int
+    as_shown: bool = False
 
 
 class Allotted(Event, frozen=True, kw_only=True):

@@ -145,6 +145,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
         return base
     if isinstance(changes, ImageConfig):
         check_config(changes)
+        spec_of(changes.budget)
         return changes
     if not isinstance(changes, Mapping):
         raise BadInput(f"config must be an object, not {_shown(changes)}.")

@@ -230,7 +230,11 @@ async def _grant_revoke(runtime: Runtime, data: Asked) -> Answer:
 
 
 async def _budget_set(runtime: Runtime, data: Asked) -> Answer:
-    return {"budget": msgspec.to_builtins(await runtime.set_budget(data.get("budget")))}
+    """budget: what stands now; replaced: what stood until then, null where nothing did. first: nothing was limited."""
+    stood = {(each.principal_id, each.session_id): each for each in runtime.budgets}
+    made = await runtime.set_budget(data.get("budget"))
+    replaced = stood.get((made.principal_id, made.session_id))
+    return {"budget": msgspec.to_builtins(made), "replaced": msgspec.to_builtins(replaced), "first": not stood}
 
 
 async def _budget_remove(runtime: Runtime, data: Asked) -> Answer:

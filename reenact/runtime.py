@@ -619,7 +619,8 @@ class Runtime:
         """Limit what this scope may use, or one principal or session of it.
 
         budget: a `Budget`, a dict of its fields, or dollars in all. It binds every session's next call of a model, also
-        of one that was not limited before, in the middle of its turn. Raises BadInput.
+        of one that was not limited before, in the middle of its turn. What agents used while nothing was limited in the
+        scope does not count. Raises BadInput.
         """
         self._access.check_person(NO_LIMITS)
         made = self._treasury.checked(budget)

@@ -82,7 +82,7 @@ class LimitUse(Struct, frozen=True, kw_only=True, rename="camel"):
 
     of: scope, principal or session; name: whose it is. used: settled, with what sessions have spent of what they hold.
     outstanding: set aside for sessions, and not spent. left: what may still be set aside. strategy: what follows when
-    it would be passed.
+    it would be passed: deny, degrade, warn, or ask, where a person may raise it.
     """
 
     limit: str
@@ -618,7 +618,7 @@ def uses(state: rules.State, purses: dict[str, Purse | None], at: int) -> list[L
                     used=show(settled),
                     outstanding=show(out),
                     left=show(max(0, most - settled - out)),
-                    strategy=standing.budget.exceed_strategy,
+                    strategy="ask" if rules.asks(standing.budget, limit) else standing.budget.exceed_strategy,
                 )
             )
     return found

@@ -775,24 +775,33 @@ def test_a_consent_is_kept_over_restarts_and_raises_once() -> None:
     everything_replays(MemoryLog(store))
 
 
-def test_each_session_asks_for_itself_and_each_consent_raises_once() -> None:
+def test_each_session_asks_for_itself_and_a_consent_counts_for_the_limit_as_it_was_shown() -> None:
+    """Two people are shown 1, and asked for 2. When both said yes it is 2, and the second is asked for 4."""
     store = MemoryStore()
 
     async def work(opened: Runtime) -> None:
         bots = [await opened.image() for _ in range(4)]
         runs = [await opened.send(bot.id, "hi") for bot in bots]
         firsts = [await each.result() for each in runs]
-        waiting = [first for first in firsts if first.status == "waiting"]
+        waiting = [(run, first.action) for run, first in zip(runs, firsts, strict=True) if first.action is not None]
         assert len(waiting) == 3
-        for first in waiting[:2]:
-            assert first.action is not None
-            await opened.resolve_action(first.action, True)
-        assert waiting[2].action is not None
-        await opened.resolve_action(waiting[2].action, False)
-        ends = sorted([(await each.result()).status for each in runs])
-        assert ends == ["failed"] + ["succeeded"] * 3
+        (one, yes), (two, void), (three, no) = waiting
+        for _, each in waiting:
+            assert (await opened.action(each)).payload["question"].endswith("Raise it by 1, to 2?")
+        await opened.resolve_action(yes, True)
+        assert (await one.result()).status == "succeeded"
+        await opened.resolve_action(void, True)
+        again = await two.result()
+        assert again.status == "waiting" and again.action not in (None, void)
+        assert [limit.most for limit in await opened.budget()] == [2]
+        payload = (await opened.action(again.action)).payload
+        assert (payload["most"], payload["raise_by"]) == (2, 2)
+        await opened.resolve_action(again.action, True)
+        assert (await two.result()).status == "succeeded"
+        await opened.resolve_action(no, False)
+        assert (await three.result()).status == "failed"
         [limit] = await opened.budget()
-        assert (limit.most, limit.used) == (3, 3)
+        assert (limit.most, limit.used, limit.strategy) == (4, 3, "ask")
 
     run(work, [counted()], store=store, budget=ASKS)
     everything_replays(MemoryLog(store))

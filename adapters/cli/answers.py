@@ -108,7 +108,8 @@ def raised(row: Row) -> str:
     """What a yes to such a question did."""
     payload = row["payload"]
     show = "${}".format if "cost" in payload["limit"] else "{:,}".format
-    return f"limit raised by {show(payload['raise_by'])}: {payload['limit']} of the {payload['of']}"
+    still = "" if payload["of"] == "run" else f", if it is still {show(payload['most'])}"
+    return f"limit raised by {show(payload['raise_by'])}{still}: {payload['limit']} of the {payload['of']}"
 
 
 _OF: dict[str, tuple[str, ...]] = {

@@ -53,7 +53,10 @@ class Limits:
     ] = None
     degrade_to: Annotated[str | None, Parameter(help="The cheaper model of degrade.")] = None
     on_breach: Annotated[
-        str | None, Parameter(help="deny, or ask a person to raise a limit of a day, a month or in all. Default deny.")
+        str | None,
+        Parameter(
+            help="deny, or ask a person to raise a limit of a day, a month or in all; of no tool calls. Default deny."
+        ),
     ] = None
     unpriced: Annotated[str | None, Parameter(help="deny or allow models without a known price. Default deny.")] = None
 
@@ -77,6 +80,18 @@ def _number(name: str, value: Any) -> Any:
 def _camel(name: str) -> str:
     first, *more = name.split("_")
     return first + "".join(map(str.capitalize, more))
+
+
+def _limits(budget: dict[str, Any]) -> dict[str, str]:
+    """The limits of a budget, named as they are shown."""
+    every = {limit: budget.get(_camel(limit.name)) for limit in LIMITS}
+    return {
+        limit.name: f"{'$' if limit.of == 'cost' else ''}{most}" for limit, most in every.items() if most is not None
+    }
+
+
+def _written(limits: dict[str, str]) -> str:
+    return ", ".join(f"{name} {most}" for name, most in limits.items())
 
 
 _NONE = Limits()
@@ -107,7 +122,7 @@ class Budgets:
         limits: Limits = _NONE,
         common: Common = _COMMON,
     ) -> int:
-        """Set the limits of a scope, or of one principal or session. They replace those it had.
+        """Set the limits of a scope, or of one principal or session. They replace those it had, also what is not named.
 
         A running owner of the log holds to them at once, from the next call of each session on; 0 stops them all.
         """
@@ -123,15 +138,16 @@ class Budgets:
                 budget["session_id"] = reading.session(session)
         if not budget:
             raise BadInput("name a limit, such as --max-cost-daily 5; `reenact budget show` shows those there are.")
-        said = self._front.set_budget(common.db, budget, scope=common.scope)["budget"]
+        said = self._front.set_budget(common.db, budget, scope=common.scope)
         if self._output.json:
-            self._output.row(said)
-        else:
-            set_to = {name: said.get(_camel(name)) for name in (limit.name for limit in LIMITS)}
-            kept = [
-                f"{name} {'$' if 'cost' in name else ''}{most}" for name, most in set_to.items() if most is not None
-            ]
-            self._output.note(f"limited: {', '.join(kept)}")
+            self._output.row(said["budget"])
+            return 0
+        stands, stood = _limits(said["budget"]), _limits(said.get("replaced") or {})
+        lifted = {name: value for name, value in stood.items() if name not in stands}
+        gone = f"; lifted, for they were not named again: {_written(lifted)}" if lifted else ""
+        self._output.note(f"limited: {_written(stands)}{gone}")
+        if said.get("first"):
+            self._output.note("counted from now on: what was used while nothing was limited is in `reenact cost` only.")
         return 0
 
     def rm(self, *, principal: Principal = None, session: Session = None, common: Common = _COMMON) -> int:

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from hypothesis import given as for_all
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
-from reenact.actors.ledger import LEDGER, State, judge, used
+from reenact.actors.ledger import LEDGER, State, judge, recall, used
 from reenact.events.budget import (
     LIMITS,
     NOTHING,
@@ -389,10 +390,19 @@ def test_a_consent_raises_a_limit_once_and_by_what_was_shown() -> None:
     stream.when(raises("t")).then(BudgetRaised)
     assert stream.events[0].most == 150  # type: ignore[attr-defined]
     stream.when(raises("t")).then_nothing()
-    stream.when(raises("t", "a2", by=7)).then(BudgetRaised)
-    stream.when(raises("u")).then(BudgetRaised)
-    assert stream.states[0].budgets[0].budget.max_tokens_total == 100 + 50 + 7 + 50
+    stream.when(raises("t", "a2", by=7)).then_nothing()
+    stream.when(raises("u")).then_nothing()
+    stream.when(raises("u", most=150, by=7)).then(BudgetRaised)
+    assert stream.states[0].budgets[0].budget.max_tokens_total == 100 + 50 + 7
     stream.when(allot("t", "w2", tokens=20)).then(Allotted)
+
+
+def test_what_an_older_release_raised_from_a_limit_that_was_raised_since_is_decided_again_as_it_was() -> None:
+    stream = ledger(limit(max_tokens_total=100, on_breach="ask"))
+    stream.when(raises("t"))
+    stream.when(replace(raises("u"), as_shown=False)).then(BudgetRaised)
+    assert stream.states[0].budgets[0].budget.max_tokens_total == 200
+    assert recall("raise_budget", stream.events) == replace(raises("u"), as_shown=False)
 
 
 def test_a_consent_to_a_limit_that_was_lowered_or_lifted_since_is_void() -> None:
@@ -421,6 +431,23 @@ def test_asking_is_for_limits_that_deny() -> None:
         budget_of({"max_tokens_total": 1, "exceed_strategy": "warn", "on_breach": "ask"})
     with pytest.raises(BadInput, match="on_breach"):
         budget_of({"max_tokens_total": 1, "on_breach": "perhaps"})
+
+
+def test_nobody_is_asked_about_calls_of_tools() -> None:
+    pair: dict[str, Any] = {"max_tool_calls_daily": 1, "max_tokens_total": 1, "on_breach": "ask"}
+    for each in (pair, Budget(**pair)):
+        with pytest.raises(BadInput, match="Nobody is asked about calls of tools"):
+            budget_of(each)
+    run: dict[str, Any] = {"max_tool_calls": 1, "on_breach": "ask"}
+    for spec in (run, BudgetSpec(**run)):
+        with pytest.raises(BadInput, match="Nobody is asked about calls of tools"):
+            spec_of(spec)
+
+
+def test_a_session_that_knows_only_of_some_limit_of_money_names_none() -> None:
+    assert "and there is a limit of money:" in Breach(code="unpriced", limit="max_cost", of="scope").text
+    assert "max_cost of the run is a limit" in Breach(code="unpriced", limit="max_cost", of="run").text
+    assert "max_cost_daily of the scope is" in Breach(code="unpriced", limit="max_cost_daily", of="scope").text
 
 
 # -- setting limits --

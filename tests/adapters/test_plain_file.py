@@ -36,3 +36,11 @@ def test_a_file_without_an_object_is_named(tmp_path: Path, name: str, text: byte
     with pytest.raises(BadInput) as refused:
         object_in(str(path), "limits, please.")
     assert str(refused.value).startswith(f"{path}: ") and said in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["long.json", "long.toml"])
+def test_a_file_that_never_ends_is_not_read_to_its_end(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    path.symlink_to("/dev/zero")
+    with pytest.raises(BadInput, match="is longer than"):
+        object_in(str(path), "an object")

@@ -189,7 +189,7 @@ def test_a_run_that_waits_for_a_raise_says_by_how_much_and_so_does_its_approval(
     listed = reenact("approvals").out
     assert f"Raise it by {by}, to {30 + by}?" in listed and "raise_by" not in listed
     said = reenact("approvals", "approve", "a1")
-    assert said.code == 0 and f"limit raised by {by}: max_tokens_total of the scope\n" in said.out
+    assert said.code == 0 and f"limit raised by {by}, if it is still 30: max_tokens_total of the scope\n" in said.out
     assert "reenact resume" in said.err and reenact("resume").code == 0
 
 
@@ -200,3 +200,15 @@ def test_after_a_no_that_ends_the_job_nobody_is_sent_to_resume_it() -> None:
     said = reenact("approvals", "deny", "a1")
     assert said.code == 0 and "limit not raised\n" in said.out and said.err == ""
     assert "nothing is left to do" in reenact("resume").err
+
+
+def test_limits_that_are_set_again_without_some_of_before_say_which_of_them_are_lifted() -> None:
+    first = reenact("budget", "set", "--max-requests-daily", "10", "--max-cost-daily", "5")
+    assert "limited: max_cost_daily $5, max_requests_daily 10\n" in first.err
+    assert "counted from now on" in first.err
+    again = reenact("budget", "set", "--max-requests-daily", "3", "--on-breach", "ask")
+    assert "limited: max_requests_daily 3; lifted, for they were not named again: max_cost_daily $5\n" in again.err
+    assert "counted from now on" not in again.err
+    reenact("budget", "set", "--principal", "ann", "--max-tokens-daily", "7")
+    [whole, ann] = reenact("budget", "--json").rows
+    assert (whole["limit"], whole["strategy"], ann["strategy"]) == ("max_requests_daily", "ask", "deny")
