@@ -13,7 +13,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from difflib import get_close_matches
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
@@ -254,7 +255,9 @@ class ActionManager:
         try:
             record = await self._get(action_id)
             if record.status is ActionStatus.PENDING:
-                with self._waiting or Waiting():
+                with self._waiting or Waiting(), self._awaiting(session_id, action_id):
+                    if self._call is not None:
+                        await self._runtime._kernel.look(session_id)
                     try:
                         await asyncio.wait_for(ended.wait(), timeout)
                     except TimeoutError:
@@ -267,6 +270,21 @@ class ActionManager:
         if record.status is not ActionStatus.RESOLVED:
             raise ActionRequiredError(f"The question {action_id} was taken back.", record)
         return record
+
+    @contextmanager
+    def _awaiting(self, session_id: str, action_id: str) -> Iterator[None]:
+        """While a tool's call waits for its own question, its run may say that it waits."""
+        awaited = self._runtime._kernel.awaited
+        if self._call is None or self._call[0] != session_id:
+            yield
+            return
+        awaited[action_id] += 1
+        try:
+            yield
+        finally:
+            awaited[action_id] -= 1
+            if not awaited[action_id]:
+                del awaited[action_id]
 
     async def get(self, action_id: str) -> ActionRecord | None:
         """One of them, None where there is none."""

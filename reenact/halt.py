@@ -29,11 +29,15 @@ class Halt(Struct, frozen=True):
 
 
 def halt_of(
-    states: tuple[Any, ...], owed: Iterable[Effect], in_hand: Callable[[str], bool] = lambda action: False
+    states: tuple[Any, ...],
+    owed: Iterable[Effect],
+    in_hand: Callable[[str], bool] = lambda action: False,
+    awaited: Callable[[str], bool] = lambda action: True,
 ) -> Halt | None:
     """The halt of a conversation, None where it goes on by itself or has nothing to do.
 
-    owed: what will be done of what it owes. A call that runs and has put a question waits for that answer.
+    owed: what will be done of what it owes. awaited(action): whether the call that runs and has put this question waits
+    for the answer by now; where nobody can tell it is taken to.
     in_hand(action): whether a question is being answered already, by a program or by whoever reads the run.
     """
     session = states[0]
@@ -42,7 +46,7 @@ def halt_of(
         return None
     if any(in_hand(action) for action, _, _ in session.asked):
         return None
-    asking = {call for _, call, _ in session.asked}
+    asking = {call for action, call, _ in session.asked if awaited(action)}
     if any(not isinstance(effect, _TIMES) and not _asks(effect, asking) for effect in owed):
         return None
     for action, call, _ in session.asked:

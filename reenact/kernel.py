@@ -11,7 +11,7 @@ import asyncio
 import logging
 import signal as signals
 import threading
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from time import perf_counter
@@ -104,7 +104,8 @@ class Kernel:
     """The log, the actors, the bus and the dispatch of one runtime, wired.
 
     hear(recorded): told of every event after the bus was, before whoever asked.
-    in_hand: questions, as `<session>:<action>`, that a program is about to answer.
+    in_hand: questions, as `<session>:<action>`, that a program is about to answer. awaited: those whose answer the call
+    that put them waits for, with how often.
     """
 
     def __init__(
@@ -130,6 +131,7 @@ class Kernel:
         self._live: dict[str, LiveSession] = {}
         self._runs: dict[str, Runs] = {}
         self.in_hand: set[str] = set()
+        self.awaited: Counter[str] = Counter()
         self._left: set[str] = set()
         self._later: set[asyncio.Future[object]] = set()
         self._armed = True
@@ -574,7 +576,10 @@ class Kernel:
             session_id = stream.removeprefix("session-")
             return f"{session_id}:{action}" in self.in_hand or runs.read(states[0].running.job_id)
 
-        runs.stand(halt_of(states, owed if self._armed else (), in_hand), job_id)
+        def awaited(action: str) -> bool:
+            return self.awaited[f"{stream.removeprefix('session-')}:{action}"] > 0
+
+        runs.stand(halt_of(states, owed if self._armed else (), in_hand, awaited), job_id)
 
     def _tell_events(self, events: Iterable[Recorded]) -> None:
         batch: list[BusEvent] = []

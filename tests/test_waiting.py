@@ -132,6 +132,38 @@ def test_a_call_that_asks_a_person_itself_waits_too() -> None:
     run(work, asks(("ask", {})), repeat=False, tools=[ask])
 
 
+def test_a_call_that_puts_a_question_and_works_on_is_not_waited_for_by_a_person_before_it_waits_itself() -> None:
+    work_on = asyncio.Event()
+    put = asyncio.Event()
+
+    @tool(effect="unsafe")
+    async def ask(context: ToolContext) -> str:
+        """Ask, work on, and wait then."""
+        action = await context.actions.require_action({"type": "confirm", "job_id": context.job_id})
+        put.set()
+        await work_on.wait()
+        done.append("worked on")
+        await context.actions.wait_for_resolution(action.action_id)
+        await asyncio.sleep(0)
+        done.append("went on")
+        return "asked"
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        sent = await bot.send("go").run()
+        result = asyncio.ensure_future(sent.result())
+        await put.wait()
+        await rests()
+        assert not result.done() and not done
+        work_on.set()
+        waiting = await result
+        assert (waiting.status, waiting.waiting_for, done) == ("waiting", "t1", ["worked on"])
+        await runtime.resolve_action(f"{bot.session_id}:a1", True)
+        assert (await sent.result()).status == "succeeded" and done == ["worked on", "went on"]
+
+    run(work, asks(("ask", {})), repeat=False, tools=[ask])
+
+
 def test_a_run_that_comes_again_with_its_key_waits_for_what_goes_on_meanwhile() -> None:
     """One was approved while nobody was there: the program that comes next runs it, and then waits for the other."""
     store = MemoryStore()
