@@ -104,12 +104,22 @@ def is_raise(row: Row) -> bool:
     return row["reason"] == "budget" and row["call"] is None and "raise_by" in row["payload"]
 
 
+def raising(row: Row) -> str:
+    """By how much such a question raises what: `298: max_tokens_total of the scope`."""
+    payload = row["payload"]
+    return f"{_amount(row, 'raise_by')}: {payload['limit']} of the {payload['of']}"
+
+
 def raised(row: Row) -> str:
     """What a yes to such a question did."""
     payload = row["payload"]
-    show = "${}".format if "cost" in payload["limit"] else "{:,}".format
-    still = "" if payload["of"] == "run" else f", if it is still {show(payload['most'])}"
-    return f"limit raised by {show(payload['raise_by'])}{still}: {payload['limit']} of the {payload['of']}"
+    still = "" if payload["of"] == "run" else f", if it is still {_amount(row, 'most')}"
+    return f"limit raised by {_amount(row, 'raise_by')}{still}: {payload['limit']} of the {payload['of']}"
+
+
+def _amount(row: Row, field: str) -> str:
+    payload = row["payload"]
+    return f"${payload[field]}" if "cost" in payload["limit"] else f"{payload[field]:,}"
 
 
 _OF: dict[str, tuple[str, ...]] = {

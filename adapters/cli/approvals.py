@@ -22,7 +22,6 @@ from .table import table
 
 _COMMON = Common()
 _GIVEN = Given()
-_NOT_RAISED = "limit not raised"
 _YES_OR_NO = ("approval", "confirm", "apply_changes")
 
 Wanted = Annotated[
@@ -266,7 +265,8 @@ class Approvals:
     def _said(self, row: Row) -> None:
         resolution = row["resolution"] or {}
         if is_raise(row):
-            self._output.line(f"{self._name(row)} {raised(row) if resolution.get('approved') is True else _NOT_RAISED}")
+            said = raised(row) if resolution.get("approved") is True else "limit not raised"
+            self._output.line(f"{self._name(row)} {said}")
             return
         what = row["call"]["name"] if row["call"] else row["type"]
         approved = resolution.get("approved", resolution.get("authenticated"))

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any
 
 from ...events.message import BusEvent
-from .answers import is_raise
+from .answers import is_raise, raising
 from .front import Reading, Row
 from .output import Output, short
 from .screen import called
@@ -116,7 +116,7 @@ def _allowed(row: Row) -> str:
 def _asked(row: Row) -> str:
     call = row["call"]
     if is_raise(row):
-        return str(row["payload"]["question"])
+        return f"raise by {raising(row)}"
     return called(call["name"], call["arguments"], chars=_LINE_CHARS_MAX) if call else pairs(row["payload"])
 
 

@@ -69,6 +69,8 @@ class Person:
                     changed = self.edits(arguments)
                     if changed is not None:
                         return {"approved": True, "arguments": changed}
+                    if self._stopped():
+                        return None
                     self._shows(lines)
                 case "":
                     return None

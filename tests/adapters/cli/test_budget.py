@@ -187,7 +187,7 @@ def test_a_run_that_waits_for_a_raise_says_by_how_much_and_so_does_its_approval(
     by = reenact("approvals", "--json").row["payload"]["raise_by"]
     assert asked.code == 1 and f"Raise it by {by}, to {30 + by}?" in asked.err and "(or deny)" in asked.err
     listed = reenact("approvals").out
-    assert f"Raise it by {by}, to {30 + by}?" in listed and "raise_by" not in listed
+    assert f"raise by {by}: max_tokens_total of the scope" in listed and "raise_by" not in listed
     said = reenact("approvals", "approve", "a1")
     assert said.code == 0 and f"limit raised by {by}, if it is still 30: max_tokens_total of the scope\n" in said.out
     assert "reenact resume" in said.err and reenact("resume").code == 0
