@@ -257,7 +257,7 @@ class ActionManager:
             if record.status is ActionStatus.PENDING:
                 with self._waiting or Waiting(), self._awaiting(session_id, action_id):
                     if self._call is not None:
-                        await self._runtime._kernel.look(session_id)
+                        await self._runtime._kernel.telling.look(session_id)
                     try:
                         await asyncio.wait_for(ended.wait(), timeout)
                     except TimeoutError:

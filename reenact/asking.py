@@ -148,7 +148,7 @@ class Asking:
         except Exception as error:
             _log.error("what the approval handler says of %s could not be recorded: %s", action_id, error)
             kernel.in_hand.discard(action_id)
-            kernel.later(kernel.look(parts_of(action_id)[0]))
+            kernel.later(kernel.telling.look(parts_of(action_id)[0]))
         finally:
             kernel.in_hand.discard(action_id)
 

@@ -337,7 +337,7 @@ class Run:
 
     async def _left(self) -> None:
         self._run.leave()
-        await self._runtime.asynchronous._kernel.look(self.session_id)
+        await self._runtime.asynchronous._kernel.telling.look(self.session_id)
 
     def fail(self, error: ReenactError) -> None:
         """On the loop: whoever waits for it is told that its end will not come. What is owed stays owed in the log."""

@@ -9,12 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import signal as signals
-import threading
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
-from time import perf_counter
 from typing import Any
 
 import msgspec
@@ -25,7 +22,7 @@ from .actors import decider
 from .actors.cell import noun_of
 from .actors.clock import Clock
 from .actors.dispatch import Dispatch, Origin, Performer
-from .actors.system import ActorSystem, Ask, Committed, Peek, Reply
+from .actors.system import ActorSystem, Ask, Peek, Reply
 from .adapters.logs import open_log
 from .adapters.tools.acting import acting_as
 from .events import codec
@@ -50,25 +47,18 @@ from .events.errors import (
 )
 from .events.failpoint import failpoint
 from .events.log import Keyed, Log
-from .events.message import Asked, BusEvent, Command, Context, Effect, Live, Recorded, Signal, live
+from .events.message import Asked, Command, Context, Live, Recorded
 from .events.model import Credentials
 from .events.payload import Payload
 from .events.purse import ReleaseAllotment
 from .events.session import JobQueued
-from .halt import halt_of
-from .live import LiveSession
+from .loop_commits import LoopCommits, undisturbed
 from .run import Run, Runs
+from .telling import Telling
 from .vault import Vault
-from .veil import Veil
 
 RETELL_MAX_S = 5.0
 """The longest wait before the end of an effect is told again to a log that had no room for it."""
-
-SLOW_S = 0.002
-"""A commit on the event loop that took longer was slow, and the loop has to be spared the next ones."""
-
-SPARED = 25
-"""So many times as long as a slow commit took, the loop makes none: such hold it for a twenty-fifth of the time."""
 
 NOBODY = ""
 """The scope of what is no tenant's."""
@@ -103,7 +93,7 @@ class Who(Struct, frozen=True):
 class Kernel:
     """The log, the actors, the bus and the dispatch of one runtime, wired.
 
-    hear(recorded): told of every event after the bus was, before whoever asked.
+    hear(recorded): told of every event after the bus was, before whoever asked. telling: how everybody hears of things.
     in_hand: questions, as `<session>:<action>`, that a program is about to answer. awaited: those whose answer the call
     that put them waits for, with how often.
     """
@@ -128,18 +118,24 @@ class Kernel:
         self._threads = threads
         self.opened = False
         self._log: Log | None = None
-        self._live: dict[str, LiveSession] = {}
         self._runs: dict[str, Runs] = {}
         self.in_hand: set[str] = set()
         self.awaited: Counter[str] = Counter()
         self._left: set[str] = set()
         self._later: set[asyncio.Future[object]] = set()
-        self._armed = True
         self.called_back: dict[str, str] = {}
         """Sessions, by stream, and the allotment that they hold and their ledger calls back; kept by treasuries."""
-        self._untold: deque[list[Committed]] = deque()
-        self._takes = self._at_it = False  # a commit of the loop's own is coming; or is being made
-        self._spared_until = 0.0
+        self.telling = Telling(
+            bus=bus,
+            log=lambda: self.log,
+            clock=clock,
+            vault=vault,
+            hear=hear,
+            runs=self._runs,
+            left=self._left,
+            in_hand=self.in_hand,
+            awaited=self.awaited,
+        )
 
     # -- life --
 
@@ -148,29 +144,29 @@ class Kernel:
 
         armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed.
         """
-        self._armed = armed
+        self.telling.armed = armed
         self._loop = asyncio.get_running_loop()
         given = self._persistence
         if self.bus.disposed:
             raise Closed("A runtime that was closed cannot be opened again: make another.")
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
-        self._thread = threading.get_ident()
-        self.system = ActorSystem(
+        self._commits = LoopCommits(self._runs, self.telling.told)
+        self.system = self._commits.system = ActorSystem(
             self._log,
-            self._publish,
+            self._commits.publish,
             threads=self._threads,
-            on_sleep=self._asleep,
-            takes=self._may_take if self._threads is None and _undisturbed() else None,
+            on_sleep=self.telling.asleep,
+            takes=self._commits.may_take if self._threads is None and undisturbed() else None,
         )
         self._put = self.system.put  # one for all mailboxes: a bound method is 64 bytes
         self.bus.resolver = self._mailbox
-        self.dispatch = Dispatch(performer, self._tell, clock=self.clock)
+        self.dispatch = self.telling.dispatch = Dispatch(performer, self._tell, clock=self.clock)
         self.opened = True
 
     async def recover(self, take_up: Callable[[str], object] | None = None) -> None:
         """Take up what an earlier owner left. take_up(stream): called for every session that owes, default `wake`; in
         the end it wakes the stream, or says `leave`. What ledgers call back is taken up by itself."""
-        if not self._armed:
+        if not self.telling.armed:
             return
         for stream in await asyncio.to_thread(self.log.streams, "ledger-", owing=True):
             self.wake(stream)
@@ -188,6 +184,7 @@ class Kernel:
             self.bus.dispose()
             return
         self.opened = False
+        self._commits.close()
         failpoint("close.begin")
         await self.dispatch.close()
         await asyncio.to_thread(self.system.close)
@@ -218,7 +215,7 @@ class Kernel:
         """What an earlier owner left in a stream is not taken up: who waits for it hears how it stands."""
         self._left.discard(stream)
         if self.opened and stream.removeprefix("session-") in self._runs:
-            self.later(self.look(stream.removeprefix("session-")))
+            self.later(self.telling.look(stream.removeprefix("session-")))
 
     def _mailbox(self, stream: str) -> Callable[[Any], None]:
         """Where the bus puts what is for a stream: made when it is first addressed, forgotten when it sleeps."""
@@ -332,7 +329,9 @@ class Kernel:
             past: list[Recorded] = []
             stream = first.stream
             # Asked for anew each time: it may have woken, and gone on, while its past was read.
-            while not past or ((at_hand := self._live.get(stream)) is not None and past[-1].version < at_hand.version):
+            while not past or (
+                (at_hand := self.telling.at_hand(stream)) is not None and past[-1].version < at_hand.version
+            ):
                 after = past[-1].version if past else 0
                 for stored in await asyncio.to_thread(self.log.read, stream, after=after):
                     past += codec.unpack(stored)
@@ -351,7 +350,7 @@ class Kernel:
                     self._hear(each)
         if not run.over:  # it may wait for a person
             try:
-                await self.look(run.session_id, run.job_id)
+                await self.telling.look(run.session_id, run.job_id)
             except ReenactError as error:
                 run.fail(error)
         run.answer(reply)
@@ -469,161 +468,6 @@ class Kernel:
         trouble = Live("system_error", data, at=self.clock.now(), context=whose, source="command", category="error")
         self.bus.emit(trouble)
 
-    # -- committing on the loop --
-
-    # To wake a worker and to be woken by it takes a third of a step of a turn. Where one session is at work nobody
-    # would have used the loop meanwhile, so it decides and commits by itself, as long as the disk is quick.
-
-    def _may_take(self) -> bool:
-        """Whether the loop does itself what has just become ready, instead of a worker."""
-        if threading.get_ident() != self._thread or self._takes or len(self._runs) != 1:
-            return False
-        if self._spared_until and perf_counter() < self._spared_until:
-            return False
-        self._takes = True
-        self._loop.call_soon(self._take)
-        return True
-
-    def _take(self) -> None:
-        if not self.opened or len(self._runs) > 1:
-            self._takes = False
-            self.system.hand_over()
-            return
-        began = perf_counter()
-        self._at_it = True
-        try:
-            self.system.step()
-        finally:
-            self._takes = self._at_it = False
-            took_s = perf_counter() - began
-            if took_s > SLOW_S:
-                self._spared_until = began + took_s * SPARED
-            self._tell_untold()
-
-    # -- telling --
-
-    def _publish(self, group: list[Any]) -> None:
-        """What one commit brought, in log order, mostly on a worker thread. Everybody hears of it on the loop."""
-        self._untold.append(group)
-        if self._at_it and threading.get_ident() == self._thread:
-            return
-        try:
-            self._loop.call_soon_threadsafe(self._tell_untold)
-        except RuntimeError:
-            _log.debug("the loop is closed; %d batches were stored and not told", len(group))
-
-    def _tell_untold(self) -> None:
-        try:
-            while self._untold:
-                self._told(self._untold.popleft())
-        finally:
-            if self._untold:  # what no handler may swallow has come out of one
-                self._loop.call_soon(self._tell_untold)
-
-    def _told(self, group: list[Committed]) -> None:
-        failpoint("tell.begin")
-        for committed in group:
-            if committed.past:
-                self._session_of(committed.stream, committed.past)
-            if committed.events:
-                self._tell_events(committed.events)
-                failpoint("tell.emitted")
-            if committed.events or committed.owed:
-                if self._armed:
-                    self.dispatch.owed(committed.stream, committed.owed, committed.events)
-                self._stands(committed)
-        failpoint("tell.owed")
-        for committed in group:
-            if committed.told is not None:
-                try:
-                    committed.told(committed.reply)
-                except asyncio.InvalidStateError:
-                    _log.debug("whoever asked %s has gone", committed.stream)
-        failpoint("tell.replied")
-
-    def _stands(self, committed: Committed) -> None:
-        """Tell the runs of a session whether it waits for a person now."""
-        runs = self._runs.get(committed.stream.removeprefix("session-"))
-        if runs is not None:
-            job = committed.events[0].head.job if committed.events else None
-            self._stand(committed.stream, runs, committed.reply.states, committed.owed, job)
-
-    async def look(self, session_id: str, job_id: str | None = None) -> None:
-        """Tell the runs of a session, or of one job, how it stands, where no event has told them. Raises what keeps it
-        from being read."""
-        stream = f"session-{session_id}"
-        answer: asyncio.Future[Reply] = self._loop.create_future()
-
-        def told(reply: Reply) -> None:
-            """In its place among the events: a moment later it may be otherwise."""
-            runs = self._runs.get(session_id)
-            if runs is not None and reply.error is None:
-                self._stand(stream, runs, reply.states, self.owing(stream, reply.states), job_id)
-            answer.set_result(reply)
-
-        self.bus.tell(stream, Peek(told, scope=None))
-        await _reply(answer)
-
-    def owing(self, stream: str, states: tuple[Any, ...]) -> Sequence[Effect]:
-        """What will be done here of all that a stream owes: nothing, where nobody took it up."""
-        there = self._armed and (self.dispatch.is_at(stream) or stream in self._left)
-        return decider.owed(noun_of(stream), states) if there else ()
-
-    def _stand(
-        self, stream: str, runs: Runs, states: tuple[Any, ...], owed: Sequence[Effect], job_id: str | None
-    ) -> None:
-        def in_hand(action: str) -> bool:
-            session_id = stream.removeprefix("session-")
-            return f"{session_id}:{action}" in self.in_hand or runs.read(states[0].running.job_id)
-
-        def awaited(action: str) -> bool:
-            return self.awaited[f"{stream.removeprefix('session-')}:{action}"] > 0
-
-        runs.stand(halt_of(states, owed if self._armed else (), in_hand, awaited), job_id)
-
-    def _tell_events(self, events: Iterable[Recorded]) -> None:
-        batch: list[BusEvent] = []
-        stream, session = "", None
-        for recorded in events:
-            batch.append(recorded)
-            if recorded.stream != stream:
-                stream = recorded.stream
-                session = self._session_of(stream) if stream.startswith("session-") else None
-            if session is not None:
-                batch += session.apply(recorded)
-        self.bus.emit_batch(batch)
-        head, runs = None, None
-        for recorded in events:
-            self._hear(recorded)
-            if recorded.head is not head:
-                head = recorded.head
-                runs = self._runs.get(head.context.session_id or "")
-            if runs is not None:
-                runs.tell(recorded)
-
-    def signal(self, session: LiveSession, signal: Signal | None) -> None:
-        """Something seen live: to the bus with the notices it leads to, and to whoever runs a job there.
-
-        Without secrets, also those that come in pieces. None: the answer is over, or cut off.
-        """
-        failpoint("signal")
-        veil = session.veil
-        if veil is None:
-            if signal is None:
-                return  # nothing was seen of it, so nothing is held back
-            veil = session.veil = Veil(self.vault)
-        now = self.clock.now()
-        if signal is None:
-            session.veil = None  # a session that only waits keeps none
-        for shown in veil.rest() if signal is None else veil.show(signal):
-            event = live(shown, at=now, context=session.ids)
-            self.bus.emit(event)
-            for notice in session.signal(shown, now):
-                self.bus.emit(notice)
-            runs = self._runs.get(session.session_id)
-            if runs is not None:
-                runs.signal(event)
-
     def later(self, work: Awaitable[object]) -> None:
         """Have something done that nobody waits for. What it raises is logged."""
         task = asyncio.ensure_future(work)
@@ -634,37 +478,6 @@ class Kernel:
         self._later.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("in the background: %s", task.exception())
-
-    # -- sessions awake --
-
-    async def session(self, stream: str) -> LiveSession:
-        """A session with all its past. One that owes something is at hand; any other is read from the log."""
-        session = self._live.get(stream)
-        if session is None:
-            stored = await asyncio.to_thread(self.log.read, stream)
-            past = [recorded for batch in stored for recorded in codec.unpack(batch)]
-            session = self._live.setdefault(stream, LiveSession(stream.removeprefix("session-"), past))
-        return session
-
-    def _session_of(self, stream: str, past: Sequence[Recorded] = ()) -> LiveSession:
-        """The session behind a stream; its past comes with the first that it publishes since it woke."""
-        session = self._live.get(stream)
-        if session is None:
-            session = self._live[stream] = LiveSession(stream.removeprefix("session-"), past)
-        return session
-
-    def _asleep(self, stream: str) -> None:
-        """A stream was put to sleep: nothing of it is kept at hand."""
-        self.bus.unregister(stream)
-        self._live.pop(stream, None)
-
-
-def _undisturbed() -> bool:
-    """Whether an interrupt of the program is sure not to raise in the midst of a commit on this thread: only where
-    Python's own handler of it is in place, as in a notebook, does it."""
-    if threading.current_thread() is not threading.main_thread():
-        return True
-    return signals.getsignal(signals.SIGINT) is not signals.default_int_handler
 
 
 async def _reply(answer: asyncio.Future[Reply]) -> Reply:

@@ -313,7 +313,7 @@ class Treasury:
 
     async def fetch(self, stream: str, effect: RequestAllotment) -> Command:
         """Ask the ledger, and give the session's command: it takes the allotment, or hears why there is none."""
-        session = await self._kernel.session(stream)
+        session = await self._kernel.telling.session(stream)
         newest = session.newest
         cause = None if newest is None else newest.id
         correlation = None if newest is None else newest.head.correlation

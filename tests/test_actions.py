@@ -813,7 +813,7 @@ def test_the_model_is_told_that_a_person_changed_the_arguments() -> None:
         heard = Heard(runtime)
         await runtime.resolve_action(action, True, arguments={"order": "43"})
         await heard.until("job_succeeded")
-        session = await runtime._kernel.session(f"session-{bot.session_id}")
+        session = await runtime._kernel.telling.session(f"session-{bot.session_id}")
         results = [item for item in session.context.render(10_000) if hasattr(item, "results")]
         said = results[0].results[0].output
         assert 'ran with: {"order":"43"}' in said and said.endswith("refunded 43")

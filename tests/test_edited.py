@@ -108,7 +108,7 @@ def bodies(items: Any) -> list[dict[str, Any]]:
 def test_the_model_is_told_what_ran_and_its_call_keeps_its_id_for_every_vendor() -> None:
     async def work(runtime: Runtime) -> None:
         bot = await changed(runtime)
-        session = await runtime._kernel.session(f"session-{bot.session_id}")
+        session = await runtime._kernel.telling.session(f"session-{bot.session_id}")
         items = list(session.context.render(10_000))
         judge(items)
         call = next(part for item in items for part in getattr(item, "parts", ()) if hasattr(part, "input"))
@@ -139,7 +139,7 @@ def test_of_one_that_was_changed_and_then_not_run_nobody_says_that_it_ran() -> N
         heard = Heard(runtime)
         bot = await runtime.image("support")
         await heard.until("job_succeeded")
-        session = await runtime._kernel.session(f"session-{bot.session_id}")
+        session = await runtime._kernel.telling.session(f"session-{bot.session_id}")
         [result] = next(item.results for item in session.context.render(10_000) if hasattr(item, "results"))
         assert "and then it was not run" in result.output and "It ran with" not in result.output
         assert "another version" in result.output and result.is_error and not done

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reenact import Runtime, kernel, tool
+from reenact import Runtime, kernel, loop_commits, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import DiskFull, UnknownOutcome
@@ -132,7 +132,7 @@ async def _turn(log: Watched, **options: Any) -> list[str]:
         assert log.by[-len(TURN)] == ("send", False)
         log.by.clear()
         heard = Heard(opened)
-        opened._kernel._spared_until = 0.0
+        opened._kernel._commits._spared_until = 0.0
         await asyncio.to_thread(_asleep, opened)
         assert (await bot.send("go").result(20)).status == "succeeded"
         stored = [event for event in heard.events if isinstance(event, Recorded)]
@@ -141,7 +141,7 @@ async def _turn(log: Watched, **options: Any) -> list[str]:
 
 
 def test_a_session_that_is_alone_is_committed_on_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "SLOW_S", 60.0)
+    monkeypatch.setattr(loop_commits, "SLOW_S", 60.0)
     log, workers = Watched(), Watched()
     told = asyncio.run(_turn(log))
     assert log.by == [(asked, True) for asked in TURN]
@@ -150,14 +150,14 @@ def test_a_session_that_is_alone_is_committed_on_the_loop(monkeypatch: pytest.Mo
 
 
 def test_a_slow_disk_holds_the_loop_once_and_not_again_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "SPARED", 10_000)
+    monkeypatch.setattr(loop_commits, "SPARED", 10_000)
     log = Watched(slow_s=0.01)
     asyncio.run(_turn(log))
     assert log.by == [("send", True), *((asked, False) for asked in TURN[1:])]
 
 
 def test_nothing_is_committed_on_the_loop_while_two_sessions_are_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "SLOW_S", 60.0)
+    monkeypatch.setattr(loop_commits, "SLOW_S", 60.0)
     log = Watched()
 
     async def work() -> None:
@@ -189,7 +189,7 @@ def test_nothing_is_committed_on_the_loop_while_two_sessions_are_at_work(monkeyp
 
 
 def test_where_an_interrupt_would_raise_within_a_commit_the_loop_makes_none(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "SLOW_S", 60.0)
+    monkeypatch.setattr(loop_commits, "SLOW_S", 60.0)
     log, before = Watched(), signal.signal(signal.SIGINT, signal.default_int_handler)
     loop = asyncio.new_event_loop()
     try:

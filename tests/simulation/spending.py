@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import random
 from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 
 from reenact.actors import decider, ledger
 from reenact.actors.balance import Balance, Changes
@@ -205,6 +205,10 @@ class World:
     async def peek(self, stream: str, **_: Any) -> tuple[Any, ...]:
         await self.turn()
         return self.states.get(stream, noun_of(stream).initial)
+
+    @property
+    def telling(self) -> Self:
+        return self
 
     async def session(self, stream: str) -> Session:
         return Session(self.newest.get(stream))
