@@ -21,47 +21,24 @@ from msgspec.structs import replace
 from .actors import decider
 from .actors.cell import noun_of
 from .actors.clock import Clock
-from .actors.dispatch import Dispatch, Origin, Performer
+from .actors.dispatch import Dispatch, Performer
 from .actors.system import ActorSystem, Ask, Peek, Reply
 from .adapters.logs import open_log
 from .adapters.tools.acting import acting_as
+from .ends import Ends
 from .events import codec
 from .events.action import ActionEnded, ActionRequired
-from .events.agent import RecoverEffect
 from .events.bus import SystemBus
-from .events.errors import (
-    BadInput,
-    Busy,
-    Closed,
-    Conflict,
-    Corrupt,
-    DiskFull,
-    Fenced,
-    Full,
-    KeyReused,
-    ReenactError,
-    StoreError,
-    StoreFailed,
-    UnknownOutcome,
-    Unrevealed,
-)
+from .events.errors import BadInput, Closed, KeyReused, ReenactError
 from .events.failpoint import failpoint
 from .events.log import Keyed, Log
-from .events.message import Asked, Command, Context, Live, Recorded
+from .events.message import Asked, Command, Recorded
 from .events.model import Credentials
-from .events.payload import Payload
-from .events.purse import ReleaseAllotment
 from .events.session import JobQueued
 from .loop_commits import LoopCommits, undisturbed
 from .run import Run, Runs
 from .telling import Telling
 from .vault import Vault
-
-RETELL_MAX_S = 5.0
-"""The longest wait before the end of an effect is told again to a log that had no room for it."""
-
-NOBODY = ""
-"""The scope of what is no tenant's."""
 
 _NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `open()`."
 _CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
@@ -160,7 +137,15 @@ class Kernel:
         )
         self._put = self.system.put  # one for all mailboxes: a bound method is 64 bytes
         self.bus.resolver = self._mailbox
-        self.dispatch = self.telling.dispatch = Dispatch(performer, self._tell, clock=self.clock)
+        self._ends = Ends(
+            post=self._post,
+            asked=self.asked,
+            stopped=self._stopped,
+            bus=self.bus,
+            clock=self.clock,
+            called_back=self.called_back,
+        )
+        self.dispatch = self.telling.dispatch = Dispatch(performer, self._ends.tell, clock=self.clock)
         self.opened = True
 
     async def recover(self, take_up: Callable[[str], object] | None = None) -> None:
@@ -185,6 +170,7 @@ class Kernel:
             return
         self.opened = False
         self._commits.close()
+        self._ends.close()
         failpoint("close.begin")
         await self.dispatch.close()
         await asyncio.to_thread(self.system.close)
@@ -395,78 +381,10 @@ class Kernel:
             trace=who.trace,
         )
 
-    def _tell(
-        self,
-        stream: str,
-        command: Command,
-        origin: Origin | None,
-        otherwise: Callable[[], Command] | None = None,
-        tries: int = 0,
-    ) -> None:
-        """The end of an effect, on behalf of whoever caused it. otherwise: gives what to tell where it cannot be
-        stored."""
-        if not self.opened:
-            return
-        if type(command) is RecoverEffect and stream in self.called_back:
-            # What an earlier owner left goes on with money of the limits of now.
-            self._tell(stream, ReleaseAllotment(ask=self.called_back[stream]), origin)
-        if origin is None:
-            asked = self.asked(command)
-        else:
-            asked = Asked(
-                id=self.clock.new_id(),
-                at=self.clock.now(),
-                command=command,
-                scope=origin.scope,
-                principal=origin.principal,
-                cause=origin.cause,
-                correlation=origin.correlation,
-                trace=origin.trace,
-            )
-        ended = partial(self._ended, stream, command, origin, otherwise, tries)
-        try:
-            self._post(stream, asked, ended, own=True)
-        except (BadInput, Unrevealed) as error:
-            ended(Reply(error=error))
-
-    def _ended(
-        self,
-        stream: str,
-        command: Command,
-        origin: Origin | None,
-        otherwise: Callable[[], Command] | None,
-        tries: int,
-        reply: Reply,
-    ) -> None:
-        """Whether an effect's end is stored. What happened in the world must not be lost to a passing fault."""
-        error = reply.error
-        if error is None:
-            return
-        log = _log.debug if tries else _log.error
-        log("%s did not take %s: %s", stream, command.type, error)
-        if not tries:
-            self._complain(stream, command, error, origin)
-        if isinstance(error, DiskFull | Busy | Conflict | Full):
-            # Nothing was written, and there may be room soon.
-            wait_s = min(RETELL_MAX_S, 0.05 * 2 ** min(tries, 10))
-            self._loop.call_later(wait_s, self._tell, stream, command, origin, otherwise, tries + 1)
-        elif isinstance(error, Fenced | StoreFailed | UnknownOutcome | Corrupt):
-            self._stopped(error)
-        elif otherwise is not None and not isinstance(error, Closed | StoreError):
-            self._tell(stream, otherwise(), origin)
-
     def _stopped(self, error: ReenactError) -> None:
         """The log takes no more: whoever waits is told. What is owed stays owed, for the next owner."""
         for runs in list(self._runs.values()):
             runs.fail(error)
-
-    def _complain(self, stream: str, command: Command, error: Exception, origin: Origin | None) -> None:
-        details = {"stream": stream, "command": command.type, "code": getattr(error, "code", "internal")}
-        data = Payload({"message": str(error), "severity": "error", "details": details})
-        # Where nobody knows whose it is, it is nobody's: only who has the whole bus hears of it.
-        whose = Context(NOBODY) if origin is None else Context(origin.scope, origin.principal)
-        trouble = Live("system_error", data, at=self.clock.now(), context=whose, source="command", category="error")
-        self.bus.emit(trouble)
 
     def later(self, work: Awaitable[object]) -> None:
         """Have something done that nobody waits for. What it raises is logged."""

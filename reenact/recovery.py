@@ -8,8 +8,9 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
 
+from .ends import RETELL_MAX_S
 from .events.errors import Busy, Closed, Conflict, DiskFull, Fenced, ReenactError, StoreFailed, UnknownOutcome
-from .kernel import RETELL_MAX_S, Kernel
+from .kernel import Kernel
 
 
 class Recovery:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from reenact import Runtime, kernel, loop_commits, tool
+from reenact import Runtime, ends, loop_commits, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import DiskFull, UnknownOutcome
@@ -63,7 +63,7 @@ def test_the_end_of_an_effect_waits_for_room_on_the_disk(kind: str) -> None:
 
 
 def test_however_long_there_is_no_room_it_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(kernel, "RETELL_MAX_S", 0.0)
+    monkeypatch.setattr(ends, "RETELL_MAX_S", 0.0)
 
     async def work() -> None:
         log = Choosy("answer_model", DiskFull, times=1100)

@@ -15,6 +15,7 @@ from reenact.actors.cell import Cell
 from reenact.actors.commit import GroupCommit
 from reenact.actors.dispatch import Dispatch
 from reenact.actors.system import ActorSystem, _Actor
+from reenact.ends import Ends
 from reenact.events.action import ActionResolved, ResolveAction
 from reenact.events.agent import ProveTool, RecoverEffect, RunTool, SettleTool, ToolSettled
 from reenact.events.errors import ReenactError
@@ -186,7 +187,7 @@ BROKEN: dict[str, Build] = {
     "an earlier owner's effects are just run": lambda: patch.object(dispatch, "_starts", lambda *args: True),
     "a stop is not passed on": lambda: patch.object(Dispatch, "_cancel", lambda *args: None),
     "what was owed is forgotten by the next owner": lambda: patch.object(Kernel, "wake", lambda *args: None),
-    "an end that could not be stored is lost": lambda: patch.object(Kernel, "_ended", lambda *args: None),
+    "an end that could not be stored is lost": lambda: patch.object(Ends, "_ended", lambda *args: None),
     "nobody is asked": lambda: patch.object(tool, "why_asked", lambda *args: None),
     "agents approve": lambda: patch.object(action, "AGENT_PRINCIPALS", ()),
     "a question can be answered twice": lambda: patch.object(action, "_end", lambda state, *args, **how: state),
