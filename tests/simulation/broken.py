@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
+from reenact import access
 from reenact.actors import action, agent, dispatch, doubt, mind, session, tool, turn
 from reenact.actors.cell import Cell
 from reenact.actors.commit import GroupCommit
@@ -49,6 +50,13 @@ def _settles_anything(state: mind.State, message: SettleTool) -> Sequence[Event]
 
 def _believes_silence(state: mind.State, message: ProveTool) -> Sequence[Event]:
     return doubt.prove(state, replace(message, happened=bool(message.happened)))
+
+
+@contextlib.contextmanager
+def _agents_approve() -> Iterator[None]:
+    """Neither the door nor the decider keeps them out: each does it alone."""
+    with patch.object(access, "AGENT_PRINCIPALS", ()), patch.object(action, "AGENT_PRINCIPALS", ()):
+        yield
 
 
 def _no_fence(log: MemoryLog, transactions: Sequence[Transaction]) -> list[Result]:
@@ -189,7 +197,7 @@ BROKEN: dict[str, Build] = {
     "what was owed is forgotten by the next owner": lambda: patch.object(Kernel, "wake", lambda *args: None),
     "an end that could not be stored is lost": lambda: patch.object(Ends, "_ended", lambda *args: None),
     "nobody is asked": lambda: patch.object(tool, "why_asked", lambda *args: None),
-    "agents approve": lambda: patch.object(action, "AGENT_PRINCIPALS", ()),
+    "agents approve": _agents_approve,
     "a question can be answered twice": lambda: patch.object(action, "_end", lambda state, *args, **how: state),
     "an approved call starts whatever became of it": lambda: patch.object(tool, "not_covered", lambda *args: None),
     "a late answer counts": lambda: patch.dict(action._DECIDE, {ResolveAction: _never_late}),
