@@ -281,7 +281,7 @@ def test_what_a_tool_begins_gets_no_keys_and_what_is_handed_over_neither(monkeyp
 
 
 OTHERWISE = {
-    "adapters/cli/approvals.py": "the editor of whoever sits at the terminal, with what they gave it",
+    "adapters/cli/editor.py": "the editor of whoever sits at the terminal, with what they gave it",
     "adapters/hosts/caller.py": "`ps`, with a PATH and nothing else",
 }
 """Files that start a program in another environment, each with the reason."""
