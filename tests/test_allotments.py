@@ -1,0 +1,276 @@
+"""Allotments over the real kernel: what a session is given by its ledger, who waits for one, and how it comes back."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from reenact import treasury
+from reenact.adapters.models import Models
+from reenact.events import codec
+from reenact.events.agent import ModelCalled
+from reenact.events.ledger import AllotmentReturned, Allotted
+from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.purse import AllotmentReleased, AllotmentWanted
+from reenact.events.session import JobFailed, JobStarted, JobSucceeded
+from reenact.runtime import Runtime
+from tests.actors.test_laws import causes
+from tests.money import counted, everything_replays, ledger_of, look
+from tests.runtimes import Gate, Heard, run, runtime
+
+
+def test_a_conversation_asks_its_ledger_once_for_many_calls() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", tools=["look"])
+        for _ in range(4):
+            assert (await bot.send("hi")).status == "succeeded"
+        [limit] = await opened.budget()
+        assert (limit.limit, limit.most, limit.used, limit.strategy) == ("max_tokens_daily", 10**6, 4 * 30, "deny")
+        assert limit.outstanding > 0 and limit.left == 10**6 - limit.used - limit.outstanding  # type: ignore[operator]
+
+    steps = [counted(tool_calls=[{"name": "look", "input": {"n": 1}}]), counted()]
+    run(work, steps, store=store, tools=[look], budget={"max_tokens_daily": 10**6})
+    log = MemoryLog(store)
+    assert len([event for event in ledger_of(log) if isinstance(event, Allotted)]) == 1
+    everything_replays(log)
+    known = causes(log)
+    allotted = next(each for each in known.values() if isinstance(each.data, Allotted))
+    assert isinstance(known[allotted.head.cause or ""].data, AllotmentWanted | JobStarted | ModelCalled)
+
+
+def test_many_sessions_at_once_never_spend_more_than_there_is() -> None:
+    """CHECKLIST e: N parallel requests that would all pass a check made before."""
+    store = MemoryStore()
+    gate = Gate()
+
+    async def work(opened: Runtime) -> None:
+        bots = [await opened.image() for _ in range(12)]
+        heard = Heard(opened)
+        runs = [await opened.send(bot.id, "hi") for bot in bots]
+        await heard.until("text_delta", 4)
+        assert gate.calls == 4, "680 tokens are four calls that write 100 and read little"
+        assert heard.of(JobFailed.type) == [], "who comes too late waits for what those four may leave"
+        gate.opened.set()
+        assert [(await run.result()).status for run in runs] == ["succeeded"] * 12
+        [limit] = await opened.budget()
+        assert limit.used == 12 * 5
+
+    run(
+        work,
+        store=store,
+        models=Models({"scripted": gate}),
+        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}, "systemPrompt": ""},
+        budget={"max_tokens_total": 4 * 170},
+    )
+    everything_replays(MemoryLog(store))
+
+
+def test_a_limit_of_so_many_calls_lets_so_many_be_made_whoever_makes_them() -> None:
+    """50 sessions at once, and calls for 37 of them: idle allotments go back, and nobody is denied what lies idle."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bots = [await opened.image() for _ in range(50)]
+        results = await asyncio.gather(*(bot.send("hi") for bot in bots))
+        assert sorted(result.status for result in results) == ["failed"] * 13 + ["succeeded"] * 37
+        [limit] = await opened.budget()
+        assert (limit.used, limit.outstanding, limit.left) == (37, 0, 0)
+
+    run(work, [counted()], store=store, budget={"max_requests_daily": 37})
+    everything_replays(MemoryLog(store))
+
+
+# -- who waits --
+
+
+def test_who_waits_for_money_is_served_in_the_order_of_asking() -> None:
+    """One call at a time fits: the first is under way, the others wait for what it leaves, and go on one by one."""
+    gates = [Gate() for _ in range(4)]
+    models = Models({f"gate{n}": gate for n, gate in enumerate(gates)})
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        runs, order = [], []
+        for n in range(4):
+            bot = await opened.image(model=f"gate{n}:any")
+            order.append(bot.session_id)
+            runs.append(await opened.send(bot.id, "hi"))
+            await heard.until(AllotmentWanted.type, n + 1)
+        await heard.until("text_delta")
+        assert [gate.calls for gate in gates] == [1, 0, 0, 0]
+        for gate in gates:
+            gate.opened.set()
+        results = [await run.result() for run in runs]
+        assert [result.failure for result in results] == [None] * 4
+        assert [event.stream.removeprefix("session-") for event in heard.of(ModelCalled.type)] == order
+
+    options: dict[str, Any] = {"model": "gate0:any", "params": {"maxTokens": 100}, "systemPrompt": ""}
+    run(work, models=models, default_agent=options, budget={"max_tokens_total": 200})
+
+
+def test_who_waits_and_is_interrupted_waits_no_more() -> None:
+    gate = Gate()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bots = [await opened.image() for _ in range(2)]
+        runs = [await opened.send(bot.id, "hi") for bot in bots]
+        await heard.until(AllotmentWanted.type, 2)
+        await heard.until("text_delta")
+        await opened.interrupt(bots[1].id)
+        assert (await runs[1].result()).status == "cancelled"
+        gate.opened.set()
+        assert (await runs[0].result()).status == "succeeded"
+        assert opened._treasury._line == []
+
+    options: dict[str, Any] = {"model": "scripted:any", "params": {"maxTokens": 100}, "systemPrompt": ""}
+    run(work, models=Models({"scripted": gate}), default_agent=options, budget={"max_tokens_total": 200})
+
+
+def test_nobody_waits_for_ever_for_a_call_that_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(treasury, "WAIT_MAX_S", 0.05)
+    gate = Gate()
+
+    async def work(opened: Runtime) -> None:
+        bots = [await opened.image() for _ in range(2)]
+        first = await opened.send(bots[0].id, "hi")
+        await Heard(opened).until("text_delta")
+        second = await bots[1].send("hi")
+        assert second.failure is not None and second.failure.code == "budget_exceeded"
+        gate.opened.set()
+        assert (await first.result()).status == "succeeded"
+
+    options: dict[str, Any] = {"model": "scripted:any", "params": {"maxTokens": 100}, "systemPrompt": ""}
+    run(work, models=Models({"scripted": gate}), default_agent=options, budget={"max_tokens_total": 200})
+
+
+# -- what comes back --
+
+
+def test_what_a_resting_session_holds_is_taken_back_before_anything_is_denied() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        resting = [await opened.image() for _ in range(3)]
+        for bot in resting:
+            assert (await bot.send("hi")).status == "succeeded"
+        held = sum(limit.outstanding for limit in await opened.budget())  # type: ignore[misc]
+        assert held > 0
+        last = await opened.image()
+        left = next(limit.left for limit in await opened.budget())
+        result = await last.send("x" * (int(left) * 10 // 3))
+        assert result.status == "succeeded"
+        everybody = [event for event in ledger_of(opened.log) if isinstance(event, AllotmentReturned)]
+        assert len({event.session_id for event in everybody}) == 3
+
+    run(
+        work,
+        [counted()],
+        store=store,
+        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
+        budget={"max_tokens_total": 5000},
+    )
+    everything_replays(MemoryLog(store))
+
+
+def test_a_closed_session_returns_its_allotment() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        await bot.send("hi")
+        heard = Heard(opened)
+        await opened.delete_image(bot.id)
+        await heard.until(AllotmentReturned.type)
+        [limit] = await opened.budget()
+        assert (limit.used, limit.outstanding) == (15, 0)
+
+    run(work, [counted()], store=store, budget={"max_tokens_total": 5000})
+
+
+def test_a_released_allotment_is_a_fact_of_both_streams() -> None:
+    """What a session lets go of, and what its ledger hears of it, are the same."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        for _ in range(3):
+            bot = await opened.image()
+            await bot.send("hi")
+
+    run(work, [counted()], store=store, default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
+        budget={"max_tokens_total": 420})  # fmt: skip
+    log = MemoryLog(store)
+    released = [
+        (stream.removeprefix("session-"), recorded.data.ask, recorded.data.spent)
+        for stream in log.streams("session-")
+        for stored in log.read(stream)
+        for recorded in codec.unpack(stored)
+        if isinstance(recorded.data, AllotmentReleased)
+    ]
+    returned = [
+        (event.session_id, event.ask, event.spent) for event in ledger_of(log) if isinstance(event, AllotmentReturned)
+    ]
+    assert released and set(released) == set(returned)
+
+
+# -- a restart --
+
+
+def test_after_a_restart_what_is_set_aside_is_known_from_the_log() -> None:
+    store = MemoryStore()
+    options: dict[str, Any] = {"default_agent": {"model": "scripted:any", "params": {"maxTokens": 100}}}
+
+    async def first() -> str:
+        gate = Gate()
+        async with runtime(
+            store=store, models=Models({"scripted": gate}), budget={"max_tokens_total": 400}, **options
+        ) as one:
+            bot = await one.image("bot")
+            sent = await one.send(bot.id, "hi")
+            async for event in sent:
+                if event.type == "text_delta":
+                    break
+            return bot.session_id
+
+    async def second(session_id: str) -> None:
+        async with runtime([counted()], store=store, **options) as two:
+            heard = Heard(two)
+            await heard.until(JobSucceeded.type)
+            [limit] = await two.budget()
+            # The call that was under way is spent as it was set aside, for nobody knows what it cost.
+            assert 100 < limit.used < 400 and limit.used + limit.outstanding <= 400  # type: ignore[operator]
+
+    session_id = asyncio.run(asyncio.wait_for(first(), 20))
+    asyncio.run(asyncio.wait_for(second(session_id), 20))
+    everything_replays(MemoryLog(store))
+
+
+def test_a_session_that_nobody_took_up_is_left_alone_and_keeps_what_it_has() -> None:
+    store = MemoryStore()
+    options: dict[str, Any] = {"default_agent": {"model": "scripted:any", "params": {"maxTokens": 100}}}
+
+    async def first() -> None:
+        async with runtime(
+            store=store, models=Models({"scripted": Gate()}), budget={"max_tokens_total": 400}, **options
+        ) as one:
+            bot = await one.image("bot")
+            async for event in await one.send(bot.id, "hi"):
+                if event.type == "text_delta":
+                    break
+
+    async def second() -> None:
+        async with runtime([counted()], store=store, recover=False, **options) as two:
+            bot = await two.image("other", params={"maxTokens": 300})
+            assert (await bot.send("hi")).status == "succeeded", "there is enough beside what it holds"
+            [session] = two.log.streams("session-", owing=True)
+            told = [each.data for stored in two.log.read("ledger-default") for each in codec.unpack(stored)]
+            holds = {event.session_id for event in told if isinstance(event, Allotted)}
+            gave = {event.session_id for event in told if isinstance(event, AllotmentReturned)}
+            assert session.removeprefix("session-") in holds - gave, "it owes what it owed, and holds what it held"
+
+    asyncio.run(asyncio.wait_for(first(), 20))
+    asyncio.run(asyncio.wait_for(second(), 20))
