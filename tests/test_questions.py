@@ -2,16 +2,145 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 from typing import Any
 
 import pytest
 
-from reenact import ActionManager, ActionSpec, Runtime, ToolContext, tool
+from reenact import (
+    ActionFilter,
+    ActionManager,
+    ActionRequiredError,
+    ActionSpec,
+    ActionStatus,
+    Runtime,
+    ToolContext,
+    tool,
+)
 from reenact.events.errors import BadInput, BadResolution, NotFound
 from reenact.events.log import MemoryStore
+from tests.askers import DEPLOY, deploy, done, put
 from tests.runtimes import Heard, run
+
+
+@pytest.fixture(autouse=True)
+def nothing_done() -> None:
+    done.clear()
+
+
+def test_a_tool_may_ask_a_person_and_its_time_stands_still_meanwhile() -> None:
+    async def work(runtime: Runtime) -> None:
+        sent, action = await put(runtime)
+        assert (action.type, action.payload, action.tool) == ("confirm", {"message": "Deploy to production?"}, "t1")
+        await asyncio.sleep(0.6)  # twice the tool's own limit
+        await runtime.resolve_action(action.id, True)
+        assert (await sent).text == "Done." and done == ["asked", "deployed"]
+        assert (await runtime.replay(action.session_id)).identical
+
+    run(work, DEPLOY, repeat=False, tools=[deploy])
+
+
+def test_a_tool_that_is_begun_again_asks_the_same_question_and_hears_the_same_answer() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> str:
+        return (await put(runtime))[1].id
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        if done != ["asked", "asked"]:
+            await heard.until("tool_started")
+        assert [each.id for each in await runtime.actions()] == [action]
+        await runtime.resolve_action(action, True)
+        await heard.until("job_succeeded")
+        assert done == ["asked", "asked", "deployed"]
+        assert len(await runtime.all_actions()) == 1
+
+    action = run(before, DEPLOY, repeat=False, store=store, tools=[deploy])
+    run(after, DEPLOY[1:], repeat=False, store=store, tools=[deploy])
+
+
+def test_an_answer_that_came_while_nobody_waited_is_there_when_it_is_asked_for_again() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> str:
+        return (await put(runtime))[1].id
+
+    async def between(runtime: Runtime) -> None:
+        await runtime.resolve_action(action, False)
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        if done[-1] != "left":
+            await heard.until("job_succeeded")
+        assert done == ["asked", "asked", "left"]
+
+    action = run(before, DEPLOY, repeat=False, store=store, tools=[deploy])
+    run(between, store=store, armed=False)
+    run(after, DEPLOY[1:], repeat=False, store=store, tools=[deploy])
+
+
+def test_the_manager_asks_waits_answers_by_token_takes_back_and_lists() -> None:
+    async def work(runtime: Runtime) -> None:
+        manager = ActionManager(runtime)
+        sent, first = await put(runtime)
+        spec = {"job_id": sent.job_id, "type": "choose", "payload": {"options": ["a", "b"]}, "timeout_seconds": 60}
+        action = await manager.require_action(spec)
+        assert action.status is ActionStatus.PENDING and not action.is_expired and action.resume_token
+        assert action.resume_token not in repr(action)
+        assert [each.action_id for each in await manager.list_pending(sent.job_id)] == [first.id, action.action_id]
+        waiting = asyncio.ensure_future(manager.wait_for_resolution(action.action_id))
+        with pytest.raises(BadResolution):
+            await manager.resolve(resume_token=action.resume_token, resolution={"choice": "c"})
+        resolved = await manager.resolve(resume_token=action.resume_token, resolution={"choice": "b"})
+        assert (await waiting) == resolved and resolved.resolution == {"choice": "b"}
+        assert (await manager.wait_for_resolution(action.action_id)) == resolved
+        with pytest.raises(NotFound):
+            await manager.resolve(resume_token=action.resume_token, resolution={"choice": "b"})
+        other = await manager.require_action(ActionSpec(job_id=sent.job_id, type="confirm"))
+        cancelled = await manager.cancel(other.action_id, reason="User cancelled")
+        assert cancelled.status is ActionStatus.CANCELLED
+        with pytest.raises(ActionRequiredError):
+            await manager.wait_for_resolution(other.action_id)
+        late = await manager.require_action(ActionSpec(job_id=sent.job_id, type="confirm"))
+        with pytest.raises(TimeoutError):
+            await manager.wait_for_resolution(late.action_id, timeout=0.01)
+        assert (await manager.get(late.action_id)).status is ActionStatus.EXPIRED  # type: ignore[union-attr]
+        everything = await manager.list(ActionFilter(job_id=sent.job_id))
+        assert [each.status.value for each in everything] == ["pending", "resolved", "cancelled", "expired"]
+        assert await manager.get(f"{sent.session_id}:a99") is None
+
+    run(work, DEPLOY, repeat=False, tools=[deploy])
+
+
+@pytest.mark.parametrize(
+    "spec",
+    [
+        {"type": "confirm"},
+        {"type": "confirm", "job_id": "job_none"},
+        {"type": "confirm", "session_id": "sess_none"},
+        {"type": "riddle", "session_id": "here"},
+        {"type": "confirm", "session_id": "here", "timeout_seconds": 0},
+        {"type": "confirm", "session_id": "here", "timeout_seconds": float("nan")},
+        {"type": "confirm", "session_id": "here", "payload": {"big": "x" * 2_000_000}},
+        {"type": "confirm", "session_id": "here", "payload": {"n": object()}},
+        {"type": "confirm", "session_id": "here", "payload": "words"},
+        {"type": "choose", "session_id": "here", "payload": {"options": []}},
+        {"no": "type"},
+    ],
+)
+def test_what_is_no_question_is_refused_by_name(spec: dict[str, Any]) -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        given = {**spec, "session_id": bot.session_id} if spec.get("session_id") == "here" else spec
+        with pytest.raises((BadInput, NotFound)):
+            await ActionManager(runtime).require_action(given)
+        assert await runtime.actions() == []
+
+    run(work)
+
 
 LOGIN = [{"tool_calls": [{"name": "login", "input": {}}]}, {"text": "Done."}]
 
