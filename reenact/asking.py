@@ -33,6 +33,7 @@ from .events.action import (
     RevokeGrant,
 )
 from .events.errors import ActionLate, ActionOver, BadInput, BadResolution, Closed, NotFound
+from .events.log import Log
 from .events.message import Recorded
 from .given import TIMEOUT_MAX_S, check_numbers
 from .projections.actions import Action, Actions, AskedCall
@@ -105,20 +106,21 @@ class Asking:
     # -- those that a program decides --
 
     def hear(self, recorded: Recorded, data: ActionRequired) -> None:
-        """A question was put: the approval of a call goes to the handler of its run, else to the runtime's. Whether a
-        model may be asked, a person says."""
+        """A question was put, in any scope: the approval of a call goes to the handler of its run, else to the
+        runtime's. Whether a model may be asked, a person says."""
         if data.kind != "approval" or data.digest is None or data.tool is None:
             return
         session_id = recorded.stream.removeprefix("session-")
         handler = self._runtime._kernel.handler_of(session_id, data.job_id or "") or self.handler
         if isinstance(handler, Brought):
-            self._begin(f"{session_id}:{data.action}", handler)
+            asking = self._runtime._of_scope(recorded.head.context.scope)._asking
+            asking._begin(f"{session_id}:{data.action}", handler)
 
     async def take_up(self) -> None:
         """Put what waits since an earlier owner to the runtime's handler, of all scopes."""
         if self.handler is None:
             return
-        for scope in await asyncio.to_thread(self._runtime._owing_scopes):
+        for scope in await asyncio.to_thread(_owing_scopes, self._runtime.log):
             asking = self._runtime._of_scope(scope)._asking
             for action in await asking.pending():
                 if action.type == "approval" and action.call is not None:
@@ -369,6 +371,12 @@ def principal_of(handler: ApprovalHandler) -> str:
 
 def _is_async(handler: ApprovalHandler) -> bool:
     return inspect.iscoroutinefunction(handler) or inspect.iscoroutinefunction(type(handler).__call__)
+
+
+def _owing_scopes(log: Log) -> list[str]:
+    """The scopes in which something is owed."""
+    firsts = (log.read(stream, limit=1) for stream in log.streams("session-", owing=True))
+    return list(dict.fromkeys(first[0].batch.head.context.scope for first in firsts if first))
 
 
 async def _said(handler: ApprovalHandler, request: ApprovalRequest) -> object:

@@ -60,6 +60,7 @@ from .image import Image
 from .images import Images
 from .kept import HEARD, Kept
 from .kernel import Kernel, Who
+from .options import check_options
 from .pane import Pane
 from .perform import Outside
 from .policies import Given, OfJob, Policies, policies_from
@@ -71,17 +72,14 @@ from .run import Run
 from .sender import Sender
 from .sessions import Sessions
 from .tool_policy import AgentToolPolicy, tool_policy_of
-from .treasury import LimitUse, Treasury
+from .treasuries import Treasuries
+from .treasury import LimitUse
 from .vault import Vault
 
 if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
     from .credential import Authenticator
     from .scoped import Acting
-
-
-THREADS_MAX = 256
-"""Most threads that decide and commit."""
 
 
 class Runtime:
@@ -140,7 +138,7 @@ class Runtime:
         approval_handler: ApprovalHandler | None = None,
         handler_timeout_s: float = HANDLER_TIMEOUT_S,
     ) -> None:
-        _check_given(
+        check_options(
             tools=tools,
             secrets=secrets,
             base_path=base_path,
@@ -194,7 +192,7 @@ class Runtime:
         self._handling = Handling(handler_timeout_s)
         self._own_policies = policies_from(policy)
         self._engine = policy if isinstance(policy, PolicyEngine) else None
-        self._treasuries: dict[str, Treasury] = {}
+        self._treasuries = Treasuries(self._kernel, self.clock)
         self._act(who)
         self._budget = None if budget is None else self._treasury.checked(budget)
         self._server: LocalServer | None = None
@@ -206,7 +204,7 @@ class Runtime:
         access = self._access = Access(self._kernel, who)
         self.ask, self._peek = access.ask, access.peek
         self._asking = Asking(self, self._handler, self._handling)
-        self._treasury = self._treasury_of(who.scope)
+        self._treasury = self._treasuries.of(who.scope)
         kept = self._kept.get(who.scope)
         if kept is None:
             policies = Policies(
@@ -241,23 +239,6 @@ class Runtime:
     def _of_scope(self, scope: str) -> Runtime:
         """This runtime's own principal, in another scope."""
         return self if scope == self.scope else self._root.scoped(scope=scope)
-
-    def _treasury_of(self, scope: str) -> Treasury:
-        """What is known of a scope's money: the limits that were set before, and those that are heard of."""
-        treasury = self._treasuries.get(scope)
-        if treasury is None:
-            treasury = self._treasuries[scope] = Treasury(self._kernel, self.clock, scope)
-        return treasury
-
-    async def _open_treasuries(self) -> None:
-        for stream in await asyncio.to_thread(self._kernel.log.streams, "ledger-"):
-            await self._treasury_of(stream.removeprefix("ledger-")).open()
-
-    def _owing_scopes(self) -> list[str]:
-        """The scopes in which something is owed."""
-        log = self._kernel.log
-        firsts = (log.read(stream, limit=1) for stream in log.streams("session-", owing=True))
-        return list(dict.fromkeys(first[0].batch.head.context.scope for first in firsts if first))
 
     def as_(self, context: ExecutionContext) -> Acting:
         """This runtime, acting for the scope and the principal of a context: what other scopes have is not there.
@@ -316,14 +297,14 @@ class Runtime:
                 config=self._definitions.config,
                 later=self._kernel.later,
                 emit=self._kernel.telling.signal,
-                treasury=self._treasury_of,
+                treasury=self._treasuries.of,
                 actions=self._actions_of,
                 vault=self._vault,
             )
             for policy in self._policies.own:
                 self._policies.look(policy)
             await self._kernel.open(self._outside, armed=self._armed)
-            await self._open_treasuries()
+            await self._treasuries.open()
             if self._budget is not None and not self._treasury.is_given(self._budget):
                 await self.set_budget(self._budget)
             if self._recover:
@@ -843,12 +824,11 @@ class Runtime:
         if type(data) not in _HEARD:
             return
         if isinstance(data, ActionRequired):
-            if self._handler is not None or self._kernel.handler_of(*_job_of(recorded, data)) is not None:
-                self._of_scope(recorded.head.context.scope)._asking.hear(recorded, data)
+            self._asking.hear(recorded, data)
             return
         scope = recorded.head.context.scope
         if isinstance(data, BudgetSet | BudgetRemoved | BudgetRaised | AllotmentReleased):
-            self._treasury_of(scope).hear(recorded)
+            self._treasuries.of(scope).hear(recorded)
             return
         if isinstance(data, AgentUnregistered):
             self._kernel.later(self._outside.forget(data.agent_id))
@@ -858,42 +838,6 @@ class Runtime:
 
     def _default_environment(self, spec: EnvironmentSpec) -> Environment:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
-
-
-def _check_given(**given: object) -> None:
-    """Raises BadInput for what a runtime cannot be made with. None stands for what is not given."""
-    for name, value in given.items():
-        fits, wanted = _FITS[name]
-        if not (fits(value) or (value is None and name in _OPTIONAL)):  # its value may be a secret
-            raise BadInput(f"{name} must be {wanted}, not a value of type {type(value).__name__}.")
-
-
-def _has(*methods: str) -> Callable[[object], bool]:
-    return lambda value: (
-        not isinstance(value, type) and all(callable(getattr(value, method, None)) for method in methods)
-    )
-
-
-_FITS: dict[str, tuple[Callable[[object], bool], str]] = {
-    "tools": (lambda value: isinstance(value, Iterable) and not isinstance(value, str | bytes), "several tools"),
-    "secrets": (lambda value: isinstance(value, Mapping), "an object, values by name"),
-    "base_path": (lambda value: isinstance(value, str | os.PathLike), "a path"),
-    "credentials": (callable, "a function, see Runtime"),
-    "models": (lambda value: isinstance(value, Models), "a Models; adapters of your own are Models({name: adapter})"),
-    "retries": (lambda value: isinstance(value, Retries), "a Retries"),
-    "clock": (_has("now", "new_id"), "a Clock: it has now() and new_id()"),
-    "authenticator": (_has("authenticate"), "an Authenticator: it has authenticate(token)"),
-    "environment_factory": (callable, "a function, see Runtime"),
-    "approval_handler": (callable, "a function, see Runtime"),
-    "threads": (lambda value: type(value) is int and 1 <= value <= THREADS_MAX, f"a number from 1 to {THREADS_MAX}"),
-    "recover": (lambda value: isinstance(value, bool), "True or False"),
-    "armed": (lambda value: isinstance(value, bool), "True or False"),
-}
-_OPTIONAL = _FITS.keys() - {"tools", "recover", "armed"}
-
-
-def _job_of(recorded: Recorded, data: ActionRequired) -> tuple[str, str]:
-    return recorded.stream.removeprefix("session-"), data.job_id or ""
 
 
 _HEARD = {ActionRequired, AllotmentReleased, BudgetRaised, BudgetRemoved, BudgetSet, *HEARD}
