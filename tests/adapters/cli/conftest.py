@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.adapters.cli.work import TOOLS
+
 
 @pytest.fixture(autouse=True)
 def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
@@ -12,3 +14,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("REENACT_DATABASE_URL", "REENACT_MODEL", "LOG_LEVEL", "NO_COLOR", "EDITOR", "VISUAL"):
         monkeypatch.delenv(name, raising=False)
     return tmp_path
+
+
+@pytest.fixture
+def tools(here: Path) -> None:
+    """The tools of `work`, in `tools.py`."""
+    (here / "tools.py").write_text(TOOLS)

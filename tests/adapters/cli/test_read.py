@@ -327,6 +327,11 @@ def test_sql_reads_the_log_and_nothing_else(spoken: Path) -> None:
         assert ended.code == 2 and one_line(ended)
 
 
+def test_columns_of_one_name_are_told_apart(here: Path) -> None:
+    reenact("run", "said", "-m", "scripted:echo")
+    assert reenact("sql", "select 1 as a, 2 as a", "--json").out == '{"a":1,"a_2":2}\n'
+
+
 def test_what_sql_keeps_beside_the_log_is_for_this_user_alone_and_may_be_deleted(spoken: Path) -> None:
     reenact("sql", "SELECT 1")
     kept = spoken / "reenact.db.duckdb"
