@@ -106,10 +106,9 @@ class Calls:
 
 
 class _Tool:
-    __slots__ = ("arguments", "attempts", "request", "settled")
+    __slots__ = ("arguments", "attempts", "request")
 
     def __init__(self, request: ToolRequested) -> None:
         self.request = request
         self.attempts = 0
         self.arguments = ""
-        self.settled = False

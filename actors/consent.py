@@ -167,10 +167,10 @@ def revoke(state: State, message: RevokeGrant) -> Sequence[Event]:
     return ()
 
 
-def _waiting(state: State, action: str, status: str = "waiting") -> Tool | None:
+def _waiting(state: State, action: str) -> Tool | None:
     """The call that waits for this action."""
     for each in state.open:
-        if each.approval is not None and each.approval.action == action and each.status == status:
+        if each.approval is not None and each.approval.action == action and each.status == "waiting":
             return each
     return None
 
