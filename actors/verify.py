@@ -16,7 +16,7 @@ from ..events import codec
 from ..events.errors import Closed, ReenactError
 from ..events.history import Entry
 from ..events.log import Keyed, Stored
-from ..events.message import Unknown
+from ..events.message import Recorded, Unknown
 from .balance import Balance, Changes
 from .calls import Calls
 from .cell import noun_of
@@ -152,6 +152,15 @@ class _Checker:
     ) -> None:
         self.add(Violation(invariant=invariant, what=what, stream=stream, version=version, position=position))
 
+    def found_at(self, stored: Stored, invariant: str, what: str) -> None:
+        """Of a batch: at its first event."""
+        batch = stored.batch
+        self.found(invariant, what, stream=batch.stream, version=batch.version + 1, position=stored.position)
+
+    def found_in(self, recorded: Recorded, invariant: str, what: str) -> None:
+        """Of one event."""
+        self.found(invariant, what, stream=recorded.stream, version=recorded.version, position=recorded.position)
+
     def add(self, violation: Violation) -> None:
         if len(self.violations) < VIOLATIONS_MAX:
             self.violations.append(violation)
@@ -167,16 +176,15 @@ class _Checker:
             batch, head = stored.batch, stored.batch.head
             if stored.position > self.upto:
                 break
-            at = {"stream": batch.stream, "version": batch.version + 1, "position": stored.position}
             if stored.position != before + 1:
-                self._found_at("order", f"position {stored.position} follows {before}", at)
+                self.found_at(stored, "order", f"position {stored.position} follows {before}")
             if stored.epoch < epoch:
-                self._found_at("writer", f"epoch {stored.epoch} follows epoch {epoch}", at)
+                self.found_at(stored, "writer", f"epoch {stored.epoch} follows epoch {epoch}")
             writer = self.writers.setdefault(stored.epoch, head.writer)
             if writer != head.writer:
-                self._found_at("writer", f"{head.writer!r} wrote under epoch {stored.epoch} of {writer!r}", at)
+                self.found_at(stored, "writer", f"{head.writer!r} wrote under epoch {stored.epoch} of {writer!r}")
             if head.id in self._ids:
-                self._found_at("ids", f"a second batch has the id {head.id}", at)
+                self.found_at(stored, "ids", f"a second batch has the id {head.id}")
             self._ids.add(head.id)
             told.see(stored)
             before, epoch = stored.position + len(batch.rows) - 1, max(epoch, stored.epoch)
@@ -185,9 +193,6 @@ class _Checker:
             self._counts[batch.stream] = self._counts.get(batch.stream, 0) + 1
         if before < self.upto:
             self.found("order", f"the last batch ends at {before}, the log at {self.upto}", position=self.upto)
-
-    def _found_at(self, invariant: str, what: str, at: dict[str, object]) -> None:
-        self.found(invariant, what, **at)  # type: ignore[arg-type]
 
     def _by_position(self) -> Iterator[Stored]:
         """Every batch that can be read. A damaged one is told of and passed over."""
@@ -239,7 +244,7 @@ class _Checker:
 
     def _redrive(self, stream: str, reading: _Reading) -> None:
         try:
-            again = replay(stream, reading.batches())
+            again = replay(stream, reading.batches)
         except Exception as error:
             what = f"it cannot be re-driven from here: {_say(error)}"
             self.found("replay", what, stream=stream, version=reading.beginning)
@@ -312,19 +317,16 @@ class _Reading:
         self._calls = Calls()
         self._balance = Balance(checker.changes)
         self._strange = False
-        self._rest = self._read()
+        self.batches = self._read()
         self.version = 0
         self.beginning = 1  # of the batch that was looked at last
         self.in_time = 0
         self.whole = True
         self.owes = False
 
-    def batches(self) -> Iterator[Stored]:
-        return self._rest
-
     def exhaust(self) -> None:
         """Look at what the re-driving did not ask for."""
-        for _ in self._rest:
+        for _ in self.batches:
             pass
 
     def _read(self) -> Iterator[Stored]:
@@ -349,13 +351,13 @@ class _Reading:
 
     def _look(self, stored: Stored) -> None:
         checker, batch = self._checker, stored.batch
-        at = {"stream": batch.stream, "version": batch.version + 1, "position": stored.position}
         if batch.stream != self._stream or batch.version != self.version:
             what = f"{batch.stream} version {batch.version + 1} follows {self._stream} version {self.version}"
-            checker._found_at("order", what, at)
+            checker.found_at(stored, "order", what)
         chain = codec.chain(self._chain, batch.head, map(codec.row_digest, batch.rows))
         if chain != batch.head.chain:
-            checker._found_at("chain", f"recorded {batch.head.chain.hex()[:32]}, found {chain.hex()[:32]}", at)
+            what = f"recorded {batch.head.chain.hex()[:32]}, found {chain.hex()[:32]}"
+            checker.found_at(stored, "chain", what)
         # From here on as recorded: one damaged batch is told of once.
         self._chain, self.beginning = batch.head.chain, batch.version + 1
         self.version = max(batch.last, self.version + 1)  # Rises whatever is read, so this ends.
@@ -369,11 +371,10 @@ class _Reading:
             self._strange = self._strange or isinstance(recorded.data, Unknown)
             if self._strange:  # What this release cannot read may have opened or ended any call.
                 return
-            place = {"stream": recorded.stream, "version": recorded.version, "position": recorded.position}
             for what in self._calls.see(recorded):
-                checker._found_at("effects", what, place)
+                checker.found_in(recorded, "effects", what)
             for what in self._balance.see(recorded):
-                checker._found_at("budget", what, place)
+                checker.found_in(recorded, "budget", what)
 
 
 def _say(error: Exception) -> str:
