@@ -110,10 +110,7 @@ def _send(state: State, message: Send) -> Sequence[Event]:
 
 
 def _free(state: State, message: Event) -> Sequence[Event]:
-    return _next(state)
-
-
-def _next(state: State) -> Sequence[Event]:
+    """The lane may be free now: the first that waits begins."""
     if state.running is None and state.queue and state.awake and not state.closed:
         return [JobStarted(job_id=state.queue[0].job_id, overrides=state.queue[0].overrides)]
     return ()
@@ -144,17 +141,13 @@ def _waits(running: Queued, action: str, tool: str, kind: str) -> JobWaiting:
     return JobWaiting(job_id=running.job_id, tool=tool, reason=kind, action=action)
 
 
-def _proved(state: State, message: ToolSettled | ToolStarted | ToolRelaunched) -> Sequence[Event]:
-    return _on(state)
-
-
 def _answered(state: State, message: ActionEnded) -> Sequence[Event]:
     if isinstance(message, ActionCancelled) and message.cancel_job and state.running is not None:
         return _stop(state, state.running.job_id, message.reason)
-    return _on(state)
+    return _goes_on(state, message)
 
 
-def _on(state: State) -> Sequence[Event]:
+def _goes_on(state: State, message: Event) -> Sequence[Event]:
     """What it waited for has come: it goes on, or waits for the next."""
     waits, running = state.waiting_for, state.running
     if waits is None or running is None or state.stopping is not None:
@@ -217,9 +210,9 @@ _DECIDE: dict[type, Any] = {
     JobTimedOut: _free,
     TurnCompleted: _turned,
     ToolUnproved: _unproved,
-    ToolSettled: _proved,
-    ToolStarted: _proved,
-    ToolRelaunched: _proved,
+    ToolSettled: _goes_on,
+    ToolStarted: _goes_on,
+    ToolRelaunched: _goes_on,
     ActionRequired: _required,
     ActionResolved: _answered,
     ActionExpired: _answered,
