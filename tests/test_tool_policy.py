@@ -1,0 +1,41 @@
+"""The tool policy of an agent: loaded, changed, kept, and tools filtered by one."""
+
+from __future__ import annotations
+
+import pytest
+
+from reenact.events.errors import BadInput
+from reenact.runtime import Runtime
+from reenact.tool_policy import filter_tools_by_policy
+from tests.obedient import NAMES, TOOLS, policy, rule
+from tests.runtimes import run
+
+
+def test_the_tool_policy_of_an_agent_is_loaded_changed_and_kept() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", policy=policy(rule("pay_*", decision="deny")))
+        assert (await opened.load_tool_policy(bot.id)).profile == "full"
+        changes = {"profile": "coding", "allowed_tools": ["read", "web_search"], "denied_tools": ["exec", "bash"]}
+        await opened.save_tool_policy(bot.id, {**changes, "max_tool_calls_per_turn": 10})
+        agent_id, _ = await opened.wake(bot.id)
+        loaded = await opened.load_tool_policy(agent_id)
+        assert (loaded.allowed_tools, loaded.denied_tools) == (("read", "web_search"), ("exec", "bash"))
+        assert (loaded.profile, loaded.max_tool_calls_per_turn) == ("coding", 10)
+        await opened.save_tool_policy(bot.id, {"allowed_tools": []})
+        kept = (await opened.image_state(bot.id)).config.policy
+        assert kept is not None and kept.allow is None and kept.deny == ("exec", "bash") and len(kept.rules) == 1
+        with pytest.raises(BadInput, match="A tool policy has no 'allowedTools'"):
+            await opened.save_tool_policy(bot.id, {"allowedTools": []})
+
+    run(work, tools=TOOLS)
+
+
+def test_tools_are_filtered_by_what_would_run() -> None:
+    assert filter_tools_by_policy(NAMES, {"profile": "coding", "max_tool_calls_per_turn": 10}) == [
+        "read",
+        "write",
+        "apply_patch",
+        "web_search",
+    ]
+    found = filter_tools_by_policy(TOOLS, {"allowed_tools": ["refund", "exec"], "denied_tools": ["bash"]})
+    assert [each.name for each in found] == ["refund"]
