@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
@@ -12,86 +11,14 @@ from reenact import CooldownTimes, Failover, ModelPolicy, Policy
 from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
-from reenact.events.agent import ModelCalled, ModelFailed, ModelSelected
-from reenact.events.content import Failure, Text, Usage
+from reenact.events.agent import ModelFailed
+from reenact.events.content import Text
 from reenact.events.errors import BadInput
 from reenact.events.log import MemoryStore
-from reenact.events.message import Signal
-from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
-from reenact.events.stream import TextBlockStart, TextDelta
 from reenact.projections.audit import records
 from reenact.runtime import Runtime
+from tests.providers import A, B, C, Provider, called, identical, opened, play, selections
 from tests.runtimes import Gate, Heard, runtime
-
-A, B, C = "scripted:a", "scripted:b", "other:c"
-
-
-class Provider:
-    """A provider whose models say their name, or fail as they are told to. `asked`: (model, key) of every request.
-
-    fails: model or key or (model, key) -> the code it fails with, a list of codes for one after the other.
-    """
-
-    def __init__(self, **fails: Any) -> None:
-        self.fails: dict[Any, Any] = dict(fails)
-        self.asked: list[tuple[str, str | None]] = []
-        self.seen: list[Any] = []
-
-    async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
-        key = request.credentials.reveal() or None
-        self.asked.append((request.model, key))
-        self.seen.append(list(request.items))
-        code = None
-        for name in ((request.model, key), request.model, key):
-            wanted = self.fails.get(name)
-            code = wanted.pop(0) if isinstance(wanted, list) and wanted else wanted or None
-            if code:
-                break
-        if code:
-            yield TextBlockStart()
-            yield TextDelta(text=f"half of {request.model}")
-            failure = Failure(code=code, message=f"{code}!", retryable=code in ("overloaded", "timeout"), status=500)
-            raise ModelFailure(failure, partial=(Text(text=f"half of {request.model}"),))
-        yield ModelAnswer(
-            parts=(Text(text=f"I am {request.model}."),),
-            stop_reason="end_turn",
-            usage=Usage(input_tokens=1, output_tokens=1),
-            model=request.model,
-        )
-
-    @property
-    def models(self) -> list[str]:
-        return [model for model, _ in self.asked]
-
-
-def opened(provider: Provider, *, store: MemoryStore | None = None, **options: Any) -> Runtime:
-    options.setdefault("default_agent", {"model": A, "fallbacks": [B, C]})
-    return runtime(store=store, models=Models({"scripted": provider, "other": provider}), **options)
-
-
-def play(work: Callable[[Runtime], Any], provider: Provider, **options: Any) -> Any:
-    async def main() -> Any:
-        async with opened(provider, **options) as open_now:
-            return await work(open_now)
-
-    return asyncio.run(asyncio.wait_for(main(), 20))
-
-
-async def identical(of: Runtime, session_id: str) -> None:
-    verdict = await of.replay(session_id)
-    assert verdict.identical, verdict.summary
-
-
-def selections(events: Any) -> list[tuple[str, str, str | None]]:
-    return [
-        (event.data.model, event.data.reason, event.data.because)
-        for event in events
-        if isinstance(event.data, ModelSelected)
-    ]
-
-
-def called(events: Any) -> list[str]:
-    return [event.data.model for event in events if isinstance(event.data, ModelCalled)]
 
 
 def test_a_plain_turn_with_fallbacks_has_no_event_more_than_one_without() -> None:
@@ -367,85 +294,6 @@ def test_a_probe_that_fails_is_one_request_and_leaves_the_session_where_it_was()
     play(work, provider, failover=Failover(retries=2), clock=clock)
 
 
-# -- keys --
-
-
-def keys(*names: str) -> Callable[[str, Any], list[Credentials]]:
-    return lambda provider, spec: [Credentials(api_key=name) for name in names]
-
-
-def test_a_refused_key_is_followed_by_the_next_one_before_another_model_is_asked() -> None:
-    provider = Provider(key_one="auth")
-
-    async def work(of: Runtime) -> None:
-        bot = await of.image("x")
-        assert (await bot.send("hi")).text == "I am a."
-        assert (await bot.send("hi")).text == "I am a."
-        assert provider.asked == [("a", "key_one"), ("a", "key_two"), ("a", "key_two")]
-        events = await bot.events()
-        [selected] = [event.data for event in events if isinstance(event.data, ModelSelected)]
-        [failed] = [event.data for event in events if isinstance(event.data, ModelFailed)]
-        assert selected.model == A and selected.key is not None and failed.key not in (None, selected.key)
-        assert not any(key in repr(event) for event in events for key in ("key_one", "key_two"))
-        await identical(of, bot.session_id)
-
-    play(work, provider, credentials=keys("key_one", "key_two"))
-
-
-def test_a_rate_limit_tries_one_more_key_and_then_another_model() -> None:
-    provider = Provider(a="rate_limit")
-
-    async def work(of: Runtime) -> None:
-        assert (await (await of.image("x")).send("hi")).text == "I am b."
-
-    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=Failover(retries=0))
-    assert [model for model, _ in provider.asked] == ["a", "a", "b"]
-    assert len({key for model, key in provider.asked if model == "a"}) == 2
-
-
-def test_sessions_share_the_keys_and_each_keeps_to_its_own() -> None:
-    provider = Provider()
-
-    async def work(of: Runtime) -> None:
-        bots = [await of.image(name) for name in "xyz"]
-        for _ in range(2):
-            for bot in bots:
-                await bot.send("hi")
-
-    play(work, provider, credentials=keys("k1", "k2"))
-    assert [key for _, key in provider.asked] == ["k1", "k2", "k1"] * 2
-
-
-def test_keys_in_their_given_order_are_asked_in_it_and_the_first_one_again_by_whoever_comes_new() -> None:
-    provider = Provider(k1=["rate_limit"])
-
-    async def work(of: Runtime) -> None:
-        for name in "xyz":
-            await (await of.image(name)).send("hi")
-
-    order = Failover(retries=0, key_order="given")
-    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=order)
-    assert [key for _, key in provider.asked] == ["k1", "k2", "k2", "k2"]  # k1 cools
-    provider = Provider()
-    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=order)
-    assert [key for _, key in provider.asked] == ["k1", "k1", "k1"]
-    with pytest.raises(BadInput, match=r"^key_order must be"):
-        Failover(key_order="alphabetical")
-
-
-@pytest.mark.parametrize("code", ["auth", "rate_limit", "billing"])
-def test_the_key_that_a_message_brings_is_never_changed_for_another(code: str) -> None:
-    provider = Provider(mine=code)
-
-    async def work(of: Runtime) -> None:
-        bot = await of.image("x", model=A, fallbacks=[B])
-        failed = await bot.send("hi", credentials={"scripted": "mine"})
-        assert failed.failure is not None and {key for _, key in provider.asked} == {"mine"}
-        assert (await bot.send("hi")).text and provider.asked[-1][1] in ("k1", "k2")
-
-    play(work, provider, credentials=keys("k1", "k2"), failover=Failover(retries=0))
-
-
 # -- a kill in the middle --
 
 
@@ -513,17 +361,6 @@ def test_a_retry_policy_that_makes_no_sense_is_refused_by_name(name: str) -> Non
         with pytest.raises(BadInput, match=name):
             RetryPolicy(**{name: bad})
     Retries(RetryPolicy(wait_initial_s=0, wait_max_s=1))
-
-
-@pytest.mark.parametrize("bad", ["sk-secret", ["sk-secret"], 7, [None]])
-def test_credentials_that_are_none_fail_the_turn_by_name_and_are_not_shown(bad: Any) -> None:
-    async def work(of: Runtime) -> None:
-        bot = await of.image("x")
-        failure = (await bot.send("hi")).failure
-        assert failure is not None and failure.code == "bad_input" and "credentials must" in failure.message
-        assert "sk-secret" not in repr(await bot.events())
-
-    play(work, Provider(), credentials=lambda provider, spec: bad)
 
 
 def test_a_failover_that_is_none_is_refused() -> None:

@@ -1,0 +1,102 @@
+"""Several keys of one provider: which is asked, which after it fails, and whose is never changed for another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from reenact import Failover
+from reenact.events.agent import ModelFailed, ModelSelected
+from reenact.events.errors import BadInput
+from reenact.events.model import Credentials
+from reenact.runtime import Runtime
+from tests.providers import A, B, Provider, identical, play
+
+
+def keys(*names: str) -> Callable[[str, Any], list[Credentials]]:
+    return lambda provider, spec: [Credentials(api_key=name) for name in names]
+
+
+def test_a_refused_key_is_followed_by_the_next_one_before_another_model_is_asked() -> None:
+    provider = Provider(key_one="auth")
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi")).text == "I am a."
+        assert (await bot.send("hi")).text == "I am a."
+        assert provider.asked == [("a", "key_one"), ("a", "key_two"), ("a", "key_two")]
+        events = await bot.events()
+        [selected] = [event.data for event in events if isinstance(event.data, ModelSelected)]
+        [failed] = [event.data for event in events if isinstance(event.data, ModelFailed)]
+        assert selected.model == A and selected.key is not None and failed.key not in (None, selected.key)
+        assert not any(key in repr(event) for event in events for key in ("key_one", "key_two"))
+        await identical(of, bot.session_id)
+
+    play(work, provider, credentials=keys("key_one", "key_two"))
+
+
+def test_a_rate_limit_tries_one_more_key_and_then_another_model() -> None:
+    provider = Provider(a="rate_limit")
+
+    async def work(of: Runtime) -> None:
+        assert (await (await of.image("x")).send("hi")).text == "I am b."
+
+    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=Failover(retries=0))
+    assert [model for model, _ in provider.asked] == ["a", "a", "b"]
+    assert len({key for model, key in provider.asked if model == "a"}) == 2
+
+
+def test_sessions_share_the_keys_and_each_keeps_to_its_own() -> None:
+    provider = Provider()
+
+    async def work(of: Runtime) -> None:
+        bots = [await of.image(name) for name in "xyz"]
+        for _ in range(2):
+            for bot in bots:
+                await bot.send("hi")
+
+    play(work, provider, credentials=keys("k1", "k2"))
+    assert [key for _, key in provider.asked] == ["k1", "k2", "k1"] * 2
+
+
+def test_keys_in_their_given_order_are_asked_in_it_and_the_first_one_again_by_whoever_comes_new() -> None:
+    provider = Provider(k1=["rate_limit"])
+
+    async def work(of: Runtime) -> None:
+        for name in "xyz":
+            await (await of.image(name)).send("hi")
+
+    order = Failover(retries=0, key_order="given")
+    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=order)
+    assert [key for _, key in provider.asked] == ["k1", "k2", "k2", "k2"]  # k1 cools
+    provider = Provider()
+    play(work, provider, credentials=keys("k1", "k2", "k3"), failover=order)
+    assert [key for _, key in provider.asked] == ["k1", "k1", "k1"]
+    with pytest.raises(BadInput, match=r"^key_order must be"):
+        Failover(key_order="alphabetical")
+
+
+@pytest.mark.parametrize("code", ["auth", "rate_limit", "billing"])
+def test_the_key_that_a_message_brings_is_never_changed_for_another(code: str) -> None:
+    provider = Provider(mine=code)
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x", model=A, fallbacks=[B])
+        failed = await bot.send("hi", credentials={"scripted": "mine"})
+        assert failed.failure is not None and {key for _, key in provider.asked} == {"mine"}
+        assert (await bot.send("hi")).text and provider.asked[-1][1] in ("k1", "k2")
+
+    play(work, provider, credentials=keys("k1", "k2"), failover=Failover(retries=0))
+
+
+@pytest.mark.parametrize("bad", ["sk-secret", ["sk-secret"], 7, [None]])
+def test_credentials_that_are_none_fail_the_turn_by_name_and_are_not_shown(bad: Any) -> None:
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        failure = (await bot.send("hi")).failure
+        assert failure is not None and failure.code == "bad_input" and "credentials must" in failure.message
+        assert "sk-secret" not in repr(await bot.events())
+
+    play(work, Provider(), credentials=lambda provider, spec: bad)
