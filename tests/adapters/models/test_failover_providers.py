@@ -21,8 +21,8 @@ from reenact.events.content import AssistantItem, Native, Text, Thinking, UserIt
 from reenact.events.log import MemoryLog
 from reenact.events.model import Credentials, ModelRequest
 from tests.adapters.models.recordings import fresh_session
+from tests.adapters.models.responses import function, message, reasoning, stream_of
 from tests.adapters.models.served import Answer, serve, streamed, whole
-from tests.adapters.models.test_openai_responses import function, message, reasoning, stream_of
 
 CLAUDE, GPT = "anthropic:claude-sonnet-5-5", "openai:gpt-5.5"
 ALWAYS = Failover(retries=0, cooldowns=CooldownTimes(transient_s=(0,), auth_s=0, probe_every_s=0))
