@@ -115,7 +115,8 @@ class Pool:
         return lane
 
     def get(self, key: str) -> Lane | None:
-        return self._lanes.get(key)
+        with self._guard:  # `use` has it out of the directory for a moment
+            return self._lanes.get(key)
 
     def remove(self, key: str) -> list[object]:
         """Close a lane and forget it, in O(1). Returns the messages it never handed over, oldest first.

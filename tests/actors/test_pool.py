@@ -87,6 +87,34 @@ def test_a_parked_lane_can_be_removed() -> None:
         settle(pool)
 
 
+class Directory(dict[str, Lane]):
+    """Of lanes; `taken_out` is called whenever one was taken out of it."""
+
+    taken_out: Callable[[], object]
+
+    def pop(self, *args: Any) -> Any:
+        lane = super().pop(*args)
+        self.taken_out()
+        return lane
+
+
+def test_a_lane_that_is_being_used_is_found_by_whoever_unparks_it() -> None:
+    found: list[Lane | None] = []
+    other = threading.Thread(target=lambda: found.append(pool.get("a")))
+
+    def look() -> None:
+        other.start()
+        other.join(0.05)  # it may find nothing within this time, but never that there is none
+
+    with pool_of(1) as pool:
+        lane = pool.spawn("a", Does(found.append))
+        pool._lanes = lanes = Directory(pool._lanes)
+        lanes.taken_out = look
+        assert pool.use("a") is lane
+        other.join(PATIENCE_S)
+    assert found == [lane]
+
+
 def test_keys_are_unique() -> None:
     with pool_of(1) as pool:
         pool.spawn("a", Gate())
