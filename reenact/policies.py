@@ -57,9 +57,13 @@ def policies_from(given: Given | PolicyEngine | Iterable[Given] | None) -> tuple
     return tuple(policy_from(each) for each in given)
 
 
-def limits_cost(policy: Policy) -> bool:
-    """Whether it limits what a call of a model may cost."""
-    return any(isinstance(rule, ConstraintPolicy) and rule.max_cost_per_request is not None for rule in policy.rules)
+def limits_cost(*layers: Policy) -> bool:
+    """Whether one of these limits what a call of a model may cost: then prices are needed."""
+    for layer in layers:
+        for rule in layer.rules:
+            if isinstance(rule, ConstraintPolicy) and rule.max_cost_per_request is not None:
+                return True
+    return False
 
 
 class Policies:
@@ -130,11 +134,6 @@ class Policies:
     def _over(self, state: ImageState, own: tuple[Policy, ...]) -> list[Policy]:
         layers = (*own, self._containers[state.container_id], state.config.policy)
         return [layer for layer in layers if layer is not None]
-
-    def limits_cost(self, state: ImageState, session_id: str | None = None) -> bool:
-        """Whether a layer over an image's agents limits what a call of a model may cost: then prices are needed."""
-        layers = self.layers(state, session_id)
-        return bool(layers) and any(map(limits_cost, layers))
 
     def of_job(self, state: ImageState, given: OfJob, session_id: str | None = None) -> Policy:
         """What one job adds, written out. Raises BadInput for what cannot be, NotFound for a name of none."""

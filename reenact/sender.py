@@ -22,6 +22,7 @@ from .events.errors import BadInput
 from .events.image import ImageConfig
 from .events.message import digest
 from .events.model import Credentials, ModelParams
+from .events.policy import Policy
 from .events.secret import Secret
 from .events.session import Definition, Overrides, Send, Waking
 from .given import check_id, check_sending, checked_text, fallbacks_of
@@ -95,21 +96,22 @@ class Sender:
         if model is not None or params is not None or others is not None or policy is not None:
             narrowed = None if policy is None else self._policies.of_job(state, policy, session_id)
             overrides = Overrides(model=model, params=params, fallbacks=others, policy=narrowed)
+        layers = self._policies.layers(state, session_id)
         asked = overrides if spec is None else (overrides, spec)  # as it was asked: prices may be others next time
         own_limits = overrides is not None and overrides.policy is not None and limits_cost(overrides.policy)
-        priced = own_limits or ((model is not None or bool(others)) and self._policies.limits_cost(state, session_id))
+        priced = own_limits or ((model is not None or bool(others)) and limits_cost(*layers))
         terms = self._treasury.own_terms(
             spec, model, others, state.config, lambda: self._preamble(state.config), priced=priced
         )
         if terms is not None:
             overrides = replace(overrides or Overrides(), terms=terms)
         narrowing = () if overrides is None or overrides.policy is None else (overrides.policy,)
-        if asks_who((*self._policies.layers(state, session_id), *narrowing)):
+        if asks_who((*layers, *narrowing)):
             overrides = replace(overrides or Overrides(), principal=self._access.acting_as)
         command = Send(
             job_id=job_id,
             content=content,
-            waking=self._waking(state, session_id),
+            waking=self._waking(state, layers),
             overrides=overrides,
             priority=priority,
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
@@ -127,7 +129,8 @@ class Sender:
         """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
         if self.waits(state, session_id=session_id):
             await self._treasury.ready()
-        reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=self._waking(state, session_id)))
+        waking = self._waking(state, self._policies.layers(state, session_id))
+        reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=waking))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
         return reply.states[1].agent_id, reused
 
@@ -152,10 +155,10 @@ class Sender:
             models = (checked_text(model, "model"), *models)
         if fallbacks is not None:
             models = (*models, *fallbacks_of(fallbacks))
-        priced = policy is not None or self._policies.limits_cost(state, session_id)
+        priced = policy is not None or limits_cost(*self._policies.layers(state, session_id))
         return self._treasury.waits(models, budget or config.budget, priced=priced)
 
-    def _waking(self, state: ImageState, session_id: str) -> Waking:
+    def _waking(self, state: ImageState, layers: tuple[Policy, ...]) -> Waking:
         config = state.config
         return Waking(
             agent_id=self._new_id("agent"),
@@ -171,25 +174,24 @@ class Sender:
                 tools=tools_of(self._tools, config).digest,
                 approval_required=config.approval_required,
                 approval_timeout_s=config.approval_timeout_s,
-                policy=self._policies.layers(state, session_id),
+                policy=layers,
                 scope=self._access.scope,
-                terms=self._terms(state, session_id),
+                terms=self._terms(state, layers),
             ),
         )
 
     async def terms(self, state: ImageState, session_id: str) -> Terms | None:
         """What the agent of an image must know of money now in a session, with prices at hand."""
-        models = (state.config.model, *state.config.fallbacks)
-        if self._treasury.waits(models, state.config.budget, priced=self._policies.limits_cost(state, session_id)):
+        if self.waits(state, session_id=session_id):
             await self._treasury.ready()
-        return self._terms(state, session_id)
+        return self._terms(state, self._policies.layers(state, session_id))
 
-    def _terms(self, state: ImageState, session_id: str) -> Terms | None:
+    def _terms(self, state: ImageState, layers: tuple[Policy, ...]) -> Terms | None:
         return self._treasury.terms(
             (state.image_id, state.version),
             state.config,
             lambda: self._preamble(state.config),
-            priced=self._policies.limits_cost(state, session_id),
+            priced=limits_cost(*layers),
         )
 
     def _preamble(self, config: ImageConfig) -> str:
