@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import os
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
-from reenact import tool
+from reenact import loop_commits, tool
+from reenact.actors.commit import GroupCommit
 from reenact.adapters.hosts.local import call
 from reenact.adapters.logs import open_reader, sqlite
 from reenact.adapters.logs.history import VARIABLE
@@ -28,8 +30,10 @@ from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted, ToolUn
 from reenact.events.errors import ReenactError
 from reenact.events.message import Recorded
 from reenact.events.session import JobQueued
+from reenact.loop_commits import LoopCommits
 from reenact.runtime import Runtime
 from reenact.verify import verify
+from tests.simulation.broken import build
 
 CLASSES = {"look": "read", "book": "idempotent", "ship": "probeable", "pay": "unsafe"}
 
@@ -158,8 +162,52 @@ def main(case: dict[str, Any]) -> dict[str, Any]:
     with _broken(case.get("broken")):
         failpoint.arm(case.get("failpoint") or "")
         passed = count_passes() if case.get("counts") else None
+        if case.get("on_loop"):
+            OnTheLoop.only()
         said = asyncio.run(role(case))
         return said if passed is None else {"passed": passed}
+
+
+class OnTheLoop:
+    """Commits that the event loop makes itself, seen from within."""
+
+    at_it: ClassVar[set[int]] = set()
+    """The thread of the loop, while it makes one."""
+
+    @classmethod
+    def only(cls) -> None:
+        """From here on failpoints are those of such commits, and none is too slow for the loop."""
+        loop_commits.SLOW_S = 60.0
+        take, reached = LoopCommits._take, failpoint._reached
+
+        def taken(commits: LoopCommits) -> None:
+            cls.at_it.add(threading.get_ident())
+            try:
+                take(commits)
+            finally:
+                cls.at_it.clear()
+
+        LoopCommits._take = taken  # type: ignore[method-assign]
+        failpoint._reached = lambda name: reached(name) if threading.get_ident() in cls.at_it else None
+
+    @classmethod
+    @contextlib.contextmanager
+    def answers_before_it_commits(cls) -> Iterator[None]:
+        """The broken build: what the workers commit is told behind it, as it should be."""
+        rightly, publish = GroupCommit._commit, LoopCommits.publish
+
+        def publish_at_once(commits: LoopCommits, group: list[Any]) -> None:
+            publish(commits, group)
+            if threading.get_ident() in cls.at_it:
+                commits._tell()
+
+        with build("it is told before it is committed"):
+            early = GroupCommit._commit
+            LoopCommits.publish = publish_at_once  # type: ignore[method-assign]
+            GroupCommit._commit = lambda commits: (  # type: ignore[method-assign]
+                early if threading.get_ident() in cls.at_it else rightly
+            )(commits)
+            yield
 
 
 def count_passes() -> Counter[str]:
@@ -170,15 +218,12 @@ def count_passes() -> Counter[str]:
     return passed
 
 
-@contextlib.contextmanager
-def _broken(name: str | None) -> Iterator[None]:
+def _broken(name: str | None) -> contextlib.AbstractContextManager[None]:
     if name is None or name == "pay is declared idempotent":
-        yield
-        return
-    from tests.simulation.broken import build
-
-    with build(name):
-        yield
+        return contextlib.nullcontext()
+    if name == "the loop answers before it commits":
+        return OnTheLoop.answers_before_it_commits()
+    return build(name)
 
 
 async def prepare(case: dict[str, Any]) -> dict[str, Any]:
