@@ -111,7 +111,7 @@ class Asking:
         if data.kind != "approval" or data.digest is None or data.tool is None:
             return
         session_id = recorded.stream.removeprefix("session-")
-        handler = self._runtime._kernel.handler_of(session_id, data.job_id or "") or self.handler
+        handler = self._runtime._kernel.runs.handler_of(session_id, data.job_id or "") or self.handler
         if isinstance(handler, Brought):
             asking = self._runtime._of_scope(recorded.head.context.scope)._asking
             asking._begin(f"{session_id}:{data.action}", handler)

@@ -26,17 +26,14 @@ from .actors.system import ActorSystem, Ask, Peek, Reply
 from .adapters.logs import open_log
 from .adapters.tools.acting import acting_as
 from .ends import Ends
-from .events import codec
-from .events.action import ActionEnded, ActionRequired
 from .events.bus import SystemBus
-from .events.errors import BadInput, Closed, KeyReused, ReenactError
+from .events.errors import BadInput, Closed, ReenactError
 from .events.failpoint import failpoint
-from .events.log import Keyed, Log
+from .events.log import Log
 from .events.message import Asked, Command, Recorded
-from .events.model import Credentials
-from .events.session import JobQueued
 from .loop_commits import LoopCommits, undisturbed
-from .run import Run, Runs
+from .run import Run
+from .runs import AllRuns
 from .telling import Telling
 from .vault import Vault
 
@@ -91,11 +88,10 @@ class Kernel:
         self.clock = clock
         self.who = who
         self.vault = vault
-        self._hear = hear
         self._threads = threads
         self.opened = False
         self._log: Log | None = None
-        self._runs: dict[str, Runs] = {}
+        self.runs = AllRuns()
         self.in_hand: set[str] = set()
         self.awaited: Counter[str] = Counter()
         self._left: set[str] = set()
@@ -108,7 +104,7 @@ class Kernel:
             clock=clock,
             vault=vault,
             hear=hear,
-            runs=self._runs,
+            runs=self.runs,
             left=self._left,
             in_hand=self.in_hand,
             awaited=self.awaited,
@@ -127,7 +123,7 @@ class Kernel:
         if self.bus.disposed:
             raise Closed("A runtime that was closed cannot be opened again: make another.")
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
-        self._commits = LoopCommits(self._runs, self.telling.told)
+        self._commits = LoopCommits(self.runs, self.telling.told)
         self.system = self._commits.system = ActorSystem(
             self._log,
             self._commits.publish,
@@ -140,7 +136,7 @@ class Kernel:
         self._ends = Ends(
             post=self._post,
             asked=self.asked,
-            stopped=self._stopped,
+            stopped=self.runs.fail,
             bus=self.bus,
             clock=self.clock,
             called_back=self.called_back,
@@ -176,7 +172,7 @@ class Kernel:
         await asyncio.to_thread(self.system.close)
         failpoint("close.stopped")
         await asyncio.sleep(0)  # what was published while closing is told first
-        self._stopped(Closed(_CLOSED))
+        self.runs.fail(Closed(_CLOSED))
         self.bus.dispose()
         if self._log is not None and isinstance(self._persistence, str):
             await asyncio.to_thread(self._log.close)
@@ -200,7 +196,7 @@ class Kernel:
     def leave(self, stream: str) -> None:
         """What an earlier owner left in a stream is not taken up: who waits for it hears how it stands."""
         self._left.discard(stream)
-        if self.opened and stream.removeprefix("session-") in self._runs:
+        if self.opened and stream.removeprefix("session-") in self.runs:
             self.later(self.telling.look(stream.removeprefix("session-")))
 
     def _mailbox(self, stream: str) -> Callable[[Any], None]:
@@ -265,12 +261,12 @@ class Kernel:
         """
         self._alive()
         asked = self.asked(command, key=key, by=by)
-        self._runs_of(session_id).add(run)
+        self.runs.of(session_id).add(run)
         told = run.answer if key is None else partial(self._answer, run)
         try:
             self._post(f"session-{session_id}", asked, told, body=body)
         except ReenactError:
-            self.let_go(run)
+            self.runs.let_go(run)
             raise
 
     def _post(
@@ -297,65 +293,11 @@ class Kernel:
         command = self.vault.hidden(asked.command)
         return asked if command is asked.command else replace(asked, command=command)
 
-    def _runs_of(self, session_id: str) -> Runs:
-        runs = self._runs.get(session_id)
-        if runs is None:
-            runs = self._runs[session_id] = Runs()
-        return runs
-
     def _answer(self, run: Run, reply: Reply) -> None:
         if reply.duplicate is None:
             run.answer(reply)
         else:
-            self.later(self._rejoin(run, reply, reply.duplicate))
-
-    async def _rejoin(self, run: Run, reply: Reply, first: Keyed) -> None:
-        """Let a run take the place of the one that was first with its key: its past is read, then it hears on."""
-        try:
-            past: list[Recorded] = []
-            stream = first.stream
-            # Asked for anew each time: it may have woken, and gone on, while its past was read.
-            while not past or (
-                (at_hand := self.telling.at_hand(stream)) is not None and past[-1].version < at_hand.version
-            ):
-                after = past[-1].version if past else 0
-                for stored in await asyncio.to_thread(self.log.read, stream, after=after):
-                    past += codec.unpack(stored)
-            batch = next(each.head.id for each in past if each.version == first.version)
-            queued = next(each.data for each in past if each.head.id == batch and isinstance(each.data, JobQueued))
-        except Exception as error:
-            run.fail(KeyReused(f"The command that first came with this key cannot be found: {error!r}."))
-            return
-        self.let_go(run)
-        run.become(queued.job_id, stream.removeprefix("session-"))
-        self._runs_of(run.session_id).join(run, past)
-        if run.handler is not None:  # it decides what still waits, too
-            answered = {each.data.action for each in past if isinstance(each.data, ActionEnded)}
-            for each in past:
-                if isinstance(each.data, ActionRequired) and each.data.action not in answered:
-                    self._hear(each)
-        if not run.over:  # it may wait for a person
-            try:
-                await self.telling.look(run.session_id, run.job_id)
-            except ReenactError as error:
-                run.fail(error)
-        run.answer(reply)
-
-    def handler_of(self, session_id: str, job_id: str) -> Any:
-        """What decides the approvals of a job, as whoever sent it said; None where nobody did."""
-        runs = self._runs.get(session_id)
-        return runs.handler_of(job_id) if runs is not None else None
-
-    def credentials(self, session_id: str, provider: str) -> tuple[Credentials, ...]:
-        """Those that came with the run of the job that runs in a session; none, as after a restart: ()."""
-        runs = self._runs.get(session_id)
-        return () if runs is None else runs.credentials(provider)
-
-    def let_go(self, run: Run) -> None:
-        """A run is over."""
-        runs = self._runs.get(run.session_id)
-        if runs is not None and runs.remove(run):
-            del self._runs[run.session_id]
+            self.later(self.telling.rejoin(run, reply, reply.duplicate))
 
     def asked(
         self,
@@ -380,11 +322,6 @@ class Kernel:
             key=key,
             trace=who.trace,
         )
-
-    def _stopped(self, error: ReenactError) -> None:
-        """The log takes no more: whoever waits is told. What is owed stays owed, for the next owner."""
-        for runs in list(self._runs.values()):
-            runs.fail(error)
 
     def later(self, work: Awaitable[object]) -> None:
         """Have something done that nobody waits for. What it raises is logged."""

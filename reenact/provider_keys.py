@@ -37,7 +37,7 @@ class ProviderKeys:
         """The credentials for a provider: those that came with the run, for as long as it is in this process; else
         those of the tenant.
         """
-        given = self._kernel.credentials(spec.session_id, provider)
+        given = self._kernel.runs.credentials(spec.session_id, provider)
         return given or self.hidden(provider, credentials_of(self._provide(provider, spec)))
 
     def hidden(self, provider: str, given: Iterable[Credentials]) -> tuple[Credentials, ...]:

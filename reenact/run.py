@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Generator, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any, Generic, TypeVar
 
@@ -16,7 +16,7 @@ from .events.errors import ReenactError
 from .events.message import BusEvent, Recorded
 from .events.model import Credentials
 from .events.queue import Unread
-from .events.session import JobCancelled, JobFailed, JobStarted, JobSucceeded, JobTimedOut
+from .events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
 from .given import check_wait
 from .halt import Halt
 
@@ -25,15 +25,15 @@ T = TypeVar("T")
 UNREAD_MAX = 10_000
 """Signals kept for a reader that is slow. Beyond it the oldest are dropped, and it is told; events never are."""
 
-_ENDS = (JobSucceeded, JobFailed, JobCancelled, JobTimedOut)
-
-_STATUS: dict[type, str] = {
+STATUS: dict[type, str] = {
     JobSucceeded: "succeeded",
     JobFailed: "failed",
     JobCancelled: "cancelled",
     JobTimedOut: "timed_out",
 }
-_TURNS = {TurnStarted, ModelAnswered, ModelFailed, *_STATUS}
+"""The events that end a job, and how it ended."""
+
+_TURNS = {TurnStarted, ModelAnswered, ModelFailed, *STATUS}
 
 
 class _Reader:
@@ -252,8 +252,8 @@ class Run:
             self._count(data.usage)
             if data.retry_in_ms is None:
                 self._text = text_of(data.partial)
-        elif kind in _STATUS:
-            self._end(_STATUS[kind], failure=getattr(data, "failure", None))
+        elif kind in STATUS:
+            self._end(STATUS[kind], failure=getattr(data, "failure", None))
 
     def _count(self, usage: Usage | None) -> None:
         if usage is not None:
@@ -317,90 +317,6 @@ class Run:
         """Nobody will bring the end: whoever waits is told why. What is owed stays owed in the log."""
         self._error = error
         self.answer(Reply(error=error))
-
-
-class Runs:
-    """The runs of one session, by job. Each hears of its own job only, however many are queued."""
-
-    __slots__ = ("_by_job", "_halt", "_running")
-
-    def __init__(self) -> None:
-        self._by_job: dict[str, list[Run]] = {}
-        self._running: str | None = None
-        self._halt: Halt | None = None
-
-    def add(self, run: Run) -> None:
-        """From here on it hears of its job."""
-        self._by_job.setdefault(run.job_id, []).append(run)
-
-    def credentials(self, provider: str) -> tuple[Credentials, ...]:
-        """Those that came with the job that runs."""
-        for run in self._by_job.get(self._running or "", ()):
-            if provider in run.credentials:
-                return run.credentials[provider]
-        return ()
-
-    def remove(self, run: Run) -> bool:
-        """It hears no more. True when nobody is left."""
-        runs = self._by_job.get(run.job_id, [])
-        if run in runs:
-            runs.remove(run)
-        if not runs:
-            self._by_job.pop(run.job_id, None)
-        return not self._by_job
-
-    def handler_of(self, job_id: str) -> Any:
-        """What decides the approvals of a job, None where none of its runs says."""
-        return next((run.handler for run in self._by_job.get(job_id, ()) if run.handler is not None), None)
-
-    def join(self, run: Run, past: Sequence[Recorded]) -> None:
-        """Add a run to a job that was accepted before, and tell it what was."""
-        before = Runs()
-        before.add(run)
-        self.add(run)
-        for recorded in past:
-            before.tell(recorded)
-        if self._running is None:
-            self._running = before._running
-
-    def tell(self, recorded: Recorded) -> None:
-        """An event of the session: to the runs of the job it is about."""
-        data = recorded.data
-        kind = type(data)
-        job = getattr(data, "job_id", None)
-        if kind is JobStarted:
-            self._running = job
-        elif job is None:
-            job = self._running or recorded.head.job
-        elif kind in _ENDS and job == self._running:
-            self._running = None
-        for run in tuple(self._by_job.get(job or "", ())):
-            run.see(recorded)
-
-    def read(self, job_id: str) -> bool:
-        """Whether whoever reads a job's events answers its questions."""
-        return any(run.handler is READER for run in self._by_job.get(job_id, ()))
-
-    def stand(self, halt: Halt | None, job_id: str | None) -> None:
-        """How the session stands after something happened to a job, when all runs were told: waiting or going on."""
-        if halt is None and self._halt is None:
-            return
-        jobs = [job_id or ""] if halt == self._halt else list(self._by_job)
-        self._halt = halt
-        for job in jobs:
-            for run in tuple(self._by_job.get(job, ())):
-                run.halt(halt)
-
-    def signal(self, event: BusEvent) -> None:
-        """Something seen live: to the runs of the job that runs."""
-        for run in self._by_job.get(self._running or "", ()):
-            run.see(event)
-
-    def fail(self, error: ReenactError) -> None:
-        """Nobody will bring the end of any of them."""
-        for runs in list(self._by_job.values()):
-            for run in list(runs):
-                run.fail(error)
 
 
 def _stored(event: BusEvent) -> bool:

@@ -86,7 +86,7 @@ class Sender:
         spec = spec_of(budget)
         handler = brought(approval_handler, self._access)
         job_id = self._new_id("job")
-        run = Run(job_id, session_id, self._clock.now, self._kernel.let_go, handler=handler)
+        run = Run(job_id, session_id, self._clock.now, self._kernel.runs.let_go, handler=handler)
         if credentials is not None and not isinstance(credentials, Mapping):
             raise BadInput(f"credentials must be by provider, not a {type(credentials).__name__}.")
         for provider, given in (credentials or {}).items():

@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence, Set
 from typing import Any
 
 from .actors import decider
@@ -17,13 +17,17 @@ from .actors.clock import Clock
 from .actors.dispatch import Dispatch
 from .actors.system import Committed, Peek, Reply
 from .events import codec
+from .events.action import ActionEnded, ActionRequired
 from .events.bus import SystemBus
+from .events.errors import KeyReused, ReenactError
 from .events.failpoint import failpoint
-from .events.log import Log
+from .events.log import Keyed, Log
 from .events.message import BusEvent, Effect, Recorded, Signal, live
+from .events.session import JobQueued
 from .halt import halt_of
 from .live import LiveSession
-from .run import Runs
+from .run import Run
+from .runs import AllRuns, Runs
 from .vault import Vault
 from .veil import Veil
 
@@ -49,7 +53,7 @@ class Telling:
         clock: Clock,
         vault: Vault,
         hear: Callable[[Recorded], None],
-        runs: Mapping[str, Runs],
+        runs: AllRuns,
         left: Set[str],
         in_hand: Set[str],
         awaited: Counter[str],
@@ -129,6 +133,36 @@ class Telling:
             return self._awaited[f"{stream.removeprefix('session-')}:{action}"] > 0
 
         runs.stand(halt_of(states, owed if self.armed else (), in_hand, awaited), job_id)
+
+    async def rejoin(self, run: Run, reply: Reply, first: Keyed) -> None:
+        """Let a run take the place of the one that was first with its key: its past is read, then it hears on."""
+        try:
+            past: list[Recorded] = []
+            stream = first.stream
+            # Asked for anew each time: it may have woken, and gone on, while its past was read.
+            while not past or ((at_hand := self.at_hand(stream)) is not None and past[-1].version < at_hand.version):
+                after = past[-1].version if past else 0
+                for stored in await asyncio.to_thread(self._log().read, stream, after=after):
+                    past += codec.unpack(stored)
+            batch = next(each.head.id for each in past if each.version == first.version)
+            queued = next(each.data for each in past if each.head.id == batch and isinstance(each.data, JobQueued))
+        except Exception as error:
+            run.fail(KeyReused(f"The command that first came with this key cannot be found: {error!r}."))
+            return
+        self._runs.let_go(run)
+        run.become(queued.job_id, stream.removeprefix("session-"))
+        self._runs.of(run.session_id).join(run, past)
+        if run.handler is not None:  # it decides what still waits, too
+            answered = {each.data.action for each in past if isinstance(each.data, ActionEnded)}
+            for each in past:
+                if isinstance(each.data, ActionRequired) and each.data.action not in answered:
+                    self._hear(each)
+        if not run.over:  # it may wait for a person
+            try:
+                await self.look(run.session_id, run.job_id)
+            except ReenactError as error:
+                run.fail(error)
+        run.answer(reply)
 
     def _tell_events(self, events: Iterable[Recorded]) -> None:
         batch: list[BusEvent] = []
