@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ..events.agent import ToolAuthorised, TurnCompleted, WakeAt
+from ..events.agent import TurnCompleted, WakeAt
 from ..events.message import Effect, Event, Stamp
 from ..events.purse import (
     AllotmentReleased,
@@ -30,7 +30,7 @@ from . import purse as money
 from .mind import State, Tool, money_terms
 from .policy import SHUT, Verdict
 from .purse import Purse
-from .tool import not_funded, refused, run
+from .tool import authorised, not_funded, refused, run
 from .turn import ask_raise, think
 
 
@@ -55,8 +55,7 @@ def _funded(state: State, tool: Tool) -> Sequence[Event]:
     verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
     if verdict.decision in SHUT:
         return refused(tool.id, verdict, "The call was not run")
-    rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
-    return [ToolAuthorised(tool=tool.id, decision=str(verdict.decision.value), rule=rule), run(tool)]
+    return [authorised(tool.id, verdict), run(tool)]
 
 
 def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:

@@ -110,22 +110,23 @@ def _permitted(state: State, tool: str, number: int, part: ToolCall, check: Call
     """A call that may begin begins; one that a rule forbids is told so; for one that a person must approve, they are
     asked. number: of the call in the session. put: questions of this answer so far.
     """
-    rule, decision, reason = None, "allow", why_asked(state.definition, check)
+    verdict, reason = Verdict(), why_asked(state.definition, check)
     if state.rights is not None:
         verdict = state.rights.tool(part.name)
         said = _forbids(state.rights, verdict, number - state.before)
         if said is not None:
             return refused(tool, said, "The call was not run")
-        rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
-        decision = str(verdict.decision.value)
         if verdict.decision is PolicyDecision.REQUIRE_APPROVAL:
-            reason = f"policy {rule}"
+            reason = f"policy {verdict.policy}/{verdict.rule}"
     if reason is not None:
         return ask(state, tool, part, check, reason, put)
-    return [
-        ToolAuthorised(tool=tool, decision=decision, rule=rule),
-        ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
-    ]
+    return [authorised(tool, verdict), ToolStarted(tool=tool, attempt=1, arguments=check.arguments)]
+
+
+def authorised(tool: str, verdict: Verdict) -> ToolAuthorised:
+    """The rules let a call run, by this verdict on it."""
+    rule = None if verdict.rule is None else f"{verdict.policy}/{verdict.rule}"
+    return ToolAuthorised(tool=tool, decision=str(verdict.decision.value), rule=rule)
 
 
 def _forbids(rights: Rights, verdict: Verdict, ordinal: int) -> Said | Verdict | None:
