@@ -28,7 +28,7 @@ from ..events.message import Event, Stamp, digest
 from ..events.tool import CallCheck, Place
 from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
-from .mind import NO_DEFINITION, State, Tool, tool_of, with_tool
+from .mind import State, Tool, definition_of, tool_of, with_tool
 from .turn import raised, think, unpaid, unthinkable
 
 DENIED = "A person did not allow this call. It was not run."
@@ -59,7 +59,7 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
     if put >= APPROVALS_MAX:
         return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type=FULL)]
     action = f"a{state.actions + put + 1}"
-    wait_s = (state.definition or NO_DEFINITION).approval_timeout_s
+    wait_s = definition_of(state).approval_timeout_s
     terms = Terms(
         session=state.session_id,
         action=action,
@@ -252,7 +252,7 @@ def on_granted(state: State, event: GrantUsed, stamp: Stamp) -> State:
     tool = tool_of(state, event.tool)
     if tool is None:
         return replace(state, version=stamp.version)
-    wait_s = (state.definition or NO_DEFINITION).approval_timeout_s
+    wait_s = definition_of(state).approval_timeout_s
     approval = Approval(
         action=event.grant,
         digest="",

@@ -119,7 +119,7 @@ class State(Struct, frozen=True, gc=False):
     purse: Purse | None = None
 
 
-NO_DEFINITION = Definition(image_version=0, model="")
+_NO_DEFINITION = Definition(image_version=0, model="")
 
 
 def tool_of(state: State, tool: str) -> Tool | None:
@@ -134,11 +134,13 @@ def with_tool(state: State, tool: str, stamp: Stamp, **changes: Any) -> State:
     )
 
 
+def definition_of(state: State) -> Definition:
+    return state.definition or _NO_DEFINITION
+
+
 def model_of(state: State) -> str:
     """The model in force."""
-    if state.selected is not None:
-        return state.selected.model
-    return (state.definition or NO_DEFINITION).model
+    return definition_of(state).model if state.selected is None else state.selected.model
 
 
 def params_of(state: State) -> ModelParams:

@@ -31,7 +31,7 @@ from ..events.session import JobStarted
 from . import purse as money
 from . import selection
 from .approval import model_digest, policy_digest, raise_digest
-from .mind import NO_DEFINITION, Call, State, Tool, cap_of, model_of, money_terms, params_of
+from .mind import Call, State, Tool, cap_of, definition_of, model_of, money_terms, params_of
 from .policy import Rights, Said, Verdict, denied_by
 from .purse import Purse, Wish
 
@@ -105,9 +105,9 @@ def think(state: State, wait_ms: int = 0) -> Sequence[Event]:
     stuck. wait_ms: how long its next attempt waits.
     """
     if state.selected is not None or state.overrides is not None:
-        due = selection.due(state.selected, state.definition or NO_DEFINITION, state.overrides, state.job_id)
+        due = selection.due(state.selected, definition_of(state), state.overrides, state.job_id)
         if due is None and _was_for_another_job(state):
-            head = selection.chain_of(state.definition or NO_DEFINITION, state.overrides)[0]
+            head = selection.chain_of(definition_of(state), state.overrides)[0]
             due = ModelSelected(model=head, provider=selection.provider_of(head), reason="primary")
         if due is not None:
             return [due]
@@ -180,7 +180,7 @@ def _no_model(state: State, call: ModelCalled, said: Said | Verdict, reason: str
 def _ask_model(state: State, call: ModelCalled, said: Said | Verdict) -> ActionRequired:
     """A person is asked whether this job may be answered by this model."""
     action, policy = f"a{state.actions + 1}", policy_digest(state.rights)
-    wait_s = (state.definition or NO_DEFINITION).approval_timeout_s
+    wait_s = definition_of(state).approval_timeout_s
     return ActionRequired(
         action=action,
         kind="approval",
@@ -263,7 +263,7 @@ def ask_raise(state: State, breach: Breach) -> ActionRequired | TurnCompleted:
     if not breach.asks or state.call is not None:
         return unpaid(state, breach)
     action, payload = f"a{state.actions + 1}", money.raise_payload(breach, money.proposed(breach))
-    wait_s = (state.definition or NO_DEFINITION).approval_timeout_s
+    wait_s = definition_of(state).approval_timeout_s
     return ActionRequired(
         action=action,
         kind="approval",
@@ -284,7 +284,7 @@ def raised(state: State, consent: Raise) -> Sequence[Event]:
 
 
 def _next_call(state: State) -> ModelCalled:
-    definition = state.definition or NO_DEFINITION
+    definition = definition_of(state)
     overrides = state.overrides
     return ModelCalled(
         call=f"m{state.calls + 1}",
@@ -371,7 +371,7 @@ def selection_of(event: ModelSelected) -> Selection:
 
 def models_left(state: State) -> tuple[str, ...]:
     """The models that a call may go to, empty where there is only the one."""
-    definition, overrides = state.definition or NO_DEFINITION, state.overrides
+    definition, overrides = definition_of(state), state.overrides
     if not definition.fallbacks and (overrides is None or not overrides.fallbacks):
         return ()
     if state.selected is not None and state.selected.reason == "budget":
@@ -402,7 +402,7 @@ def on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
 
 
 def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
-    selected = selection.after(event, state.definition or NO_DEFINITION, state.overrides, state.job_id)
+    selected = selection.after(event, definition_of(state), state.overrides, state.job_id)
     call = state.call if state.call is None else replace(state.call, stuck=True)
     purse = state.purse
     if purse is not None and purse.held is not None:
