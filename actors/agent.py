@@ -21,8 +21,8 @@ was approved, with the arguments in the log, in time, or nothing.
          '--> denied, expired, taken back, changed since: tool_settled(denied)
 
 Here stand the tables: what follows from a command or an event, and what an event changes. Each has its room: mind.py
-the state, turn.py the thinking, tool.py the calls of tools, doubt.py those in doubt, consent.py what people allow,
-allotment.py the money that is asked for.
+the state, turn.py the course of a turn, step.py what must hold before a model is called, tool.py the calls of tools,
+doubt.py those in doubt, consent.py what people allow, allotment.py the money that is asked for.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from . import purse as money
 from .mind import State, Tool, money_terms
 from .policy import SHUT, Verdict
 from .purse import Purse
+from .step import ask_raise, think
 from .tool import authorised, not_funded, refused, run
-from .turn import ask_raise, think
 
 
 def take(state: State, message: TakeAllotment) -> Sequence[Event]:

@@ -28,8 +28,8 @@ from ..events.message import Event, Stamp, digest
 from ..events.tool import CallCheck, Place
 from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
-from .mind import State, Tool, definition_of, tool_of, with_tool
-from .turn import raised, think, unpaid, unthinkable
+from .mind import State, Tool, approval_ms, definition_of, tool_of, with_tool
+from .step import raised, think, unpaid, unthinkable
 
 DENIED = "A person did not allow this call. It was not run."
 DENIED_BY_HANDLER = "The approval handler of the program did not allow this call. It was not run."
@@ -59,7 +59,6 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
     if put >= APPROVALS_MAX:
         return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type=FULL)]
     action = f"a{state.actions + put + 1}"
-    wait_s = definition_of(state).approval_timeout_s
     terms = Terms(
         session=state.session_id,
         action=action,
@@ -71,7 +70,7 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
         timeout_s=check.timeout_s,
         place=place,
         policy=policy,
-        timeout_ms=round(wait_s * 1000),
+        timeout_ms=approval_ms(state),
     )
     asked = ActionRequired(
         action=action,
@@ -258,7 +257,7 @@ def on_granted(state: State, event: GrantUsed, stamp: Stamp) -> State:
         digest="",
         asked_at=stamp.at,
         expires_at=stamp.at + round(wait_s * 1_000_000),
-        timeout_ms=round(wait_s * 1000),
+        timeout_ms=approval_ms(state),
         place=event.place,
         policy=policy_digest(state.rights),
         granted=True,

@@ -15,8 +15,8 @@ from ..events.message import Event, Stamp
 from ..events.policy import PolicyDecision
 from .mind import State, Tool, tool_of, with_tool
 from .policy import SHUT, Verdict, denied_by
+from .step import again, called
 from .tool import refused, run
-from .turn import again, called
 
 
 def recover(state: State, message: RecoverEffect) -> Sequence[Event]:

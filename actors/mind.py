@@ -1,7 +1,7 @@
 """What an agent decides from: its state, what is read off it, and what the life of its session makes of it. Pure.
 
 Nothing else is known to a decision. What turns, calls of tools, a person's consent and budgets make of the state stands
-in their own rooms: turn.py, tool.py, doubt.py, consent.py, allotment.py.
+in their own rooms: turn.py, step.py, tool.py, doubt.py, consent.py, allotment.py.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 from ..events.action import Grant
 from ..events.agent import AgentConfigured, AgentRegistered, AgentUnregistered, TurnCompleted
 from ..events.budget import Terms as MoneyTerms
-from ..events.content import Tried
+from ..events.content import Failure, Tried
 from ..events.message import Stamp, digest
 from ..events.model import ModelParams
 from ..events.session import (
@@ -167,6 +167,18 @@ def money_terms(state: State) -> MoneyTerms | None:
     if terms is None or terms.spec is None or state.purse is None or not state.purse.raised:
         return terms
     return replace(terms, spec=money.raised_spec(terms.spec, state.purse.raised))
+
+
+def approval_ms(state: State) -> int:
+    """How long a person may take to allow something."""
+    return round(definition_of(state).approval_timeout_s * 1000)
+
+
+def completed(state: State, reason: str, failure: Failure | None = None) -> TurnCompleted:
+    """The end of the turn as it stands."""
+    return TurnCompleted(
+        turn=state.turn, reason=reason, stop_reason=state.stop_reason, failure=failure, steps=state.steps
+    )
 
 
 # -- what it takes from the life of its session --

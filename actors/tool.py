@@ -46,10 +46,10 @@ from ..events.tool import CallCheck, arguments_digest
 from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
-from .mind import State, Tool, money_terms, tool_of, with_tool
+from .mind import State, Tool, completed, money_terms, tool_of, with_tool
 from .policy import Rights, Said, Verdict, denied_by
 from .purse import Purse
-from .turn import completed, is_spent, proceed
+from .turn import is_spent, proceed
 
 SKIPPED = "Not run: the turn was stopped before this call began."
 UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."

@@ -14,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from reenact import Runtime
-from reenact.actors import agent, mind, turn
+from reenact.actors import agent, mind, step
 from reenact.actors import tool as calls
 from reenact.actors.verify import Report
 from reenact.actors.verify import verify as verify_log
@@ -425,7 +425,7 @@ def test_a_build_that_asks_a_model_nobody_selected_is_found_though_it_replays_al
         return verify_log(MemoryLog(store), keys=store.keys.values())
 
     assert says_hi("scripted:fails:auth", "scripted:echo").sound
-    for room in (mind, turn):
+    for room in (mind, step):
         monkeypatch.setattr(room, "model_of", lambda state: "scripted:echo")
     report = says_hi("scripted:hello")
     assert [v.what for v in report.violations] == ["m1 asks scripted:echo, and scripted:hello is what was selected"]

@@ -11,7 +11,7 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from reenact import access
-from reenact.actors import action, agent, dispatch, doubt, mind, session, tool, turn
+from reenact.actors import action, agent, dispatch, doubt, mind, session, step, tool
 from reenact.actors.cell import Cell
 from reenact.actors.commit import GroupCommit
 from reenact.actors.dispatch import Dispatch
@@ -119,7 +119,7 @@ def _by_the_way(state: mind.State) -> Any:
     return replace(_next_call(state), model=f"scripted:{next(_numbers)}")
 
 
-_next_call, _numbers = turn._next_call, count()
+_next_call, _numbers = step._next_call, count()
 
 
 def _forgets_to_go_on(system: ActorSystem, group: list[Any]) -> None:
@@ -178,7 +178,7 @@ BROKEN: dict[str, Build] = {
     "an unsafe call runs again after a crash": _decides(RecoverEffect, _runs_again),
     "a call is settled twice": _decides(SettleTool, _settles_anything),
     "a probe that proves nothing is taken for a no": _decides(ProveTool, _believes_silence),
-    "a decision depends on something outside": lambda: patch.object(turn, "_next_call", _by_the_way),
+    "a decision depends on something outside": lambda: patch.object(step, "_next_call", _by_the_way),
     "a job that ended starts again": lambda: patch.object(session, "_without", lambda state, job_id: state.queue),
     "there is no fence": lambda: patch.object(MemoryLog, "commit", _no_fence),
     "it is told before it is committed": lambda: patch.object(GroupCommit, "_commit", _tells_early),

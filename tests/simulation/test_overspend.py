@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
-from reenact.actors import allotment, ledger, mind, tool, turn
+from reenact.actors import allotment, ledger, mind, step, tool, turn
 from reenact.actors import purse as money
 from reenact.events.ledger import AllotmentReturned
 from reenact.events.purse import BudgetReserved
@@ -100,7 +100,7 @@ BROKEN: dict[str, Callable[[], Any]] = {
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", BROKEN)
 def test_a_build_that_overspends_is_caught(name: str, figure: Figure) -> None:
-    assert {room.money for room in (mind, turn, tool, allotment)} == {money}
+    assert {room.money for room in (mind, turn, step, tool, allotment)} == {money}
     with BROKEN[name]():
         for seed in range(WITHIN):
             try:

@@ -1,0 +1,243 @@
+"""A step of a turn: everything that must hold before a model is called, and what comes of it where it does not. Pure.
+
+Asked in `think`, in this order: which model, may it be called, is there money. A gate that is shut gives other events,
+and the event that opens it leads to `think` again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from msgspec.structs import replace
+
+from ..events.action import ActionRequired
+from ..events.agent import ModelCalled, ModelSelected, TurnCompleted
+from ..events.budget import Amount, Breach, Raise, Terms, nanos
+from ..events.content import Failure
+from ..events.message import Event, digest, show_digest
+from ..events.model import ModelParams
+from ..events.policy import ModelDenied, ModelWarned, PolicyDecision
+from ..events.purse import AllotmentWanted, BudgetExceeded, RunRaised
+from . import purse as money
+from . import selection
+from .approval import model_digest, policy_digest, raise_digest
+from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
+from .policy import Rights, Said, Verdict, denied_by
+from .purse import Wish
+
+NOT_ALLOWED = "a person would have to approve it"
+NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
+
+
+def think(state: State, wait_ms: int = 0) -> Sequence[Event]:
+    """The agent's next step of thinking: everything that must hold before a model is called comes in here.
+
+    A call that goes on with another model, or after it was paid for, comes in here too: then `state.call` is there, and
+    stuck. wait_ms: how long its next attempt waits.
+    """
+    if state.selected is not None or state.overrides is not None:
+        due = selection.due(state.selected, definition_of(state), state.overrides, state.job_id)
+        if due is None and _was_for_another_job(state):
+            head = selection.chain_of(definition_of(state), state.overrides)[0]
+            due = ModelSelected(model=head, provider=selection.provider_of(head), reason="primary")
+        if due is not None:
+            return [due]
+    return called(state, _next_call(state) if state.call is None else again(state, wait_ms))
+
+
+def _was_for_another_job(state: State) -> bool:
+    """Whether the fallback in force is one that a person allowed an earlier job, or did not: this one begins with the
+    first of its chain, and they are asked again when that does not answer."""
+    selected, rights = state.selected, state.rights
+    if selected is None or rights is None or state.steps or state.call is not None:
+        return False
+    if selected.job is not None or selected.model == selected.head:
+        return False
+    return _needs_leave(state, rights, selected.model, rights.model(selected.model))
+
+
+def _needs_leave(state: State, rights: Rights, model: str, said: Said | Verdict) -> bool:
+    asks = said.decision is PolicyDecision.REQUIRE_APPROVAL
+    return asks and (model, policy_digest(rights)) not in state.allowed
+
+
+def called(state: State, call: ModelCalled) -> Sequence[Event]:
+    """A call of a model, where the rules and the budgets of the moment let it be made; else why not, and the end of the
+    turn.
+    """
+    rights = state.rights
+    if rights is None:
+        return _paid(state, call)
+    turns = rights.limits.turns
+    said: Said | Verdict = rights.model(call.model)
+    if turns is not None and state.turn > turns[0]:
+        said = turns[1]
+    if _needs_leave(state, rights, call.model, said):
+        # The same model is tried again by itself: nobody is asked between, they were of the rules of the first time.
+        asks = state.call is None or state.call.stuck
+        return [_ask_model(state, call, said)] if asks else _no_model(state, call, said, NOT_ALLOWED)
+    if said.decision is PolicyDecision.DENY:
+        return _no_model(state, call, said, said.reason)
+    if said.decision is PolicyDecision.WARN and not state.steps:
+        warned = ModelWarned(
+            call=call.call,
+            model=call.model,
+            rule=said.rule or "",
+            reason=said.reason,
+            policy=said.policy,
+            version=said.version,
+        )
+        return [warned, *_paid(state, call)]
+    return _paid(state, call)
+
+
+def _no_model(state: State, call: ModelCalled, said: Said | Verdict, reason: str) -> Sequence[Event]:
+    denied = ModelDenied(
+        call=call.call,
+        attempt=call.attempt,
+        model=call.model,
+        rule=said.rule or "",
+        reason=reason,
+        policy=said.policy,
+        version=said.version,
+    )
+    end = "No model was called." if call.attempt == 1 else f"{call.model} was not called."
+    before = state.call.tried if state.call is not None else ()
+    failure = Failure(code="policy_denied", message=f"{denied_by(said)}: {reason}. {end}", tried=before or None)
+    return [denied, completed(state, "error", failure)]
+
+
+def _ask_model(state: State, call: ModelCalled, said: Said | Verdict) -> ActionRequired:
+    """A person is asked whether this job may be answered by this model."""
+    action, policy = _next_action(state), policy_digest(state.rights)
+    bound = model_digest(state.session_id, action, state.job_id, call.model, policy)
+    return _question(state, action, f"policy {said.policy}/{said.rule}", {"model": call.model}, bound, policy)
+
+
+def _next_action(state: State) -> str:
+    return f"a{state.actions + 1}"
+
+
+def _question(
+    state: State, action: str, reason: str, payload: dict[str, Any], bound: str, policy: str = ""
+) -> ActionRequired:
+    """What the agent itself asks a person before it thinks on. bound: digest over what it is about."""
+    return ActionRequired(
+        action=action,
+        kind="approval",
+        timeout_ms=approval_ms(state),
+        payload=payload,
+        job_id=state.job_id,
+        reason=reason,
+        digest=bound,
+        policy=policy,
+    )
+
+
+def unthinkable(state: State, reason: str) -> Sequence[Event]:
+    """A person did not allow the model: the turn is over."""
+    call = _next_call(state) if state.call is None else again(state)
+    said = Verdict() if state.rights is None else state.rights.model(call.model)
+    return _no_model(state, call, said, reason)
+
+
+def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
+    """A call of a model, with the money for it set aside; or what is asked for first; or the end of the turn."""
+    terms = money_terms(state)
+    dear = None if state.rights is None else state.rights.limits.cost_per_request
+    if terms is None:
+        return [call] if dear is None else _no_model(state, call, dear[1], NO_PRICE)
+    params, purse = call.params or params_of(state), state.purse or money.EMPTY
+    wish = _wish(state, call, params, terms)
+    if dear is not None:
+        if wish.rate is None:
+            return _no_model(state, call, dear[1], NO_PRICE)
+        within = wish.fits(wish.written, Amount(money.UNBOUNDED, nanos(dear[0]), 1, 0))
+        if within < wish.least:
+            return _no_model(state, call, dear[1], dear[1].reason)
+        wish = replace(wish, written=within)
+    cheaper = (purse.grant.degrade_to if purse.grant is not None else None) or terms.degrade_to
+    other = None if cheaper is None else replace(wish, model=cheaper, rate=money.rate_of(terms, cheaper))
+    if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
+        other = None
+    degraded = state.selected is not None and state.selected.reason == "budget"
+    gate = money.gate(purse, terms, wish, other, degraded=degraded)
+    if gate.breach is not None:
+        exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)
+        return [exceeded, ask_raise(state, gate.breach)]
+    if gate.asks:
+        return gate.events
+    if gate.degrades is not None:
+        provider, under_way = selection.provider_of(gate.degrades), state.call is not None
+        selected = ModelSelected(
+            model=gate.degrades,
+            provider=provider,
+            reason="budget",
+            call=call.call if under_way else None,
+            attempt=call.attempt - 1 if under_way else 0,
+        )
+        return [*gate.events, selected]
+    return [*gate.events, replace(call, params=replace(params, max_tokens=gate.max_tokens))]
+
+
+def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) -> Wish:
+    """What a call would like to use, at most."""
+    thinks = params.thinking not in (None, "off")
+    written = params.max_tokens or money.OUTPUT_TOKENS
+    return Wish(
+        call=call.call,
+        attempt=call.attempt,
+        model=call.model,
+        read=state.known + state.fresh + (0 if state.known else terms.overhead),
+        written=written,
+        least=min(written, money.LEAST_THINKING_TOKENS if thinks else money.LEAST_TOKENS),
+        rate=money.rate_of(terms, call.model),
+        steps=state.steps if call.attempt == 1 else state.steps - 1,
+        wait_ms=call.wait_ms,
+    )
+
+
+def unpaid(state: State, breach: Breach) -> TurnCompleted:
+    return completed(state, "error", Failure(code=breach.code, message=breach.text))
+
+
+def ask_raise(state: State, breach: Breach) -> ActionRequired | TurnCompleted:
+    """A limit is in the way: a person is asked to raise it, where that is wanted; else the turn is over.
+
+    Between two attempts at a call nobody is asked.
+    """
+    if not breach.asks or state.call is not None:
+        return unpaid(state, breach)
+    action, payload = _next_action(state), money.raise_payload(breach, money.proposed(breach))
+    bound = raise_digest(state.session_id, action, state.job_id, payload)
+    return _question(state, action, "budget", payload, bound)
+
+
+def raised(state: State, consent: Raise) -> Sequence[Event]:
+    """A person raised a limit: of this run at once, any other is for its ledger, which is asked for money again."""
+    if consent.of == "run":
+        raising = RunRaised(consent=consent)
+        return [raising, *think(replace(state, purse=money.raised(state.purse, raising)))]
+    return [replace(event, raises=consent) if isinstance(event, AllotmentWanted) else event for event in think(state)]
+
+
+def _next_call(state: State) -> ModelCalled:
+    definition = definition_of(state)
+    overrides = state.overrides
+    return ModelCalled(
+        call=f"m{state.calls + 1}",
+        attempt=1,
+        upto=state.version,
+        image_version=definition.image_version,
+        model=model_of(state),
+        context=show_digest(digest(state.thinks_with, state.items)),
+        params=params_of(state) if (overrides and overrides.params) or cap_of(state) is not None else None,
+    )
+
+
+def again(state: State, wait_ms: int = 0) -> ModelCalled:
+    """The next attempt at the call under way."""
+    call, following = state.call, _next_call(state)
+    assert call is not None
+    return replace(following, call=call.id, attempt=call.attempt + 1, upto=call.upto, wait_ms=wait_ms)
