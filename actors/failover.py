@@ -212,8 +212,17 @@ def after(
 
 def tries(call: CallModel, key: str | None) -> int:
     """How often the model of a call was asked with this key, now included."""
-    mine = [each for each in call.tried if f"{each.provider}:{each.model}" == call.model and each.key == key]
-    return len(mine) + 1
+    return sum(each.key == key for each in _own(call)) + 1
+
+
+def _asked(call: CallModel) -> set[str]:
+    """The models that did not answer this call so far."""
+    return {f"{each.provider}:{each.model}" for each in call.tried}
+
+
+def _own(call: CallModel) -> list[Tried]:
+    """The attempts at this call that its model failed."""
+    return [each for each in call.tried if f"{each.provider}:{each.model}" == call.model]
 
 
 # -- where to go --
@@ -265,7 +274,7 @@ def _elsewhere(
 
     me: the model of the call itself was not asked either, and may be probed.
     """
-    asked = {f"{each.provider}:{each.model}" for each in call.tried}
+    asked = _asked(call)
     left = [model for model in chain if model not in asked and (me or model != call.model)]
     for model in left:
         usable = ready(keys, model, table, now)
@@ -297,7 +306,7 @@ def _leaves(
         return False
     if code in ROTATES and _rotated(call, code, key, keys, table, now, settings) is not None:
         return True
-    asked = {f"{each.provider}:{each.model}" for each in call.tried} | {call.model}
+    asked = _asked(call) | {call.model}
     return any(model not in asked and ready(keys, model, table, now) for model in chain)
 
 
@@ -307,7 +316,7 @@ def _rotated(
     """Another key of the same provider that this model was not asked with for this call."""
     if code not in ROTATES or len(keys.all(call.model)) < 2:
         return None
-    mine = [each for each in call.tried if f"{each.provider}:{each.model}" == call.model]
+    mine = _own(call)
     asked = {each.key for each in mine} | {key}
     if code == "rate_limit":
         limited = {each.key for each in mine if each.reason == code} | {key}
@@ -317,7 +326,7 @@ def _rotated(
 
 
 def _exhausted(call: CallModel, chain: Sequence[str], keys: Keys, table: Cooldowns, now: int) -> Exhausted:
-    asked = {f"{each.provider}:{each.model}" for each in call.tried} | {call.model}
+    asked = _asked(call) | {call.model}
     unasked = []
     for model in chain:
         if model not in asked:

@@ -173,7 +173,8 @@ class ActorSystem:
         self.commits.flush()
         for stream, messages in leftover.items():
             for message in messages:
-                if isinstance(message, Ask | Peek) and message.told is not None:
+                assert isinstance(message, Ask | Peek)
+                if message.told is not None:
                     reply = Reply(error=Closed("The runtime was closed before this command's turn came."))
                     self._publish([Committed(stream, (), (), reply, message.told)])
 
@@ -205,9 +206,10 @@ class _Actor:
         return self.cell.stream
 
     def receive(self, message: object, /) -> bool:
-        told = getattr(message, "told", None)
+        assert isinstance(message, Ask | Peek)
+        told = message.told
         try:
-            publishes = isinstance(message, Ask) or (isinstance(message, Peek) and message.owing)
+            publishes = isinstance(message, Ask) or message.owing
             if self.life not in _LOADED:
                 past = self._load()
                 self.life = _AT_WORK if self.cell.owed else _IDLE
@@ -215,23 +217,22 @@ class _Actor:
                     self.past = past
             elif publishes and self.past is not None and not self.past and self.cell.version:
                 self.past = Cell(self.stream).load(self.system.log)
-            if isinstance(message, Ask | Peek) and self.cell.hidden_from(_scope_of(message)):
+            if self.cell.hidden_from(_scope_of(message)):
                 return self._absent(message)
             if isinstance(message, Peek):
                 owed = self.cell.owed if message.owing else ()
                 past = self._show() if owed else ()
                 self._say(Committed(self.stream, (), owed, Reply(self.cell.states), told, past))
                 return False
-            assert isinstance(message, Ask)
             known = self._known(message)
             if known is not None:
-                self._say(Committed(self.stream, (), (), Reply(self.cell.states, duplicate=known), message.told))
+                self._say(Committed(self.stream, (), (), Reply(self.cell.states, duplicate=known), told))
                 return False
             if type(message.asked.command) is Send and self.cell.noun is CONVERSATION:
                 self._room()
             return self._submit(message)
         except Exception as error:
-            if isinstance(message, Ask | Peek) and self.cell.hidden_from(_scope_of(message)):
+            if self.cell.hidden_from(_scope_of(message)):
                 return self._absent(message)  # what is wrong with it is not this scope's business either
             return self._refuse(told, error)
 
