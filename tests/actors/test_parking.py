@@ -17,15 +17,20 @@ from reenact.events.errors import Closed
 from tests.actors.lanes import LONG, PATIENCE_S, Countdown, Crash, Does, hold, pool_of, settle
 
 
-def test_a_parked_lane_hands_over_nothing_until_it_is_unparked() -> None:
-    got: list[object] = []
+def parks(got: list[object]) -> Does:
+    """What parks after every message, and keeps them in `got`."""
 
-    def park(message: object) -> bool:
+    def receive(message: object) -> bool:
         got.append(message)
         return True
 
+    return Does(receive)
+
+
+def test_a_parked_lane_hands_over_nothing_until_it_is_unparked() -> None:
+    got: list[object] = []
     with pool_of(1) as pool:
-        lane = pool.spawn("a", Does(park))
+        lane = pool.spawn("a", parks(got))
         for number in range(3):
             lane.tell(number)
         settle(pool)
@@ -54,13 +59,8 @@ def test_an_unpark_while_receive_still_runs_is_not_lost() -> None:
 
 def test_an_unpark_of_an_idle_lane_is_not_saved_for_a_later_message() -> None:
     got: list[object] = []
-
-    def park(message: object) -> bool:
-        got.append(message)
-        return True
-
     with pool_of(1) as pool:
-        lane = pool.spawn("a", Does(park))
+        lane = pool.spawn("a", parks(got))
         lane.unpark()
         lane.tell(0)
         lane.tell(1)
@@ -87,13 +87,8 @@ def test_an_unpark_during_one_message_does_not_count_for_the_next() -> None:
 
 def test_two_unparks_of_a_parked_lane_are_one() -> None:
     got: list[object] = []
-
-    def park(message: object) -> bool:
-        got.append(message)
-        return True
-
     with pool_of(1) as pool:
-        lane = pool.spawn("a", Does(park))
+        lane = pool.spawn("a", parks(got))
         for number in range(3):
             lane.tell(number)
         settle(pool)
@@ -107,13 +102,8 @@ def test_two_unparks_of_a_parked_lane_are_one() -> None:
 
 def test_a_lane_unparked_with_nothing_queued_runs_on_the_next_message() -> None:
     got: list[object] = []
-
-    def park(message: object) -> bool:
-        got.append(message)
-        return True
-
     with pool_of(1) as pool:
-        lane = pool.spawn("a", Does(park))
+        lane = pool.spawn("a", parks(got))
         lane.tell(0)
         settle(pool)
         lane.unpark()
