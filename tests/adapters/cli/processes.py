@@ -17,3 +17,9 @@ def wait_for(path: Path, child: subprocess.Popen[str]) -> None:
     """Until the file is there. The child's end is the bound."""
     while not path.exists():
         assert child.poll() is None, child.communicate()
+
+
+def kill(child: subprocess.Popen[str]) -> None:
+    """At once, and wait for its end."""
+    child.kill()
+    child.communicate()

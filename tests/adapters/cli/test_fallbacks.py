@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.adapters.cli.processes import process
+from tests.adapters.cli.processes import kill, process
 from tests.adapters.cli.terminal import one_line, reenact
 from tests.adapters.cli.work import script
 
@@ -88,8 +88,7 @@ def test_a_process_killed_in_the_middle_of_a_failover_is_gone_on_with_where_it_w
     child = process("run", "hi", "-m", "scripted:fails:auth", "--fallback", slow)
     while "model_selected" not in reenact("events", "--type", "model_selected").out:
         assert child.poll() is None, child.communicate()
-    child.kill()
-    child.communicate()
+    kill(child)
     script(HERE)
 
     ended = reenact("resume")

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from reenact.blocking import Runtime
+from tests.adapters.cli.processes import kill, process, wait_for
 from tests.adapters.cli.terminal import one_line, reenact
 
 HOUSE = """
@@ -246,14 +245,9 @@ def slow(here: Path) -> Path:
 
 def killed_in_slow(here: Path, *more: str) -> None:
     (here / "wait").touch()
-    argv = ["run", "go", "-m", steps("slow", "free"), "-t", "tools.py", *more]
-    child = subprocess.Popen(
-        [sys.executable, "-m", "reenact", *argv], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    )
-    while not (here / "inside").exists():
-        assert child.poll() is None, child.communicate()
-    child.kill()
-    child.communicate()
+    child = process("run", "go", "-m", steps("slow", "free"), "-t", "tools.py", *more)
+    wait_for(here / "inside", child)
+    kill(child)
     (here / "wait").unlink()
 
 

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import signal
+import subprocess
 from pathlib import Path
 
 import pytest
 
 from reenact.adapters.cli.stop import stopping
-from tests.adapters.cli.processes import process, wait_for
+from tests.adapters.cli.processes import kill, process, wait_for
 from tests.adapters.cli.terminal import reenact
 from tests.adapters.cli.work import script
 
@@ -46,14 +47,19 @@ def hanging(here: Path) -> str:
     return model
 
 
-def test_a_second_ctrl_c_quits_and_the_work_stays_in_the_log(here: Path) -> None:
-    model = hanging(here)
-    child = process("run", "hi", "-m", model, "--tools", "hang.py", "--session", "s")
+def interrupted_twice(here: Path, child: subprocess.Popen[str]) -> tuple[str, str]:
+    """What it printed, when Ctrl-C came while its tool ran and once more while it hung."""
     wait_for(here / "inside", child)
     child.send_signal(signal.SIGINT)
     wait_for(here / "asked", child)
     child.send_signal(signal.SIGINT)
-    out, err = child.communicate()
+    return child.communicate()
+
+
+def test_a_second_ctrl_c_quits_and_the_work_stays_in_the_log(here: Path) -> None:
+    model = hanging(here)
+    child = process("run", "hi", "-m", model, "--tools", "hang.py", "--session", "s")
+    out, err = interrupted_twice(here, child)
 
     assert (child.returncode, out) == (130, "") and "Traceback" not in err, err
     (here / "free").touch()
@@ -80,13 +86,8 @@ def test_a_second_ctrl_c_quits_a_resume_too(here: Path) -> None:
     model = hanging(here)
     child = process("run", "hi", "-m", model, "--tools", "hang.py", "--session", "s")
     wait_for(here / "inside", child)
-    child.kill()
-    child.communicate()
+    kill(child)
     (here / "inside").unlink()
     child = process("resume", "s")
-    wait_for(here / "inside", child)
-    child.send_signal(signal.SIGINT)
-    wait_for(here / "asked", child)
-    child.send_signal(signal.SIGINT)
-    out, err = child.communicate()
+    out, err = interrupted_twice(here, child)
     assert (child.returncode, out) == (130, "") and "Traceback" not in err, err

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import signal
 import subprocess
-import sys
 import threading
 from pathlib import Path
 
@@ -13,6 +12,7 @@ import pytest
 
 from reenact.adapters.cli.app import main
 from reenact.commands import Commands
+from tests.adapters.cli.processes import kill, process, wait_for
 from tests.adapters.cli.terminal import Ended, Stream, reenact
 
 TOOLS = '''
@@ -56,11 +56,6 @@ def ask(*calls: str) -> tuple[str, ...]:
     ]
     Path("script.json").write_text(json.dumps([{"tool_calls": named}, {"text": "All done."}]))
     return "run", "go", "-m", "scripted:script.json", "--tools", "tools.py", "--session", "s"
-
-
-def process(*argv: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "reenact", *argv]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 def begun(here: Path, *argv: str) -> subprocess.Popen[str]:
@@ -123,13 +118,11 @@ def test_resume_begins_what_was_approved_and_then_waits_for_the_rest() -> None:
 def test_ctrl_c_in_a_resume_stops_what_goes_on_and_leaves_alone_what_only_waits(here: Path) -> None:
     assert reenact(*ask("1")[:-1], "other").code == 1
     child = begun(here, *ask("1", "charge"))
-    child.kill()
-    child.communicate()
+    kill(child)
     assert reenact("resume", "s").code == 1 and "tool_unproved" in types()
     (here / "inside").unlink()
     resumed = process("resume", "s", "--settle", "t2=retry", "--tools", "tools.py")
-    while not (here / "inside").exists():
-        assert resumed.poll() is None, resumed.communicate()
+    wait_for(here / "inside", resumed)
     resumed.send_signal(signal.SIGINT)
     resumed.communicate()
 

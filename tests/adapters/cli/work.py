@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from tests.adapters.cli.processes import process, wait_for
+from tests.adapters.cli.processes import kill, process, wait_for
 
 TOOLS = '''
 from pathlib import Path
@@ -46,6 +46,5 @@ def killed_in_a_charge(here: Path, *more: str) -> None:
     (here / "wait").touch()
     child = process("run", "Charge it", "-m", model, "--tools", "tools.py", *more)
     wait_for(here / "inside", child)
-    child.kill()
-    child.communicate()
+    kill(child)
     (here / "wait").unlink()
