@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact import CancellationToken, ExecutionContext, PolicyRef, RunVersions
+from reenact import CancellationToken, ExecutionContext, PolicyRef, Runtime, RunVersions
 from reenact.adapters.hosts.caller import PERSON, own_principal
 from reenact.credential import Known, Tokens
 from reenact.events.action import AGENT_PRINCIPALS, HANDLER, is_reserved
@@ -20,7 +20,7 @@ from reenact.events.budget import BudgetSpec
 from reenact.events.errors import BadInput, Cancelled, Unauthenticated
 from reenact.events.log import MemoryStore
 from reenact.events.message import Context
-from tests.runtimes import Gate, Models, runtime
+from tests.runtimes import Gate, Models, run, runtime
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
 JSON = st.recursive(
@@ -148,40 +148,38 @@ def test_a_token_that_has_ended_leaves_nothing_with_its_parent() -> None:
 
 
 def test_cancelling_a_context_cancels_what_was_sent_with_it_and_nothing_else() -> None:
-    async def main() -> None:
-        async with runtime(models=Models({"scripted": Gate()})) as opened:
-            context = ExecutionContext(scope_id="acme", principal_id="eve")
-            view, other = opened.as_(context), opened.as_(context.child())
-            own = opened.scoped(scope="acme", principal="eve")
-            runs = [await (await each.image(f"bot {n}")).send("hi").run() for n, each in enumerate((view, other, own))]
-            await asyncio.gather(*(run.accepted() for run in runs))
-            other.context.cancellation.cancel("not wanted")
-            assert (await runs[1]).status == "cancelled"
-            assert not context.cancellation.cancelled
-            context.cancellation.cancel()
-            assert (await runs[0]).status == "cancelled"
-            assert (await own.session_state(runs[2].session_id)).running is not None
-            with pytest.raises(Cancelled):
-                await (await view.image("bot 0")).send("again")
+    async def work(opened: Runtime) -> None:
+        context = ExecutionContext(scope_id="acme", principal_id="eve")
+        view, other = opened.as_(context), opened.as_(context.child())
+        own = opened.scoped(scope="acme", principal="eve")
+        runs = [await (await each.image(f"bot {n}")).send("hi").run() for n, each in enumerate((view, other, own))]
+        await asyncio.gather(*(run.accepted() for run in runs))
+        other.context.cancellation.cancel("not wanted")
+        assert (await runs[1]).status == "cancelled"
+        assert not context.cancellation.cancelled
+        context.cancellation.cancel()
+        assert (await runs[0]).status == "cancelled"
+        assert (await own.session_state(runs[2].session_id)).running is not None
+        with pytest.raises(Cancelled):
+            await (await view.image("bot 0")).send("again")
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work, models=Models({"scripted": Gate()}))
 
 
 def test_the_trace_of_a_context_is_in_the_envelope_of_everything_that_follows() -> None:
-    async def main() -> None:
-        async with runtime() as opened:
-            context = ExecutionContext(scope_id="acme", principal_id="eve")
-            view = opened.as_(context)
-            bot = await view.image("bot")
-            await bot.send("hi")
-            heads = [recorded.head for recorded in await bot.events()]
-            assert {(head.trace, head.context.scope, head.context.principal) for head in heads} == {
-                (context.traceparent, "acme", "eve")
-            }
-            quiet = await opened.scoped(scope="acme", principal="eve").image("quiet")
-            assert {recorded.head.trace for recorded in await quiet.events()} == {None}
+    async def work(opened: Runtime) -> None:
+        context = ExecutionContext(scope_id="acme", principal_id="eve")
+        view = opened.as_(context)
+        bot = await view.image("bot")
+        await bot.send("hi")
+        heads = [recorded.head for recorded in await bot.events()]
+        assert {(head.trace, head.context.scope, head.context.principal) for head in heads} == {
+            (context.traceparent, "acme", "eve")
+        }
+        quiet = await opened.scoped(scope="acme", principal="eve").image("quiet")
+        assert {recorded.head.trace for recorded in await quiet.events()} == {None}
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work)
 
 
 # -- who somebody is --
@@ -266,12 +264,11 @@ def test_no_token_makes_its_holder_look_like_an_agent_a_handler_or_a_terminal(pr
         async def authenticate(self, token: str) -> ExecutionContext:
             return ExecutionContext(scope_id="acme", principal_id=principal)
 
-    async def main() -> None:
-        async with runtime(authenticator=Theirs()) as opened:
-            with pytest.raises(Unauthenticated, match="reserved"):
-                await opened.authenticate(secret.reveal())
+    async def work(opened: Runtime) -> None:
+        with pytest.raises(Unauthenticated, match="reserved"):
+            await opened.authenticate(secret.reveal())
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work, authenticator=Theirs())
 
 
 def test_what_is_reserved_begins_as_what_is_recorded() -> None:
@@ -301,12 +298,11 @@ def test_a_runtime_acts_for_whoever_shows_a_token() -> None:
 
 
 def test_what_is_sent_with_a_context_may_spend_what_the_context_says() -> None:
-    async def main() -> None:
-        async with runtime([{"tool_calls": [{"name": "nothing", "input": {}}]}]) as opened:
-            view = opened.as_(ExecutionContext(scope_id="acme", budgets=BudgetSpec(max_turns=2)))
-            bot = await view.image("bot")
-            result = await bot.send("hi")
-            assert (result.status, result.steps) == ("failed", 2), result
-            assert (await bot.send("hi", budget=BudgetSpec(max_turns=3))).steps == 3
+    async def work(opened: Runtime) -> None:
+        view = opened.as_(ExecutionContext(scope_id="acme", budgets=BudgetSpec(max_turns=2)))
+        bot = await view.image("bot")
+        result = await bot.send("hi")
+        assert (result.status, result.steps) == ("failed", 2), result
+        assert (await bot.send("hi", budget=BudgetSpec(max_turns=3))).steps == 3
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work, [{"tool_calls": [{"name": "nothing", "input": {}}]}])

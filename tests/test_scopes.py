@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from reenact import ExecutionContext, tool
+from reenact import ExecutionContext, Runtime, tool
 from reenact.adapters.models import Models
 from reenact.environment import EnvironmentSpec
 from reenact.events.errors import BadInput, NotFound, Refused
@@ -17,80 +17,76 @@ from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.message import Context
 from reenact.events.model import Credentials
 from reenact.reading import Reading
-from tests.runtimes import Gate, Heard, runtime
+from tests.runtimes import Gate, Heard, run, runtime
 from tests.tenants import SECRET, Office, Theirs, asking, look, pay
 
 
 def test_two_tenants_have_containers_images_sessions_keys_and_names_of_their_own() -> None:
-    async def main() -> None:
-        async with runtime() as opened:
-            alice, bob = (opened.scoped(scope=name, principal=name) for name in ("alice", "bob"))
-            ones, others = await alice.image("bot", container="acme"), await bob.image("bot", container="acme")
-            assert ones.id != others.id
-            first, second = await ones.send("hi", key="k"), await others.send("hello", key="k")
-            assert first.job_id != second.job_id
-            await alice.new_session(ones.id, alias="diary")
-            await bob.new_session(others.id, alias="diary")
-            assert await alice.container_ids() == await bob.container_ids() == ["acme"]
-            assert await opened.container_ids() == []
-            assert [state.image_id for state in await alice.images()] == [ones.id]
-            record = (await bob.request("image_list_request", {})).data.records
-            assert [each.imageId for each in record] == [others.id]
+    async def work(opened: Runtime) -> None:
+        alice, bob = (opened.scoped(scope=name, principal=name) for name in ("alice", "bob"))
+        ones, others = await alice.image("bot", container="acme"), await bob.image("bot", container="acme")
+        assert ones.id != others.id
+        first, second = await ones.send("hi", key="k"), await others.send("hello", key="k")
+        assert first.job_id != second.job_id
+        await alice.new_session(ones.id, alias="diary")
+        await bob.new_session(others.id, alias="diary")
+        assert await alice.container_ids() == await bob.container_ids() == ["acme"]
+        assert await opened.container_ids() == []
+        assert [state.image_id for state in await alice.images()] == [ones.id]
+        record = (await bob.request("image_list_request", {})).data.records
+        assert [each.imageId for each in record] == [others.id]
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work)
 
 
 def test_the_scope_that_programs_with_one_tenant_have_is_a_scope_like_others() -> None:
-    async def main() -> None:
-        async with runtime() as opened:
-            own = await opened.image("bot")
-            await own.send("hi")
-            bob = opened.scoped(scope="bob", principal="bob")
-            with pytest.raises(NotFound):
-                await bob.messages(own.session_id)
-            other = await bob.image("bot")
-            with pytest.raises(NotFound):
-                await opened.messages(other.session_id)
-            assert (await opened.events(own.session_id))[0].context.scope == "default"
-            assert opened.log.streams("container-") == ["container-default", "container-bob\x1fdefault"]
+    async def work(opened: Runtime) -> None:
+        own = await opened.image("bot")
+        await own.send("hi")
+        bob = opened.scoped(scope="bob", principal="bob")
+        with pytest.raises(NotFound):
+            await bob.messages(own.session_id)
+        other = await bob.image("bot")
+        with pytest.raises(NotFound):
+            await opened.messages(other.session_id)
+        assert (await opened.events(own.session_id))[0].context.scope == "default"
+        assert opened.log.streams("container-") == ["container-default", "container-bob\x1fdefault"]
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work)
 
 
 def test_a_view_cannot_become_another_scope_nor_close_the_runtime() -> None:
-    async def main() -> None:
-        async with runtime() as opened:
-            bob = opened.scoped(scope="bob", principal="bob")
-            for refused in (lambda: bob.scoped(scope="alice"), lambda: bob.as_(opened.scoped(scope="alice").context)):
-                with pytest.raises(Refused):
-                    refused()
+    async def work(opened: Runtime) -> None:
+        bob = opened.scoped(scope="bob", principal="bob")
+        for refused in (lambda: bob.scoped(scope="alice"), lambda: bob.as_(opened.scoped(scope="alice").context)):
             with pytest.raises(Refused):
-                await bob.authenticate("token")
-            assert bob.scoped(principal="guest").principal == "guest"
-            async with bob:
-                pass
-            await bob.close()
-            assert (await (await bob.image("bot")).send("hi")).status == "succeeded"
+                refused()
+        with pytest.raises(Refused):
+            await bob.authenticate("token")
+        assert bob.scoped(principal="guest").principal == "guest"
+        async with bob:
+            pass
+        await bob.close()
+        assert (await (await bob.image("bot")).send("hi")).status == "succeeded"
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work)
 
 
 @pytest.mark.parametrize("field", ["scope", "scopeId", "principal", "principalId", "tenant", "context"])
 def test_what_a_request_says_of_whose_it_is_is_not_looked_at(field: str) -> None:
-    async def main() -> None:
-        async with runtime() as opened:
-            bob = opened.scoped(scope="bob", principal="bob")
-            await opened.scoped(scope="alice", principal="alice").create_container("hers")
-            for asking in (opened, bob, bob.bus):
-                seen = await asking.request("container_list_request", {field: "alice"})
-                assert seen.data.containerIds == []
-            data = {"containerId": "c", field: "alice", "config": {"metadata": {field: "alice"}}}
-            made = await bob.request("image_create_request", data)
-            assert made.data.error is None
-            [stored] = await bob.events(made.data.record.sessionId)
-            assert (stored.context.scope, stored.context.principal) == ("bob", "bob")
+    async def work(opened: Runtime) -> None:
+        bob = opened.scoped(scope="bob", principal="bob")
+        await opened.scoped(scope="alice", principal="alice").create_container("hers")
+        for asked in (opened, bob, bob.bus):
+            seen = await asked.request("container_list_request", {field: "alice"})
+            assert seen.data.containerIds == []
+        data = {"containerId": "c", field: "alice", "config": {"metadata": {field: "alice"}}}
+        made = await bob.request("image_create_request", data)
+        assert made.data.error is None
+        [stored] = await bob.events(made.data.record.sessionId)
+        assert (stored.context.scope, stored.context.principal) == ("bob", "bob")
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work)
 
 
 def test_who_asked_is_in_the_envelope_of_all_that_follows_and_a_restart_changes_nothing() -> None:
@@ -132,22 +128,22 @@ def test_a_tool_gets_the_secrets_of_its_own_tenant_only() -> None:
             got[context.session_id] = "none"
         return got[context.session_id]
 
-    async def main() -> None:
-        calls = [{"tool_calls": [{"name": "fetch", "input": {}}]}, {"text": "done"}]
-        async with runtime(calls, tools=[fetch]) as opened:
-            views = [opened.scoped(scope=name, principal=name) for name in ("alice", "bob", "carol")]
-            for view in views[:2]:
-                view.secret("key", f"the-key-of-{view.scope}")
-            sessions = []
-            for view in views:
-                bot = await view.image("bot")
-                await bot.send("go")
-                sessions.append(bot.session_id)
-                shown = json.dumps([msgspec.to_builtins(message) for message in await bot.messages()])
-                assert "the-key-of" not in shown
-            assert [got[session] for session in sessions] == ["the-key-of-alice", "the-key-of-bob", "none"]
+    calls = [{"tool_calls": [{"name": "fetch", "input": {}}]}, {"text": "done"}]
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    async def work(opened: Runtime) -> None:
+        views = [opened.scoped(scope=name, principal=name) for name in ("alice", "bob", "carol")]
+        for view in views[:2]:
+            view.secret("key", f"the-key-of-{view.scope}")
+        sessions = []
+        for view in views:
+            bot = await view.image("bot")
+            await bot.send("go")
+            sessions.append(bot.session_id)
+            shown = json.dumps([msgspec.to_builtins(message) for message in await bot.messages()])
+            assert "the-key-of" not in shown
+        assert [got[session] for session in sessions] == ["the-key-of-alice", "the-key-of-bob", "none"]
+
+    run(work, calls, tools=[fetch])
 
 
 # -- keys of providers --
@@ -176,19 +172,18 @@ def test_each_tenant_is_asked_for_with_its_own_key_and_a_run_may_bring_one_for_i
         asked.append((provider, spec.scope, spec.principal))
         return Credentials(api_key=f"key-of-tenant-{spec.scope}")
 
-    async def main() -> None:
-        async with runtime(store=store, models=Models({"scripted": model}), credentials=provide) as opened:
-            for name in ("alice", "bob"):
-                bot = await opened.scoped(scope=name, principal=f"{name}'s").image("bot")
-                assert (await bot.send("hi")).text == "with [secret:scripted_key]"
-            run = await bot.send("hi", credentials={"scripted": "key-for-this-run-only"}).run()
-            assert (await run).text == "with [secret:scripted_key]"
-            await bot.send("hi")
-            for wrong in ({"scripted": 3}, {"scripted": ["x", 3]}):
-                with pytest.raises(BadInput):
-                    await bot.send("hi", credentials=wrong)
+    async def work(opened: Runtime) -> None:
+        for name in ("alice", "bob"):
+            bot = await opened.scoped(scope=name, principal=f"{name}'s").image("bot")
+            assert (await bot.send("hi")).text == "with [secret:scripted_key]"
+        run = await bot.send("hi", credentials={"scripted": "key-for-this-run-only"}).run()
+        assert (await run).text == "with [secret:scripted_key]"
+        await bot.send("hi")
+        for wrong in ({"scripted": 3}, {"scripted": ["x", 3]}):
+            with pytest.raises(BadInput):
+                await bot.send("hi", credentials=wrong)
 
-    asyncio.run(asyncio.wait_for(main(), 20))
+    run(work, store=store, models=Models({"scripted": model}), credentials=provide)
     assert model.keys == ["key-of-tenant-alice", "key-of-tenant-bob", "key-for-this-run-only", "key-of-tenant-bob"]
     assert asked == [("scripted", name, f"{name}'s") for name in ("alice", "bob", "bob")]
     assert not [row for each in store.all for row in each.batch.rows if b"key-" in row.data]
@@ -221,14 +216,13 @@ def test_every_method_of_a_reader_is_tried() -> None:
 def test_reading_one_scope_of_a_log_shows_nothing_of_others() -> None:
     store = MemoryStore()
 
-    async def main() -> Theirs:
-        async with runtime(store=store, models=asking(), tools=[look, pay]) as opened:
-            office = Office(opened)
-            await (await office.bob().image("bot")).send("my own")
-            await office.alice.set_budget({"max_cost_total": "5"})
-            return await office.furnish(["wait", "send"])
+    async def work(opened: Runtime) -> Theirs:
+        office = Office(opened)
+        await (await office.bob().image("bot")).send("my own")
+        await office.alice.set_budget({"max_cost_total": "5"})
+        return await office.furnish(["wait", "send"])
 
-    theirs = asyncio.run(asyncio.wait_for(main(), 20))
+    theirs = run(work, store=store, models=asking(), tools=[look, pay])
     log = MemoryLog(store)
 
     def seen(reading: Reading) -> str:
