@@ -23,6 +23,7 @@ from .events.errors import Closed, ReenactError, Refused
 from .events.message import BusEvent, Live, Recorded
 from .events.notice import Message
 from .events.policy import Policy
+from .events.request import TIMEOUT_S
 from .events.secret import Secret
 from .events.subscription import Subscription
 from .image import Image as AsyncImage
@@ -191,7 +192,7 @@ class Runtime:
         """Take up what one session owes: see `reenact.Runtime.resume`."""
         self._do(self.asynchronous.resume(session_id))
 
-    def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = 30.0) -> Live:
+    def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
         """Ask by name: see `reenact.Runtime.request`."""
         return self._do(self.asynchronous.request(kind, data, timeout_s=timeout_s))
 

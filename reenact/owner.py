@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -19,6 +19,7 @@ from .adapters.logs import path_of
 from .adapters.logs.owner import owner_of
 from .events.errors import AskedInside, BadInput, Owned
 from .events.log import Log
+from .events.request import TIMEOUT_S
 from .requests import NAMES
 
 if TYPE_CHECKING:
@@ -108,15 +109,16 @@ async def request(
     kind: str,
     data: Mapping[str, Any] | None = None,
     *,
-    timeout_s: float = 30.0,
+    timeout_s: float = TIMEOUT_S,
     scope: str | None = None,
+    look: Callable[[Runtime], Awaitable[object]] | None = None,
     **options: Any,
 ) -> dict[str, Any]:
     """Put one of the bus's requests to the owner of the log at `url`, and give the response's data, `error` included.
 
     Where another process owns it, that one answers, with its tools and models. Where none does, this process becomes
     the owner for the time of the request, without taking up what is owed. scope: in which it is asked, else in the
-    owner's own. options: of `Runtime`, for that case.
+    owner's own. options: of `Runtime`, for that case; look(runtime) is awaited before it is closed again.
     Raises RequestTimeout, and what opening a log or reaching its owner raises; AskedInside where what decides is asked
     from within a call of a tool.
     """
@@ -131,10 +133,19 @@ async def request(
         opened._keeps_rules = "policy" not in options  # what is asked changes none
         async with opened as runtime:
             asked = runtime.scoped(principal=own_principal()) if kind in DECIDING else runtime
-            return dict(msgspec.to_builtins((await asked.request(kind, data, timeout_s=timeout_s)).data))
+            said = dict(msgspec.to_builtins((await asked.request(kind, data, timeout_s=timeout_s)).data))
+            if look is not None:
+                await look(runtime)
+            return said
     except Owned:
-        path = path_of(url)
-        owner = owner_of(path) if path is not None else None
-        if owner is None or owner.socket is None:
+        socket = socket_of(url)
+        if socket is None:
             raise
-    return dict(await call(owner.socket, kind if scope is None else f"{kind}@{scope}", data, timeout_s=timeout_s))
+    return dict(await call(socket, kind if scope is None else f"{kind}@{scope}", data, timeout_s=timeout_s))
+
+
+def socket_of(url: str) -> str | None:
+    """Where the owner of a log takes commands, None where nobody does."""
+    path = path_of(url)
+    owner = None if path is None else owner_of(path)
+    return None if owner is None else owner.socket
