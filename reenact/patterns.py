@@ -70,28 +70,28 @@ def _begun(*words: str) -> str:
 
 # A key stands at the beginning of a word, so that none is seen within the base64 of a picture or a signature.
 _START = r"(?<![\w-])"
-_KEYS = {
-    "sk-": r"sk-[A-Za-z0-9_-]{16,}",
-    "sk_": r"sk_(?:live|test)_[A-Za-z0-9]{10,}",
-    "rk_": r"rk_(?:live|test)_[A-Za-z0-9]{10,}",
-    "ghp_": r"ghp_[A-Za-z0-9]{20,}",
-    "gho_": r"gho_[A-Za-z0-9]{20,}",
-    "ghs_": r"ghs_[A-Za-z0-9]{20,}",
-    "ghu_": r"ghu_[A-Za-z0-9]{20,}",
-    "ghr_": r"ghr_[A-Za-z0-9]{20,}",
-    "github_pat_": r"github_pat_\w{20,}",
-    "glpat-": r"glpat-[\w-]{16,}",
-    "xoxa-": r"xoxa-[\w-]{10,}",
-    "xoxb-": r"xoxb-[\w-]{10,}",
-    "xoxp-": r"xoxp-[\w-]{10,}",
-    "xoxr-": r"xoxr-[\w-]{10,}",
-    "xoxs-": r"xoxs-[\w-]{10,}",
-    "npm_": r"npm_[A-Za-z0-9]{30,}",
-    "hf_": r"hf_[A-Za-z0-9]{30,}",
-    "AKIA": r"AKIA[0-9A-Z]{16}(?![0-9A-Za-z])",
-    "ASIA": r"ASIA[0-9A-Z]{16}(?![0-9A-Za-z])",
-    "AIza": r"AIza[\w-]{35}",
-    "eyJ": r"eyJ[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*",
+_KEYS = {  # how each begins, and how it goes on
+    "sk-": r"[A-Za-z0-9_-]{16,}",
+    "sk_": r"(?:live|test)_[A-Za-z0-9]{10,}",
+    "rk_": r"(?:live|test)_[A-Za-z0-9]{10,}",
+    "ghp_": r"[A-Za-z0-9]{20,}",
+    "gho_": r"[A-Za-z0-9]{20,}",
+    "ghs_": r"[A-Za-z0-9]{20,}",
+    "ghu_": r"[A-Za-z0-9]{20,}",
+    "ghr_": r"[A-Za-z0-9]{20,}",
+    "github_pat_": r"\w{20,}",
+    "glpat-": r"[\w-]{16,}",
+    "xoxa-": r"[\w-]{10,}",
+    "xoxb-": r"[\w-]{10,}",
+    "xoxp-": r"[\w-]{10,}",
+    "xoxr-": r"[\w-]{10,}",
+    "xoxs-": r"[\w-]{10,}",
+    "npm_": r"[A-Za-z0-9]{30,}",
+    "hf_": r"[A-Za-z0-9]{30,}",
+    "AKIA": r"[0-9A-Z]{16}(?![0-9A-Za-z])",
+    "ASIA": r"[0-9A-Z]{16}(?![0-9A-Za-z])",
+    "AIza": r"[\w-]{35}",
+    "eyJ": r"[\w-]{8,}\.eyJ[\w-]{4,}\.[\w-]*",
 }
 
 KEY_LIKE = (
@@ -112,7 +112,7 @@ KEY_LIKE = (
     ),
     Pattern(
         name="api_key",
-        regex=re.compile(rf"{_START}(?:{'|'.join(_KEYS.values())})"),
+        regex=re.compile(_START + rf"(?:{'|'.join(re.escape(begin) + rest for begin, rest in _KEYS.items())})"),
         open=rf"{_START}(?:{_begun(*_KEYS)}|(?:{'|'.join(map(re.escape, _KEYS))})[\w.-]*)\Z",
     ),
 )
