@@ -5,6 +5,8 @@ They are in the session's own events, so that no file has to be found again, and
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from .actors.container import in_force
 from .actors.profiles import resolve
 from .events import codec
@@ -12,11 +14,12 @@ from .events.agent import AgentConfigured
 from .events.container import PolicySet
 from .events.errors import BadInput
 from .events.image import ImageCreated, ImageUpdated
-from .events.message import Recorded
+from .events.message import Event, Recorded
 from .events.policy import Policy
 from .events.session import SessionCreated
 from .lookup import Reads
 from .pane import container_stream
+from .projections.projection import PAGE
 
 
 def given_of(log: Reads, session_id: str) -> tuple[Policy, ...]:
@@ -26,7 +29,7 @@ def given_of(log: Reads, session_id: str) -> tuple[Policy, ...]:
     """
     layers: tuple[Policy, ...] = ()
     image_id, container, before = "", "", 0
-    for recorded in _events(log, f"session-{session_id}"):
+    for recorded in _events(log, f"session-{session_id}", SessionCreated, AgentConfigured):
         match recorded.data:
             case SessionCreated() as created:
                 image_id, container = created.image_id, container_stream(recorded.context.scope, created.container_id)
@@ -44,7 +47,7 @@ def given_of(log: Reads, session_id: str) -> tuple[Policy, ...]:
 
 def _of_container(log: Reads, stream: str, before: int) -> Policy | None:
     policy = None
-    for recorded in _events(log, stream):
+    for recorded in _events(log, stream, PolicySet):
         if isinstance(recorded.data, PolicySet) and recorded.position < before:
             policy = in_force(recorded.data.policy, recorded.data.version)
     return policy
@@ -52,7 +55,7 @@ def _of_container(log: Reads, stream: str, before: int) -> Policy | None:
 
 def _of_image(log: Reads, image_id: str, before: int) -> Policy | None:
     policy = None
-    for recorded in _events(log, f"image-{image_id}"):
+    for recorded in _events(log, f"image-{image_id}", ImageCreated, ImageUpdated):
         if isinstance(recorded.data, ImageCreated | ImageUpdated) and recorded.position < before:
             policy = recorded.data.config.policy
     return policy
@@ -66,5 +69,11 @@ def _written(outer: tuple[Policy, ...], policy: Policy) -> Policy | None:
         return None
 
 
-def _events(log: Reads, stream: str) -> list[Recorded]:
-    return [recorded for stored in log.read(stream) for recorded in codec.unpack(stored)]
+def _events(log: Reads, stream: str, *kinds: type[Event]) -> Iterator[Recorded]:
+    """What was recorded with one of these kinds, oldest first; nothing else is unpacked."""
+    names, at = {kind.type for kind in kinds}, 0
+    while page := log.read(stream, after=at, limit=PAGE):
+        for stored in page:
+            if any(row.type in names for row in stored.batch.rows):
+                yield from codec.unpack(stored, digests=False)
+        at = page[-1].batch.last
