@@ -33,12 +33,17 @@ from .events.payload import Payload
 from .events.purse import ReleaseAllotment
 
 RETELL_MAX_S = 5.0
-"""The longest wait before the end of an effect is told again to a log that had no room for it."""
+"""The longest wait before a log that had no room for something is given it again."""
 
 NOBODY = ""
 """The scope of what is no tenant's."""
 
 _log = logging.getLogger("reenact")
+
+
+def retell_s(tries: int) -> float:
+    """Seconds until a log that had no room for something is given it again. tries: how often it was given it again."""
+    return min(RETELL_MAX_S, 0.05 * 2.0 ** min(tries, 10))
 
 
 class Post(Protocol):
@@ -130,8 +135,7 @@ class Ends:
             self._complain(stream, command, error, origin)
         if isinstance(error, DiskFull | Busy | Conflict | Full):
             # Nothing was written, and there may be room soon.
-            wait_s = min(RETELL_MAX_S, 0.05 * 2 ** min(tries, 10))
-            self._loop.call_later(wait_s, self.tell, stream, command, origin, otherwise, tries + 1)
+            self._loop.call_later(retell_s(tries), self.tell, stream, command, origin, otherwise, tries + 1)
         elif isinstance(error, Fenced | StoreFailed | UnknownOutcome | Corrupt):
             self._stopped(error)
         elif otherwise is not None and not isinstance(error, Closed | StoreError):

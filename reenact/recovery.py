@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from itertools import count
 
-from .ends import RETELL_MAX_S
+from .ends import retell_s
 from .events.errors import Busy, Closed, Conflict, DiskFull, Fenced, ReenactError, StoreFailed, UnknownOutcome
 from .kernel import Kernel
 
@@ -38,7 +38,7 @@ class Recovery:
                 await self._bring(stream.removeprefix("session-"), scope)
                 break
             except (DiskFull, Busy, Conflict):
-                await asyncio.sleep(min(RETELL_MAX_S, 0.05 * 2 ** min(tries, 10)))
+                await asyncio.sleep(retell_s(tries))
             except (Closed, Fenced, StoreFailed, UnknownOutcome):
                 return  # it takes nothing more; the next owner does this again
             except ReenactError as error:

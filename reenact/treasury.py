@@ -26,6 +26,7 @@ from .actors.clock import Clock
 from .actors.ledger import Account
 from .actors.purse import Purse, tokens_of
 from .adapters import prices
+from .ends import retell_s
 from .events import codec
 from .events.agent import ModelAnswered, ModelFailed, TurnCompleted
 from .events.budget import NOTHING, Amount, Breach, Budget, BudgetSpec, Rate, Terms, budget_of, dollars
@@ -61,9 +62,6 @@ from .kernel import Kernel, Who
 
 if TYPE_CHECKING:
     from .actors.system import Reply
-
-RETRY_MAX_S = 5.0
-"""The longest wait before a ledger that could not be written is asked again."""
 
 WAIT_MAX_S = 300.0
 """The longest that a session waits for what others may give back, before the ledger may deny."""
@@ -478,7 +476,7 @@ class Treasury:
                 return await ask()
             except (DiskFull, Busy, Conflict) as error:
                 _log.log(logging.DEBUG if tries else logging.ERROR, "the ledger could not be written: %s", error)
-                await asyncio.sleep(min(RETRY_MAX_S, 0.05 * 2 ** min(tries, 10)))
+                await asyncio.sleep(retell_s(tries))
                 tries += 1
 
     async def _recall(self, ledger: str, waiter: _Waiter, whom: Collection[str] | None) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from reenact import recovery, tool
+from reenact import ends, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ToolStarted
@@ -145,7 +145,7 @@ class Crowded(MemoryLog):
 def test_however_long_there_is_no_room_for_the_policies_of_now_a_session_is_taken_up(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(recovery, "RETELL_MAX_S", 0.0)
+    monkeypatch.setattr(ends, "RETELL_MAX_S", 0.0)
 
     async def life() -> None:
         store, gate = MemoryStore(), Gate()
