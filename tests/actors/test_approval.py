@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from reenact.actors import consent
 from reenact.actors import tool as calls
+from reenact.actors.approval import Terms, grant_digest, terms_digest
 from reenact.actors.profiles import resolve as resolved
 from reenact.events.action import (
     ActionCancelled,
@@ -292,6 +293,47 @@ def test_an_approval_is_of_one_call_with_these_arguments_and_of_no_other() -> No
         others.append(given(CREATE, send()).when(replace(answer, answer=replace(answer.answer, parts=parts))))
     digests = [digest_of(stream) for stream in others]
     assert len({first, *digests}) == 1 + len(others)
+
+
+BOUND = {
+    "session": ("sess_1", "sess_2"),
+    "action": ("a1", "a2"),
+    "tool": ("t1", "t2"),
+    "name": ("refund", "refunds"),
+    "version": ("v1", "v2"),
+    "arguments": ({"n": 0}, {"n": 1}),
+    "effect": ("unsafe", "idempotent"),
+    "timeout_s": (60.0, 61.0),
+    "place": (PLACE, replace(PLACE, cwd="/work/")),
+    "policy": ("sha256:rules", "sha256:other"),
+    "timeout_ms": (1000, 1001),
+}
+"""Everything that an approval is bound to, and something else in its place."""
+
+
+@pytest.mark.parametrize("field", Terms.__struct_fields__)
+def test_everything_that_an_approval_is_bound_to_is_in_its_digest(field: str) -> None:
+    approved = Terms(**{name: value for name, (value, _) in BOUND.items()})
+    assert terms_digest(replace(approved, **{field: BOUND[field][1]})) != terms_digest(approved)
+
+
+LEAVE: dict[str, Any] = {name: BOUND[name] for name in ("name", "version", "arguments", "place", "policy")}
+
+
+@pytest.mark.parametrize("field", LEAVE)
+def test_so_it_is_with_a_leave_for_calls_to_come(field: str) -> None:
+    given = {name: value for name, (value, _) in LEAVE.items()}
+    assert grant_digest(**{**given, field: LEAVE[field][1]}) != grant_digest(**given)
+
+
+@pytest.mark.parametrize("field", Place.__struct_fields__)
+def test_and_with_every_part_of_the_place(field: str) -> None:
+    other: Any = {"cwd": "/", "env": {"LANG": "D"}, "sandbox": "sha256:none"}
+    given = {name: value for name, (value, _) in LEAVE.items()}
+    place = replace(PLACE, **{field: other[field]})
+    assert grant_digest(**{**given, "place": place}) != grant_digest(**given)
+    approved = Terms(**{name: value for name, (value, _) in BOUND.items()})
+    assert terms_digest(replace(approved, place=place)) != terms_digest(approved)
 
 
 def test_what_runs_is_the_call_in_the_log_and_not_what_the_answer_brings_along() -> None:

@@ -181,6 +181,18 @@ def test_a_crash_for_which_there_is_no_more_money_ends_the_turn() -> None:
     assert purse_of(stream).spent.tokens == the(stream, BudgetExceeded).breach.used
 
 
+@pytest.mark.parametrize("of", ["run", "scope"])
+def test_nobody_is_asked_to_raise_a_limit_between_two_attempts_at_a_call(of: str) -> None:
+    stream = begun(run_of(max_tokens=150, on_breach="ask")) if of == "run" else begun(LEDGER).when(take(tokens=150))
+    stream.after_a_crash().when(RecoverEffect(effect="m1", attempt=1))
+    if of == "scope":
+        stream.then(AllotmentWanted).when(
+            RefuseAllotment(ask="w2", breach=Breach(limit="max_tokens_total", of="scope", asks=True))
+        )
+    stream.then(BudgetExceeded, TurnCompleted, JobFailed).owes()
+    assert the(stream, BudgetExceeded).breach.asks and the(stream, JobFailed).failure.code == "budget_exceeded"
+
+
 def test_max_tokens_of_a_run_ends_the_turn_and_says_why() -> None:
     stream = given(CREATE, under(run_of(max_tokens=300)), wants("m1", "read", read=200, written=80))
     stream.when(settles("t1")).then(ToolSettled, BudgetExceeded, TurnCompleted, JobFailed)
@@ -272,6 +284,28 @@ def test_a_job_may_be_held_to_less_than_its_image() -> None:
     assert the(stream, BudgetReserved).tokens == 300
     alone = replace(under(None, max_tokens=500), overrides=own)
     assert the(given(CREATE).when(alone), BudgetReserved).tokens == 200
+
+
+@pytest.mark.parametrize(
+    ("name", "narrow", "wide"),
+    [
+        ("max_tokens", 900, 1000),
+        ("max_cost", "9.5", "10"),
+        ("max_tool_calls", 0, 1),
+        ("max_turns", 9, 10),
+        ("max_runtime_seconds", 9.5, 10.0),
+        ("unpriced", "deny", "allow"),
+        ("on_breach", "deny", "ask"),
+    ],
+)
+def test_of_each_limit_of_an_image_and_of_its_job_the_narrower_one_holds(name: str, narrow: Any, wide: Any) -> None:
+    low, high, none = run_of(**{name: narrow}), run_of(**{name: wide}), run_of()
+    pairs = [(low, high), (high, low)]
+    if none.spec is not None and getattr(none.spec, name) is None:
+        pairs += [(low, none), (none, low), (low, None), (None, low)]
+    for image, job in pairs:
+        held = money.merged(image, job)
+        assert held is not None and held.spec is not None and getattr(held.spec, name) == narrow
 
 
 # -- the ledger --
