@@ -11,7 +11,6 @@ from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from decimal import Decimal
 from enum import StrEnum
-from itertools import count
 from typing import TYPE_CHECKING, Any, Protocol, Self
 
 from msgspec import Struct
@@ -19,9 +18,11 @@ from msgspec.structs import replace
 
 from .access import NO_LIMITS
 from .actors import decider
-from .actors import ledger as rules
+from .actors.book import SCOPE, State, Sums
 from .actors.clock import Clock, SystemClock
+from .actors.judge import judge
 from .actors.ledger import LEDGER
+from .actors.ledger import decide as decided
 from .events import codec
 from .events.budget import NOTHING, Amount, Budget, budget_of, checked_dollars, dollars, nanos
 from .events.errors import BadInput, NotAPerson, OverBudget
@@ -132,8 +133,8 @@ class LedgerWriter(Protocol):
     @property
     def scope(self) -> str: ...
     def checked(self, budget: Budget) -> Budget: ...
-    async def put(self, scope_id: str, command: Command) -> tuple[rules.State, bool]: ...
-    async def state(self, scope_id: str) -> rules.State: ...
+    async def put(self, scope_id: str, command: Command) -> tuple[State, bool]: ...
+    async def state(self, scope_id: str) -> State: ...
     async def entries(self, scope_id: str) -> list[UsageRecorded]: ...
     def now(self) -> int: ...
     def new_id(self) -> str: ...
@@ -173,20 +174,20 @@ class _Writing:
 
     def checked(self, budget: Budget) -> Budget:
         """A limit that may be set here. Raises BadInput, and NotAPerson where an agent or one of its tools sets it."""
-        rules.decide(rules.State(), SetBudget(budget=budget, at=0))
+        decided(State(), SetBudget(budget=budget, at=0))
         return budget
 
     async def get_usage(
         self: Any, scope_id: str, principal_id: str | None = None, session_id: str | None = None
     ) -> UsageRecord:
         """What a scope used, or one principal or session of it: told here, and by the sessions of a runtime."""
-        state: rules.State = await self.state(scope_id)
-        key = rules.SCOPE
+        state: State = await self.state(scope_id)
+        key = SCOPE
         if session_id is not None:
             key = ("session", session_id)
         elif principal_id is not None:
             key = ("principal", principal_id)
-        total = state.sums.get(key, rules.Sums()).total
+        total = state.sums.get(key, Sums()).total
         read = written = 0
         for entry in await self.entries(scope_id):
             if principal_id in (None, entry.principal_id) and session_id in (None, entry.session_id):
@@ -229,7 +230,7 @@ class InMemoryLedgerWriter(_Writing):
         self._states: dict[str, tuple[Any, ...]] = {}
         self._entries: dict[str, list[UsageRecorded]] = {}
 
-    async def put(self, scope_id: str, command: Command) -> tuple[rules.State, bool]:
+    async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
         states = self._states.get(scope_id, LEDGER.initial)
         decision = decider.decide(LEDGER, states, command, version=0, at=self.now(), epoch=1)
         self._states[scope_id] = decision.states
@@ -238,8 +239,8 @@ class InMemoryLedgerWriter(_Writing):
         del entries[:-ENTRIES_MAX]
         return decision.states[0], bool(decision.events)
 
-    async def state(self, scope_id: str) -> rules.State:
-        state: rules.State = self._states.get(scope_id, LEDGER.initial)[0]
+    async def state(self, scope_id: str) -> State:
+        state: State = self._states.get(scope_id, LEDGER.initial)[0]
         return state
 
     async def entries(self, scope_id: str) -> list[UsageRecorded]:
@@ -273,7 +274,7 @@ class RuntimeLedgerWriter(_Writing):
         self._runtime._access.check_person(NO_LIMITS)
         return super().checked(self._runtime._treasury.checked(budget))
 
-    async def put(self, scope_id: str, command: Command) -> tuple[rules.State, bool]:
+    async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
         """Limits are set and lifted as the runtime does it. What is set aside is for those that reserve here, and for
         no session. Raises NotAPerson, and BadInput for any other command."""
         stream = self._stream(scope_id)
@@ -301,8 +302,8 @@ class RuntimeLedgerWriter(_Writing):
         reply = await access.kernel.ask(stream, command, key=key, by=access.who)
         return reply.states[0], bool(reply.events)
 
-    async def state(self, scope_id: str) -> rules.State:
-        state: rules.State = (await self._runtime._peek(self._stream(scope_id)))[0]
+    async def state(self, scope_id: str) -> State:
+        state: State = (await self._runtime._peek(self._stream(scope_id)))[0]
         return state
 
     async def entries(self, scope_id: str) -> list[UsageRecorded]:
@@ -323,7 +324,6 @@ class Ledger:
     def __init__(self, writer: Any = None) -> None:
         self.writer = InMemoryLedgerWriter() if writer is None else writer
         self._wanted: list[Budget] = []
-        self._asks = count(1)
 
     def set_budget(self, budget: Budget) -> None:
         """Set a limit; it is in force from the next check or reservation on. Raises BadInput, and NotAPerson where an
@@ -344,7 +344,7 @@ class Ledger:
         want = _amount(pending_tokens, pending_cost, pending_requests, pending_tool_calls)
         state = await self.writer.state(scope)
         state = replace(state, now=max(state.now, self.writer.now()))
-        judged = rules.judge(state, *_whose(ctx), want, want)
+        judged = judge(state, *_whose(ctx), want, want)
         if judged.breach is not None:
             await self._write(
                 ctx, LedgerEventType.BUDGET_CHECK, metadata={"decision": "deny", "why": judged.breach.text}

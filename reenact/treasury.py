@@ -21,9 +21,11 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from msgspec import Struct
 
-from .actors import ledger as rules
+from .actors import judge
+from .actors.book import Account, State, settled, usage_of, used_of
+from .actors.calendar import DAY_US
 from .actors.clock import Clock
-from .actors.ledger import Account
+from .actors.ledger import evolve
 from .actors.purse import Purse, tokens_of
 from .adapters import prices
 from .ends import retell_s
@@ -104,7 +106,7 @@ class Treasury:
         self._clock = clock
         self.scope = scope
         self._stream = f"ledger-{scope}"
-        self._in_force = rules.State()
+        self._in_force = State()
         self._terms: dict[Any, Terms | None] = {}
         self._rates: dict[tuple[str, int], Rate | None] = {}
         self._line: list[_Waiter] = []
@@ -115,8 +117,8 @@ class Treasury:
     async def open(self) -> None:
         """Look which limits are in force, and who holds what is called back."""
         if await asyncio.to_thread(self._kernel.log.head, self._stream):
-            state: rules.State = (await self._peek(self._stream))[0]
-            self._in_force = rules.State(budgets=state.budgets)
+            state: State = (await self._peek(self._stream))[0]
+            self._in_force = State(budgets=state.budgets)
             for session_id, ask in state.due.items():
                 if not session_id.startswith(RESERVED):
                     self._kernel.called_back[f"session-{session_id}"] = ask
@@ -125,7 +127,7 @@ class Treasury:
             except StoreError as error:
                 _log.error("what an earlier process had reserved could not be settled, the next start does: %s", error)
 
-    async def _settle_reserved(self, state: rules.State) -> None:
+    async def _settle_reserved(self, state: State) -> None:
         """What an earlier owner's programs had reserved nobody can give back, nor say what was used of it: what was set
         aside is used, as a call that was under way is, but for what was recorded meanwhile."""
         left = {
@@ -142,7 +144,7 @@ class Treasury:
                     case Allotted(session_id=holder, want=want) if holder in left:
                         doubt[holder] = want
                     case UsageRecorded(holder=str(holder)) as usage if holder in doubt:
-                        doubt[holder] -= rules.usage_of(usage) or NOTHING
+                        doubt[holder] -= usage_of(usage) or NOTHING
         for holder, account in left.items():
             spent = account.told + doubt.get(holder, account.held)
             await self._ask(self._stream, self._back(holder, account.ask, spent, NOTHING))
@@ -153,7 +155,7 @@ class Treasury:
         if isinstance(data, AllotmentReleased):
             self._kernel.later(self._settle(recorded.stream.removeprefix("session-"), data, recorded.context.scope))
         elif isinstance(data, BudgetSet | BudgetRemoved | BudgetRaised) and recorded.stream == self._stream:
-            self._in_force = rules.evolve(self._in_force, data, recorded.stamp)
+            self._in_force = evolve(self._in_force, data, recorded.stamp)
             self._terms.clear()
 
     # -- what an agent must know --
@@ -188,7 +190,7 @@ class Treasury:
         """
         if config.budget is None and not self._in_force.budgets and not priced:
             return None
-        place = key, self._clock.now() // rules.DAY_US
+        place = key, self._clock.now() // DAY_US
         if place not in self._terms:
             if len(self._terms) >= TERMS_MAX:
                 self._terms.clear()
@@ -232,7 +234,7 @@ class Treasury:
     def _rate(self, model: str) -> Rate | None:
         """The most that a model charges today, None where no price is known."""
         now = self._clock.now()
-        place = model, now // rules.DAY_US
+        place = model, now // DAY_US
         if place not in self._rates:
             if len(self._rates) >= TERMS_MAX:
                 self._rates.clear()
@@ -300,7 +302,7 @@ class Treasury:
 
     async def use(self) -> list[LimitUse]:
         """Every limit in force, with what is used of it now."""
-        state: rules.State = (await self._peek(self._stream))[0]
+        state: State = (await self._peek(self._stream))[0]
         purses = {}
         for session_id, account in state.accounts.items():
             if account.held != NOTHING:
@@ -369,8 +371,8 @@ class Treasury:
     ) -> Account | None:
         """Ask again whenever something was given back, behind those who wait for the same; then for the last time."""
         until = asyncio.get_running_loop().time() + WAIT_MAX_S
-        state: rules.State = (await self._peek(ledger))[0]
-        breach = rules.in_the_way(state, asking(False))
+        state: State = (await self._peek(ledger))[0]
+        breach = judge.in_the_way(state, asking(False))
         waiter.waits_for = None if breach is None else breach.of
         for other in self._line:  # what it held it gives back with what it asks for, which its ledger has not heard
             other.heard_of.add(waiter.session_id)
@@ -389,11 +391,11 @@ class Treasury:
                     if account is not None:
                         return account
                     state = (await self._peek(ledger))[0]
-                    breach = rules.in_the_way(state, asking(False))
+                    breach = judge.in_the_way(state, asking(False))
                     if breach is None:
                         continue  # something came back just now
                     waiter.waits_for = breach.of
-                    if not rules.may_come_back(state, asking(False), breach, waiter.lost, waiter.calling):
+                    if not judge.may_come_back(state, asking(False), breach, waiter.lost, waiter.calling):
                         account = await ask(True, state.version)
                         if account is not None:
                             return account
@@ -452,7 +454,7 @@ class Treasury:
 
     async def _called_back(self, stream: str, ask: str) -> ReturnAllotment | None:
         session_id = stream.removeprefix("session-")
-        state: rules.State = (await self._peek(self._stream))[0]
+        state: State = (await self._peek(self._stream))[0]
         account = state.accounts.get(session_id)
         gone = account is None or account.ask != ask
         try:
@@ -482,7 +484,7 @@ class Treasury:
     async def _recall(self, ledger: str, waiter: _Waiter, whom: Collection[str] | None) -> None:
         """Have every other session that holds something of this ledger let go of what it does not need; or those of
         `whom`."""
-        state: rules.State = (await self._peek(ledger))[0]
+        state: State = (await self._peek(ledger))[0]
         holding = [
             (session_id, account)
             for session_id, account in state.accounts.items()
@@ -593,18 +595,18 @@ def _under_way(purse: Purse) -> Amount:
     return NOTHING if purse.held is None else purse.held.amount
 
 
-def uses(state: rules.State, purses: dict[str, Purse | None], at: int) -> list[LimitUse]:
+def uses(state: State, purses: dict[str, Purse | None], at: int) -> list[LimitUse]:
     """Every limit of a ledger with what is used of it. purses: of the sessions that hold something."""
     for session_id, account in state.accounts.items():
         purse = purses.get(session_id)
         if account.held != NOTHING and purse is not None:
             kept = account.held - (purse.spent - account.told) if purse.source == account.ask else account.held
-            state = rules.settled(state, session_id, account.principal, purse.spent, kept, at)
+            state = settled(state, session_id, account.principal, purse.spent, kept, at)
     found = []
     for standing in state.budgets:
         of, name = standing.key
         for limit, most in standing.limits:
-            settled, out = rules.used_of(state, standing, limit, at)
+            used, out = used_of(state, standing, limit, at)
             show = dollars if limit.of == "cost" else int
             found.append(
                 LimitUse(
@@ -613,10 +615,10 @@ def uses(state: rules.State, purses: dict[str, Purse | None], at: int) -> list[L
                     name=name or None,
                     window=limit.window,
                     most=show(most),
-                    used=show(settled),
+                    used=show(used),
                     outstanding=show(out),
-                    left=show(max(0, most - settled - out)),
-                    strategy="ask" if rules.asks(standing.budget, limit) else standing.budget.exceed_strategy,
+                    left=show(max(0, most - used - out)),
+                    strategy="ask" if judge.asks(standing.budget, limit) else standing.budget.exceed_strategy,
                 )
             )
     return found

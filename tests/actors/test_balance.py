@@ -8,7 +8,7 @@ from unittest.mock import patch
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from reenact.actors import ledger as rules
+from reenact.actors import judge
 from reenact.actors.balance import Balance, Changes
 from reenact.events.agent import AgentConfigured, ModelCalled
 from reenact.events.budget import NOTHING, Amount, Budget, Terms
@@ -67,7 +67,7 @@ def test_a_sound_ledger_is_found_sound(data: st.DataObject) -> None:
 
 
 def test_what_a_ledger_that_only_checks_allotted_is_found() -> None:
-    with patch.object(rules, "used", lambda sums, limit, now: (getattr(sums.total, limit.of), 0)):
+    with patch.object(judge, "used", lambda sums, limit, now: (getattr(sums.total, limit.of), 0)):
         events = history(ledger(), [limit(max_tokens_total=100), allot("a", tokens=60), allot("b", tokens=60)])
     [what] = told(*events)
     assert what == "max_tokens_total is 100: 61 is allotted to b, and 61 is used"

@@ -10,7 +10,10 @@ from hypothesis import given as for_all
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact.actors.ledger import LEDGER, State, judge, recall, used
+from reenact.actors.book import State, used
+from reenact.actors.calendar import month_of
+from reenact.actors.judge import judge
+from reenact.actors.ledger import LEDGER, recall
 from reenact.events.budget import (
     LIMITS,
     NOTHING,
@@ -238,12 +241,10 @@ def test_a_month_is_that_of_the_calendar() -> None:
 def test_months_are_counted_as_the_calendar_counts_them(days: int) -> None:
     from datetime import date
 
-    from reenact.actors.ledger import _month
-
     if 1 <= days + 719_163 <= 3_652_059:
         day = date.fromordinal(days + 719_163)
-        assert _month(days * DAY_US) == day.year * 12 + day.month - 1
-    assert _month((days + 31) * DAY_US) > _month(days * DAY_US) - 1
+        assert month_of(days * DAY_US) == day.year * 12 + day.month - 1
+    assert month_of((days + 31) * DAY_US) > month_of(days * DAY_US) - 1
 
 
 def test_a_clock_that_is_set_back_gives_nothing_back() -> None:

@@ -12,12 +12,13 @@ import random
 from contextlib import suppress
 from typing import Any, Self
 
-from reenact.actors import decider, ledger
+from reenact.actors import book, decider
 from reenact.actors.balance import Balance, Changes
+from reenact.actors.book import Account
 from reenact.actors.cell import noun_of
 from reenact.actors.clock import ManualClock
 from reenact.actors.dispatch import Dispatch, Origin, Work
-from reenact.actors.ledger import LEDGER, Account
+from reenact.actors.ledger import LEDGER
 from reenact.actors.system import Reply
 from reenact.events.agent import (
     AnswerModel,
@@ -94,7 +95,7 @@ class World:
         self.called_back: dict[str, str] = {}
         self.greedy = self.chance.random() < 0.5  # every call costs all that was set aside for it
         self.budget = self._budget()
-        self.limits = ledger._standing(self.budget).limits
+        self.limits = book.standing_of(self.budget).limits
         self.changing = chances.random() < 0.4
         self.changed = 0
         self.before = NOTHING  # that limits which were set later do not undo
@@ -151,12 +152,12 @@ class World:
 
     def judge(self) -> None:
         """What was billed keeps to every limit, and so does what the ledger counts."""
-        for limit, most in ledger._standing(self.budget).limits:
+        for limit, most in book.standing_of(self.budget).limits:
             billed, most = getattr(self.billed, limit.of), max(most, getattr(self.before, limit.of))
             if billed > most:
                 self.failure = Overspent(f"{limit.name}: {billed} billed of {most}")
             state = self.states[f"ledger-{SCOPE}"][0]
-            settled, out = ledger.used_of(state, state.budgets[0], limit, 0)
+            settled, out = book.used_of(state, state.budgets[0], limit, 0)
             if settled + out > most and not self.changed:  # else what was under way then may be told later
                 self.failure = Overspent(f"{limit.name}: {settled} settled and {out} set aside of {most}")
 
@@ -465,8 +466,8 @@ class World:
                 continue
             account: Account | None = state.accounts.get(stream.removeprefix("session-"))
             if account is not None:
-                state = ledger.settled(state, stream.removeprefix("session-"), "ann", purse.spent, NOTHING, 0)
-        sums = state.sums.get(ledger.SCOPE)
+                state = book.settled(state, stream.removeprefix("session-"), "ann", purse.spent, NOTHING, 0)
+        sums = state.sums.get(book.SCOPE)
         counted = sums.total if sums is not None else NOTHING
         if not counted.covers(self.billed):
             raise Overspent(f"{counted} was counted and {self.billed} billed")

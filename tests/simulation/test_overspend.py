@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
-from reenact.actors import allotment, ledger, mind, step, tool, turn
+from reenact.actors import allotment, book, judge, ledger, mind, step, tool, turn
 from reenact.actors import purse as money
 from reenact.events.ledger import AllotmentReturned
 from reenact.events.purse import BudgetReserved
@@ -44,7 +44,7 @@ def test_seeds_that_once_failed(seed: int) -> None:
 # -- builds with one thing wrong each --
 
 
-def _checks_and_acts(sums: ledger.Sums, limit: Any, now: int) -> tuple[int, int]:
+def _checks_and_acts(sums: book.Sums, limit: Any, now: int) -> tuple[int, int]:
     """CHECKLIST e: what others are about to spend is not looked at."""
     return _USED(sums, limit, now)[0], 0
 
@@ -55,7 +55,7 @@ def _forgets(purse: money.Purse | None, event: BudgetReserved, at: int) -> money
     return _RESERVED(replace(purse, held=None), event, at)
 
 
-def _believes(state: ledger.State, message: Any) -> Any:
+def _believes(state: book.State, message: Any) -> Any:
     """What a session gave back of an earlier allotment is taken off its newest."""
     account = state.accounts.get(message.session_id)
     if account is None:
@@ -82,15 +82,15 @@ async def _is_deaf(self: Treasury, stream: str) -> None:
     """A session at work does not hear that limits were changed."""
 
 
-_USED, _RESERVED = ledger.used, money.reserved
+_USED, _RESERVED = book.used, money.reserved
 
 BROKEN: dict[str, Callable[[], Any]] = {
-    "it is checked, and then acted": lambda: patch.object(ledger, "used", _checks_and_acts),
+    "it is checked, and then acted": lambda: patch.object(judge, "used", _checks_and_acts),
     "a reservation dies with its process": lambda: patch.object(money, "reserved", _forgets),
     "a late message is believed": lambda: patch.object(ledger, "_give_back", _believes),
     "only success is counted": lambda: patch.object(money, "failed", _only_success),
     "an allotment is taken back unasked": lambda: patch.object(Treasury, "_let_go", _takes_all),
-    "nobody waits for who is at work": lambda: patch.object(ledger, "may_come_back", lambda *_: False),
+    "nobody waits for who is at work": lambda: patch.object(judge, "may_come_back", lambda *_: False),
     "nobody is asked for what lies idle": lambda: patch.object(Treasury, "_recall", _asks_nobody),
     "a limit binds what is allotted later": lambda: patch.object(ledger, "_called_back", lambda state, _: state),
     "who is at work does not hear of it": lambda: patch.object(Treasury, "heeded", _is_deaf),

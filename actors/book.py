@@ -1,0 +1,259 @@
+"""The book of a ledger: what was used in which window, by whom, and what is set aside for them. Pure.
+
+Time is what the commands say, and never runs backwards: a clock that was set back gives no money back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from msgspec import Struct
+from msgspec.structs import replace
+
+from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit, most_of, nanos
+from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded
+from .calendar import DAY_US, MINUTE_US, month_of
+
+_AHEAD_US = AHEAD_MAX_S * 1_000_000
+
+Key = tuple[str, str]
+"""Whose: ("scope", ""), ("principal", id) or ("session", id)."""
+
+SCOPE: Key = ("scope", "")
+
+
+class Sums(Struct, frozen=True, gc=False):
+    """What one of them used. out: set aside and not settled. The three of a window are those of `day` and `month`.
+
+    recent: (microseconds UTC, how many) of requests that were settled in the last minute.
+    """
+
+    total: Amount = NOTHING
+    out: Amount = NOTHING
+    day: int = 0
+    daily: Amount = NOTHING
+    out_daily: Amount = NOTHING
+    month: int = 0
+    monthly: Amount = NOTHING
+    out_monthly: Amount = NOTHING
+    recent: tuple[tuple[int, int], ...] = ()
+
+
+class Account(Struct, frozen=True, gc=False):
+    """One session. told: all that it ever spent, as last heard. held: set aside for it since `at`.
+
+    ask: the newest thing it asked for, answered by `grant` or `breach`.
+    """
+
+    principal: str
+    ask: str = ""
+    told: Amount = NOTHING
+    held: Amount = NOTHING
+    at: int = 0
+    grant: Grant | None = None
+    breach: Breach | None = None
+
+
+class Standing(Struct, frozen=True):
+    """A budget that is in force. limits: what it limits, and to how much in the limit's unit. given: as it was set,
+    before people raised it."""
+
+    budget: Budget
+    key: Key
+    limits: tuple[tuple[Limit, int], ...]
+    given: Budget
+
+    @property
+    def costs(self) -> str | None:
+        """The first limit of money, None where it has none."""
+        return next((limit.name for limit, _ in self.limits if limit.of == "cost"), None)
+
+
+class State(Struct, frozen=True):
+    """now: the highest recorded time. overrun: what calls cost beyond what was set aside for them.
+
+    due: sessions that hold what was allotted under other limits, with its ask: it is called back. raised: the
+    newest question in each session by which a limit was raised. version: of its stream.
+    """
+
+    budgets: tuple[Standing, ...] = ()
+    accounts: Mapping[str, Account] = {}
+    sums: Mapping[Key, Sums] = {}
+    now: int = 0
+    overrun: Amount = NOTHING
+    due: Mapping[str, str] = {}
+    raised: Mapping[str, int] = {}
+    version: int = 0
+
+
+def standing_of(budget: Budget) -> Standing:
+    key = SCOPE
+    if budget.session_id is not None:
+        key = ("session", budget.session_id)
+    elif budget.principal_id is not None:
+        key = ("principal", budget.principal_id)
+    limits = tuple((limit, most) for limit in LIMITS if (most := most_of(budget, limit)) is not None)
+    return Standing(budget, key, limits, budget)
+
+
+def whose(budget: Budget) -> tuple[str | None, str | None]:
+    return budget.principal_id, budget.session_id
+
+
+def falls_under(state: State, principal: str, session: str) -> Iterator[Standing]:
+    """The budgets that a session of a principal falls under: all of them count."""
+    keys = (SCOPE, ("principal", principal), ("session", session))
+    return (standing for standing in state.budgets if standing.key in keys)
+
+
+# -- what is used --
+
+
+def used(sums: Sums, limit: Limit, now: int) -> tuple[int, int]:
+    """Of a limit: what is settled in its window, and what is set aside in it. Of one request: nothing yet."""
+    of = limit.of
+    match limit.window:
+        case "day":
+            return getattr(sums.daily, of), getattr(sums.out_daily, of)
+        case "month":
+            return getattr(sums.monthly, of), getattr(sums.out_monthly, of)
+        case "total":
+            return getattr(sums.total, of), getattr(sums.out, of)
+        case "minute":
+            return sum(count for at, count in sums.recent if at > now - MINUTE_US), getattr(sums.out, of)
+    return 0, 0
+
+
+def used_of(state: State, standing: Standing, limit: Limit, at: int) -> tuple[int, int]:
+    """Of a limit in force, as of a time: what is settled in its window, and what is set aside in it."""
+    now = max(state.now, at)
+    return used(rolled(state.sums.get(standing.key, NO_SUMS), now), limit, now)
+
+
+# -- what happens to it --
+
+
+def settled(state: State, session: str, principal: str, spent: Amount, kept: Amount, at: int) -> State:
+    """What the session spent since it was last heard is settled in the window it was allotted in; it keeps `kept`."""
+    now = max(state.now, at)
+    account = state.accounts.get(session) or Account(principal)
+    used_now, freed = spent - account.told, account.held - kept
+    sums = dict(state.sums)
+    for key in keys_of(account.principal, session):
+        one = rolled(sums.get(key, NO_SUMS), now)
+        sums[key] = _free(_spend(one, used_now, account.at or now, now), freed, account.at)
+    told = account.told + used_now
+    accounts = {**state.accounts, session: replace(account, principal=principal, told=told, held=account.held - freed)}
+    overrun = state.overrun + ((used_now + kept) - account.held)
+    return replace(state, accounts=accounts, sums=sums, now=now, overrun=overrun)
+
+
+def allotted(state: State, event: Allotted) -> State:
+    amount, now = event.grant.amount, state.now
+    account = replace(
+        state.accounts[event.session_id],
+        principal=event.principal_id,
+        ask=event.ask,
+        held=amount,
+        at=now,
+        grant=event.grant,
+        breach=None,
+    )
+    sums = dict(state.sums)
+    for key in keys_of(event.principal_id, event.session_id):
+        one = rolled(sums.get(key, NO_SUMS), now)
+        sums[key] = replace(
+            one, out=one.out + amount, out_daily=one.out_daily + amount, out_monthly=one.out_monthly + amount
+        )
+    return replace(state, accounts={**state.accounts, event.session_id: account}, sums=sums)
+
+
+def usage_times(event: UsageRecorded, now: int, stored_at: int) -> tuple[int, int]:
+    """(now, the time of the use) after a usage. What is reported moves no clock: the time at which it was told does.
+
+    An older release knew one time for both, and took any; one that is ahead of when it was stored is not believed.
+    """
+    if not event.heard:
+        now = max(now, min(event.at, stored_at + _AHEAD_US))
+        return now, now
+    now = max(now, event.heard)
+    return now, min(event.at, now)
+
+
+def used_outside(state: State, event: UsageRecorded, stored_at: int) -> State:
+    now, used_at = usage_times(event, state.now, stored_at)
+    spent = usage_of(event)
+    if spent is None:
+        return replace(state, now=now)
+    sums = dict(state.sums)
+    for key in keys_of(event.principal_id, event.session_id):
+        sums[key] = _spend(rolled(sums.get(key, NO_SUMS), now), spent, used_at, now, made=used_at)
+    return replace(state, sums=sums, now=now)
+
+
+def usage_of(event: UsageRecorded) -> Amount | None:
+    """What was used outside of any session; None where it is about something else."""
+    if event.kind not in ("model_usage", "tool_usage", "connector_usage"):
+        return None
+    return Amount(
+        tokens=max(0, event.total_tokens or event.input_tokens + event.output_tokens),
+        cost=_nanos(event.cost),
+        requests=1 if event.kind == "model_usage" else 0,
+        tools=1 if event.kind == "tool_usage" else 0,
+    )
+
+
+def _nanos(cost: str | None) -> int:
+    try:
+        return max(0, nanos(cost)) if cost is not None else 0
+    except (ArithmeticError, ValueError):  # what a program wrote into the log itself
+        return 0
+
+
+def keys_of(principal: str | None, session: str | None) -> Iterator[Key]:
+    yield SCOPE
+    if principal is not None:
+        yield "principal", principal
+    if session is not None:
+        yield "session", session
+
+
+NO_SUMS = Sums()
+
+
+def rolled(sums: Sums, now: int) -> Sums:
+    """As of now: a new day or month begins with nothing, settled or set aside."""
+    day, month = now // DAY_US, month_of(now)
+    if day > sums.day:
+        sums = replace(sums, day=day, daily=NOTHING, out_daily=NOTHING)
+    if month > sums.month:
+        sums = replace(sums, month=month, monthly=NOTHING, out_monthly=NOTHING)
+    return sums
+
+
+def _spend(sums: Sums, spent: Amount, of: int, now: int, made: int | None = None) -> Sums:
+    """Spent out of what was allotted at `of`, heard of now. made: when, where it is known."""
+    if spent == NOTHING:
+        return sums
+    recent = sums.recent
+    if spent.requests:
+        made = now if made is None else made
+        recent = (*(each for each in (*recent, (made, spent.requests)) if each[0] > now - MINUTE_US),)
+    return replace(
+        sums,
+        total=sums.total + spent,
+        daily=sums.daily + spent if of // DAY_US == sums.day else sums.daily,
+        monthly=sums.monthly + spent if month_of(of) == sums.month else sums.monthly,
+        recent=recent,
+    )
+
+
+def _free(sums: Sums, freed: Amount, of: int) -> Sums:
+    if freed == NOTHING:
+        return sums
+    return replace(
+        sums,
+        out=sums.out - freed,
+        out_daily=sums.out_daily - freed if of // DAY_US == sums.day else sums.out_daily,
+        out_monthly=sums.out_monthly - freed if month_of(of) == sums.month else sums.out_monthly,
+    )
