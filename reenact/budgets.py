@@ -289,10 +289,10 @@ class RuntimeLedgerWriter(_Writing):
                 return await self.state(scope_id), gone
             case Allot(session_id=holder) if holder.startswith(RESERVED):
                 self._holders.add(holder)
-                self._runtime._treasury.outside.add(holder)  # asked back of nobody
+                self._runtime._treasury.recalls.outside.add(holder)  # asked back of nobody
             case ReturnAllotment(session_id=holder) if holder in self._holders:
                 self._holders.discard(holder)
-                self._runtime._treasury.outside.discard(holder)
+                self._runtime._treasury.recalls.outside.discard(holder)
             case RecordUsage():
                 pass
             case _:

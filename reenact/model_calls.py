@@ -84,7 +84,7 @@ class ModelCalls:
                 await asyncio.sleep(min(max(0.0, wait_s), self._retries.longest_s))
                 began = time.perf_counter()
             session = await self._session(stream)
-            await self._treasury(session.ids.scope).heeded(stream)
+            await self._treasury(session.ids.scope).recalls.heeded(stream)
             config = await self._config(session.ids.image_id or "", effect.image_version, session.ids.scope)
             tools = self._tools if config.tools is None else self._tools.only(config.tools)
             spec = _spec(session, effect, config)

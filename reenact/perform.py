@@ -21,10 +21,11 @@ from .events.image import ImageConfig
 from .events.ledger import RecallAllotment
 from .events.message import Command, Signal
 from .events.purse import RequestAllotment
+from .line import not_asked
 from .model_calls import ModelCalls
 from .places import Places
+from .recalls import not_back
 from .tool_calls import ToolCalls
-from .treasury import not_back
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
@@ -96,9 +97,9 @@ class Outside:
         if isinstance(effect, LaunchTool):
             return await self._tools.launch(stream, effect)
         if isinstance(effect, RequestAllotment):
-            return await self._treasury(effect.ledger).fetch(stream, effect)
+            return await self._treasury(effect.ledger).line.fetch(stream, effect)
         if isinstance(effect, RecallAllotment):
-            return await self._treasury(stream.removeprefix("ledger-")).recall(effect)
+            return await self._treasury(stream.removeprefix("ledger-")).recalls.recall(effect)
         return await self._tools.probe(stream, effect)
 
     def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
@@ -113,7 +114,7 @@ class Outside:
         if isinstance(effect, CallModel):
             return self._models.failed(effect, code, said)
         if isinstance(effect, RequestAllotment):
-            return self._treasury(effect.ledger).failed(effect, code)
+            return not_asked(effect, code)
         if isinstance(effect, RecallAllotment):
             return not_back(effect)
         return self._tools.failed(effect, error, said)

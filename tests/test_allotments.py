@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from reenact import treasury
 from reenact.adapters.models import Models
 from reenact.events import codec
 from reenact.events.agent import ModelCalled
@@ -125,14 +124,14 @@ def test_who_waits_and_is_interrupted_waits_no_more() -> None:
         assert (await runs[1].result()).status == "cancelled"
         gate.opened.set()
         assert (await runs[0].result()).status == "succeeded"
-        assert opened._treasury._line == []
+        assert opened._treasury.line._waiting == []
 
     options: dict[str, Any] = {"model": "scripted:any", "params": {"maxTokens": 100}, "systemPrompt": ""}
     run(work, models=Models({"scripted": gate}), default_agent=options, budget={"max_tokens_total": 200})
 
 
 def test_nobody_waits_for_ever_for_a_call_that_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(treasury, "WAIT_MAX_S", 0.05)
+    monkeypatch.setattr("reenact.line.WAIT_MAX_S", 0.05)
     gate = Gate()
 
     async def work(opened: Runtime) -> None:

@@ -8,7 +8,7 @@ from unittest.mock import patch
 
 import pytest
 
-from reenact import treasury
+from reenact import recalls
 from reenact.actors import ledger as rules
 from reenact.actors.verify import verify
 from reenact.adapters.models import Models
@@ -146,7 +146,7 @@ def test_what_was_called_back_from_a_session_at_rest_is_given_back_by_the_next_p
             bot = await one.image("bot")
             assert (await bot.send("hi")).status == "succeeded"
             heard = Heard(one)
-            with patch.object(treasury.Treasury, "recall", never):
+            with patch.object(recalls.Recalls, "recall", never):
                 setting = asyncio.ensure_future(one.set_budget(Budget(max_tokens_total=4000)))
                 await heard.until(BudgetSet.type)
         await asyncio.gather(setting, return_exceptions=True)
@@ -191,7 +191,7 @@ def test_a_build_in_which_a_limit_binds_later_is_found_by_verify(broken: str) ->
     with (
         patch.object(rules, "_called_back", lambda state, _: state)
         if broken == "_called_back"
-        else patch.multiple(treasury.Treasury, heeded=deaf, _let_go=left_alone)
+        else patch.multiple(recalls.Recalls, heeded=deaf, _let_go=left_alone)
     ):
         run(work, loops(), store=store, tools=[look], budget={"max_requests_daily": 10**6})
     found = [each for each in verify(MemoryLog(store)).violations if each.invariant == "budget"]

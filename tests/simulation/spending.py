@@ -42,7 +42,9 @@ from reenact.events.purse import AllotmentReleased, BudgetReserved, ReleaseAllot
 from reenact.events.session import CloseSession, CreateSession, Definition, Send, Waking
 from reenact.events.tool import CallCheck
 from reenact.kernel import Who
-from reenact.treasury import Treasury, not_back
+from reenact.line import not_asked
+from reenact.recalls import not_back
+from reenact.treasury import Treasury
 
 RATE = Rate("scripted:any", 3_000_000, 15_000_000)  # three and fifteen dollars for a billion tokens: small numbers
 PARENTS, CHILDREN = 10, 4
@@ -253,9 +255,9 @@ class World:
 
     async def perform(self, stream: str, effect: Work) -> Command:
         if isinstance(effect, RequestAllotment):
-            return await self.treasury.fetch(stream, effect)
+            return await self.treasury.line.fetch(stream, effect)
         if isinstance(effect, RecallAllotment):
-            return await self.treasury.recall(effect)
+            return await self.treasury.recalls.recall(effect)
         if isinstance(effect, CallModel):
             return await self.call(stream, effect)
         assert isinstance(effect, RunTool)
@@ -271,7 +273,7 @@ class World:
         """A call: billed when it is answered, whether or not anybody hears of it."""
         chance = self.chance
         await self.turn()
-        await self.treasury.heeded(stream)
+        await self.treasury.recalls.heeded(stream)
         held = self.states[stream][1].purse.held
         most = held.amount.tokens - effect.params.max_tokens if held is not None else 0
         read = max(0, most) if self.greedy else chance.randint(0, max(0, most))
@@ -321,7 +323,7 @@ class World:
 
     def failed(self, effect: Any, error: BaseException) -> Command:
         if isinstance(effect, RequestAllotment):
-            return Treasury.failed(effect, "internal")
+            return not_asked(effect, "internal")
         if isinstance(effect, RecallAllotment):
             return not_back(effect)
         if isinstance(effect, CallModel):

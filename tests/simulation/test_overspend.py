@@ -15,7 +15,7 @@ from reenact.actors import allotment, book, judge, ledger, mind, step, tool, tur
 from reenact.actors import purse as money
 from reenact.events.ledger import AllotmentReturned
 from reenact.events.purse import BudgetReserved
-from reenact.treasury import Treasury
+from reenact.recalls import Recalls
 from tests.conftest import LONG, Figure
 from tests.simulation.spending import spend
 
@@ -69,16 +69,16 @@ def _only_success(purse: Any, call: str, failure: Any, partial: Any, usage: Any,
     return replace(purse, held=None)
 
 
-async def _takes_all(self: Treasury, session_id: str, account: Any) -> Any:
+async def _takes_all(self: Recalls, session_id: str, account: Any) -> Any:
     """What a session holds is taken back without asking it."""
-    return self._back(session_id, account.ask, account.told, money.NOTHING)
+    return self.back(session_id, account.ask, account.told, money.NOTHING)
 
 
-async def _asks_nobody(self: Treasury, *_: Any) -> None:
+async def _asks_nobody(self: Recalls, *_: Any) -> None:
     """What others hold and do not need is left with them."""
 
 
-async def _is_deaf(self: Treasury, stream: str) -> None:
+async def _is_deaf(self: Recalls, stream: str) -> None:
     """A session at work does not hear that limits were changed."""
 
 
@@ -89,11 +89,11 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "a reservation dies with its process": lambda: patch.object(money, "reserved", _forgets),
     "a late message is believed": lambda: patch.object(ledger, "_give_back", _believes),
     "only success is counted": lambda: patch.object(money, "failed", _only_success),
-    "an allotment is taken back unasked": lambda: patch.object(Treasury, "_let_go", _takes_all),
+    "an allotment is taken back unasked": lambda: patch.object(Recalls, "_let_go", _takes_all),
     "nobody waits for who is at work": lambda: patch.object(judge, "may_come_back", lambda *_: False),
-    "nobody is asked for what lies idle": lambda: patch.object(Treasury, "_recall", _asks_nobody),
+    "nobody is asked for what lies idle": lambda: patch.object(Recalls, "all_but", _asks_nobody),
     "a limit binds what is allotted later": lambda: patch.object(ledger, "_called_back", lambda state, _: state),
-    "who is at work does not hear of it": lambda: patch.object(Treasury, "heeded", _is_deaf),
+    "who is at work does not hear of it": lambda: patch.object(Recalls, "heeded", _is_deaf),
 }
 
 

@@ -1,0 +1,206 @@
+"""The line of those who wait for money: what a session asks its ledger for, fetched, or waited for in turn.
+
+Where too little is left, every other session that holds something is asked to let go of what it does not need; and
+while calls are under way that may cost less than was set aside for them, it waits before the ledger may deny.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from .actors import judge
+from .actors.book import Account, State
+from .actors.clock import Clock
+from .events.agent import ModelAnswered, ModelFailed, TurnCompleted
+from .events.budget import Breach
+from .events.failpoint import failpoint
+from .events.ledger import (
+    Allot,
+    AllotmentDenied,
+    AllotmentReturned,
+    Allotted,
+    BudgetRaised,
+    BudgetRemoved,
+    BudgetSet,
+    RaiseBudget,
+)
+from .events.message import Command, Recorded
+from .events.purse import AllotmentTaken, RefuseAllotment, RequestAllotment, TakeAllotment
+from .kernel import Kernel, Who
+from .recalls import Asker, Recalls, patiently
+
+WAIT_MAX_S = 300.0
+"""The longest that a session waits for what others may give back, before the ledger may deny."""
+
+
+class Line:
+    """Of one scope."""
+
+    def __init__(self, kernel: Kernel, clock: Clock, scope: str, recalls: Recalls) -> None:
+        self._kernel = kernel
+        self._ask = partial(kernel.ask, by=Who(scope, kernel.who.principal))
+        self._peek = partial(kernel.peek, scope=scope)
+        self._clock = clock
+        self._recalls = recalls
+        self._waiting: list[_Waiter] = []
+        self._hears: Any = None
+
+    async def fetch(self, stream: str, effect: RequestAllotment) -> Command:
+        """Ask the ledger, and give the session's command: it takes the allotment, or hears why there is none."""
+        session = await self._kernel.telling.session(stream)
+        newest = session.newest
+        cause = None if newest is None else newest.id
+        correlation = None if newest is None else newest.head.correlation
+        ledger = f"ledger-{effect.ledger}"
+
+        def asking(last: bool, seen: int | None = None) -> Allot:
+            return Allot(
+                session_id=effect.session_id,
+                principal_id=session.ids.principal,
+                ask=effect.id,
+                spent=effect.spent,
+                want=effect.want,
+                least=effect.least,
+                at=max(self._clock.now(), effect.at),
+                priced=effect.priced,
+                last=last,
+                seen=seen,
+            )
+
+        async def ask(last: bool, seen: int | None = None) -> Account | None:
+            command = asking(last, seen)
+            failpoint("ledger.ask")
+            reply = await patiently(lambda: self._ask(ledger, command, cause=cause, correlation=correlation))
+            failpoint("ledger.asked")
+            account: Account | None = reply.states[0].accounts.get(effect.session_id)
+            return account if account is not None and account.ask == effect.id else None
+
+        if effect.raises is not None:
+            consent = RaiseBudget(
+                session_id=effect.session_id,
+                principal_id=session.ids.principal,
+                consent=effect.raises,
+                at=max(self._clock.now(), effect.at),
+            )
+            failpoint("ledger.raise")
+            await patiently(lambda: self._ask(ledger, consent, cause=cause, correlation=correlation))
+            failpoint("ledger.raised")
+        waiter = _Waiter(effect.session_id, session.ids.principal)
+        account = None if self._is_behind(waiter) else await ask(last=False)
+        if account is None:
+            account = await self._in_line(ledger, waiter, asking, ask)
+        if account is not None and account.grant is not None:
+            return TakeAllotment(ask=effect.id, grant=account.grant)
+        assert account is not None and account.breach is not None, "the ledger answers what it is asked"
+        return RefuseAllotment(ask=effect.id, breach=account.breach)
+
+    async def _in_line(
+        self,
+        ledger: str,
+        waiter: _Waiter,
+        asking: Callable[[bool], Allot],
+        ask: Callable[[bool, int | None], Awaitable[Account | None]],
+    ) -> Account | None:
+        """Ask again whenever something was given back, behind those who wait for the same; then for the last time."""
+        until = asyncio.get_running_loop().time() + WAIT_MAX_S
+        state: State = (await self._peek(ledger))[0]
+        breach = judge.in_the_way(state, asking(False))
+        waiter.waits_for = None if breach is None else breach.of
+        for other in self._waiting:  # what it held it gives back with what it asks for, which its ledger has not heard
+            other.heard_of.add(waiter.session_id)
+            other.news.set()
+        self._waiting.append(waiter)
+        if self._hears is None:
+            self._hears = self._kernel.bus.on(_NEWS, self._news)
+        try:
+            everybody = True
+            while True:
+                if not self._is_behind(waiter):
+                    whom, waiter.heard_of = (None if everybody else waiter.heard_of), set()
+                    everybody = False
+                    await self._recalls.all_but(ledger, waiter, whom)
+                    account = await ask(False, None)
+                    if account is not None:
+                        return account
+                    state = (await self._peek(ledger))[0]
+                    breach = judge.in_the_way(state, asking(False))
+                    if breach is None:
+                        continue  # something came back just now
+                    waiter.waits_for = breach.of
+                    if not judge.may_come_back(state, asking(False), breach, waiter.lost, waiter.calling):
+                        account = await ask(True, state.version)
+                        if account is not None:
+                            return account
+                        continue  # something has changed meanwhile
+                left = until - asyncio.get_running_loop().time()
+                if left <= 0:
+                    return await ask(True, None)
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(left):
+                        await waiter.news.wait()
+                waiter.news.clear()
+        finally:
+            self._waiting.remove(waiter)
+            for other in self._waiting:
+                other.news.set()
+            if not self._waiting:
+                hears, self._hears = self._hears, None
+                hears.unsubscribe()
+
+    def _is_behind(self, waiter: _Waiter) -> bool:
+        """Whether somebody waits before it for a limit that it falls under as well."""
+        for other in self._waiting:
+            if other is waiter:
+                return False
+            if other.waits_for == "scope" or (other.waits_for and other.principal == waiter.principal):
+                return True
+        return False
+
+    def _news(self, recorded: Recorded) -> None:
+        """Something happened that may leave more than there was."""
+        data = recorded.data
+        whom = data.session_id if isinstance(data, Allotted) else recorded.stream.removeprefix("session-")
+        for waiter in self._waiting:
+            waiter.heard_of.add(whom)
+            waiter.news.set()
+
+
+def not_asked(effect: RequestAllotment, code: str) -> RefuseAllotment:
+    """What a session is told that asked for money, where its ledger could not be asked. code: why."""
+    return RefuseAllotment(ask=effect.id, breach=Breach(code=code, limit="ledger", of="scope"))
+
+
+class _Waiter(Asker):
+    """A session that waits for money. waits_for: whose limit is in the way, as far as it is known. heard_of: sessions
+    of which something was heard since it asked last."""
+
+    __slots__ = ("heard_of", "news", "principal", "waits_for")
+
+    def __init__(self, session_id: str, principal: str) -> None:
+        super().__init__(session_id)
+        self.principal = principal
+        self.news = asyncio.Event()
+        self.waits_for: str | None = None
+        self.heard_of: set[str] = set()
+
+
+_NEWS = tuple(
+    kind.type
+    for kind in (
+        AllotmentReturned,
+        Allotted,
+        AllotmentDenied,
+        BudgetSet,
+        BudgetRaised,
+        BudgetRemoved,
+        AllotmentTaken,
+        ModelAnswered,
+        ModelFailed,
+        TurnCompleted,
+    )
+)
+"""After these somebody may hold less, or let go of something."""

@@ -1,0 +1,177 @@
+"""What sessions hold and do not need, called back: limits were changed, or another waits for it.
+
+When a limit is set or lifted, the ledger owes that everybody lets go of what was allotted under the limits before:
+those at rest at once, those at work before their next call.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Collection
+from functools import partial
+from typing import TYPE_CHECKING
+
+from .actors.book import Account, State
+from .actors.clock import Clock
+from .actors.purse import Purse
+from .ends import retell_s
+from .events.budget import NOTHING, Amount
+from .events.errors import Busy, Conflict, Corrupt, DiskFull
+from .events.failpoint import failpoint
+from .events.ledger import RecallAllotment, ReturnAllotment
+from .events.message import Command
+from .events.purse import AllotmentReleased, ReleaseAllotment
+from .kernel import Kernel, Who
+
+if TYPE_CHECKING:
+    from .actors.system import Reply
+
+RECALLS_MAX = 64
+"""Sessions that are asked at once to let go of what they do not need."""
+
+_log = logging.getLogger("reenact")
+
+
+class Asker:
+    """For whom others are asked. lost: those who cannot be asked for what they hold. calling: those who call a model
+    with it, and their ask."""
+
+    __slots__ = ("calling", "lost", "session_id")
+
+    def __init__(self, session_id: str) -> None:
+        self.session_id = session_id
+        self.lost: set[str] = set()
+        self.calling: dict[str, str] = {}
+
+
+class Recalls:
+    """Of one scope. outside: who holds something for a program, and no session; see `budgets.Ledger.reserve`."""
+
+    def __init__(self, kernel: Kernel, clock: Clock, scope: str) -> None:
+        self._kernel = kernel
+        self._ask = partial(kernel.ask, by=Who(scope, kernel.who.principal))
+        self._peek = partial(kernel.peek, scope=scope)
+        self._clock = clock
+        self._stream = f"ledger-{scope}"
+        self.outside: set[str] = set()
+
+    # -- limits that were changed --
+
+    async def recall(self, effect: RecallAllotment) -> Command:
+        """Have a session let go of what was allotted under other limits, and give its ledger's command. One that is in
+        the middle of something lets go before its next call of a model."""
+        stream = f"session-{effect.session_id}"
+        self._kernel.called_back[stream] = effect.ask
+        failpoint("ledger.recall")
+        back = await self._called_back(stream, effect.ask)
+        failpoint("ledger.recalled")
+        return not_back(effect) if back is None else back
+
+    async def heeded(self, stream: str) -> None:
+        """Before a session calls a model: it lets go of what is called back, but for this call."""
+        ask = self._kernel.called_back.get(stream)
+        if ask is not None:
+            back = await self._called_back(stream, ask)
+            if back is not None:
+                await patiently(lambda: self._ask(self._stream, back))
+
+    async def _called_back(self, stream: str, ask: str) -> ReturnAllotment | None:
+        session_id = stream.removeprefix("session-")
+        state: State = (await self._peek(self._stream))[0]
+        account = state.accounts.get(session_id)
+        gone = account is None or account.ask != ask
+        try:
+            back = None if account is None or gone else await self._let_go(session_id, account)
+        except _LeftAlone:
+            back = None
+        if (gone or back is not None) and self._kernel.called_back.get(stream) == ask:
+            del self._kernel.called_back[stream]
+        return back
+
+    # -- another waits --
+
+    async def all_but(self, ledger: str, asker: Asker, whom: Collection[str] | None) -> None:
+        """Have every other session that holds something of this ledger let go of what it does not need; or those of
+        `whom`."""
+        state: State = (await self._peek(ledger))[0]
+        holding = [
+            (session_id, account)
+            for session_id, account in state.accounts.items()
+            if account.held != NOTHING and session_id != asker.session_id and (whom is None or session_id in whom)
+        ]
+
+        async def one(session_id: str, account: Account) -> None:
+            try:
+                back = await self._let_go(session_id, account)
+            except (_LeftAlone, Corrupt):
+                asker.lost.add(session_id)
+            else:
+                if back is not None:
+                    if back.kept.requests:
+                        asker.calling[session_id] = back.ask
+                    await patiently(lambda: self._ask(ledger, back))
+
+        for at in range(0, len(holding), RECALLS_MAX):
+            await asyncio.gather(*(one(*each) for each in holding[at : at + RECALLS_MAX]))
+
+    # -- letting go --
+
+    async def _let_go(self, session_id: str, account: Account) -> ReturnAllotment | None:
+        """Have a session let go of what it does not need. Gives what its ledger is told; None where it is about to take
+        it, and lets go later. Raises _LeftAlone."""
+        if session_id in self.outside:
+            return None
+        stream = f"session-{session_id}"
+        ours = self._kernel.dispatch.is_at(stream)  # what it owed a moment ago may have its end by now
+        states = await self._peek(stream)
+        purse: Purse | None = states[1].purse
+        if purse is None:
+            spent, kept = account.told, NOTHING
+        elif purse.asking is not None and purse.asking.ask == account.ask:
+            return None
+        elif purse.source != account.ask:
+            spent, kept = purse.spent, NOTHING  # nobody took it
+        else:
+            if purse.ceiling - purse.spent != _under_way(purse):
+                if not ours and not self._kernel.may_touch(stream, states):
+                    raise _LeftAlone
+                reply = await self._ask(stream, ReleaseAllotment(ask=account.ask))
+                purse = reply.states[1].purse
+                assert purse is not None
+            if purse.source != account.ask:
+                return None  # it has asked for more meanwhile, and told all
+            spent, kept = purse.spent, purse.ceiling - purse.spent
+        return self.back(session_id, account.ask, spent, kept)
+
+    def back(self, session_id: str, ask: str, spent: Amount, kept: Amount) -> ReturnAllotment:
+        return ReturnAllotment(session_id=session_id, ask=ask, spent=spent, kept=kept, at=self._clock.now())
+
+    async def settle(self, session_id: str, released: AllotmentReleased, scope: str) -> None:
+        """A session has let go of something: let the ledger know. Were this cut short, the next recall tells it."""
+        await self._ask(f"ledger-{scope}", self.back(session_id, released.ask, released.spent, released.kept))
+
+
+async def patiently(ask: Callable[[], Awaitable[Reply]]) -> Reply:
+    """Ask again where nothing was written and there may be room soon."""
+    tries = 0
+    while True:
+        try:
+            return await ask()
+        except (DiskFull, Busy, Conflict) as error:
+            _log.log(logging.DEBUG if tries else logging.ERROR, "the ledger could not be written: %s", error)
+            await asyncio.sleep(retell_s(tries))
+            tries += 1
+
+
+def not_back(effect: RecallAllotment) -> ReturnAllotment:
+    """What its ledger is told where nothing came back: nothing. It stays owed, for the next owner to see to."""
+    return ReturnAllotment(session_id=effect.session_id, ask="", spent=NOTHING, at=0)
+
+
+class _LeftAlone(Exception):
+    """An earlier owner left it in the middle of something, and nobody has taken that up."""
+
+
+def _under_way(purse: Purse) -> Amount:
+    return NOTHING if purse.held is None else purse.held.amount
