@@ -233,6 +233,7 @@ class Runtime:
             new_id=self.new_id,
             keys=self._keys,
         )
+        self._submit = self._sender.submit
 
     # -- on whose behalf --
 
@@ -530,7 +531,7 @@ class Runtime:
         own: Any = {"budget": budget, "policy": policy, "session_id": session_id}
         if self._sender.waits(state, model=model, fallbacks=fallbacks, **own):
             await self._treasury.ready()
-        return self.submit(
+        return self._submit(
             state,
             content_of(content),
             session_id=session_id or state.session_id,
@@ -555,7 +556,7 @@ class Runtime:
             if state is None or not at_hand or self._sender.waits(state, **options):
                 return asyncio.ensure_future(self.send(image_id, content, **options))
             options["session_id"] = options.get("session_id") or state.session_id
-            sent.set_result(self.submit(state, content_of(content), **options))
+            sent.set_result(self._submit(state, content_of(content), **options))
         except Exception as error:
             sent.set_exception(error)
         return sent
@@ -578,7 +579,7 @@ class Runtime:
         credentials: Mapping[str, Any] | None = None,
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
-        return self._sender.submit(
+        return self._submit(
             state,
             content,
             session_id=session_id,

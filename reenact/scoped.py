@@ -7,7 +7,8 @@ and where the log is read (`pane`). This file only says who is acting; it has no
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from .adapters.tools.acting import acting_as
@@ -40,6 +41,7 @@ class Acting(Runtime):
         vars(self).update(vars(root))
         self.context = context
         self._act(Who(context.scope_id, context.principal_id, context.traceparent if traced else None))
+        self._submit = partial(self._cancelled_with_it, self._submit)
         self.bus: Any = ScopedBus(root.bus, context)
 
     async def open(self) -> Self:
@@ -100,11 +102,14 @@ class Acting(Runtime):
         return await super().request(kind, data, timeout_s=timeout_s)
 
     def submit(self, *args: Any, **options: Any) -> Run:
-        """As `Runtime.submit`; the job is cancelled when the context is."""
-        options = self._within(options)
+        """As `Runtime.submit`, likewise."""
+        return super().submit(*args, **self._within(options))
+
+    def _cancelled_with_it(self, submit: Callable[..., Run], *args: Any, **options: Any) -> Run:
+        """Submit a message; its job is cancelled when the context is."""
         token = self.context.cancellation
         token.check()
-        run = super().submit(*args, **options)
+        run = submit(*args, **options)
         loop = asyncio.get_running_loop()
 
         def cancelled() -> None:
