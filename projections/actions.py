@@ -172,14 +172,13 @@ class Actions:
     # -- the questions --
 
     def _on_required(self, event: ActionRequired, recorded: Recorded) -> None:
-        session_id = recorded.stream.removeprefix("session-")
-        id = f"{session_id}:{event.action}"
+        id = _id_of(event.action, recorded)
         call = self._calls.get(recorded.stream, {}).get(event.tool or "") if event.digest is not None else None
         if call is not None and event.place is not None:
             call = replace(call, cwd=event.place.cwd, env=event.place.env, sandbox=event.place.sandbox)
         self._actions[id] = Action(
             id=id,
-            session_id=session_id,
+            session_id=_session_of(recorded),
             type=event.kind,
             payload=event.payload,
             asked_at=recorded.timestamp,
@@ -192,23 +191,23 @@ class Actions:
             call=call,
         )
 
-    def _end(self, event: Any, recorded: Recorded, status: ActionStatus, **changes: Any) -> None:
-        id = f"{recorded.stream.removeprefix('session-')}:{event.action}"
-        action = self._actions.get(id)
-        if action is not None:  # its question may have been erased
-            self._actions[id] = replace(action, status=status, ended_at=recorded.timestamp, by=event.by, **changes)
+    def _end(self, event: Any, recorded: Recorded, status: ActionStatus, **changes: Any) -> Action | None:
+        """The action as it ended, None where its question was erased."""
+        action = self._actions.get(_id_of(event.action, recorded))
+        if action is not None:
+            action = replace(action, status=status, ended_at=recorded.timestamp, by=event.by, **changes)
+            self._actions[action.id] = action
+        return action
 
     def _on_resolved(self, event: ActionResolved, recorded: Recorded) -> None:
-        self._end(event, recorded, "resolved", resolution=event.resolution)
-        session_id = recorded.stream.removeprefix("session-")
-        action, said = self._actions.get(f"{session_id}:{event.action}"), event.resolution
+        action, said = self._end(event, recorded, "resolved", resolution=event.resolution), event.resolution
         if action is None or action.call is None or said.get("approved") is not True:
             return
         self._allowed.setdefault(recorded.stream, {})[action.call.tool] = action.id
         if said.get("always"):
             self._leaves[action.id] = Leave(
                 id=action.id,
-                session_id=session_id,
+                session_id=action.session_id,
                 kind=str(said["always"]),
                 name=action.call.name,
                 version=action.call.version,
@@ -225,16 +224,22 @@ class Actions:
         self._end(event, recorded, "cancelled", ended=event.reason)
 
     def _on_used(self, event: GrantUsed, recorded: Recorded) -> None:
-        id = f"{recorded.stream.removeprefix('session-')}:{event.grant}"
-        leave = self._leaves.get(id)
+        leave = self._leaves.get(_id_of(event.grant, recorded))
         if leave is not None:
-            self._leaves[id] = replace(leave, used=leave.used + 1, last_used_at=recorded.timestamp)
+            self._leaves[leave.id] = replace(leave, used=leave.used + 1, last_used_at=recorded.timestamp)
 
     def _on_revoked(self, event: GrantRevoked, recorded: Recorded) -> None:
-        id = f"{recorded.stream.removeprefix('session-')}:{event.grant}"
-        leave = self._leaves.get(id)
+        leave = self._leaves.get(_id_of(event.grant, recorded))
         if leave is not None:
-            self._leaves[id] = replace(leave, revoked_at=recorded.timestamp, revoked_by=event.by)
+            self._leaves[leave.id] = replace(leave, revoked_at=recorded.timestamp, revoked_by=event.by)
+
+
+def _session_of(recorded: Recorded) -> str:
+    return recorded.stream.removeprefix("session-")
+
+
+def _id_of(action: str, recorded: Recorded) -> str:
+    return f"{_session_of(recorded)}:{action}"
 
 
 _TAKE: dict[type[Event], Callable[[Actions, Any, Recorded], None]] = {

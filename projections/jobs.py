@@ -22,6 +22,7 @@ from ..events.session import (
     JobTimedOut,
     JobWaiting,
 )
+from .projection import session_of
 
 JobState = Literal["queued", "running", "waiting", "succeeded", "failed", "cancelled", "timed_out"]
 
@@ -140,7 +141,7 @@ class Jobs:
         context = recorded.context
         job = self._jobs[job_id] = Job(
             id=job_id,
-            session_id=recorded.session_id or recorded.stream.removeprefix("session-"),
+            session_id=session_of(recorded),
             image_id=context.image_id,
             container_id=context.container_id,
             scope=context.scope,

@@ -20,6 +20,7 @@ from ..events.agent import (
 from ..events.content import Cost, Usage
 from ..events.message import Erased, Event, Recorded
 from ..events.session import JobStarted
+from .projection import session_of
 
 
 class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -136,7 +137,7 @@ class Meter:
             principal=context.principal,
             container_id=context.container_id,
             image_id=context.image_id,
-            session_id=context.session_id or recorded.stream.removeprefix("session-"),
+            session_id=session_of(recorded),
             agent_id=context.agent_id,
             job_id=self._job or head.job,
             call=call,
@@ -170,7 +171,7 @@ class Meter:
             principal=context.principal,
             container_id=context.container_id,
             image_id=context.image_id,
-            session_id=context.session_id or recorded.stream.removeprefix("session-"),
+            session_id=session_of(recorded),
             agent_id=context.agent_id,
             job_id=self._job or head.job,
             tool=event.tool,

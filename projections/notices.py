@@ -49,6 +49,7 @@ from ..events.notice import (
 )
 from ..events.session import JobQueued, JobStarted, JobStopping, SessionClosed
 from ..events.stream import TextDelta
+from .projection import session_of
 from .scribe import Scribe, output_text
 
 _STOPPED_BY = {"interrupt": "user_interrupt", "cancel_job": "user_interrupt", "expire_job": "timeout"}
@@ -162,14 +163,7 @@ class Notices:
         self._answering = False
         signals: list[Signal] = []
         if event.failure is not None:
-            signals.append(
-                ErrorOccurred(
-                    code=event.failure.code,
-                    message=event.failure.message,
-                    recoverable=event.failure.retryable,
-                    kind=_kind(event.failure),
-                )
-            )
+            signals.append(_error(event.failure, recoverable=event.failure.retryable))
         if message is not None:
             signals += message, self._persisted(message.id, recorded)
         if event.reason == "interrupted":
@@ -204,14 +198,7 @@ class Notices:
         self._usage = add_usage(self._usage, event.usage)
         signals = self._answer(message, recorded)
         if event.retry_in_ms is not None:
-            signals.append(
-                ErrorOccurred(
-                    code=event.failure.code,
-                    message=event.failure.message,
-                    recoverable=True,
-                    kind=_kind(event.failure),
-                )
-            )
+            signals.append(_error(event.failure, recoverable=True))
         return signals
 
     def _answer(self, message: Message | None, recorded: Recorded) -> list[Signal]:
@@ -276,25 +263,23 @@ class Notices:
         if not self._seen_agent:
             self._seen_agent = True
             return ()
-        session_id = _session_of(recorded)
+        session_id = session_of(recorded)
         return (SessionResumed(session_id=session_id, agent_id=event.agent_id, container_id=event.container_id),)
 
     def _on_closed(self, event: SessionClosed, recorded: Recorded, _: Message | None) -> Iterable[Signal]:
-        return (SessionDestroyed(session_id=_session_of(recorded), reason=event.reason),)
+        return (SessionDestroyed(session_id=session_of(recorded), reason=event.reason),)
 
     def _persisted(self, message_id: str, recorded: Recorded) -> Signal:
-        return MessagePersisted(session_id=_session_of(recorded), message_id=message_id, saved_at=recorded.timestamp)
+        return MessagePersisted(session_id=session_of(recorded), message_id=message_id, saved_at=recorded.timestamp)
 
     def _turn_id(self, turn: int, recorded: Recorded) -> str:
-        return f"turn_{_session_of(recorded).removeprefix('sess_')}_{turn}"
+        return f"turn_{session_of(recorded).removeprefix('sess_')}_{turn}"
 
 
-def _session_of(recorded: Recorded) -> str:
-    return recorded.session_id or recorded.stream.removeprefix("session-")
-
-
-def _kind(failure: Failure) -> str:
-    return "connection" if failure.code in _CONNECTION else "runtime" if failure.code in _RUNTIME else "driver"
+def _error(failure: Failure, *, recoverable: bool) -> ErrorOccurred:
+    code = failure.code
+    kind = "connection" if code in _CONNECTION else "runtime" if code in _RUNTIME else "driver"
+    return ErrorOccurred(code=code, message=failure.message, recoverable=recoverable, kind=kind)
 
 
 _DRAW: dict[type[Event], Callable[[Notices, Any, Recorded, Message | None], Iterable[Signal]]] = {

@@ -34,6 +34,11 @@ class Folds(Protocol):
     def apply(self, recorded: Recorded) -> object: ...
 
 
+def session_of(recorded: Recorded) -> str:
+    """The session that an event is of: as its context says, else as its stream is called."""
+    return recorded.session_id or recorded.stream.removeprefix("session-")
+
+
 class Reader(Protocol):
     """The reading half of `events.log.Log`."""
 

@@ -29,6 +29,7 @@ from ..events.notice import (
     UserMessage,
 )
 from ..events.session import JobCancelled, JobQueued, JobStarted, JobTimedOut
+from .projection import session_of
 
 ERASED = "[erased]"
 UNREADABLE = "[unreadable: written by a newer release]"
@@ -81,8 +82,7 @@ class Scribe:
         """The id of the message that this event brings or announces."""
         session = self._session
         if session is None:
-            session = recorded.session_id or recorded.stream.removeprefix("session-")
-            session = self._session = session.removeprefix("sess_")
+            session = self._session = session_of(recorded).removeprefix("sess_")
         return f"msg_{session}_{recorded.version}"
 
     def _on_queued(self, event: JobQueued, recorded: Recorded) -> None:

@@ -19,6 +19,7 @@ from ...events.session import (
     SessionClosed,
     SessionCreated,
 )
+from ..projection import session_of
 from ..scribe import Scribe
 from .note import AuditError, Note, Status, error_of
 
@@ -44,7 +45,7 @@ class Session:
     )
 
     def __init__(self, first: Recorded) -> None:
-        self.id = first.session_id or first.stream.removeprefix("session-")
+        self.id = session_of(first)
         self.began = self.last = self.turn_began = first.timestamp
         self.messages = 0
         self.job: str | None = None
