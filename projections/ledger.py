@@ -16,7 +16,7 @@ from msgspec import Struct
 from ..events.content import Cost, Usage
 from ..events.errors import BadInput
 from ..events.message import Recorded
-from .meter import READ, Meter, ModelUse, ToolUse, amount_of
+from .meter import Meters, ModelUse, ToolUse, amount_of
 
 By = Literal["day", "scope", "container", "image", "session", "job", "provider", "model"]
 """What spending may be grouped by. A model is always named with its provider."""
@@ -91,17 +91,12 @@ class Ledger:
 
     def __init__(self, price: Price | None = None) -> None:
         self._price = price
-        self._meters: dict[str, Meter] = {}
+        self._meters = Meters()
         self._spent: dict[_Key, _Sum] = {}
         self._tools: dict[tuple[_Key, str], _ToolSum] = {}
 
     def apply(self, recorded: Recorded) -> None:
-        if type(recorded.data) not in READ:
-            return
-        meter = self._meters.get(recorded.stream)
-        if meter is None:
-            meter = self._meters[recorded.stream] = Meter()
-        use = meter.apply(recorded)
+        use = self._meters.apply(recorded)
         if use is not None:
             self.add(use)
 

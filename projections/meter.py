@@ -91,7 +91,7 @@ class Meter:
         self._open: dict[str, tuple[str, str, int]] = {}  # tool -> name, effect class, runs
 
     def apply(self, recorded: Recorded) -> ModelUse | ToolUse | None:
-        read = READ.get(type(recorded.data))
+        read = _READ.get(type(recorded.data))
         return None if read is None else read(self, recorded.data, recorded)
 
     def _on_job(self, event: JobStarted | TurnStarted, recorded: Recorded) -> None:
@@ -190,7 +190,7 @@ _DIGITS_MAX = 20
 
 _NO_TOOL = ("", "unsafe", 0)
 
-READ: dict[type[Event], Callable[[Meter, Any, Recorded], ModelUse | ToolUse | None]] = {
+_READ: dict[type[Event], Callable[[Meter, Any, Recorded], ModelUse | ToolUse | None]] = {
     JobStarted: Meter._on_job,
     TurnStarted: Meter._on_job,
     ModelCalled: Meter._on_called,
@@ -203,17 +203,27 @@ READ: dict[type[Event], Callable[[Meter, Any, Recorded], ModelUse | ToolUse | No
 }
 
 
+class Meters:
+    """Of a whole log: a meter a stream. `apply` takes its events in order, each once, and never raises."""
+
+    __slots__ = ("_of",)
+
+    def __init__(self) -> None:
+        self._of: dict[str, Meter] = {}
+
+    def apply(self, recorded: Recorded) -> ModelUse | ToolUse | None:
+        read = _READ.get(type(recorded.data))
+        if read is None:
+            return None
+        meter = self._of.get(recorded.stream)
+        if meter is None:
+            meter = self._of[recorded.stream] = Meter()
+        return read(meter, recorded.data, recorded)
+
+
 def uses(events: Iterable[Recorded]) -> Iterator[ModelUse | ToolUse]:
     """Every single use in these events of a log, in order."""
-    meters: dict[str, Meter] = {}
-    for recorded in events:
-        if type(recorded.data) in READ:
-            meter = meters.get(recorded.stream)
-            if meter is None:
-                meter = meters[recorded.stream] = Meter()
-            use = meter.apply(recorded)
-            if use is not None:
-                yield use
+    return filter(None, map(Meters().apply, events))
 
 
 def amount_of(cost: Cost) -> Decimal | None:
