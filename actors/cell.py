@@ -16,7 +16,7 @@ from ..events import codec
 from ..events.errors import Corrupt, NewerFormat
 from ..events.failpoint import failpoint
 from ..events.log import Batch, Log, Stored
-from ..events.message import Asked, Context, Effect, Event, Head, Recorded, Stamp, Unknown
+from ..events.message import Asked, Context, Effect, Head, Recorded, Unknown
 from . import decider
 from .container import CONTAINER
 from .conversation import CONVERSATION
@@ -152,7 +152,7 @@ class Cell:
         if not prepared.owed:
             self._context = _NO_CONTEXT  # nothing comes next by itself, and a stream at rest keeps what it must
         failpoint("cell.accepted")
-        return envelop(decision, stored)
+        return _envelop(decision, stored)
 
     @property
     def owed(self) -> tuple[Effect, ...]:
@@ -162,7 +162,7 @@ class Cell:
         return decider.owed(self.noun, self.states)
 
 
-def envelop(decision: Decision, stored: Stored) -> list[Recorded]:
+def _envelop(decision: Decision, stored: Stored) -> list[Recorded]:
     """The events of a decision as they lie in the log, without decoding them again."""
     batch = stored.batch
     head, stream, epoch, position, version = batch.head, batch.stream, stored.epoch, stored.position, batch.version + 1
@@ -180,4 +180,4 @@ def fold(noun: Noun, events: Sequence[Recorded]) -> tuple[Any, ...]:
     return states
 
 
-__all__ = ["NOUNS", "Cell", "Event", "Prepared", "Stamp", "envelop", "fold", "noun_of"]
+__all__ = ["NOUNS", "Cell", "Prepared", "fold", "noun_of"]

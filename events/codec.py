@@ -13,8 +13,8 @@ import msgspec
 
 from . import action, agent, container, image, ledger, policy, purse, session
 from .errors import BadInput, Corrupt
-from .log import Batch, Row, Stored
-from .message import Context, Event, Head, Recorded, Unknown, digest
+from .log import Row, Stored
+from .message import Event, Head, Recorded, Unknown, digest
 
 TYPES: dict[str, type[Event]] = {
     event.type: event
@@ -68,7 +68,7 @@ def decode(name: str, schema: int, data: bytes) -> Event:
 
 
 def row(event: Event) -> Row:
-    """The row of an event, with its digest taken by the caller.
+    """The row of an event, see `row_digest` for its digest.
 
     Raises BadInput for what no bytes can hold: text that is no Unicode, integers of more than 64 bits, a `Secret`.
     """
@@ -152,8 +152,6 @@ def verify_chain(batches: Iterable[Stored]) -> int | None:
 __all__ = [
     "TYPES",
     "UPCASTERS",
-    "Batch",
-    "Context",
     "chain",
     "decode",
     "encode",

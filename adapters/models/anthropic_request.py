@@ -201,9 +201,7 @@ class _Conversation:
 
     def precedes(self, items: Sequence[Item]) -> bool:
         """Whether what was rendered is how these items begin."""
-        if self._seen == 0:
-            return True
-        return len(items) >= self._seen and (items[self._seen - 1] is self._last or items[self._seen - 1] == self._last)
+        return not self._seen or (len(items) >= self._seen and items[self._seen - 1] == self._last)
 
     def follow(self, items: Sequence[Item]) -> None:
         for index in range(self._seen, len(items)):

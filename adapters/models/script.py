@@ -113,9 +113,7 @@ class Seen(Struct):
 
     def precedes(self, items: Sequence[Item]) -> bool:
         """Whether what was seen is how these items begin."""
-        if self.items == 0:
-            return True
-        return len(items) >= self.items and (items[self.items - 1] is self.last or items[self.items - 1] == self.last)
+        return not self.items or (len(items) >= self.items and items[self.items - 1] == self.last)
 
     def follow(self, items: Sequence[Item]) -> None:
         for index in range(self.items, len(items)):
