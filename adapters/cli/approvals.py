@@ -14,11 +14,11 @@ from ...events.errors import ActionOver, BadInput
 from .answers import Given, is_raise, possible, raised, read_object, resolution_of
 from .editor import UNDECIDED, edited
 from .front import Front, Row
-from .look import action_columns, decided_as, leave_columns
+from .look import action_columns, action_name, decided_as, leave_columns
 from .options import STDIN, Common
 from .output import Output
 from .person import Person
-from .table import table
+from .table import listed
 
 _COMMON = Common()
 _GIVEN = Given()
@@ -65,20 +65,14 @@ class Approvals:
         common: Common = _COMMON,
     ) -> int:
         """List what waits for a person, oldest first."""
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
+        with common.reading(self._front, self._output) as reading:
             rows = reading.actions(over=all)
-        if self._output.json:
-            self._output.rows(rows)
-        else:
-            none = "nothing waits for a person. --all shows what did." if not all else "nobody was ever asked."
-            table(self._output, action_columns(self._front.short), rows, none=none)
-        return 0
+        none = "nothing waits for a person. --all shows what did." if not all else "nobody was ever asked."
+        return listed(self._output, action_columns(self._front.short), rows, none=none)
 
     def show(self, action: Wanted, /, *, common: Common = _COMMON) -> int:
         """Show one question whole: what would run, with what, where, and until when it may be allowed."""
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
+        with common.reading(self._front, self._output) as reading:
             row, lines = reading.action(action)
         if self._output.json:
             self._output.row(row)
@@ -122,7 +116,7 @@ class Approvals:
         person = Person(self._output, self._stdin, lambda: False)
         secret: str | None = None
         if not given.named and self._stdin.isatty() and self._output.tells and not common.json:
-            with self._front.reading(common.db, scope=common.scope) as reading:
+            with common.reading(self._front, self._output) as reading:
                 said = person.answers(reading.action(row["id"])[1], row)
             if said is None:
                 self._output.note("nothing was answered.")
@@ -163,14 +157,9 @@ class Approvals:
         common: Common = _COMMON,
     ) -> int:
         """List what people allowed for good (`--always`): by whom, since when, and how often it was used."""
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
+        with common.reading(self._front, self._output) as reading:
             rows = reading.grants(revoked=all)
-        if self._output.json:
-            self._output.rows(rows)
-        else:
-            table(self._output, leave_columns(self._front.short), rows, none="nothing is allowed for good.")
-        return 0
+        return listed(self._output, leave_columns(self._front.short), rows, none="nothing is allowed for good.")
 
     def revoke(
         self,
@@ -180,8 +169,7 @@ class Approvals:
         common: Common = _COMMON,
     ) -> int:
         """Take back what was allowed for good. The next such call asks again."""
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
+        with common.reading(self._front, self._output) as reading:
             row = reading.grant(grant)
         self._front.revoke(common.db, row["id"])
         if self._output.json:
@@ -224,8 +212,7 @@ class Approvals:
 
     def _asked(self, wanted: str, common: Common, *, kinds: tuple[str, ...] = ()) -> Row:
         """A question that waits. kinds: those that this command answers, none for all. Raises ActionOver, BadInput."""
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
+        with common.reading(self._front, self._output) as reading:
             row, _ = reading.action(wanted)
         if row["status"] != "pending":
             by = f" by {row['by']}" if row["by"] else ""
@@ -276,4 +263,4 @@ class Approvals:
         self._output.line(f"{self._name(row)} {what} {how}{more}")
 
     def _name(self, row: Row) -> str:
-        return f"{self._front.short(row['sessionId'])}:{row['id'].rpartition(':')[2]}"
+        return action_name(row, self._front.short)

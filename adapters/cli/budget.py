@@ -17,7 +17,7 @@ from .front import Front
 from .look import budget_columns
 from .options import Common
 from .output import Output
-from .table import table
+from .table import listed
 
 _COMMON = Common()
 _LIMITS = Group("Limits", sort_key=2)
@@ -106,10 +106,10 @@ class Budgets:
 
     def show(self, *, common: Common = _COMMON) -> int:
         """Show every limit: what is used of it, set aside for sessions, and left."""
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
-            self._shown(reading.budgets())
-        return 0
+        columns = budget_columns(self._front.short, bars=self._output.shows)
+        with common.reading(self._front, self._output) as reading:
+            none = "nothing is limited. `reenact budget set --max-cost-daily 5` does."
+            return listed(self._output, columns, reading.budgets(), none=none)
 
     def set(
         self,
@@ -134,7 +134,7 @@ class Budgets:
         if principal is not None:
             budget["principal_id"] = principal
         if session is not None:
-            with self._front.reading(common.db, scope=common.scope) as reading:
+            with common.reading(self._front, self._output) as reading:
                 budget["session_id"] = reading.session(session)
         if not budget:
             raise BadInput("name a limit, such as --max-cost-daily 5; `reenact budget show` shows those there are.")
@@ -155,7 +155,7 @@ class Budgets:
         self._output.json = common.json
         session_id = None
         if session is not None:
-            with self._front.reading(common.db, scope=common.scope) as reading:
+            with common.reading(self._front, self._output) as reading:
                 session_id = reading.session(session)
         removed = self._front.remove_budget(common.db, principal, session_id, scope=common.scope)["removed"]
         if self._output.json:
@@ -163,10 +163,3 @@ class Budgets:
         else:
             self._output.note("lifted." if removed else "there was no such limit.")
         return 0
-
-    def _shown(self, rows: Any) -> None:
-        if self._output.json:
-            self._output.rows(rows)
-        else:
-            columns = budget_columns(self._front.short, bars=self._output.shows)
-            table(self._output, columns, rows, none="nothing is limited. `reenact budget set --max-cost-daily 5` does.")

@@ -70,7 +70,7 @@ def session_columns(short_id: ShortId) -> list[Column]:
 def action_columns(short_id: ShortId) -> list[Column]:
     """Of `approvals`."""
     return [
-        Column("ACTION", lambda row: f"{short_id(row['sessionId'])}:{row['id'].rpartition(':')[2]}"),
+        Column("ACTION", lambda row: action_name(row, short_id)),
         Column("TYPE", "type"),
         Column("STATE", decided_as),
         Column("ASKED", lambda row: moment(row["askedAt"]), spare=True),
@@ -78,6 +78,11 @@ def action_columns(short_id: ShortId) -> list[Column]:
         Column("BY", "by", spare=True),
         Column("WHAT", _asked, wide=True),
     ]
+
+
+def action_name(row: Row, short_id: ShortId) -> str:
+    """An action as people name it: SESSION:ACTION."""
+    return f"{short_id(row['sessionId'])}:{row['id'].rpartition(':')[2]}"
 
 
 def decided_as(row: Row) -> str:
@@ -94,7 +99,7 @@ def decided_as(row: Row) -> str:
 def leave_columns(short_id: ShortId) -> list[Column]:
     """Of `approvals grants`."""
     return [
-        Column("GRANT", lambda row: f"{short_id(row['sessionId'])}:{row['id'].rpartition(':')[2]}"),
+        Column("GRANT", lambda row: action_name(row, short_id)),
         Column("FOR", "kind"),
         Column("SINCE", lambda row: moment(row["givenAt"]), spare=True),
         Column("BY", "by", spare=True),

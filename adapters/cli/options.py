@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
 from cyclopts import Group, Parameter, Token
+
+from .front import Front, Reading
+from .output import Output
 
 DATABASE = "sqlite:///reenact.db"
 DATABASE_VARIABLE = "REENACT_DATABASE_URL"
@@ -54,6 +58,11 @@ class Common:
             negative="", show_default=False, help="One JSON object a line on stdout; everything else goes to stderr."
         ),
     ] = False
+
+    def reading(self, front: Front, output: Output) -> AbstractContextManager[Reading]:
+        """The log to be read, with its answers as they are wanted."""
+        output.json = self.json
+        return front.reading(self.db, scope=self.scope)
 
 
 Policies = Annotated[

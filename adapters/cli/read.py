@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import textwrap
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -27,7 +27,7 @@ from .look import (
 )
 from .options import Common, whole
 from .output import Output
-from .table import Column, count, found, table
+from .table import count, found, listed
 
 _COMMON = Common()
 _BAR_EVENTS_MIN = 20_000
@@ -63,16 +63,19 @@ class Read:
         common: Common = _COMMON,
     ) -> int:
         """List the jobs: running, queued, waiting for a person; with --all also those that are over."""
-        with self._reading(common) as reading:
+        with common.reading(self._front, self._output) as reading:
             rows = reading.jobs(over=all, session=session)
-            return self._show(
-                job_columns(self._short), rows, none="no job runs or waits. --all shows those that are over."
+            return listed(
+                self._output,
+                job_columns(self._short),
+                rows,
+                none="no job runs or waits. --all shows those that are over.",
             )
 
     def images(self, *, common: Common = _COMMON) -> int:
         """List the images: definitions of conversations, newest first."""
-        with self._reading(common) as reading:
-            return self._show(image_columns(self._short), reading.images(), none="there is no image yet.")
+        with common.reading(self._front, self._output) as reading:
+            return listed(self._output, image_columns(self._short), reading.images(), none="there is no image yet.")
 
     def sessions(
         self,
@@ -84,16 +87,16 @@ class Read:
         common: Common = _COMMON,
     ) -> int:
         """List the sessions, newest first."""
-        with self._reading(common) as reading:
-            return self._show(
-                session_columns(self._short), reading.sessions(empty=all), none="there is no session yet."
+        with common.reading(self._front, self._output) as reading:
+            return listed(
+                self._output, session_columns(self._short), reading.sessions(empty=all), none="there is no session yet."
             )
 
     # -- one session --
 
     def messages(self, session: Session, /, *, common: Common = _COMMON) -> int:
         """Print a conversation as a person reads it."""
-        with self._reading(common) as reading:
+        with common.reading(self._front, self._output) as reading:
             session_id = reading.session(session)
             if self._output.json:
                 self._output.rows(reading.messages(session_id))
@@ -103,7 +106,7 @@ class Read:
 
     def replay(self, session: Session, /, *, common: Common = _COMMON) -> int:
         """Decide a session again from its log, without model, tool or network, and compare. Exit 1 where they part."""
-        with self._reading(common) as reading:
+        with common.reading(self._front, self._output) as reading:
             session_id = reading.session(session)
             verdict = self._replayed(reading, session_id)
             if self._output.json:
@@ -121,7 +124,7 @@ class Read:
         common: Common = _COMMON,
     ) -> int:
         """Write a session as data: a header, then every stored event with its envelope, one JSON object a line."""
-        with self._reading(common) as reading:
+        with common.reading(self._front, self._output) as reading:
             lines = reading.export(reading.session(session))
             if output is None or output == "-":
                 self._output.rows(lines)
@@ -155,7 +158,7 @@ class Read:
     ) -> int:
         """List the stored events, oldest first: position, time, session, type, what it is about."""
         types = _types(type)
-        with self._reading(common) as reading:
+        with common.reading(self._front, self._output) as reading:
             for event in reading.events(session=session, types=types, after=after, limit=limit, follow=follow):
                 if self._output.json:
                     self._output.row(as_json(event))
@@ -182,10 +185,10 @@ class Read:
         common: Common = _COMMON,
     ) -> int:
         """Show what was used and what it cost, as recorded. Calls without a known price are counted apart."""
-        with self._reading(common) as reading:
+        with common.reading(self._front, self._output) as reading:
             rows = reading.cost(by, prices=prices)
             shown = cost_columns(by, self._short, rows if self._output.shows else ())
-            return self._show(shown, rows, none="no model or tool was called yet.")
+            return listed(self._output, shown, rows, none="no model or tool was called yet.")
 
     def audit(
         self,
@@ -210,7 +213,7 @@ class Read:
         for name, value in (("--user", user), ("--correlation", correlation)):
             if value is not None and not value.strip():
                 raise BadInput(f"{name} is empty.")
-        with self._reading(common) as reading:
+        with common.reading(self._front, self._output) as reading:
             rows = reading.audit(
                 session=session,
                 types=tuple(types) or None,
@@ -221,7 +224,7 @@ class Read:
                 correlation_id=correlation,
                 limit=limit,
             )
-            return self._show(audit_columns(self._short), rows, none="no record passes.")
+            return listed(self._output, audit_columns(self._short), rows, none="no record passes.")
 
     def sql(
         self,
@@ -236,7 +239,7 @@ class Read:
         `reenact sql "DESCRIBE events"` lists the columns of one. The tables are kept beside the log, in a file that may
         be deleted at any time.
         """
-        with self._reading(common) as reading, self._bar("taking over") as bar:
+        with common.reading(self._front, self._output) as reading, self._bar("taking over") as bar:
             answer = reading.sql(query, progress=bar)
         columns = _distinct(answer.columns)
         rows = [dict(zip(columns, row, strict=True)) for row in answer.rows]
@@ -286,19 +289,6 @@ class Read:
         return code
 
     # -- in common --
-
-    @contextmanager
-    def _reading(self, common: Common) -> Iterator[Reading]:
-        self._output.json = common.json
-        with self._front.reading(common.db, scope=common.scope) as reading:
-            yield reading
-
-    def _show(self, columns: list[Column], rows: Iterable[Row], *, none: str) -> int:
-        if self._output.json:
-            self._output.rows(rows)
-        else:
-            table(self._output, columns, rows, none=none)
-        return 0
 
     def _short(self, full: str | None) -> str:
         return self._front.short(full) if full else ""

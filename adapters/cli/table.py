@@ -62,6 +62,15 @@ def table(output: Output, columns: Sequence[Column], rows: Iterable[Row], *, non
         output.write("  ".join(padded).rstrip() + "\n")
 
 
+def listed(output: Output, columns: Sequence[Column], rows: Iterable[Row], *, none: str) -> int:
+    """The rows as JSON where that is wanted, else as a `table`. Gives the exit code."""
+    if output.json:
+        output.rows(rows)
+    else:
+        table(output, columns, rows, none=none)
+    return 0
+
+
 def found(output: Output, names: Sequence[str], rows: Sequence[Row]) -> None:
     """Rows with columns of any number: side by side where they fit, else each row as a block of lines."""
     columns = [Column(name, name, wide=True) for name in names]
