@@ -149,18 +149,20 @@ def test_the_end_of_the_question_comes_before_that_of_the_handler() -> None:
 
 
 def test_a_handler_that_blocks_holds_up_nobody_and_is_asked_one_question_at_a_time() -> None:
-    inside, most, free = [0], [0], threading.Event()
+    inside, most, began, free = [0], [0], threading.Event(), threading.Event()
 
     def blocks(request: Any) -> bool:
+        began.set()
         inside[0] += 1
         most[0] = max(most[0], inside[0])
-        free.wait(10)
+        freed = free.wait(10)
         inside[0] -= 1
-        return True
+        return freed
 
     async def work(runtime: Runtime) -> None:
         bot, other = await runtime.image("support"), await runtime.image("other", model="scripted:other")
         sent = await bot.send("go", approval_handler=blocks).run()
+        assert await asyncio.to_thread(began.wait, 10)
         assert (await other.send("hi")).text == "Hello."
         free.set()
         assert ((await sent).status, sorted(done), most) == ("succeeded", ["1", "2"], [1])

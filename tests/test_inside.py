@@ -100,6 +100,14 @@ class Owning:
         return tool, outcome, output
 
 
+def asked(url: str) -> None:
+    """Until a question lies in the log."""
+    until = time.monotonic() + 30
+    while not reenact("approvals", "--json", "--db", url).out:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
 def clean() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name != MARK and not name.startswith("REENACT_")}
 
@@ -206,13 +214,8 @@ def test_a_tool_may_hand_the_mark_to_what_it_begins() -> None:
 
 def test_where_nobody_owns_the_log_the_mark_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     url = f"sqlite:///{tmp_path}/agents.db"
-    with Owning(tmp_path) as owner:
-        until = time.monotonic() + 30
-        while time.monotonic() < until:
-            if reenact("approvals", "--json", "--db", url).out:
-                break
-            time.sleep(0.05)
-        assert owner is not None
+    with Owning(tmp_path):
+        asked(url)
     monkeypatch.setenv(MARK, "t7")
     for argv in DECIDING:
         words = [word.strip("'") for word in argv]
@@ -244,9 +247,7 @@ def test_the_audit_tells_who_decided_at_which_terminal(tmp_path: Path) -> None:
     out: Any = Stream()
     url = f"sqlite:///{tmp_path}/agents.db"
     with Owning(tmp_path) as owner:
-        until = time.monotonic() + 30
-        while not reenact("approvals", "--json", "--db", url).out and time.monotonic() < until:
-            time.sleep(0.05)
+        asked(url)
         code = main(["approvals", "approve", "a1", "--db", url], Commands(), stdin=Stream(), stdout=out, stderr=out)
         assert code == 0 and owner.settled()[0] == "t1"
     rows = reenact("audit", "--json", "--db", url).rows

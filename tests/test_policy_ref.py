@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, reject
 from hypothesis import strategies as st
 
 from reenact import ExecutionContext, Policy, PolicyEngine, PolicyRef, Runtime, ToolPolicy, tool
@@ -143,7 +143,7 @@ def test_overrides_only_take_away(policy: Policy, overrides: dict[str, Any]) -> 
     try:
         layer = one_layer(policy, overrides)
     except BadInput:
-        return
+        reject()
     before, after = (rights_of(resolve((each,)), "default") for each in (policy, layer))
     for name in ("look", "pay", "file_read", "web_search", "exec", "session_status"):
         assert before.offers(name) or not after.offers(name)

@@ -125,7 +125,7 @@ class Slow(MemoryLog):
     def read(self, stream: str, *, after: int = 0, limit: int | None = None) -> list[Stored]:
         if stream == self.stream:
             self.asked.set()
-            self.go_on.wait(10)
+            assert self.go_on.wait(10)
         return super().read(stream, after=after, limit=limit)
 
 
@@ -142,7 +142,7 @@ def test_an_agent_that_goes_while_another_is_looked_for_is_gone() -> None:
         log = Slow(store, f"session-{older}")
         async with Runtime(log, threads=2) as opened:
             looking = asyncio.ensure_future(opened.find_agent("agent_no"))
-            await asyncio.to_thread(log.asked.wait, 10)
+            assert await asyncio.to_thread(log.asked.wait, 10)
             await opened.ask(f"session-{newest}", StopAgent(reason="stopped"))
             log.go_on.set()
             assert await looking is None

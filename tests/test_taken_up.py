@@ -100,7 +100,7 @@ class Stale(MemoryLog):
         found = super().read(stream, after=after, limit=limit)
         if threading.current_thread().name.startswith("asyncio"):  # not a stream that wakes
             self.slow.set()
-            self.go_on.wait(10)
+            assert self.go_on.wait(10)
         return found
 
 
@@ -118,7 +118,7 @@ def test_who_comes_again_with_a_key_hears_the_end_that_came_while_the_past_was_r
         async with second:
             log.go_on.clear()
             again = await second.send(bot.id, "go", key="k", session_id=bot.session_id)
-            await asyncio.to_thread(log.slow.wait, 10)
+            assert await asyncio.to_thread(log.slow.wait, 10)
             second._kernel.wake(f"session-{bot.session_id}")
             await heard.until("job_succeeded")
             log.go_on.set()

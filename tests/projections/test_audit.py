@@ -410,6 +410,7 @@ def test_the_sessions_of_a_log_are_told_apart() -> None:
     several = [story(), story()]
     assert len(batches_of(*several)) == 2 * len(batches_of(story(), around=False)) + 5
     one, two = (audit_of(*several).query(AuditFilter(session_id=f"sess_{n}")) for n in (1, 2))
+    assert {event.session_id for event in one} == {"sess_1"} and {event.session_id for event in two} == {"sess_2"}
     assert [event.context for event in one if event.type == "tool.executed"] == [
         event.context for event in two if event.type == "tool.executed"
     ]
