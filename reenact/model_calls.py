@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from .actors.clock import Clock
-from .actors.image import State as ImageState
 from .actors.policy import rights_of
 from .adapters.tools.registry import Tools
 from .bill import Bill
@@ -23,13 +21,15 @@ from .events.content import Failure, OutputPart, ToolCall, Usage
 from .events.errors import ReenactError
 from .events.failpoint import failpoint
 from .events.image import ImageConfig
-from .events.message import Command, Signal
+from .events.message import Command
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
+    from .definitions import Definitions
     from .fallover import Fallover
+    from .kernel import Kernel
     from .live import LiveSession
     from .places import Places
     from .treasury import Treasury
@@ -42,31 +42,25 @@ class ModelCalls:
 
     def __init__(
         self,
+        kernel: Kernel,
+        definitions: Definitions,
+        places: Places,
         *,
         tools: Tools,
-        places: Places,
         environment: EnvironmentFactory,
         fallover: Fallover,
         retries: Retries,
-        clock: Clock,
-        session: Callable[[str], Awaitable[LiveSession]],
-        image: Callable[[str, str], Awaitable[ImageState]],
-        config: Callable[[str, int, str], Awaitable[ImageConfig]],
-        later: Callable[[Awaitable[object]], None],
-        emit: Callable[[LiveSession, Signal | None], None],
         treasury: Callable[[str], Treasury],
     ) -> None:
-        self._tools = tools
+        self._clock = kernel.clock
+        self._later = kernel.later
+        self._session, self._emit = kernel.telling.session, kernel.telling.signal
+        self._image, self._config = definitions.image, definitions.config
         self._places = places
+        self._tools = tools
         self._environment = environment
         self._fallover = fallover
         self._retries = retries
-        self._clock = clock
-        self._session = session
-        self._image = image
-        self._config = config
-        self._later = later
-        self._emit = emit
         self._treasury = treasury
         self._environments: dict[str, tuple[EnvironmentSpec, Environment]] = {}
         self._connected: set[str] = set()

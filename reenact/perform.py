@@ -5,34 +5,30 @@ It makes one attempt. Whether another follows is decided from the log, so every 
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from .actors.clock import Clock
 from .actors.dispatch import Work
-from .actors.image import State as ImageState
-from .adapters.tools.context import Waiting
 from .adapters.tools.registry import Tools
 from .environment import EnvironmentFactory
 from .events.agent import CallModel, CancelEffect, LaunchTool, RunTool
 from .events.errors import ReenactError
-from .events.image import ImageConfig
 from .events.ledger import RecallAllotment
-from .events.message import Command, Signal
+from .events.message import Command
 from .events.purse import RequestAllotment
 from .line import not_asked
 from .model_calls import ModelCalls
 from .places import Places
 from .recalls import not_back
-from .tool_calls import ToolCalls
+from .tool_calls import Actions, ToolCalls
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
+    from .definitions import Definitions
     from .fallover import Fallover
-    from .live import LiveSession
+    from .kernel import Kernel
     from .treasury import Treasury
-    from .vault import Vault
 
 
 class Outside:
@@ -40,51 +36,31 @@ class Outside:
 
     def __init__(
         self,
+        kernel: Kernel,
+        definitions: Definitions,
         *,
         tools: Tools,
         environment: EnvironmentFactory,
         fallover: Fallover,
         retries: Retries,
-        clock: Clock,
         base_path: Path,
-        session: Callable[[str], Awaitable[LiveSession]],
-        image: Callable[[str, str], Awaitable[ImageState]],
-        config: Callable[[str, int, str], Awaitable[ImageConfig]],
-        later: Callable[[Awaitable[object]], None],
-        emit: Callable[[LiveSession, Signal | None], None],
         treasury: Callable[[str], Treasury],
-        vault: Vault,
-        actions: Callable[[tuple[str, str | None, str, str], Waiting, str], Any] = lambda call, waiting, scope: None,
-        tool_threads: int = 32,
+        actions: Actions,
     ) -> None:
-        """actions(call, waiting): what a call puts its questions to people with, see `actions.ActionManager`."""
+        """treasury(scope): knows the money of one."""
         self._treasury = treasury
-        places = Places(tools=tools, base_path=base_path, vault=vault)
+        places = Places(tools=tools, base_path=base_path, vault=kernel.vault)
         self._models = ModelCalls(
+            kernel,
+            definitions,
+            places,
             tools=tools,
-            places=places,
             environment=environment,
             fallover=fallover,
             retries=retries,
-            clock=clock,
-            session=session,
-            image=image,
-            config=config,
-            later=later,
-            emit=emit,
             treasury=treasury,
         )
-        self._tools = ToolCalls(
-            tools=tools,
-            places=places,
-            clock=clock,
-            session=session,
-            image=image,
-            emit=emit,
-            vault=vault,
-            actions=actions,
-            threads=tool_threads,
-        )
+        self._tools = ToolCalls(kernel, definitions, places, tools=tools, actions=actions)
 
     # -- the port of dispatch --
 

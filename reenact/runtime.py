@@ -165,8 +165,7 @@ class Runtime:
             self._vault.add(name, value, scope=scope)
         self.bus = SystemBus(now=self.clock.now, context=lambda: Context(self.scope, self.acting_as))
         self._models = models or Models()
-        self._retries = retries or Retries()
-        self._environment_factory = environment_factory or self._default_environment
+        retries = retries or Retries()
         self._kernel = Kernel(
             persistence,
             bus=self.bus,
@@ -177,8 +176,6 @@ class Runtime:
             threads=threads,
         )
         self._keys = ProviderKeys(self._kernel, credentials)
-        failover = Failover() if failover is None else failover
-        self._fallover = Fallover(failover, self._retries, self.clock, self._keys.known)
         self._recovery = Recovery(
             self._kernel, lambda session_id, of: self._of_scope(of).bring_policy(session_id), scope
         )
@@ -193,6 +190,17 @@ class Runtime:
         self._own_policies = policies_from(policy)
         self._engine = policy if isinstance(policy, PolicyEngine) else None
         self._treasuries = Treasuries(self._kernel, self.clock)
+        self._outside = Outside(
+            self._kernel,
+            self._definitions,
+            tools=self.tools,
+            environment=environment_factory or self._default_environment,
+            fallover=Fallover(Failover() if failover is None else failover, retries, self.clock, self._keys.known),
+            retries=retries,
+            base_path=self.base_path,
+            treasury=self._treasuries.of,
+            actions=self._actions_of,
+        )
         self._act(who)
         self._budget = None if budget is None else self._treasury.checked(budget)
         self._server: LocalServer | None = None
@@ -286,22 +294,6 @@ class Runtime:
         """Open the log as its owner and take up what is owed in it. Raises `Owned` when another process owns it."""
         if not self._kernel.opened:
             self._vault.open()
-            self._outside = Outside(
-                tools=self.tools,
-                environment=self._environment_factory,
-                fallover=self._fallover,
-                retries=self._retries,
-                clock=self.clock,
-                base_path=self.base_path,
-                session=self._kernel.telling.session,
-                image=self._definitions.image,
-                config=self._definitions.config,
-                later=self._kernel.later,
-                emit=self._kernel.telling.signal,
-                treasury=self._treasuries.of,
-                actions=self._actions_of,
-                vault=self._vault,
-            )
             for policy in self._policies.own:
                 self._policies.look(policy)
             await self._kernel.open(self._outside, armed=self._armed)

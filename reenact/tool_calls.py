@@ -4,15 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
-from .actors.clock import Clock
 from .actors.dispatch import Unstorable
-from .actors.image import State as ImageState
 from .adapters.tools.acting import acting
 from .adapters.tools.context import ToolContext, Waiting
 from .adapters.tools.registry import Tools
@@ -21,13 +19,21 @@ from .adapters.tools.runner import run as run_tool
 from .adapters.tools.threads import ToolThreads
 from .events.agent import CancelEffect, LaunchTool, ProbeTool, ProveTool, RunTool, SettleTool, StartTool
 from .events.failpoint import failpoint
-from .events.message import Command, Signal
+from .events.message import Command
 from .events.stream import ToolProgress
 
 if TYPE_CHECKING:
+    from .definitions import Definitions
+    from .kernel import Kernel
     from .live import LiveSession
     from .places import Places
-    from .vault import Vault
+
+THREADS_MAX = 32
+"""Threads of a runtime for tools that block; one more call waits for one."""
+
+Actions = Callable[[tuple[str, str | None, str, str], Waiting, str], Any]
+"""actions(call, waiting, scope): what a call of a tool puts its questions to people with, see `actions.ActionManager`.
+"""
 
 INTERRUPTED = "Stopped while it ran: the turn was interrupted."
 UNKNOWN = "Stopped while it ran: it is not known whether it took effect."
@@ -38,29 +44,16 @@ class ToolCalls:
     """The calls of tools, and one thread pool for those that block."""
 
     def __init__(
-        self,
-        *,
-        tools: Tools,
-        places: Places,
-        clock: Clock,
-        session: Callable[[str], Awaitable[LiveSession]],
-        image: Callable[[str, str], Awaitable[ImageState]],
-        emit: Callable[[LiveSession, Signal | None], None],
-        vault: Vault,
-        actions: Callable[[tuple[str, str | None, str, str], Waiting, str], Any],
-        threads: int,
+        self, kernel: Kernel, definitions: Definitions, places: Places, *, tools: Tools, actions: Actions
     ) -> None:
-        """actions(call, waiting): what a call puts its questions to people with, see `actions.ActionManager`."""
-        self._tools = tools
+        self._clock = kernel.clock
+        self._vault = kernel.vault
+        self._session, self._emit = kernel.telling.session, kernel.telling.signal
+        self._image = definitions.image
         self._places = places
-        self._clock = clock
-        self._session = session
-        self._image = image
-        self._emit = emit
-        self._vault = vault
+        self._tools = tools
         self._actions = actions
         self._threads: ToolThreads | None = None
-        self._tool_threads = threads
 
     async def run(self, stream: str, effect: RunTool) -> Command:
         """Run it once. Cancelled: stop it, and tell that."""
@@ -85,13 +78,7 @@ class ToolCalls:
             failpoint("tool.ended")
         except asyncio.CancelledError:
             stopped = _stopped(effect.id, repeatable=effect.effect in ("read", "idempotent"))
-            return SettleTool(
-                tool=stopped.tool,
-                outcome=stopped.outcome,
-                output=stopped.output,
-                error_type=stopped.error_type,
-                duration_ms=round((time.perf_counter() - began) * 1000),
-            )
+            return replace(stopped, duration_ms=round((time.perf_counter() - began) * 1000))
         except Exception as error:
             message = f"{type(error).__name__}: {error}"
             return SettleTool(tool=effect.id, outcome="error", output=message, error_type=type(error).__name__)
@@ -190,7 +177,7 @@ class ToolCalls:
 
     def _executor(self) -> ToolThreads:
         if self._threads is None:
-            self._threads = ToolThreads(self._tool_threads)
+            self._threads = ToolThreads(THREADS_MAX)
         return self._threads
 
     def close(self) -> None:
