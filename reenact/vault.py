@@ -7,25 +7,22 @@ What is written backwards, compressed, encrypted or spelled out is not recognise
 from __future__ import annotations
 
 import base64
-import json
 import logging
 import os
 import re
-import sys
-import weakref
-from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
 
 import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
+from . import shade
 from .events.content import File, Image, Text
-from .events.errors import BadInput, Unrevealed, hide
+from .events.errors import BadInput, Unrevealed
 from .events.model import Credentials
 from .events.secret import FLOOR_CHARS, SHORTEST_CHARS, Secret, mask
+from .forms import Forms
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
 from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
 
@@ -34,12 +31,6 @@ SECRETS_MAX = 100_000
 
 SHORTEST_KEY = 15
 """Characters of the shortest text that looks like a key; a password in an address is told by its `@`."""
-
-FEW = 24
-"""Up to so many forms are looked for one by one; more of them by their pieces, however many there are."""
-
-_PIECE = 4
-"""Bytes of such a piece. Every form has one at some multiple of it, if it is at least twice as long, less one."""
 
 # What stands where a text was cut: in a provider's failure, in arguments that are no JSON, in what a tool returned.
 _CUT = re.compile(r" \.\.\.\Z| \[\d+ bytes, |\n\[… \d+ bytes dropped …\]|…")
@@ -62,16 +53,10 @@ class Vault:
         self._named: dict[tuple[str, str], Secret] = {}
         self._known: dict[str, str | None] = {}  # value -> the name that it is shown by
         self._given: dict[str, None] = {}  # values of credentials, oldest first
-        self._masks: dict[str, str] = {}  # form -> what stands in its place
-        self._forms: dict[bytes, str] = {}
-        self._pieces: dict[int, tuple[bytes, ...]] = {}
-        self._short: re.Pattern[bytes] | None = None  # the forms that are too short to have such a piece, if any
-        self._shorts: tuple[bytes, ...] = ()
-        self._least = SHORTEST_KEY  # no form has fewer characters
+        self._forms = Forms()
+        self._masks = self._forms.masks
+        self._found = self._forms.found
         self._warned: set[str] = set()  # by the names of providers and their variables, so there are few
-        self._sorted: list[str] = []  # the forms: a text's end may be the beginning of one
-        self._firsts: set[str] = set()
-        self._longest = 0
         opens = [pattern.open for pattern in self.patterns if pattern.open is not None]
         self._open = re.compile("|".join(f"(?:{each})" for each in opens)) if opens else None
         self._window = max((pattern.window for pattern in self.patterns), default=0)
@@ -161,66 +146,22 @@ class Vault:
             return
         self._known[value] = name
         self._given.pop(value, None)
-        shown, new = mask(name), []
-        for form in forms_of(value):
-            if form not in self._masks:
-                new.append(form.encode("utf-8", "surrogatepass"))
-                self._forms[new[-1]] = form
-                insort(self._sorted, form)
-                self._firsts.add(form[0])
-                self._longest = max(self._longest, len(form))
-                self._least = min(self._least, len(form))
-            self._masks[form] = shown
-        if self._pieces:
-            self._cut(new)
-        elif len(self._forms) > FEW:
-            self._cut(tuple(self._forms))
+        self._forms.add(value, mask(name))
         self.open()
 
     def _unknow(self, value: str) -> None:
         del self._given[value]
         del self._known[value]
-        for form in forms_of(value):
-            if self._masks.pop(form, None) is not None:
-                raw = form.encode("utf-8", "surrogatepass")
-                self._forms.pop(raw, None)
-                del self._sorted[bisect_left(self._sorted, form)]
-                if raw in self._shorts:
-                    self._shortened(each for each in self._shorts if each != raw)
-                    continue
-                for piece in _pieces_of(raw):
-                    left = tuple(each for each in self._pieces.get(piece, ()) if each != raw)
-                    self._pieces[piece] = left
-
-    def _cut(self, forms: Iterable[bytes]) -> None:
-        short = []
-        for form in forms:
-            if len(form) < 2 * _PIECE - 1:
-                short.append(form)
-                continue
-            for piece in _pieces_of(form):
-                self._pieces[piece] = (*self._pieces.get(piece, ()), form)
-        if short:
-            self._shortened((*self._shorts, *short))
-
-    def _shortened(self, forms: Iterable[bytes]) -> None:
-        self._shorts = tuple(forms)
-        self._short = re.compile(b"|".join(map(re.escape, self._shorts))) if self._shorts else None
+        self._forms.remove(value)
 
     def open(self) -> None:
         """From now on messages of errors and lines of logs are without its secrets too, until `close`, or until nobody
         holds it: a runtime that was dropped and not closed leaves nothing behind."""
-        if not _OPEN:
-            for name in shaded():
-                logging.getLogger(name).addFilter(_SHADE)
-        _OPEN.add(self)
+        shade.draw(self)
 
     def close(self) -> None:
         """Messages and lines are left alone again."""
-        _OPEN.discard(self)
-        if not _OPEN:
-            for name in shaded():
-                logging.getLogger(name).removeFilter(_SHADE)
+        shade.lift(self)
 
     # -- what is hidden --
 
@@ -245,7 +186,7 @@ class Vault:
 
     def text(self, text: str, start: int = 0) -> str:
         """The text with its secrets from `start` on masked; what stands before is looked at and left alone."""
-        if self._forms:
+        if self._masks:
             found = self._found(text.encode("utf-8", "surrogatepass"))
             if found:
                 head, text = text[:start], text[start:]
@@ -262,7 +203,7 @@ class Vault:
         """The text without the beginnings of known values that were cut off by somebody else's bound."""
         for match in reversed(list(_CUT.finditer(text))):
             head = text[: match.start()]
-            at = self._known_from(head, 0)
+            at = self._forms.begun(head, 0)
             if len(head) - at >= SHORTEST_CHARS:
                 text = head[:at] + mask(None) + text[match.start() :]
         return text
@@ -273,7 +214,7 @@ class Vault:
         None: nowhere. A secret that is whole is never cut in two by it.
         """
         # What is masked before another pattern looks is so here too: a key may begin right behind a secret.
-        cut, spans = self._known_from(text, start), self._known_spans(text, start)
+        cut, spans = self._forms.begun(text, start), self._forms.spans(text, start)
         shown = _filled(text, spans)
         for pattern in self.patterns:
             matches = list(pattern.regex.finditer(shown, start))
@@ -300,59 +241,24 @@ class Vault:
         before: what was shown before it, in which none begins either.
         """
         size = len(text)
-        long = size >= SHORTEST_KEY or (size >= self._least and self._forms) or self._always or "@" in text
+        long = size >= SHORTEST_KEY or (size >= self._forms.least and self._masks) or self._always or "@" in text
         if long and self.holds(text):
             return False
-        if self._firsts or self._always:
+        if self._forms.firsts or self._always:
             whole = before + text
-            return min(self._known_from(whole, len(before)), self._open_from(whole, len(before))) >= len(whole)
+            return min(self._forms.begun(whole, len(before)), self._open_from(whole, len(before))) >= len(whole)
         if self._open is None or not text:
             return True
         if text[-1] in " \n" and "---" not in text and "earer" not in text and "EARER" not in text:
             return True  # a key has no spaces in it; what has was named
         return self._open.search(before + text, len(before)) is None
 
-    def _known_from(self, text: str, start: int) -> int:
-        """The first place from which on the text is the beginning of a known value; its size where there is none."""
-        size, firsts, known = len(text), self._firsts, self._sorted
-        if firsts:
-            for at in range(max(start, size - self._longest + 1), size):
-                if text[at] in firsts:
-                    tail = text[at:]
-                    place = bisect_right(known, tail)
-                    if place < len(known) and known[place].startswith(tail):
-                        return at
-        return size
-
-    def _known_spans(self, text: str, start: int) -> list[tuple[int, int]]:
-        """Where known values stand whole."""
-        spans = []
-        if self._forms:
-            for form in self._found(text.encode("utf-8", "surrogatepass")):
-                at = text.find(form, start)
-                while at >= 0:
-                    spans.append((at, at + len(form)))
-                    at = text.find(form, at + 1)
-        return spans
-
     def _suspicious(self, blob: bytes) -> bool:
         if self._always or (self._keys and key_like(blob)):
             return True
-        if not self._forms:
+        if not self._masks:
             return False
         return bool(self._found(blob)) or any(mark in blob for mark in _CUTS)
-
-    def _found(self, blob: bytes) -> list[str]:
-        """The forms of known values in it, longest first."""
-        if len(self._forms) <= FEW:
-            found: Iterable[bytes] = tuple(self._forms)  # another thread may add to them
-        else:
-            words = set(memoryview(blob[: len(blob) // _PIECE * _PIECE]).cast("I").tolist())
-            found = {form for word in words if word in self._pieces for form in self._pieces[word]}
-            short = self._short
-            if short is not None and short.search(blob):
-                found.update(self._shorts)
-        return sorted((self._forms[form] for form in found if form in blob), key=len, reverse=True)
 
     def _walk(self, value: Any) -> Any:
         if isinstance(value, str):
@@ -403,43 +309,11 @@ class Vault:
         return replace(part, **changes) if changes else part
 
 
-def forms_of(value: str) -> list[str]:
-    """A value as it may be written: as it is, in JSON, in Python, in a URL, in base64 wherever it begins there."""
-    raw = value.encode("utf-8", "surrogatepass")
-    escaped = json.dumps(value)[1:-1]
-    quoted = [quote(raw, safe=""), quote(raw), quote_plus(raw)]
-    forms = [
-        value,
-        escaped,
-        json.dumps(value, ensure_ascii=False)[1:-1],
-        escaped.replace("/", r"\/"),
-        repr(value)[1:-1],
-    ]
-    forms += quoted + [_lower_hex(each) for each in quoted]
-    if len(value) < SHORTEST_CHARS:  # some five letters of base64 are in every other picture
-        return list(dict.fromkeys(forms))
-    for before in range(3):
-        # Of the characters around it only some bits are the value's: they depend on what stands beside it.
-        begin, end = -(-before * 8 // 6), (before + len(raw)) * 8 // 6
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            forms.append(encode(b"\0" * before + raw).decode()[begin:end])
-    return [form for form in dict.fromkeys(forms) if len(form) >= SHORTEST_CHARS]
-
-
 def _filled(text: str, spans: Iterable[tuple[int, int]]) -> str:
     """The text with what a mask would end with in every place of these spans."""
     for begin, end in spans:
         text = f"{text[:begin]}{']' * (end - begin)}{text[end:]}"
     return text
-
-
-def _pieces_of(form: bytes) -> set[int]:
-    return {int.from_bytes(form[at : at + _PIECE], sys.byteorder) for at in range(_PIECE)}
-
-
-def _lower_hex(quoted: str) -> str:
-    head, *rest = quoted.split("%")
-    return "%".join([head, *(each[:2].lower() + each[2:] for each in rest)])
 
 
 def _holds_secret(value: Any) -> bool:
@@ -452,53 +326,4 @@ def _holds_secret(value: Any) -> bool:
     return isinstance(value, Secret)
 
 
-def shaded() -> list[str]:
-    """The loggers that a shade is for: ours, and those of the libraries that carry keys and answers."""
-    ours = (name for name in logging.root.manager.loggerDict if name.partition(".")[0] == "reenact")
-    return [*dict.fromkeys(("reenact", *_OURS, *ours, *_CARRIERS))]
-
-
-_CARRIERS = (
-    *("openai", "openai._base_client", "openai._response", "openai._legacy_response"),
-    *("anthropic", "anthropic._base_client", "anthropic._response"),
-    *("httpx2", "httpcore2.connection", "httpcore2.http11", "httpcore2.http2", "httpcore2.proxy", "httpcore2.socks"),
-)
-_OURS = (
-    *("reenact.bus", "reenact.dispatch", "reenact.actors", "reenact.actors.threads", "reenact.adapters.hosts.local"),
-    *("reenact.adapters.tools.runner",),
-)
-
-
-class Shade(logging.Filter):
-    """Takes the secrets of all open vaults out of what loggers write, tracebacks included. One for the process."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        """Lets every record through, without secrets; one that holds none is not touched."""
-        try:
-            said = record.getMessage()
-        except Exception:  # the handler will say that it cannot be formatted
-            said = str(record.msg)
-        hidden = _hidden_by_all(said)
-        if hidden != said:
-            record.msg, record.args = hidden, None
-        if record.exc_info and not record.exc_text:
-            trace = logging.Formatter().formatException(record.exc_info)
-            shown = _hidden_by_all(trace)
-            if shown != trace:
-                # The exception itself still holds it, and some handlers would show it.
-                record.exc_text, record.exc_info = shown, None
-        return True
-
-
-def _hidden_by_all(text: str) -> str:
-    for vault in tuple(_OPEN):
-        text = vault.text(text)
-    return text
-
-
-_OPEN: weakref.WeakSet[Vault] = weakref.WeakSet()
-_SHADE = Shade()
-hide(_hidden_by_all)
-
-
-__all__ = ["SECRETS_MAX", "Vault", "forms_of"]
+__all__ = ["SECRETS_MAX", "Vault"]

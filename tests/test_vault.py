@@ -21,7 +21,8 @@ from reenact.events.model import Credentials, ModelAnswer
 from reenact.events.secret import SHORTEST_CHARS, Secret
 from reenact.events.session import Send
 from reenact.events.stream import InputJsonDelta, TextBlockStop, TextDelta, ThinkingDelta, ToolProgress
-from reenact.vault import FEW, Vault
+from reenact.forms import FEW
+from reenact.vault import Vault
 from reenact.veil import HELD_MAX, Veil
 
 VALUES = st.text(min_size=SHORTEST_CHARS, max_size=40).filter(lambda text: len(text.strip()) >= SHORTEST_CHARS)
@@ -254,7 +255,7 @@ def test_runtimes_that_are_dropped_and_not_closed_leave_no_trace_in_loggers_and_
     import gc
     import logging
 
-    from reenact import vault as module
+    from reenact import shade as module
 
     logger = logging.getLogger("reenact")
     kept = Vault()
