@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import asyncio
+from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from .adapters.tools.acting import acting_as
+from .events import codec
 from .events.action import AGENT_PRINCIPALS, ResolveAction
 from .events.agent import ResolveTool
-from .events.errors import NotAPerson
+from .events.errors import Closed, NotAPerson
 from .events.ledger import Allot, RaiseBudget, RemoveBudget, ReturnAllotment, SetBudget
-from .events.message import Command
+from .events.message import Command, Recorded
 from .kernel import Kernel, Who
 from .pane import Pane
 
@@ -50,6 +52,21 @@ class Access:
     def reads(self) -> Pane:
         """What the log has of this scope. Raises Closed before it is open."""
         return Pane(self.kernel.log, self.scope)
+
+    async def follow(self, after: int, *, whole: bool) -> AsyncIterator[Recorded]:
+        """Every stored event above a position, then on as they come, until the kernel closes. whole: of all scopes."""
+        while not self.kernel.bus.disposed:
+            page = await asyncio.to_thread(self.kernel.log.read_all, after=after)
+            for stored in page:
+                if whole or stored.batch.head.context.scope == self.scope:
+                    for recorded in codec.unpack(stored):
+                        yield recorded
+                after = stored.position + len(stored.batch.rows) - 1
+            if not page:
+                try:
+                    await self.kernel.bus.past(after)
+                except Closed:
+                    return
 
     @property
     def acting_as(self) -> str:

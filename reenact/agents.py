@@ -51,12 +51,17 @@ class Agents:
         elif isinstance(data, AgentUnregistered):
             self._awake.pop(data.agent_id, None)
 
+    async def at(self, session_id: str) -> str | None:
+        """The id of the agent in a session, None when it sleeps."""
+        agent_id: str | None = (await self._peek(f"session-{session_id}"))[1].agent_id
+        return agent_id
+
     async def of_image(self, state: ImageState) -> list[Awake]:
         """The agents of an image, that of its current session first."""
         found = []
         others = [session_id for session_id in state.sessions if session_id != state.session_id]
         for session_id in (state.session_id, *others):
-            agent_id = (await self._peek(f"session-{session_id}"))[1].agent_id
+            agent_id = await self.at(session_id)
             if agent_id is not None:
                 awake = Awake(
                     agent_id=agent_id,
@@ -80,7 +85,7 @@ class Agents:
                     self._awake.setdefault(awake.agent_id, awake)
             self._looked = True
         found = self._awake.get(agent_id)
-        if found is not None and (await self._peek(f"session-{found.session_id}"))[1].agent_id != agent_id:
+        if found is not None and await self.at(found.session_id) != agent_id:
             self._awake.pop(agent_id, None)  # it went while it was looked for
             return None
         return found

@@ -263,13 +263,13 @@ class Asking:
     ) -> Action:
         """Answer one. by: who says so, if not whoever acts now. Raises what refuses it."""
         session_id, action = parts_of(action_id)
-        _, asking = await self._states(session_id)
+        agent, asking = await self._states(session_id)
         asked = next((each for each in asking.pending if each.id == action), None)
         given = dict(resolution)
         check_numbers(given, "resolution", BadResolution)
         if asked is not None and given.get("arguments") is not None and asked.kind == "approval":
             check_resolution(asked.kind, asked.payload, given, of_call=asked.digest is not None)
-            await self._check_arguments(session_id, action, given["arguments"])
+            self._check_arguments(agent, action, given["arguments"])
         command = ResolveAction(
             action=action,
             resolution=given,
@@ -288,9 +288,8 @@ class Asking:
             raise ActionLate
         return await self.action(action_id)
 
-    async def _check_arguments(self, session_id: str, action: str, arguments: dict[str, Any]) -> None:
-        """Whether a call can run with arguments that a person wrote."""
-        agent, _ = await self._states(session_id)
+    def _check_arguments(self, agent: AgentState, action: str, arguments: dict[str, Any]) -> None:
+        """Raises BadResolution where a call cannot run with arguments that a person wrote."""
         call = next((tool for tool in agent.open if tool.approval is not None and tool.approval.action == action), None)
         if call is None:
             return
@@ -361,6 +360,17 @@ class Asking:
         if session.session_id is None:
             raise NotFound(f"Session not found: {session_id}")
         return agent, asking
+
+
+def answer_of(resolution: Mapping[str, Any] | bool, **said: Any) -> dict[str, Any]:
+    """An answer as it is recorded, with what else was said of it. Raises BadResolution for what is none."""
+    if not isinstance(resolution, bool | Mapping):
+        raise BadResolution(f"An answer is True, False or an object, not {ascii(resolution)[:60]}.")
+    given: dict[str, Any] = {"approved": resolution} if isinstance(resolution, bool) else dict(resolution)
+    for name, value in said.items():
+        if value is not None:
+            given[name] = dict(value) if isinstance(value, Mapping) else value
+    return given
 
 
 def principal_of(handler: ApprovalHandler) -> str:

@@ -29,18 +29,17 @@ from .actors.session import State as SessionState
 from .adapters.models import Models, Retries
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
-from .asking import HANDLER_TIMEOUT_S, ApprovalHandler, Asking, Handling, brought
+from .asking import HANDLER_TIMEOUT_S, ApprovalHandler, Asking, Handling, answer_of, brought
 from .containers import Containers
 from .context import ExecutionContext
 from .definitions import Definitions
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
-from .events import codec
 from .events.action import ActionRequired, Grant, is_reserved
 from .events.agent import AgentUnregistered, Interrupt, ResolveTool, StopAgent
 from .events.budget import Budget
 from .events.bus import SystemBus
 from .events.content import InputPart
-from .events.errors import BadInput, BadResolution, Closed, NotFound, StoreError, Unauthenticated
+from .events.errors import BadInput, NotFound, StoreError, Unauthenticated
 from .events.image import ImageConfig
 from .events.ledger import BudgetRaised, BudgetRemoved, BudgetSet
 from .events.log import Log
@@ -633,26 +632,12 @@ class Runtime:
         """The stored events of a session above a version. Raises NotFound for an unknown session."""
         return await self._sessions.events(session_id, after=after)
 
-    async def follow(self, *, after: int = 0) -> AsyncIterator[Recorded]:
+    def follow(self, *, after: int = 0) -> AsyncIterator[Recorded]:
         """Every stored event above a position, without a gap, then on as they come. Ends when the runtime closes.
 
         Of the whole log, all scopes; a view of one scope gives those of its own.
         """
-        whole = self is self._root
-        while not self.bus.disposed:
-            page = await asyncio.to_thread(self._kernel.log.read_all, after=after)
-            for stored in page:
-                if whole or stored.batch.head.context.scope == self.scope:
-                    for recorded in codec.unpack(stored):
-                        if recorded.position > after:
-                            after = recorded.position
-                        yield recorded
-                after = max(after, stored.position + len(stored.batch.rows) - 1)
-            if not page:
-                try:
-                    await self.bus.past(after)
-                except Closed:
-                    return
+        return self._access.follow(after, whole=self is self._root)
 
     async def replay(self, session_id: str) -> Replay:
         """Decide a session again from the log, in another thread and without reaching outside, and compare."""
@@ -717,10 +702,7 @@ class Runtime:
     async def agent_of(self, image_id: str) -> str | None:
         """The id of the agent in an image's current session, None when it sleeps."""
         state = await self.find_image(image_id)
-        if state is None:
-            return None
-        agent_id: str | None = (await self._peek(f"session-{state.session_id}"))[1].agent_id
-        return agent_id
+        return None if state is None else await self._agents.at(state.session_id)
 
     async def agents(self, container_id: str) -> list[Awake]:
         """The awake agents of a container, in all sessions of its images."""
@@ -762,12 +744,7 @@ class Runtime:
         Raises NotFound, ActionOver, ActionLate (it is recorded as expired), BadResolution, ActionChanged, ClockBehind,
         and NotAPerson where an agent or a tool asks.
         """
-        if not isinstance(resolution, bool | Mapping):
-            raise BadResolution(f"An answer is True, False or an object, not {ascii(resolution)[:60]}.")
-        given: dict[str, Any] = {"approved": resolution} if isinstance(resolution, bool) else dict(resolution)
-        for name, value in (("comment", comment), ("arguments", arguments), ("always", always)):
-            if value is not None:
-                given[name] = dict(value) if isinstance(value, Mapping) else value
+        given = answer_of(resolution, comment=comment, arguments=arguments, always=always)
         return await self._asking.resolve(action_id, given, shown=digest, token=token)
 
     async def all_actions(self, session_id: str | None = None) -> list[Action]:
@@ -809,10 +786,10 @@ class Runtime:
         """Take back the leave for calls to come that was given in this action. Already so: fine."""
         await self._asking.revoke(action_id)
 
-    # -- what is kept at hand --
+    # -- what happens, as it is told --
 
     def _hear(self, recorded: Recorded) -> None:
-        """Keep at hand what is looked up by id."""
+        """Have those hear of an event that it is about: who asks handlers, a treasury, or what is kept at hand."""
         data = recorded.data
         if type(data) not in _HEARD:
             return
