@@ -12,7 +12,8 @@ from msgspec.structs import replace
 
 from reenact.actors import consent
 from reenact.actors import tool as calls
-from reenact.actors.approval import Terms, grant_digest, terms_digest
+from reenact.actors.approval import GRANTS_MAX, Terms, grant_digest, policy_digest, terms_digest
+from reenact.actors.policy import rights_of
 from reenact.actors.profiles import resolve as resolved
 from reenact.events.action import (
     ActionCancelled,
@@ -21,6 +22,7 @@ from reenact.events.action import (
     ActionResolved,
     CancelAction,
     ExpireAction,
+    Grant,
     GrantRevoked,
     GrantUsed,
     ResolveAction,
@@ -48,7 +50,8 @@ from reenact.events.agent import (
     TurnCompleted,
     WakeAgent,
 )
-from reenact.events.errors import ActionChanged, ActionOver, BadResolution, NotAPerson
+from reenact.events.errors import ActionChanged, ActionOver, BadResolution, Full, NotAPerson
+from reenact.events.message import Event
 from reenact.events.policy import ApplyPolicy, ModelDenied, ModelPolicy, Policy, ToolPolicy
 from reenact.events.session import JobCancelled, JobFailed, JobResumed, JobStopping, JobWaiting
 from reenact.events.tool import CallCheck, EffectClass, Place, arguments_digest
@@ -336,6 +339,31 @@ def test_and_with_every_part_of_the_place(field: str) -> None:
     assert terms_digest(replace(approved, place=place)) != terms_digest(approved)
 
 
+@pytest.mark.parametrize("forged", ["what was shown", "what was asked for", "how long it holds", "by what version"])
+def test_a_log_in_which_something_else_was_approved_than_what_would_run_starts_nothing(forged: str) -> None:
+    stream, told = given(), list[Event]()
+    for command in APPROVED:
+        told += stream.when(command).events
+    other: dict[str, dict[type[Event], dict[str, Any]]] = {
+        "what was shown": {ActionRequired: {"digest": "sha256:" + "0" * 64}},
+        "what was asked for": {ModelAnswered: {"parts": asks("m1", "read", check()).answer.parts[1:]}},
+        "how long it holds": {ActionRequired: {"timeout_ms": 10**9}},
+        "by what version": {ToolRequested: {"version": "v2"}},
+    }
+    log = [replace(event, **other[forged].get(type(event), {})) for event in told]
+    assert log != told
+    found = {"version": "v2"} if forged == "by what version" else {}
+    stream = given(*log).when(start(**found))
+    assert [event.outcome for event in stream.events if isinstance(event, ToolSettled)] == ["denied"]
+    assert not any(isinstance(event, ToolStarted) for event in stream.events)
+
+
+@pytest.mark.parametrize(("scope", "principal"), [("acme", "ann"), ("globex", "bob")])
+def test_the_rules_that_an_approval_is_bound_to_are_those_over_whoever_asked(scope: str, principal: str) -> None:
+    rules = Policy(name="house", rules=(ToolPolicy(tool_patterns=("refund",), allowed_principals=("ann", "bob")),))
+    assert policy_digest(rights_of((rules,), scope, principal)) != policy_digest(rights_of((rules,), "acme", "bob"))
+
+
 def test_what_runs_is_the_call_in_the_log_and_not_what_the_answer_brings_along() -> None:
     given(*ASKED).when(resolve(params={"n": 9})).then_refused(BadResolution)
 
@@ -412,6 +440,15 @@ def test_leave_for_a_class_is_given_to_tools_that_only_read_and_to_no_others() -
     assert any(isinstance(event, ActionRequired) for event in stream.events)
     stream = given(*past).when(asks("m2", check("read", version="v2")))
     assert any(isinstance(event, ActionRequired) for event in stream.events)
+
+
+def test_a_session_keeps_so_many_leaves_and_no_more() -> None:
+    stream = given(*ASKED)
+    one = Grant(action="a0", kind="exact", name="refund", version="v1", digest="sha256:0", by="ann")
+    full = (one,) * GRANTS_MAX
+    stream.states = tuple(replace(state, grants=full) if hasattr(state, "grants") else state for state in stream.states)
+    stream.when(resolve(always="exact")).then_refused(Full, "revoke one")
+    stream.when(resolve()).then(ActionResolved, JobResumed, ToolAuthorised)
 
 
 def test_leave_is_taken_back_once() -> None:

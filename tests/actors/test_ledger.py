@@ -217,6 +217,11 @@ def test_an_allotment_ends_with_its_day() -> None:
     assert granted(ledger(limit(max_tokens_daily=100)).when(allot(tokens=1))).until == 20_001 * DAY_US
 
 
+def test_and_with_its_minute_where_a_minute_is_limited() -> None:
+    both = limit(max_requests_per_minute=10, max_tokens_daily=100)
+    assert granted(ledger(both).when(allot(requests=1))).until == NOON + 60_000_000
+
+
 def test_a_minute_is_the_last_sixty_seconds_wherever_they_lie() -> None:
     second = 1_000_000
     stream = ledger(limit(max_requests_per_minute=2), allot(requests=2))

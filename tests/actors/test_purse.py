@@ -161,6 +161,13 @@ def test_a_call_that_was_cut_off_and_not_counted_is_spent_as_it_was_set_aside() 
     assert purse_of(stream).spent.tokens == reserved.tokens
 
 
+def test_a_call_that_had_begun_to_answer_was_not_turned_away() -> None:
+    stream = begun(run_of(max_cost="1"))
+    reserved = the(stream, BudgetReserved)
+    stream.when(fails("m1", "overloaded", text="Hal"))
+    assert purse_of(stream).spent == Amount(tokens=reserved.tokens, cost=reserved.cost, requests=1)
+
+
 def test_every_attempt_is_set_aside_for_itself() -> None:
     stream = begun(run_of(max_cost="1")).when(fails("m1", retry_in_ms=5))
     stream.then(ModelFailed, BudgetReserved, ModelCalled)
@@ -342,6 +349,12 @@ def the_cost(stream: Given) -> int:
 def test_a_small_allotment_is_made_do_with_when_there_is_no_more() -> None:
     stream = begun(LEDGER, max_tokens=1000).when(take(tokens=200))
     assert the(stream, BudgetReserved).tokens == 200
+
+
+def test_with_less_than_a_call_needs_it_is_not_made() -> None:
+    least = the(begun(LEDGER), AllotmentWanted).least
+    begun(LEDGER).when(take(tokens=least.tokens)).then(AllotmentTaken, BudgetReserved, ModelCalled)
+    begun(LEDGER).when(take(tokens=least.tokens - 1)).then(AllotmentTaken, AllotmentWanted).owes("w2")
 
 
 def test_an_allotment_that_comes_twice_or_too_late_is_passed_over() -> None:
