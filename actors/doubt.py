@@ -1,8 +1,8 @@
 """What was under way when its owner went, so that nobody knows whether it took effect. Pure.
 
 A call of a model is made again. A call of a tool says by its class what follows: `read` and `idempotent` run again with
-the same key, `probeable` asks the world first, `unsafe` waits for a person. Before anything begins
-again the rules are asked again.
+the same key, `probeable` asks the world first, `unsafe` waits for a person. Before anything begins again the rules are
+asked again.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Every error of the project, in one tree. The docstring of a class is its default message.
+"""The errors of the project, in one tree. The docstring of a class is its default message.
 
 ReenactError
 ├── Refused               you asked something impossible; nothing was written
@@ -10,6 +10,7 @@ ReenactError
 │   ├── OverBudget        a limit of what may be used forbids it; nothing was done
 │   ├── NotFound          no such thing
 │   ├── Conflict          the stream moved on; read again
+│   ├── Full              there is no room for one more of these; nothing was written
 │   ├── KeyReused         the same idempotency key came with another command
 │   ├── Unauthenticated   the credential is not accepted
 │   ├── Unrevealed        a secret was to be encoded, pickled or stored

@@ -28,8 +28,7 @@ class Parameters:
     """The parameters of one tool.
 
     names: what a model may send, in order. required: those without a default. known: `names`, as a set.
-    schema: JSON schema, an object at its root. summary: one sentence that lists them. defaults: of those not
-    required.
+    schema: JSON schema, an object at its root. summary: one sentence that lists them. defaults: of those not required.
     context: the parameter that gets the `ToolContext`, or None.
     """
 

@@ -40,9 +40,8 @@ class ToolOutcome(Struct, frozen=True, kw_only=True):
 
     error_type: the exception's type, `BadArguments` (nothing was run), `Timeout`, `NotStarted` (no thread was free in
     time; nothing was run) or `Unshowable` (it ran; its result has no form for a model). dropped_bytes, replaced: see
-    `Shown`.
-    may_have_run: it was cut off, so it may still have taken effect, or be about to, and its class says that it must
-    not be repeated on a guess.
+    `Shown`. may_have_run: it was cut off, so it may still have taken effect, or be about to, and its class says that it
+    must not be repeated on a guess.
     """
 
     outcome: Literal["ok", "error"]
@@ -158,9 +157,8 @@ async def probe(
     """Ask a probeable tool's probe whether a call in doubt took effect. It may be asked again at any time.
 
     None or False: it did not. True: it did, its output is unknown. Any other value: it did, with that output. What
-    proves
-    nothing: an exception, no answer within the tool's time, an empty value such as 0, "" or [] (a lookup that found
-    nothing and a call that returned nothing look alike, and a wrong guess loses or doubles an effect).
+    proves nothing: an exception, no answer within the tool's time, an empty value such as 0, "" or [] (a lookup that
+    found nothing and a call that returned nothing look alike, and a wrong guess loses or doubles an effect).
     """
     function = tool.probe_function
     if function is None:
