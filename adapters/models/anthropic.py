@@ -6,8 +6,6 @@ when the provider says `message_stop`.
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from collections.abc import AsyncIterator
 from typing import TYPE_CHECKING
 
@@ -18,19 +16,16 @@ from ...events.message import Signal
 from ...events.model import ModelAnswer, ModelFailure, ModelRequest
 from .anthropic_answer import Reader, content_type, status_failure
 from .anthropic_request import body, forget_thinking, wire_name
+from .connections import Clients, farewell, rest, waits
 from .deadline import Deadline
 from .failures import broken, failure
-from .sse import EventReader, within
+from .sse import EventReader
 
 if TYPE_CHECKING:
     import httpx2
     from anthropic import AsyncAnthropic
 
 BASE_URL = "https://api.anthropic.com"
-LONGEST_CONNECT_S = 15.0
-# After the answer the connection is read to its end, so that it can be used again; no longer than this.
-LONGEST_FAREWELL_S = 1.0
-MOST_CLIENTS = 64
 
 
 class Anthropic:
@@ -38,10 +33,7 @@ class Anthropic:
 
     def __init__(self, *, idle_s: float = 120.0, http_client: httpx2.AsyncClient | None = None) -> None:
         self._idle_s = idle_s
-        self._given = http_client
-        self._http = http_client
-        self._clients: dict[tuple[str, str], AsyncAnthropic] = {}
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clients: Clients[AsyncAnthropic] = Clients(_pool, http_client)
 
     async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
         """Make one call; see `events.model.Model`. Key and place come with the request, never from elsewhere."""
@@ -63,7 +55,7 @@ class Anthropic:
                 if not first:
                     first = piece.lstrip()[:1]
                     if _is_whole(first, content_type(response)):
-                        text = await _rest(piece, pieces, deadline)
+                        text = await rest(piece, pieces, deadline)
                         for signal in reader.whole(text, status=response.status_code, kind=content_type(response)):
                             yield signal
                         break
@@ -76,10 +68,7 @@ class Anthropic:
                         yield signal
                     break
             yield reader.answer()
-            with contextlib.suppress(Exception):
-                async with asyncio.timeout(LONGEST_FAREWELL_S):
-                    async for _ in pieces:
-                        pass
+            await farewell(pieces)
         except ModelFailure:
             raise
         except Exception as error:
@@ -94,44 +83,29 @@ class Anthropic:
 
     async def aclose(self) -> None:
         """Close every connection. The next call opens anew."""
-        self._clients = {}
-        http, self._http = self._http, self._given
-        if http is not None and http is not self._given:
-            await http.aclose()
+        await self._clients.aclose()
 
     async def _post(self, request: ModelRequest, key: str, content: bytes) -> httpx2.Response:
-        import httpx2
-        from anthropic import AsyncStream
+        from anthropic import AsyncAnthropic, AsyncStream
 
-        idle_s = min(self._idle_s, request.timeout_s)
+        base_url = request.credentials.base_url or BASE_URL
+        client = self._clients.get(
+            base_url,
+            key,
+            lambda http: AsyncAnthropic(
+                api_key=key, base_url=base_url, max_retries=0, http_client=http, open_telemetry=False
+            ),
+        )
         # messages.create() would copy and walk the whole conversation every turn: 7 ms for 1,000 messages, 0.3 ms so.
-        stream = await self._client(key, request.credentials.base_url or BASE_URL).post(
+        stream = await client.post(
             "/v1/messages",
             content=content,
             cast_to=object,
             stream=True,
             stream_cls=AsyncStream[object],
-            options={"timeout": httpx2.Timeout(idle_s, connect=min(idle_s, LONGEST_CONNECT_S))},
+            options={"timeout": waits(min(self._idle_s, request.timeout_s))},
         )
         return stream.response
-
-    def _client(self, key: str, base_url: str) -> AsyncAnthropic:
-        import anthropic
-
-        loop = asyncio.get_running_loop()
-        if self._http is None or loop is not self._loop:
-            # Connections of a loop that is gone cannot be used, nor closed.
-            self._http = self._given or anthropic.DefaultAsyncHttpxClient()
-            self._clients, self._loop = {}, loop
-        client = self._clients.get((key, base_url))
-        if client is None:
-            if len(self._clients) >= MOST_CLIENTS:
-                # They hold no connections of their own.
-                self._clients.pop(next(iter(self._clients)))
-            client = self._clients[key, base_url] = anthropic.AsyncAnthropic(
-                api_key=key, base_url=base_url, max_retries=0, http_client=self._http, open_telemetry=False
-            )
-        return client
 
     def _judge(self, error: Exception, request: ModelRequest, key: str, *, started: bool) -> Failure | None:
         import anthropic
@@ -145,6 +119,12 @@ class Anthropic:
                 return msgspec.structs.replace(found, retryable=forget_thinking(request))
             return found
         return broken(error, started=started, secret=key)
+
+
+def _pool() -> httpx2.AsyncClient:
+    from anthropic import DefaultAsyncHttpxClient
+
+    return DefaultAsyncHttpxClient()
 
 
 def _usable_key(request: ModelRequest) -> str:
@@ -166,14 +146,3 @@ def _request_id(error: Exception) -> str | None:
 def _is_whole(first: bytes, kind: str) -> bool:
     """Whether a body that begins so is one piece: servers answer a request for a stream with JSON or a web page too."""
     return first in (b"{", b"[", b"<") or (first not in b"edir:" and "event-stream" not in kind)
-
-
-async def _rest(piece: bytes, pieces: AsyncIterator[bytes], deadline: Deadline) -> bytes:
-    gathered, read = [piece], len(piece)
-    while piece:
-        with deadline:
-            piece = await anext(pieces, b"")
-        gathered.append(piece)
-        read += len(piece)
-        within(read)
-    return b"".join(gathered)

@@ -5,8 +5,6 @@ Home of the openai SDK, loaded with the first request. Knows neither protocol's 
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 import json
 from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Any
@@ -16,9 +14,10 @@ import msgspec
 from msgspec import Struct
 
 from ...events.model import Credentials, ModelFailure
+from .connections import Clients, farewell, rest, waits
 from .deadline import Deadline
 from .failures import failure, not_an_answer
-from .sse import EventReader, within
+from .sse import EventReader
 
 if TYPE_CHECKING:
     import httpx2
@@ -26,10 +25,6 @@ if TYPE_CHECKING:
 
 OPENAI_URL = "https://api.openai.com/v1"
 GOOGLE_URL = "https://generativelanguage.googleapis.com/v1beta/openai/"
-
-LONGEST_CONNECT_S = 15.0
-LONGEST_FAREWELL_S = 1.0
-MOST_CLIENTS = 64
 
 DONE = object()
 
@@ -115,10 +110,7 @@ class Reply:
 
     async def farewell(self) -> None:
         """Read what comes after the last word, so that the connection can be used again; not for long."""
-        with contextlib.suppress(Exception):
-            async with asyncio.timeout(LONGEST_FAREWELL_S):
-                async for _ in self._pieces:
-                    pass
+        await farewell(self._pieces)
 
     async def _piece(self) -> bytes:
         """The next bytes, empty at the end."""
@@ -126,12 +118,7 @@ class Reply:
             return await anext(self._pieces, b"")
 
     async def _body(self, piece: bytes) -> Any:
-        pieces, read = [piece], len(piece)
-        while piece := await self._piece():
-            pieces.append(piece)
-            read += len(piece)
-            within(read)
-        text = b"".join(pieces)
+        text = await rest(piece, self._pieces, self._deadline)
         try:
             return _decode(text)
         except ValueError:
@@ -152,26 +139,24 @@ class Reply:
 
 
 class Connections:
-    """The SDK's clients, one for each place and key, over one pool of connections. For one event loop at a time."""
+    """Requests to such servers, over the SDK's clients."""
 
-    __slots__ = ("_clients", "_http", "_loop")
+    __slots__ = ("_clients",)
 
     def __init__(self) -> None:
-        self._clients: dict[tuple[str, str], AsyncOpenAI] = {}
-        self._http: httpx2.AsyncClient | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
+        self._clients: Clients[AsyncOpenAI] = Clients(_pool)
 
     async def post(self, where: Endpoint, path: str, body: bytes, *, idle_s: float, deadline: Deadline) -> Reply:
         """Send one request, once. Raises what the SDK raises; `judge` says what that means.
 
         idle_s: the longest silence. deadline: for the whole answer, to its last byte.
         """
-        import httpx2
         from openai import AsyncStream
 
+        client = self._clients.get(where.base_url, where.api_key, lambda http: _client(where, http))
         # The SDK's create() walks through all messages and copies them: 600 ms for 3,000, where bytes take 0.5 ms.
         with deadline:
-            stream = await self._client(where).post(
+            stream = await client.post(
                 path,
                 content=body,
                 cast_to=object,
@@ -179,38 +164,30 @@ class Connections:
                 stream_cls=AsyncStream[object],
                 options={
                     "headers": {"content-type": "application/json", "accept": "text/event-stream, application/json"},
-                    "timeout": httpx2.Timeout(idle_s, connect=min(idle_s, LONGEST_CONNECT_S)),
+                    "timeout": waits(idle_s),
                 },
             )
         return Reply(stream, deadline)
 
     async def aclose(self) -> None:
         """Close every connection. The next call opens anew."""
-        self._clients = {}
-        http, self._http = self._http, None
-        if http is not None:
-            await http.aclose()
+        await self._clients.aclose()
 
-    def _client(self, where: Endpoint) -> AsyncOpenAI:
-        import openai
 
-        loop = asyncio.get_running_loop()
-        if self._http is None or loop is not self._loop:
-            # Connections of a loop that is gone cannot be used, nor closed.
-            self._http = openai.DefaultAsyncHttpxClient()
-            self._clients, self._loop = {}, loop
-        client = self._clients.get((where.base_url, where.api_key))
-        if client is None:
-            if len(self._clients) >= MOST_CLIENTS:
-                # They hold no connections of their own.
-                self._clients.pop(next(iter(self._clients)))
-            client = self._clients[where.base_url, where.api_key] = openai.AsyncOpenAI(
-                api_key=where.api_key, base_url=where.base_url, max_retries=0, http_client=self._http
-            )
-            if not where.official:
-                # It takes them from the environment; they are nobody else's business.
-                client.organization = client.project = None
-        return client
+def _pool() -> httpx2.AsyncClient:
+    from openai import DefaultAsyncHttpxClient
+
+    return DefaultAsyncHttpxClient()
+
+
+def _client(where: Endpoint, http: httpx2.AsyncClient) -> AsyncOpenAI:
+    from openai import AsyncOpenAI
+
+    client = AsyncOpenAI(api_key=where.api_key, base_url=where.base_url, max_retries=0, http_client=http)
+    if not where.official:
+        # It takes them from the environment; they are nobody else's business.
+        client.organization = client.project = None
+    return client
 
 
 def _decode(text: bytes) -> Any:
