@@ -73,7 +73,7 @@ class Runtime:
             self._thread = threading.Thread(target=loop.run_forever, name="reenact-loop", daemon=True)
             self._thread.start()
             try:
-                self._runtime = self._do(self._opened())
+                self._runtime = self.wait(self._opened())
             except BaseException:
                 self._stop()
                 raise
@@ -87,7 +87,7 @@ class Runtime:
         if self._runtime is not None and self._closes:
             runtime, self._runtime = self._runtime, None
             try:
-                self._do(self._close(runtime))
+                self.wait(self._close(runtime))
             finally:
                 self._stop()
 
@@ -111,7 +111,8 @@ class Runtime:
         self._loop.close()
         self._thread = None
 
-    def _do(self, work: Coroutine[Any, Any, T]) -> T:
+    def wait(self, work: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine of `asynchronous` on the runtime's loop, and give its result. For what has no twin here."""
         if self._loop is None or self._thread is None:
             work.close()
             raise Closed("The runtime is not open: use `with Runtime(...)`, or call `open()`.")
@@ -122,10 +123,6 @@ class Runtime:
                 " `runtime.asynchronous` in an async handler, or hand the work to another thread."
             )
         return asyncio.run_coroutine_threadsafe(work, self._loop).result()
-
-    def wait(self, work: Coroutine[Any, Any, T]) -> T:
-        """Run a coroutine of `asynchronous` on the runtime's loop, and give its result. For what has no twin here."""
-        return self._do(work)
 
     @property
     def asynchronous(self) -> _async.Runtime:
@@ -154,47 +151,47 @@ class Runtime:
 
     def image(self, name: str | None = None, **fields: Any) -> Image:
         """The image of this name: see `reenact.Runtime.image`."""
-        return Image(self, self._do(self.asynchronous.image(name, **fields)))
+        return Image(self, self.wait(self.asynchronous.image(name, **fields)))
 
     def open_image(self, image_id: str, session_id: str | None = None) -> Image:
         """A handle of an image that exists: see `reenact.Runtime.open_image`."""
-        return Image(self, self._do(self.asynchronous.open_image(image_id, session_id)))
+        return Image(self, self.wait(self.asynchronous.open_image(image_id, session_id)))
 
     def update_image(self, image_id: str, changes: Mapping[str, Any]) -> ImageState:
         """Change some fields of an image's definition: see `reenact.Runtime.update_image`."""
-        return self._do(self.asynchronous.update_image(image_id, changes))
+        return self.wait(self.asynchronous.update_image(image_id, changes))
 
     def delete_image(self, image_id: str) -> None:
         """Delete an image and close its sessions: see `reenact.Runtime.delete_image`."""
-        self._do(self.asynchronous.delete_image(image_id))
+        self.wait(self.asynchronous.delete_image(image_id))
 
     def new_session(self, image_id: str, *, alias: str | None = None) -> str:
         """A new session of an image, its current one from now on: see `reenact.Runtime.new_session`."""
-        return self._do(self.asynchronous.new_session(image_id, alias=alias))
+        return self.wait(self.asynchronous.new_session(image_id, alias=alias))
 
     def set_policy(self, container: str, policy: Given | None) -> Policy | None:
         """Hold all agents of a container to a policy: see `reenact.Runtime.set_policy`."""
-        return self._do(self.asynchronous.set_policy(container, policy))
+        return self.wait(self.asynchronous.set_policy(container, policy))
 
     def load_tool_policy(self, agent_id: str) -> AgentToolPolicy:
         """Which tools an agent's image allows it by name: see `reenact.Runtime.load_tool_policy`."""
-        return self._do(self.asynchronous.load_tool_policy(agent_id))
+        return self.wait(self.asynchronous.load_tool_policy(agent_id))
 
     def save_tool_policy(self, agent_id: str, changes: AgentToolPolicy | Mapping[str, Any]) -> AgentToolPolicy:
         """Change which tools an agent's image allows it: see `reenact.Runtime.save_tool_policy`."""
-        return self._do(self.asynchronous.save_tool_policy(agent_id, changes))
+        return self.wait(self.asynchronous.save_tool_policy(agent_id, changes))
 
     def cancel(self, session_id: str, job_id: str, *, reason: str = "user_cancel") -> None:
         """Take a queued job out, or interrupt it where it runs: see `reenact.Runtime.cancel`."""
-        self._do(self.asynchronous.cancel(session_id, job_id, reason=reason))
+        self.wait(self.asynchronous.cancel(session_id, job_id, reason=reason))
 
     def resume(self, session_id: str) -> None:
         """Take up what one session owes: see `reenact.Runtime.resume`."""
-        self._do(self.asynchronous.resume(session_id))
+        self.wait(self.asynchronous.resume(session_id))
 
     def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
         """Ask by name: see `reenact.Runtime.request`."""
-        return self._do(self.asynchronous.request(kind, data, timeout_s=timeout_s))
+        return self.wait(self.asynchronous.request(kind, data, timeout_s=timeout_s))
 
     def on(self, kinds: Any, handler: Callable[[Any], object], **options: Any) -> Subscription:
         """Subscribe; `handler` runs in the loop's thread."""
@@ -210,39 +207,39 @@ class Runtime:
 
     def messages(self, session_id: str) -> list[Message]:
         """What was said in a session, oldest first."""
-        return self._do(self.asynchronous.messages(session_id))
+        return self.wait(self.asynchronous.messages(session_id))
 
     def events(self, session_id: str, *, after: int = 0) -> list[Recorded]:
         """The stored events of a session above a version."""
-        return self._do(self.asynchronous.events(session_id, after=after))
+        return self.wait(self.asynchronous.events(session_id, after=after))
 
     def replay(self, session_id: str) -> Replay:
         """Decide a session again from the log: see `reenact.Runtime.replay`."""
-        return self._do(self.asynchronous.replay(session_id))
+        return self.wait(self.asynchronous.replay(session_id))
 
     def actions(self, session_id: str | None = None) -> list[Action]:
         """What waits for a person: see `reenact.Runtime.actions`."""
-        return self._do(self.asynchronous.actions(session_id))
+        return self.wait(self.asynchronous.actions(session_id))
 
     def action(self, action_id: str) -> Action:
         """One question and how it stands: see `reenact.Runtime.action`."""
-        return self._do(self.asynchronous.action(action_id))
+        return self.wait(self.asynchronous.action(action_id))
 
     def resolve_action(self, action_id: str, resolution: Mapping[str, Any] | bool, **options: Any) -> Action:
         """Answer a question, once: see `reenact.Runtime.resolve_action`."""
-        return self._do(self.asynchronous.resolve_action(action_id, resolution, **options))
+        return self.wait(self.asynchronous.resolve_action(action_id, resolution, **options))
 
     def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
         """Take a question back: see `reenact.Runtime.cancel_action`."""
-        self._do(self.asynchronous.cancel_action(action_id, reason=reason, cancel_job=cancel_job))
+        self.wait(self.asynchronous.cancel_action(action_id, reason=reason, cancel_job=cancel_job))
 
     def issue_token(self, action_id: str) -> str:
         """A token that resolves a question once: see `reenact.Runtime.issue_token`."""
-        return self._do(self.asynchronous.issue_token(action_id))
+        return self.wait(self.asynchronous.issue_token(action_id))
 
     def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
         """Say what became of a call in doubt: see `reenact.Runtime.resolve`."""
-        self._do(self.asynchronous.resolve(session_id, tool, outcome, output))
+        self.wait(self.asynchronous.resolve(session_id, tool, outcome, output))
 
 
 class ActionManager:
@@ -254,28 +251,28 @@ class ActionManager:
 
     def require_action(self, spec: ActionSpec | Mapping[str, Any]) -> ActionRecord:
         """Put a question to a person."""
-        return self._runtime._do(self._manager.require_action(spec))
+        return self._runtime.wait(self._manager.require_action(spec))
 
     def resolve(
         self, *, resolution: Mapping[str, Any], resume_token: str | None = None, action_id: str | None = None
     ) -> ActionRecord:
         """Answer a question, once, by its token or by its id."""
         work = self._manager.resolve(resolution=resolution, resume_token=resume_token, action_id=action_id)
-        return self._runtime._do(work)
+        return self._runtime.wait(work)
 
     def cancel(self, action_id: str, reason: str = "cancelled", *, cancel_job: bool = False) -> ActionRecord:
         """Take a question back."""
-        return self._runtime._do(self._manager.cancel(action_id, reason, cancel_job=cancel_job))
+        return self._runtime.wait(self._manager.cancel(action_id, reason, cancel_job=cancel_job))
 
     def wait_for_resolution(
         self, action_id: str, timeout: float | None = None, poll_interval: float | None = None
     ) -> ActionRecord:
         """Wait until a question is answered. Raises as `reenact.ActionManager.wait_for_resolution`."""
-        return self._runtime._do(self._manager.wait_for_resolution(action_id, timeout, poll_interval))
+        return self._runtime.wait(self._manager.wait_for_resolution(action_id, timeout, poll_interval))
 
     def list_pending(self, job_id: str | None = None) -> list[ActionRecord]:
         """Those that wait, oldest first."""
-        return self._runtime._do(self._manager.list_pending(job_id))
+        return self._runtime.wait(self._manager.list_pending(job_id))
 
 
 class Image:
@@ -290,7 +287,7 @@ class Image:
 
     def send(self, content: object, **options: Any) -> Run:
         """Send a message: iterate the run for its events, or ask it for its `result()`. Raises what refuses it."""
-        return self._runtime._do(self._sent(content, options))
+        return self._runtime.wait(self._sent(content, options))
 
     async def _sent(self, content: object, options: dict[str, Any]) -> Run:
         run = Run(self._runtime, await self._image.send(content, **options).run())
@@ -300,19 +297,19 @@ class Image:
 
     def interrupt(self, reason: str = "user_interrupt") -> None:
         """Stop the running turn; what was said by then is kept."""
-        self._runtime._do(self._image.interrupt(reason))
+        self._runtime.wait(self._image.interrupt(reason))
 
     def stop(self) -> None:
         """Put the agent to sleep."""
-        self._runtime._do(self._image.stop())
+        self._runtime.wait(self._image.stop())
 
     def messages(self) -> list[Message]:
         """What was said, oldest first."""
-        return self._runtime._do(self._image.messages())
+        return self._runtime.wait(self._image.messages())
 
     def events(self) -> list[Recorded]:
         """The session's stored events, oldest first."""
-        return self._runtime._do(self._image.events())
+        return self._runtime.wait(self._image.events())
 
 
 class Run:
@@ -330,11 +327,11 @@ class Run:
 
     def result(self, timeout_s: float | None = None) -> Result:
         """How it ended. Raises TimeoutError when `timeout_s` is over: the job goes on then."""
-        return self._runtime._do(self._run.result(timeout_s))
+        return self._runtime.wait(self._run.result(timeout_s))
 
     def leave(self) -> None:
         """Answer none of its questions any more, where it was sent to be answered by whoever reads it."""
-        self._runtime._do(self._left())
+        self._runtime.wait(self._left())
 
     async def _left(self) -> None:
         self._run.leave()
@@ -348,7 +345,7 @@ class Run:
         """Its events and signals from the first on; at a second time, of what is past only the stored ones."""
         seen, self._seen = self._seen, None
         if seen is None:
-            seen = self._runtime._do(self._watched())
+            seen = self._runtime.wait(self._watched())
             self._seen = None
         self._reading = seen
         while (event := seen.get()) is not _END:

@@ -10,6 +10,7 @@ import re
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import suppress
+from datetime import UTC, datetime, tzinfo
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, get_args
 
@@ -32,6 +33,7 @@ from .projections.projection import catch_up, catch_up_stream
 if TYPE_CHECKING:
     from .projections.actions import Action, Actions
     from .projections.duck import Answer
+    from .projections.transcript import Transcript
 
 Row = dict[str, Any]
 
@@ -170,24 +172,21 @@ class Reading:
 
     def messages(self, session_id: str) -> list[Row]:
         """What was said, oldest first."""
-        from .projections.transcript import Transcript
-
-        transcript = Transcript()
-        catch_up_stream(self.log, f"session-{session_id}", transcript)
         return [
             {"type": message.type, **msgspec.to_builtins(message), "sessionId": session_id}
-            for message in transcript.messages
+            for message in self._transcript(session_id).messages
         ]
 
     def conversation(self, session_id: str) -> list[str]:
         """The same as lines for a person, in the time of this machine."""
-        from datetime import datetime
+        return self._transcript(session_id).reader_lines(zone=zone_here())
 
+    def _transcript(self, session_id: str) -> Transcript:
         from .projections.transcript import Transcript
 
         transcript = Transcript()
         catch_up_stream(self.log, f"session-{session_id}", transcript)
-        return transcript.reader_lines(zone=datetime.now().astimezone().tzinfo or _utc())
+        return transcript
 
     def calls(self, session_id: str) -> list[Row]:
         """The calls of tools that are not over: tool, name, input (what it runs with, where a person changed it), and
@@ -228,12 +227,10 @@ class Reading:
         session, or only one of the two where that is enough. A part of a session alone must be as long as it is shown.
         Raises NotFound, and BadInput where several fit.
         """
-        from datetime import datetime
-
         from .projections.asking import asking
 
         action = self._action(wanted)
-        return msgspec.to_builtins(action), asking(action, zone=datetime.now().astimezone().tzinfo or _utc())
+        return msgspec.to_builtins(action), asking(action, zone=zone_here())
 
     def _action(self, wanted: str) -> Action:
         session, colon, number = wanted.rpartition(":")
@@ -247,9 +244,7 @@ class Reading:
         fitting = self._called(wanted, board.query(status="pending"))
         if not fitting:
             fitting = self._called(wanted, [action for action in board if action.status != "pending"])
-        if len(fitting) > 1:
-            shown = ", ".join(_shown(each.id) for each in fitting[:6])
-            raise BadInput(f"{wanted[:60]!a} could be any of {len(fitting)}: {shown}.")
+        _check_one(wanted, [each.id for each in fitting])
         if not fitting:
             raise NotFound(f"No question to a person is called {wanted[:60]!a}. See: reenact approvals")
         return fitting[0]
@@ -288,10 +283,9 @@ class Reading:
             fitting = [row for row in rows if row["id"] == f"{session_id}:{number}"]
         else:
             fitting = [row for row in rows if wanted in (row["id"].rpartition(":")[2], row["sessionId"])]
-            fitting = fitting or [row for row in rows if len(wanted) >= 8 and row["sessionId"].endswith(wanted)]
-        if len(fitting) > 1:
-            shown = ", ".join(_shown(row["id"]) for row in fitting[:6])
-            raise BadInput(f"{wanted[:60]!a} could be any of {len(fitting)}: {shown}.")
+            if not fitting and len(wanted) >= lookup.SHOWN_DIGITS:
+                fitting = [row for row in rows if row["sessionId"].endswith(wanted)]
+        _check_one(wanted, [row["id"] for row in fitting])
         if not fitting:
             raise NotFound(f"Nothing that is allowed for good is called {wanted[:60]!a}. See: reenact approvals grants")
         return fitting[0]
@@ -478,6 +472,13 @@ class Reading:
             yield from codec.unpack(stored)
 
 
+def _check_one(wanted: str, action_ids: Sequence[str]) -> None:
+    """Raises BadInput where a word could mean several."""
+    if len(action_ids) > 1:
+        shown = ", ".join(map(_shown, action_ids[:6]))
+        raise BadInput(f"{wanted[:60]!a} could be any of {len(action_ids)}: {shown}.")
+
+
 def _shown(action_id: str) -> str:
     """An action's name as people are shown it."""
     session_id, _, number = action_id.rpartition(":")
@@ -493,7 +494,6 @@ def _check_types(types: Iterable[str], known: Collection[str]) -> None:
         raise BadInput(f"There is no event type {unknown[0][:60]!a}. There are: {', '.join(sorted(known))}.")
 
 
-def _utc() -> Any:
-    from datetime import UTC
-
-    return UTC
+def zone_here() -> tzinfo:
+    """The time zone of this machine, for what people read."""
+    return datetime.now().astimezone().tzinfo or UTC

@@ -8,7 +8,6 @@ from __future__ import annotations
 import os
 import queue
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,7 +34,7 @@ from .pane import DEFAULT
 from .policies import policies_from
 from .projections.jobs import ACTIVE, Job, Jobs
 from .projections.projection import catch_up_stream
-from .reading import Reading
+from .reading import Reading, zone_here
 from .run import READER
 from .toolbox import Needed, sources, tools_from
 
@@ -112,8 +111,7 @@ class Talk:
     def interrupt(self) -> None:
         """Stop what was sent last; what was said by then is kept."""
         if self._run is not None:
-            runtime = self._working.runtime
-            runtime.wait(runtime.asynchronous.cancel(self.session_id, self._run.job_id, reason="user_interrupt"))
+            self._working.runtime.cancel(self.session_id, self._run.job_id, reason="user_interrupt")
 
     def quit(self) -> bool:
         """Have whoever reads the events of what was sent last raise KeyboardInterrupt. False: nobody reads them."""
@@ -190,26 +188,23 @@ class Working:
 
     def actions(self, session_id: str) -> list[dict[str, Any]]:
         """What waits for a person in a session, oldest first."""
-        actions = self.runtime.wait(self.runtime.asynchronous.actions(session_id))
-        return [msgspec.to_builtins(action) for action in actions]
+        return [msgspec.to_builtins(action) for action in self.runtime.actions(session_id)]
 
     def asking(self, action_id: str) -> list[str]:
         """A question as a person reads it."""
         from .projections.asking import asking
 
-        action = self.runtime.wait(self.runtime.asynchronous.action(action_id))
-        return asking(action, zone=datetime.now().astimezone().tzinfo or UTC)
+        return asking(self.runtime.action(action_id), zone=zone_here())
 
     def decide(
         self, action_id: str, resolution: Mapping[str, Any], digest: str | None, secret: str | None = None
     ) -> None:
         """Answer a question. secret: what a reauth asks for; it stays in this process. Raises what refuses it."""
         check_outside()
-        runtime = self.runtime.asynchronous
         if secret is not None:
-            self.runtime.wait(runtime._asking.hand_over(action_id, secret, resolution))
+            self.runtime.wait(self.runtime.asynchronous._asking.hand_over(action_id, secret, resolution))
         else:
-            self.runtime.wait(runtime.resolve_action(action_id, resolution, digest=digest))
+            self.runtime.resolve_action(action_id, resolution, digest=digest)
 
     # -- a conversation --
 
@@ -262,16 +257,16 @@ class Working:
         notes = [*self._equip(session_id), *self._rules(session_id)]
         model = wanted or self._last_model(session_id) or state.config.model
         if system is not None:
-            self._configure(state, {"systemPrompt": system})
+            self.runtime.update_image(state.image_id or "", {"systemPrompt": system})
         return self._talk(state, session_id, model, params, created.alias, notes, pinned=wanted is not None)
 
     def _begin(
         self, name: str | None, image: str | None, wanted: str | None, system: str | None, params: dict[str, Any]
     ) -> Talk:
-        runtime, state, fresh = self.runtime.asynchronous, None, False
+        state, fresh = None, False
         notes: list[str] = []
         if image is not None or system is None:
-            state = self.runtime.wait(runtime.image_named(image or IMAGE))
+            state = self.runtime.wait(self.runtime.asynchronous.image_named(image or IMAGE))
         if state is None and image is not None:
             known = lookup.image_to_open(self._log, image)
             state = None if known is None else self._image(known)
@@ -283,12 +278,12 @@ class Working:
         if state is None:
             config |= {"model": model, "name": image or IMAGE, **(params if image is not None else {})}
             shared = image is not None or system is None
-            made = self.runtime.wait(runtime.image(image or IMAGE if shared else None, config=config))
+            made = self.runtime.image(image or IMAGE if shared else None, config=config)
             state, fresh = self._image(made.id), True
         elif config:
-            state = self._configure(state, config)
+            state = self.runtime.update_image(state.image_id or "", config)
         if name is not None or not (fresh or (self.unused(state.session_id) and not self._has_name(state.session_id))):
-            session_id = self.runtime.wait(runtime.new_session(state.image_id or "", alias=name))
+            session_id = self.runtime.new_session(state.image_id or "", alias=name)
         else:
             session_id = state.session_id
         if fresh and image is not None:  # it has all of them, and its fallbacks among them
@@ -309,11 +304,9 @@ class Working:
         """pinned: the model was named, so that the image's fallbacks are not asked in its place."""
         override = model != state.config.model or (pinned and bool(state.config.fallbacks))
         params = {name: value for name, value in given.items() if name != "fallbacks"}
-        runtime = self.runtime.asynchronous
-        handle = self.runtime.wait(runtime.open_image(state.image_id or "", session_id))
         talk = Talk(
             self,
-            Image(self.runtime, handle),
+            self.runtime.open_image(state.image_id or "", session_id),
             model=model,
             params=msgspec.convert(params, ModelParams) if params else None,
             override=model if override else None,
@@ -326,10 +319,6 @@ class Working:
 
     def _image(self, image_id: str) -> ImageState:
         return self.runtime.wait(self.runtime.asynchronous.image_state(image_id))
-
-    def _configure(self, state: ImageState, changes: dict[str, Any]) -> ImageState:
-        config = config_of(changes, state.config)
-        return self.runtime.wait(self.runtime.asynchronous.update_image(state.image_id or "", config))
 
     def unused(self, session_id: str) -> bool:
         """Whether nothing but its creation is in a session."""
@@ -432,24 +421,23 @@ class Working:
         if settle:
             check_outside()
         ids = list(dict.fromkeys(session_ids))
-        runtime = self.runtime.asynchronous
         wanted, seen = frozenset(ids), queue.SimpleQueue[BusEvent | BaseException]()
 
         def hear(event: BusEvent) -> None:
             if event.session_id in wanted and (isinstance(event, Recorded) or event.type in _SIGNALS):
                 seen.put(event)
 
-        subscription = runtime.on_any(hear)
+        subscription = self.runtime.on_any(hear)
         self._waiting.append(seen.put)
         self._reading = seen
         try:
             for call, (outcome, output) in (settle or {}).items():
-                self.runtime.wait(runtime.resolve(ids[0], call, outcome, output))
+                self.runtime.resolve(ids[0], call, outcome, output)
             if not first():
                 return
             for session_id in ids:
                 if settle or self.goes_on(session_id):
-                    self.runtime.wait(runtime.resume(session_id))
+                    self.runtime.resume(session_id)
             stored = True  # a signal ends nothing
             while not (stored and seen.empty() and not any(map(self.goes_on, ids)) and seen.empty()):
                 event = seen.get()
@@ -473,11 +461,10 @@ class Working:
     def interrupt(self, session_ids: Iterable[str]) -> None:
         """Stop the jobs of these sessions of which something goes on; what was said by then is kept. One that only
         waits for a person goes on waiting."""
-        runtime = self.runtime.asynchronous
         for session_id in session_ids:
-            running = self.runtime.wait(runtime.session_state(session_id)).running
+            running = self.runtime.wait(self.runtime.asynchronous.session_state(session_id)).running
             if running is not None and self.goes_on(session_id):
-                self.runtime.wait(runtime.cancel(session_id, running.job_id, reason="user_interrupt"))
+                self.runtime.cancel(session_id, running.job_id, reason="user_interrupt")
 
     def quit(self) -> bool:
         """Have whoever reads what `take_up` tells raise KeyboardInterrupt. False: nobody does."""
