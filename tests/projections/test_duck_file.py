@@ -45,6 +45,7 @@ def _wrong_header(path: Path) -> None:
 
 def _older(path: Path) -> None:
     with duckdb.connect(str(path)) as connection:
+        connection.execute("UPDATE tool_calls SET name = 'as an older release wrote it'")
         connection.execute("UPDATE reenact_progress SET version = '0'")
 
 
