@@ -33,7 +33,8 @@ class Ended(NamedTuple):
 
     @property
     def rows(self) -> list[dict[str, Any]]:
-        """stdout as one JSON object a line."""
+        """stdout as one JSON object a line. A command that failed and printed none has no empty list to show."""
+        assert self.out or self.code == 0, self
         return [json.loads(line) for line in self.out.splitlines()]
 
     @property
