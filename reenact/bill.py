@@ -15,21 +15,18 @@ class Bill:
     The price table loads in a thread while the answer comes in, so that neither the loop nor the turn waits for it.
     """
 
-    __slots__ = ("_asked", "_begun", "_clock", "_provider", "base_url")
+    __slots__ = ("_asked", "_clock", "_provider", "base_url")
 
     def __init__(self, model: str, clock: Clock) -> None:
         self._provider, _, self._asked = model.partition(":")
         self._clock = clock
-        self._begun = False
         self.base_url: str | None = None
 
     def begin(self) -> None:
-        """The answer has begun: there will be something to price. Once is enough."""
-        if not self._begun:
-            self._begun = True
-            if self._provider != "scripted":
-                # Not before: by now the provider's SDK is imported, so no two threads import the same modules.
-                prices.load_soon()
+        """The answer has begun: there will be something to price."""
+        if self._provider != "scripted":
+            # Not before: by now the provider's SDK is imported, so no two threads import the same modules.
+            prices.load_soon()
 
     async def settle(self, usage: Usage | None, model: str = "") -> Cost:
         """The cost of what was counted, at the prices of now. model: what answered, as the provider named it.

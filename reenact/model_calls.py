@@ -148,14 +148,17 @@ class ModelCalls:
         perceive = environment.receptor.perceive
         emit = self._emit
         plain = environment.receptor is PLAIN
+        begun = False
         answer: ModelAnswer | None = None
         failpoint("model.request")
         try:
             async for item in environment.effector.act(request):
-                bill.begin()
-                if session.session_id not in self._connected:
-                    self._connected.add(session.session_id)
-                    emit(session, Connected())
+                if not begun:
+                    begun = True
+                    bill.begin()
+                    if session.session_id not in self._connected:
+                        self._connected.add(session.session_id)
+                        emit(session, Connected())
                 if isinstance(item, ModelAnswer):
                     answer = item  # what still comes is the end of the connection, which may then be used again
                     continue
