@@ -35,6 +35,7 @@ from .tool import authorised, not_funded, refused, run
 
 
 def take(state: State, message: TakeAllotment) -> Sequence[Event]:
+    """The ledger allots: whatever waited for it goes on. Of an ask that is not the open one: nothing happens."""
     purse = state.purse
     if purse is None or purse.asking is None or purse.asking.ask != message.ask:
         return ()
@@ -59,6 +60,7 @@ def _funded(state: State, tool: Tool) -> Sequence[Event]:
 
 
 def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
+    """The ledger does not: calls of tools that waited are denied, and a call of a model is not made."""
     purse = state.purse
     if purse is None or purse.asking is None or purse.asking.ask != message.ask:
         return ()

@@ -103,6 +103,7 @@ def may_resolve(state: State, message: ResolveAction) -> Sequence[Event]:
 
 
 def resolved(state: State, message: ActionResolved) -> Sequence[Event]:
+    """A person decided: a call of a tool runs or is denied, a model is called or the turn ends, and so with a limit."""
     tool = _waiting(state, message.action)
     if tool is None:
         if not _holds(state, message.action):
@@ -134,6 +135,7 @@ def _not_raised(state: State) -> Sequence[Event]:
 
 
 def unresolved(state: State, message: ActionExpired | ActionCancelled) -> Sequence[Event]:
+    """Nobody decided, in time or at all: that is a no, unless the job ends with the question."""
     tool = _waiting(state, message.action)
     if isinstance(message, ActionCancelled) and message.cancel_job:
         return ()  # the end of the job settles it

@@ -20,6 +20,7 @@ from .tool import refused, run
 
 
 def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
+    """What a call may do whose owner is gone: a model's is made again, a tool's as its class says."""
     call = state.call
     if call is not None and call.id == message.effect:
         there = call.attempt == message.attempt and state.stopping is None and not call.stuck
@@ -34,6 +35,7 @@ def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
 
 
 def prove(state: State, message: ProveTool) -> Sequence[Event]:
+    """What follows from what the world says: the call happened, or it did not and runs now, or a person must say."""
     tool = tool_of(state, message.tool)
     if tool is None or tool.status != "doubted":
         return ()
@@ -45,6 +47,7 @@ def prove(state: State, message: ProveTool) -> Sequence[Event]:
 
 
 def resolve(state: State, message: ResolveTool) -> Sequence[Event]:
+    """What a person says of a call that the world could not prove. Said before, and over by now: nothing happens."""
     tool = tool_of(state, message.tool)
     if tool is None:
         if _was(state, message.tool):

@@ -144,6 +144,7 @@ def model_of(state: State) -> str:
 
 
 def params_of(state: State) -> ModelParams:
+    """The settings of the next call: the definition's, the job's own over them, and no more tokens than rules allow."""
     base = state.definition.params if state.definition else ModelParams()
     own = state.overrides.params if state.overrides else None
     if own is not None:

@@ -59,6 +59,9 @@ NO_RUN = {"refusal", "context_exceeded"}
 
 
 def answer(state: State, message: AnswerModel) -> Sequence[Event]:
+    """The model answered: what it said, then every call that it asks for, which begins, waits for a person or for the
+    ledger, or ends without a run.
+    """
     if state.call is None or state.call.id != message.call or state.call.stuck:
         return ()
     answer = message.answer
@@ -174,6 +177,7 @@ def start(state: State, message: StartTool) -> Sequence[Event]:
 
 
 def settle(state: State, message: SettleTool) -> Sequence[Event]:
+    """A run ended. Of one that was cut off and may not be repeated on a guess, a person must say what became of it."""
     tool = tool_of(state, message.tool)
     if tool is None or tool.status != "started":
         return ()
@@ -197,6 +201,9 @@ def settled(state: State, message: ToolSettled) -> Sequence[Event]:
 
 
 def stopping(state: State, message: JobStopping) -> Sequence[Event]:
+    """The job is to end: calls that did not begin are skipped, and of those in doubt nobody is asked any more. Where
+    nothing is under way, the turn is over at once.
+    """
     ends: list[Event] = []
     for tool in state.open:
         if tool.status in ("doubted", "unproved"):
@@ -319,6 +326,7 @@ def _tokens_of(output: ToolOutput) -> int:
 
 
 def owed_of(state: State, tool: Tool) -> Effect | None:
+    """What is owed to the world for an open call, None where it waits for a person or for the ledger."""
     if tool.status == "started":
         if state.stopping is not None:
             return CancelEffect(
@@ -351,6 +359,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
 
 
 def recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel:
+    """The command that the batch of an answer came from."""
     started = {event.tool: event.arguments for event in events if isinstance(event, ToolStarted)}
     places = {event.tool: event.place for event in events if isinstance(event, ActionRequired | GrantUsed)}
     crowded = {event.tool for event in events if isinstance(event, ToolSettled) and event.error_type == FULL}

@@ -87,6 +87,9 @@ def _turns(state: State) -> int:
 
 
 def fail(state: State, message: FailModel) -> Sequence[Event]:
+    """An attempt under way gave no complete answer. Its event says what follows: the same again after a wait, another
+    model at once, which is selected beside it, or the end of the call.
+    """
     call = state.call
     if call is None or call.id != message.call or message.attempt not in (0, call.attempt) or call.stuck:
         return ()
@@ -109,6 +112,7 @@ def fail(state: State, message: FailModel) -> Sequence[Event]:
 
 
 def failed(state: State, message: ModelFailed) -> Sequence[Event]:
+    """What follows from a failed attempt: another, or the end of the turn."""
     if message.advance:
         return ()
     if message.retry_in_ms is not None:
@@ -120,6 +124,7 @@ def failed(state: State, message: ModelFailed) -> Sequence[Event]:
 
 
 def select(state: State, message: SelectModel) -> Sequence[Event]:
+    """Another model, or another key, is to be asked before this attempt was: recorded where it is still under way."""
     call = state.call
     if call is None or call.id != message.call or call.attempt != message.attempt or call.stuck:
         return ()

@@ -206,6 +206,8 @@ class GrantUsed(Event, frozen=True, kw_only=True):
 
 
 class GrantRevoked(Event, frozen=True, kw_only=True):
+    """A leave for calls to come was taken back. grant: the action it was given in. by: who took it back."""
+
     type: ClassVar[str] = "grant_revoked"
     category: ClassVar[str] = "action"
     grant: str

@@ -155,6 +155,8 @@ class ResolveTool(Command, frozen=True, kw_only=True):
 
 
 class AgentRegistered(Event, frozen=True, kw_only=True):
+    """An agent is awake in this session from here on. registered_at: milliseconds UTC."""
+
     type: ClassVar[str] = "agent_registered"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"
@@ -165,12 +167,16 @@ class AgentRegistered(Event, frozen=True, kw_only=True):
 
 
 class AgentConfigured(Event, frozen=True, kw_only=True):
+    """What it thinks with from here on: told when it wakes, and when its image, its rules or its money changed."""
+
     type: ClassVar[str] = "agent_configured"
     category: ClassVar[str] = "lifecycle"
     definition: Definition
 
 
 class AgentUnregistered(Event, frozen=True, kw_only=True):
+    """It sleeps for good: the next one in this session has another id. reason: why it was stopped."""
+
     type: ClassVar[str] = "agent_unregistered"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"

@@ -29,6 +29,8 @@ class AddImage(Command, frozen=True, kw_only=True):
 
 
 class RemoveImage(Command, frozen=True, kw_only=True):
+    """It has this image no more. So already: nothing happens."""
+
     type: ClassVar[str] = "remove_image"
     image_id: str
 
@@ -55,6 +57,8 @@ class SetPolicy(Command, frozen=True, kw_only=True):
 
 
 class ContainerCreated(Event, frozen=True, kw_only=True):
+    """The first of its events, with whatever was asked of it first. created_at: milliseconds UTC."""
+
     type: ClassVar[str] = "container_created"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"
@@ -63,6 +67,8 @@ class ContainerCreated(Event, frozen=True, kw_only=True):
 
 
 class ImageAdded(Event, frozen=True, kw_only=True):
+    """An image of its own from here on."""
+
     type: ClassVar[str] = "image_added"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"
@@ -70,6 +76,8 @@ class ImageAdded(Event, frozen=True, kw_only=True):
 
 
 class ImageRemoved(Event, frozen=True, kw_only=True):
+    """The image was deleted."""
+
     type: ClassVar[str] = "image_removed"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"

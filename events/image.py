@@ -45,6 +45,8 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class CreateImage(Command, frozen=True, kw_only=True):
+    """An image that is there already: refused."""
+
     type: ClassVar[str] = "create_image"
     image_id: str
     container_id: str
@@ -74,6 +76,8 @@ class AttachSession(Command, frozen=True, kw_only=True):
 
 
 class DeleteImage(Command, frozen=True, kw_only=True):
+    """Deleted already: nothing happens."""
+
     type: ClassVar[str] = "delete_image"
 
 
@@ -81,6 +85,8 @@ class DeleteImage(Command, frozen=True, kw_only=True):
 
 
 class ImageCreated(Event, frozen=True, kw_only=True):
+    """config: version 1 of its definition. session_id: of its first session. created_at: milliseconds UTC."""
+
     type: ClassVar[str] = "image_created"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"
@@ -93,6 +99,8 @@ class ImageCreated(Event, frozen=True, kw_only=True):
 
 
 class ImageUpdated(Event, frozen=True, kw_only=True):
+    """The definition was replaced, whole. version: of this one. updated_at: milliseconds UTC."""
+
     type: ClassVar[str] = "image_updated"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"
@@ -102,6 +110,8 @@ class ImageUpdated(Event, frozen=True, kw_only=True):
 
 
 class SessionAttached(Event, frozen=True, kw_only=True):
+    """Another session is its current one; those it had are still its own."""
+
     type: ClassVar[str] = "session_attached"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"
@@ -109,6 +119,8 @@ class SessionAttached(Event, frozen=True, kw_only=True):
 
 
 class ImageDeleted(Event, frozen=True, kw_only=True):
+    """Its sessions are closed by events of their own."""
+
     type: ClassVar[str] = "image_deleted"
     source: ClassVar[str] = "container"
     category: ClassVar[str] = "lifecycle"

@@ -67,6 +67,8 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
 
 class CreateSession(Command, frozen=True, kw_only=True):
+    """So already: nothing happens. There with another image: refused."""
+
     type: ClassVar[str] = "create_session"
     session_id: str
     image_id: str
@@ -118,6 +120,8 @@ class CloseSession(Command, frozen=True, kw_only=True):
 
 
 class SessionCreated(Event, frozen=True, kw_only=True):
+    """created_at: milliseconds UTC. alias: a name that it may be asked for by."""
+
     type: ClassVar[str] = "session_created"
     source: ClassVar[str] = "session"
     category: ClassVar[str] = "lifecycle"
@@ -129,6 +133,8 @@ class SessionCreated(Event, frozen=True, kw_only=True):
 
 
 class SessionClosed(Event, frozen=True, kw_only=True):
+    """Nothing more is accepted. The job that runs is asked to end, those that wait are cancelled."""
+
     type: ClassVar[str] = "session_closed"
     source: ClassVar[str] = "session"
     category: ClassVar[str] = "lifecycle"
@@ -171,18 +177,24 @@ class JobWaiting(Event, frozen=True, kw_only=True):
 
 
 class JobResumed(Event, frozen=True, kw_only=True):
+    """What it waited for has come: it goes on."""
+
     type: ClassVar[str] = "job_resumed"
     source: ClassVar[str] = "session"
     job_id: str
 
 
 class JobSucceeded(Event, frozen=True, kw_only=True):
+    """Its turn came to an end by itself."""
+
     type: ClassVar[str] = "job_succeeded"
     source: ClassVar[str] = "session"
     job_id: str
 
 
 class JobFailed(Event, frozen=True, kw_only=True):
+    """Its turn ended in a failure: of a model, by a rule, at a limit."""
+
     type: ClassVar[str] = "job_failed"
     source: ClassVar[str] = "session"
     job_id: str
@@ -190,6 +202,8 @@ class JobFailed(Event, frozen=True, kw_only=True):
 
 
 class JobCancelled(Event, frozen=True, kw_only=True):
+    """It ended because somebody wanted it to, running or still waiting for its turn."""
+
     type: ClassVar[str] = "job_cancelled"
     source: ClassVar[str] = "session"
     job_id: str
@@ -197,6 +211,8 @@ class JobCancelled(Event, frozen=True, kw_only=True):
 
 
 class JobTimedOut(Event, frozen=True, kw_only=True):
+    """Its time was up, running or still waiting for its turn."""
+
     type: ClassVar[str] = "job_timed_out"
     source: ClassVar[str] = "session"
     job_id: str
