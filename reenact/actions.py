@@ -274,7 +274,7 @@ class ActionManager:
     @contextmanager
     def _awaiting(self, session_id: str, action_id: str) -> Iterator[None]:
         """While a tool's call waits for its own question, its run may say that it waits."""
-        awaited = self._runtime._kernel.awaited
+        awaited = self._runtime._kernel.telling.awaited
         if self._call is None or self._call[0] != session_id:
             yield
             return

@@ -127,7 +127,7 @@ class Asking:
                     asking._begin(action.id, self.handler)
 
     def _begin(self, action_id: str, by: Brought) -> None:
-        in_hand = self._runtime._kernel.in_hand
+        in_hand = self._runtime._kernel.telling.in_hand
         if action_id in in_hand:
             return
         in_hand.add(action_id)
@@ -149,10 +149,10 @@ class Asking:
             pass
         except Exception as error:
             _log.error("what the approval handler says of %s could not be recorded: %s", action_id, error)
-            kernel.in_hand.discard(action_id)
+            kernel.telling.in_hand.discard(action_id)
             kernel.later(kernel.telling.look(parts_of(action_id)[0]))
         finally:
-            kernel.in_hand.discard(action_id)
+            kernel.telling.in_hand.discard(action_id)
 
     async def _asked(self, action: Action, handler: ApprovalHandler) -> dict[str, Any] | None:
         """What a handler says of a question, as it is recorded: whatever is no clear yes is no. None where the question

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from functools import partial
 from typing import Any
@@ -68,8 +67,7 @@ class Kernel:
     """The log, the actors, the bus and the dispatch of one runtime, wired.
 
     hear(recorded): told of every event after the bus was, before whoever asked. telling: how everybody hears of things.
-    in_hand: questions, as `<session>:<action>`, that a program is about to answer. awaited: those whose answer the call
-    that put them waits for, with how often.
+    runs: who waits for a job.
     """
 
     def __init__(
@@ -92,23 +90,10 @@ class Kernel:
         self.opened = False
         self._log: Log | None = None
         self.runs = AllRuns()
-        self.in_hand: set[str] = set()
-        self.awaited: Counter[str] = Counter()
-        self._left: set[str] = set()
         self._later: set[asyncio.Future[object]] = set()
         self.called_back: dict[str, str] = {}
         """Sessions, by stream, and the allotment that they hold and their ledger calls back; kept by treasuries."""
-        self.telling = Telling(
-            bus=bus,
-            log=lambda: self.log,
-            clock=clock,
-            vault=vault,
-            hear=hear,
-            runs=self.runs,
-            left=self._left,
-            in_hand=self.in_hand,
-            awaited=self.awaited,
-        )
+        self.telling = Telling(bus=bus, log=lambda: self.log, clock=clock, vault=vault, hear=hear, runs=self.runs)
 
     # -- life --
 
@@ -152,7 +137,7 @@ class Kernel:
         for stream in await asyncio.to_thread(self.log.streams, "ledger-", owing=True):
             self.wake(stream)
         for stream in await asyncio.to_thread(self.log.streams, "session-", owing=True):
-            self._left.add(stream)
+            self.telling.left.add(stream)
             (take_up or self.wake)(stream)
 
     def may_touch(self, stream: str, states: tuple[Any, ...]) -> bool:
@@ -190,12 +175,13 @@ class Kernel:
 
     def wake(self, stream: str) -> None:
         """Have what a stream owes taken up, if nobody is at it."""
-        told = (lambda _: self._left.discard(stream)) if stream in self._left else None
+        left = self.telling.left
+        told = (lambda _: left.discard(stream)) if stream in left else None
         self.bus.tell(stream, Peek(told, owing=True, scope=None))
 
     def leave(self, stream: str) -> None:
         """What an earlier owner left in a stream is not taken up: who waits for it hears how it stands."""
-        self._left.discard(stream)
+        self.telling.left.discard(stream)
         if self.opened and stream.removeprefix("session-") in self.runs:
             self.later(self.telling.look(stream.removeprefix("session-")))
 

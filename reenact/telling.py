@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence, Set
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from .actors import decider
@@ -54,9 +54,6 @@ class Telling:
         vault: Vault,
         hear: Callable[[Recorded], None],
         runs: AllRuns,
-        left: Set[str],
-        in_hand: Set[str],
-        awaited: Counter[str],
     ) -> None:
         self._bus = bus
         self._log = log
@@ -64,9 +61,9 @@ class Telling:
         self._vault = vault
         self._hear = hear
         self._runs = runs
-        self._left = left
-        self._in_hand = in_hand
-        self._awaited = awaited
+        self.left: set[str] = set()
+        self.in_hand: set[str] = set()
+        self.awaited: Counter[str] = Counter()
         self._live: dict[str, LiveSession] = {}
         self.armed = True
 
@@ -119,7 +116,7 @@ class Telling:
 
     def _owing(self, stream: str, states: tuple[Any, ...]) -> Sequence[Effect]:
         """What will be done here of all that a stream owes: nothing, where nobody took it up."""
-        there = self.armed and (self.dispatch.is_at(stream) or stream in self._left)
+        there = self.armed and (self.dispatch.is_at(stream) or stream in self.left)
         return decider.owed(noun_of(stream), states) if there else ()
 
     def _stand(
@@ -127,10 +124,10 @@ class Telling:
     ) -> None:
         def in_hand(action: str) -> bool:
             session_id = stream.removeprefix("session-")
-            return f"{session_id}:{action}" in self._in_hand or runs.read(states[0].running.job_id)
+            return f"{session_id}:{action}" in self.in_hand or runs.read(states[0].running.job_id)
 
         def awaited(action: str) -> bool:
-            return self._awaited[f"{stream.removeprefix('session-')}:{action}"] > 0
+            return self.awaited[f"{stream.removeprefix('session-')}:{action}"] > 0
 
         runs.stand(halt_of(states, owed if self.armed else (), in_hand, awaited), job_id)
 
