@@ -25,10 +25,12 @@ from reenact.events.action import (
 )
 from reenact.events.agent import Interrupt
 from reenact.events.errors import (
+    ActionChanged,
     ActionOver,
     BadInput,
     BadResolution,
     ClockBehind,
+    Closed,
     Full,
     NotAPerson,
     NotFound,
@@ -245,6 +247,12 @@ def test_one_that_does_not_is_refused_by_name(kind: str, payload: dict[str, Any]
     stream.then_refused(BadResolution).owes("t1", "expire-a1")
 
 
+def test_whoever_answers_with_a_digest_was_shown_one() -> None:
+    stream = given(*RUNNING, require())
+    stream.when(resolve(digest="sha256:0")).then_refused(ActionChanged)
+    stream.when(resolve()).then(ActionResolved, JobResumed)
+
+
 # -- tokens --
 
 
@@ -293,6 +301,10 @@ def test_a_question_of_the_session_outlives_jobs_and_ends_with_the_session() -> 
     assert [type(event) for event in stream.events[:1]] == [SessionClosed]
     assert any(isinstance(event, ActionCancelled) for event in stream.events)
     stream.owes()
+
+
+def test_of_a_closed_session_nobody_is_asked_anything() -> None:
+    given(CREATE, CloseSession()).when(require(job_id=None)).then_refused(Closed)
 
 
 def test_the_job_of_a_question_of_the_session_cannot_be_cancelled_with_it() -> None:

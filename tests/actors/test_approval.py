@@ -375,6 +375,20 @@ def test_a_changed_definition_does_not_loosen_an_approval() -> None:
     stream.when(start()).then(ToolChecked, ToolStarted)
 
 
+def test_what_nobody_approved_yet_does_not_start_whatever_comes() -> None:
+    given(*ASKED).when(start()).then_nothing()
+    given(*ASKED).when(settles("t1")).then_nothing()
+    given(*ASKED, resolve(approved=False)).when(start()).then_nothing()
+
+
+def test_an_approval_is_used_once() -> None:
+    begun = given(*APPROVED, start())
+    for attempt in (0, 1, 2):
+        begun.when(start(attempt=attempt)).then_nothing()
+    begun.when(resolve()).then_refused(ActionOver)
+    begun.when(settles("t1")).when(start(attempt=1)).then_nothing()
+
+
 # -- other arguments --
 
 

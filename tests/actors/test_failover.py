@@ -427,7 +427,36 @@ def assert_every_selection_is_recorded(events: Any, definition: Definition) -> N
     assert any(isinstance(event, TurnCompleted) for event in events)
 
 
-@pytest.mark.parametrize("code", [*failover.NEVER, *failover.STOP_ON])
+@pytest.mark.parametrize("code", ["rate_limit", "overloaded", "timeout"])
+def test_a_model_that_is_busy_is_asked_again_so_often_and_then_another_is(code: str) -> None:
+    busy, settings = Failure(code=code, message=""), Failover(retries=1)
+    choice, table = failover.after(call(), busy, "k", ONE, Cooldowns(), 0, settings, wait_s=0.5)
+    assert choice == Retry(0.5) and table == Cooldowns()
+    again = call(tried=(Tried(provider="p", model="a", reason=code),))
+    choice, table = failover.after(again, busy, "k", ONE, Cooldowns(), 0, settings, wait_s=0.5)
+    assert choice == Select(Selection(model=B, reason="fallback", because=code)) and table != Cooldowns()
+
+
+def test_one_that_fails_otherwise_is_asked_as_often_as_the_retry_policy_says() -> None:
+    tried = (Tried(provider="p", model="a", reason="server_error"),) * 5
+    broken, again = Failure(code="server_error", message=""), call(tried=tried)
+    choice, _ = failover.after(again, broken, "k", ONE, Cooldowns(), 0, Failover(retries=1), wait_s=0.5)
+    assert choice == Retry(0.5)
+
+
+@pytest.mark.parametrize(("code", "other"), [("auth", A), ("billing", A), ("rate_limit", A), ("model_not_found", B)])
+def test_after_what_is_the_fault_of_a_key_another_key_is_tried_and_else_another_model(code: str, other: str) -> None:
+    keys = Keys({"p": ["k1", "k2"], "q": ["k3"]})
+    choice, _ = failover.after(
+        call(), Failure(code=code, message=""), "k1", keys, Cooldowns(), 0, Failover(), wait_s=None
+    )
+    assert isinstance(choice, Select) and (choice.selection.model, choice.selection.because) == (other, code)
+    assert other == B or choice.selection.key == "k2"
+
+
+@pytest.mark.parametrize(
+    "code", ["cancelled", "context_exceeded", "too_large", "invalid_request", "content_filter", "bad_input"]
+)
 def test_nobody_else_is_asked_after(code: str) -> None:
     choice, table = failover.after(
         call(), Failure(code=code, message=""), "k", ONE, Cooldowns(), 0, Failover(), wait_s=None

@@ -213,6 +213,15 @@ def test_what_is_spent_late_belongs_to_the_day_it_was_allotted_in() -> None:
     assert breach.limit == "max_tokens_total" and breach.used == 150
 
 
+@pytest.mark.parametrize(("name", "days"), [("max_tokens_daily", 1), ("max_tokens_monthly", 31)])
+def test_what_is_given_back_late_leaves_the_new_window_as_it_is(name: str, days: int) -> None:
+    later = NOON + days * DAY_US
+    stream = ledger(limit(**{name: 100}), allot(tokens=90), allot("t", tokens=80, at=later))
+    stream.when(back(spent=Amount(tokens=30), at=later)).then(AllotmentReturned)
+    assert denied(stream.when(allot("u", tokens=21, at=later))).used == 80
+    stream.when(allot("u", "w2", tokens=20, at=later)).then(Allotted)
+
+
 def test_an_allotment_ends_with_its_day() -> None:
     assert granted(ledger(limit(max_tokens_daily=100)).when(allot(tokens=1))).until == 20_001 * DAY_US
 
