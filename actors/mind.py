@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ..events.action import Grant
 from ..events.agent import AgentConfigured, AgentRegistered, AgentUnregistered, TurnCompleted
-from ..events.budget import Terms as MoneyTerms
+from ..events.budget import Terms
 from ..events.content import Failure, Tried
 from ..events.message import Stamp, digest
 from ..events.model import ModelParams
@@ -161,7 +161,7 @@ def cap_of(state: State) -> int | None:
     return None if state.rights is None else state.rights.model(model_of(state)).tokens
 
 
-def money_terms(state: State) -> MoneyTerms | None:
+def money_terms(state: State) -> Terms | None:
     own = state.overrides.terms if state.overrides is not None else None
     terms = state.definition.terms if state.definition is not None else None
     terms = terms if own is None else money.merged(terms, own)

@@ -33,8 +33,7 @@ from ..events.agent import (
     ToolStarted,
     ToolUnproved,
 )
-from ..events.budget import Amount, Breach
-from ..events.budget import Terms as MoneyTerms
+from ..events.budget import Amount, Breach, Terms
 from ..events.content import ToolCall
 from ..events.errors import BadInput
 from ..events.message import Effect, Event, Stamp, digest
@@ -231,7 +230,7 @@ def begin(tool: Tool) -> ToolStarted:
 class _Means:
     """What the budgets leave for the calls of tools of one answer, as they are gone through one by one."""
 
-    def __init__(self, purse: Purse, terms: MoneyTerms) -> None:
+    def __init__(self, purse: Purse, terms: Terms) -> None:
         self._purse = purse
         self._terms = terms
         self._asked = 0
