@@ -14,7 +14,8 @@ import msgspec
 from ...events.content import Failure
 from ...events.message import Signal
 from ...events.model import ModelAnswer, ModelFailure, ModelRequest
-from .anthropic_answer import Reader, content_type, status_failure
+from .anthropic_answer import Reader
+from .anthropic_failures import content_type, request_id_of, status_failure
 from .anthropic_request import body, forget_thinking, wire_name
 from .connections import Clients, farewell, rest, waits
 from .deadline import Deadline
@@ -75,7 +76,7 @@ class Anthropic:
             found = self._judge(error, request, key, started=response is not None)
             if found is None:
                 raise
-            raise reader.failed(found, _request_id(error)) from error
+            raise reader.failed(found, request_id_of(error)) from error
         finally:
             deadline.close()
             if response is not None:
@@ -134,13 +135,6 @@ def _usable_key(request: ModelRequest) -> str:
     if not key.isascii() or not key.isprintable():
         raise ModelFailure(failure("auth", "the API key for Anthropic holds characters that no key has"))
     return key
-
-
-def _request_id(error: Exception) -> str | None:
-    """The provider's id of a failed call: in a header, or else in the error's body."""
-    said = getattr(error, "body", None)
-    found = getattr(error, "request_id", None) or (said.get("request_id") if isinstance(said, dict) else None)
-    return found if isinstance(found, str) else None
 
 
 def _is_whole(first: bytes, kind: str) -> bool:

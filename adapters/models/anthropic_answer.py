@@ -1,4 +1,4 @@
-"""An answer in Anthropic's words, as it comes: events in, signals out; what went wrong, and what was counted.
+"""An answer in Anthropic's words, as it comes: events in, signals out; and what was counted.
 
 Imports no SDK and does no I/O.
 """
@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import msgspec
 
@@ -31,12 +31,9 @@ from ...events.stream import (
     ToolUseStart,
     ToolUseStop,
 )
+from .anthropic_failures import event_failure
 from .anthropic_request import PROVIDER
-from .failures import code_of_status, error_in, failure, not_an_answer, retry_after_s
-
-if TYPE_CHECKING:
-    import httpx2
-    from anthropic import APIStatusError
+from .failures import failure, not_an_answer
 
 LONGEST_SHOWN_CHARS = 200
 
@@ -85,7 +82,7 @@ class Reader:
         except ValueError:
             message = None
         if isinstance(message, dict) and "error" in message:
-            raise self.failed(_event_failure(message))
+            raise self.failed(event_failure(message))
         content = message.get("content", 0) if isinstance(message, dict) else 0
         if not isinstance(message, dict) or not (content is None or isinstance(content, list)):
             if text.lstrip()[:1] == b"{" and text.rstrip()[-1:] != b"}":
@@ -162,7 +159,7 @@ class Reader:
                 reason = self._stop_reason(ends)
                 return (*ends, *self._usage_told(), MessageStop(stop_reason=reason, stop_sequence=self._stop[1]))
             case "error":
-                raise self.failed(_event_failure(event), _text(event, "request_id") or None)
+                raise self.failed(event_failure(event), _text(event, "request_id") or None)
         return _NOTHING
 
     def _delta_of_none(self, index: Any, delta: dict[str, Any]) -> Sequence[Signal]:
@@ -295,10 +292,6 @@ class _Block:
             block[name] = there + value if kind in (str, list) else value
 
 
-def content_type(response: httpx2.Response) -> str:
-    return str(response.headers.get("content-type", ""))
-
-
 def _decode(data: bytes) -> Any:
     """JSON, or ValueError. Half a character is no text to msgspec, but a piece of text may well end in one."""
     try:
@@ -375,58 +368,3 @@ def _usage(raw: dict[str, Any]) -> Usage | None:
 def _number(counts: dict[str, Any], name: str) -> int:
     value = counts.get(name)
     return max(0, value) if isinstance(value, int) and not isinstance(value, bool) else 0
-
-
-# -- what went wrong --
-
-_BY_TYPE = {
-    "invalid_request_error": "invalid_request",
-    "authentication_error": "auth",
-    "billing_error": "billing",
-    "permission_error": "permission",
-    "not_found_error": "model_not_found",
-    "request_too_large": "too_large",
-    "rate_limit_error": "rate_limit",
-    "overloaded_error": "overloaded",
-    "timeout_error": "timeout",
-    "gateway_timeout_error": "timeout",
-    "api_error": "server_error",
-}
-_BY_MESSAGE = (
-    ("prompt is too long", "context_exceeded"),
-    ("exceed context limit", "context_exceeded"),
-    ("context window", "context_exceeded"),
-    ("credit balance", "billing"),
-    ("usage limits", "billing"),
-    ("content filtering policy", "content_filter"),
-)
-
-
-def status_failure(error: APIStatusError, *, secret: str) -> Failure:
-    """What an answer with an error status means."""
-    status, headers = error.status_code, error.response.headers
-    kind, _, message = error_in(error.body) if isinstance(error.body, Mapping) else (None, None, None)
-    code = _code(kind, message, otherwise=code_of_status(status))
-    if kind is None and message is None:
-        message = not_an_answer(status, content_type(error.response), error.response.text)
-        code = "bad_response" if status == 404 else code
-    found = failure(code, message or kind or "", status=status, secret=secret)
-    # The server may know better than the status whether it is worth trying again.
-    retryable = {"true": True, "false": False}.get(headers.get("x-should-retry", ""), found.retryable)
-    wait_s = retry_after_s(headers) if retryable else None
-    return msgspec.structs.replace(found, retryable=retryable, retry_after_s=wait_s)
-
-
-def _event_failure(event: dict[str, Any]) -> Failure:
-    """What an error means that comes inside an answer, after status 200."""
-    kind, _, message = error_in(event)
-    code = _code(kind, message, otherwise="stream_error")
-    return failure(code, message or kind or "the provider reported an error", status=200)
-
-
-def _code(kind: str | None, message: str | None, *, otherwise: str) -> str:
-    code = _BY_TYPE.get(kind or "", otherwise)
-    if code != "invalid_request":
-        return code
-    lower = (message or "").lower()
-    return next((found for words, found in _BY_MESSAGE if words in lower), code)
