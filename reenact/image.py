@@ -11,9 +11,9 @@ from .events.model import ModelParams
 from .run import Result, Run
 
 if TYPE_CHECKING:
-    from .asking import ApprovalHandler
     from .events.message import Recorded
     from .events.notice import Message
+    from .handlers import ApprovalHandler
     from .policies import OfJob
     from .runtime import Runtime
 

@@ -131,7 +131,7 @@ class Run:
         *,
         handler: Any = None,
     ) -> None:
-        """handler: decides its approvals, an `asking.ApprovalHandler` as `Brought`; or `READER`."""
+        """handler: decides its approvals, an `handlers.ApprovalHandler` as `Brought`; or `READER`."""
         self.job_id = job_id
         self.session_id = session_id
         self.handler = handler

@@ -29,7 +29,7 @@ from .actors.session import State as SessionState
 from .adapters.models import Models, Retries
 from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
-from .asking import HANDLER_TIMEOUT_S, ApprovalHandler, Asking, Handling, answer_of, brought
+from .asking import Asking, answer_of
 from .containers import Containers
 from .context import ExecutionContext
 from .definitions import Definitions
@@ -55,6 +55,7 @@ from .events.session import CancelJob
 from .events.subscription import Subscription
 from .fallover import Fallover
 from .given import checked_text, config_of, content_of
+from .handlers import HANDLER_TIMEOUT_S, ApprovalHandler, Handlers, brought
 from .image import Image
 from .images import Images
 from .kept import HEARD, Kept
@@ -184,8 +185,8 @@ class Runtime:
         self._kept: dict[str, Kept] = {}
         self._definitions = Definitions(self._kernel, self._kept)
         self._authenticator = authenticator
-        self._handler = brought(approval_handler, Access(self._kernel, who)) if armed else None
-        self._handling = Handling(handler_timeout_s)
+        handler = brought(approval_handler, Access(self._kernel, who)) if armed else None
+        self._handlers = Handlers(self, handler, handler_timeout_s)
         self._own_policies = policies_from(policy)
         self._engine = policy if isinstance(policy, PolicyEngine) else None
         self._treasuries = Treasuries(self._kernel, self.clock)
@@ -210,7 +211,7 @@ class Runtime:
         self.scope, self.principal = who.scope, who.principal
         access = self._access = Access(self._kernel, who)
         self.ask, self._peek = access.ask, access.peek
-        self._asking = Asking(self, self._handler, self._handling)
+        self._asking = Asking(self)
         self._treasury = self._treasuries.of(who.scope)
         kept = self._kept.get(who.scope)
         if kept is None:
@@ -303,7 +304,7 @@ class Runtime:
                 await self._kernel.recover(self._recovery.take_up)
             await self._listen()
             if self._recover:
-                await self._asking.take_up()
+                await self._handlers.take_up()
         return self
 
     async def _listen(self) -> None:
@@ -325,7 +326,7 @@ class Runtime:
         if self._server is not None:
             server, self._server = self._server, None
             await server.close()
-        await self._asking.close()
+        await self._handlers.close()
         await self._kernel.close()
         if was_open:
             await self._outside.close()
@@ -794,7 +795,7 @@ class Runtime:
         if type(data) not in _HEARD:
             return
         if isinstance(data, ActionRequired):
-            self._asking.hear(recorded, data)
+            self._handlers.hear(recorded, data)
             return
         scope = recorded.head.context.scope
         if isinstance(data, BudgetSet | BudgetRemoved | BudgetRaised | AllotmentReleased):

@@ -13,7 +13,6 @@ from .actors.image import State as ImageState
 from .actors.policy import asks_who
 from .adapters.models import Models
 from .adapters.tools.registry import Tools
-from .asking import ApprovalHandler, brought
 from .definitions import tools_of
 from .events.agent import AgentRegistered, WakeAgent
 from .events.budget import Terms, spec_of
@@ -26,6 +25,7 @@ from .events.policy import Policy
 from .events.secret import Secret
 from .events.session import Definition, Overrides, Send, Waking
 from .given import check_id, check_sending, checked_text, fallbacks_of
+from .handlers import ApprovalHandler, brought
 from .policies import OfJob, Policies, limits_cost
 from .provider_keys import ProviderKeys, credentials_of
 from .run import Run
