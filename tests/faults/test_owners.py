@@ -21,7 +21,7 @@ from reenact.events import codec
 from reenact.events.agent import ToolStarted
 from reenact.events.errors import Busy, Owned
 from reenact.verify import verify
-from tests.adapters.logs.test_processes import line, running, start
+from tests.adapters.logs.programs import line, running, start
 from tests.conftest import LONG, Figure
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no SIGSTOP")

@@ -5,11 +5,9 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -19,47 +17,13 @@ from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import Owned
 from reenact.events.log import Stored
+from tests.adapters.logs.programs import dead, line, running, start
 from tests.conftest import LONG
 from tests.contracts.batches import batch, noise, one, stored
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL and no fork")
 
-ROOT = Path(__file__).parents[3]
 STREAMS = ("a", "b", "c")
-
-
-def start(program: str, *arguments: object, prefix: tuple[str, ...] = ()) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [*prefix, sys.executable, "-c", program, *map(str, arguments)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        env=os.environ | {"PYTHONPATH": str(ROOT)},
-    )
-
-
-@contextlib.contextmanager
-def running(program: str, *arguments: object, prefix: tuple[str, ...] = ()) -> Iterator[subprocess.Popen[str]]:
-    child = start(program, *arguments, prefix=prefix)
-    try:
-        yield child
-    finally:
-        child.kill()
-        child.communicate()
-
-
-def line(child: subprocess.Popen[str]) -> str:
-    assert child.stdout is not None and child.stderr is not None
-    said = child.stdout.readline().strip()
-    assert said, f"the child said nothing: {child.stderr.read()}"
-    return said
-
-
-def dead(child: subprocess.Popen[str]) -> str:
-    """Kill it with SIGKILL, and what it had said until then."""
-    child.kill()
-    return child.communicate()[0]
 
 
 # -- killed anywhere
