@@ -37,6 +37,7 @@ from .events.ledger import (
     UsageRecorded,
 )
 from .events.message import Command
+from .given import shown
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -458,7 +459,7 @@ _KINDS = {kind.value: kind for kind in LedgerEventType}
 def _kind(given: object) -> str:
     if isinstance(given, str) and given in _KINDS:
         return _KINDS[given].value
-    raise BadInput(f"type must be one of {', '.join(_KINDS)}, not {_shown(given)}.")
+    raise BadInput(f"type must be one of {', '.join(_KINDS)}, not {shown(given)}.")
 
 
 def _known(kind: str) -> Any:
@@ -472,20 +473,15 @@ def _time(seconds: object, heard: int) -> int:
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 <= seconds <= latest:
         raise BadInput(
             "timestamp must be seconds since 1970 UTC (not milliseconds), no more than"
-            f" {AHEAD_MAX_S} ahead of now, not {_shown(seconds)}."
+            f" {AHEAD_MAX_S} ahead of now, not {shown(seconds)}."
         )
     return int(seconds * 1_000_000)
 
 
 def _metadata(given: object) -> dict[str, str] | None:
     if not isinstance(given, Mapping) or not all(isinstance(each, str) for pair in given.items() for each in pair):
-        raise BadInput(f"metadata must be an object of texts, not {_shown(given)}.")
+        raise BadInput(f"metadata must be an object of texts, not {shown(given)}.")
     return dict(given) or None
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "…"
 
 
 def _event_of(scope_id: str, entry: UsageRecorded) -> LedgerEvent:

@@ -34,20 +34,20 @@ CONTENT_MAX = 16 * 1024 * 1024
 def checked_text(value: object, name: str) -> str:
     """A name or an id as it may be stored. Raises BadInput, naming it, for anything else."""
     if not isinstance(value, str) or not value.strip() or len(value) > TEXT_MAX or not value.isprintable():
-        raise BadInput(f"{name} must be a text of 1 to {TEXT_MAX} printable characters, not {_shown(value)}.")
+        raise BadInput(f"{name} must be a text of 1 to {TEXT_MAX} printable characters, not {shown(value)}.")
     return value
 
 
 def check_id(value: object, name: str) -> None:
     """Raises BadInput for what is no text. Whether there is such a thing is another question."""
     if not isinstance(value, str):
-        raise BadInput(f"{name} must be a text, not {_shown(value)}.")
+        raise BadInput(f"{name} must be a text, not {shown(value)}.")
 
 
 def check_wait(seconds: object, name: str) -> None:
     """Raises BadInput, naming it, for what is no time to wait: it is from 0 on, and may be without end."""
     if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not (0 <= seconds < 1e9 or seconds == inf):
-        raise BadInput(f"{name} must be a number of seconds from 0 on, not {_shown(seconds)}.")
+        raise BadInput(f"{name} must be a number of seconds from 0 on, not {shown(seconds)}.")
 
 
 def check_numbers(value: object, name: str, refuse: type[ReenactError] = BadInput) -> None:
@@ -69,20 +69,20 @@ def check_numbers(value: object, name: str, refuse: type[ReenactError] = BadInpu
 def check_sending(params: object, priority: object, timeout_s: object) -> None:
     """Raises BadInput for settings of one message that cannot be stored or make no sense."""
     if isinstance(priority, bool) or not isinstance(priority, int) or not -1_000_000 <= priority <= 1_000_000:
-        raise BadInput(f"priority must be a whole number from -1,000,000 to 1,000,000, not {_shown(priority)}.")
+        raise BadInput(f"priority must be a whole number from -1,000,000 to 1,000,000, not {shown(priority)}.")
     a_time = isinstance(timeout_s, int | float) and not isinstance(timeout_s, bool) and 0 < timeout_s <= TIMEOUT_MAX_S
     if timeout_s is not None and not a_time:
-        raise BadInput(f"timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {_shown(timeout_s)}.")
+        raise BadInput(f"timeout_s must be above 0 and at most {TIMEOUT_MAX_S:,}, not {shown(timeout_s)}.")
     if params is not None:
         if not isinstance(params, ModelParams):
-            raise BadInput(f"params must be ModelParams, not {_shown(params)}.")
+            raise BadInput(f"params must be ModelParams, not {shown(params)}.")
         check_params(params)
 
 
 def fallbacks_of(given: object) -> tuple[str, ...]:
     """Models as a chain of fallbacks. Raises BadInput for what is no list of names, or too long a one."""
     if not isinstance(given, list | tuple) or not all(isinstance(model, str) for model in given):
-        raise BadInput(f"fallbacks must be a list of models, not {_shown(given)}.")
+        raise BadInput(f"fallbacks must be a list of models, not {shown(given)}.")
     if len(given) > FALLBACKS_MAX:
         raise BadInput(f"{len(given)} fallbacks are too many: at most {FALLBACKS_MAX}.")
     return tuple(dict.fromkeys(given))
@@ -99,7 +99,7 @@ def content_of(content: object) -> tuple[InputPart, ...]:
     if isinstance(content, Text | Image | File):
         content = [content]
     if not isinstance(content, list | tuple):
-        raise BadInput(f"content must be a text or a list of parts, not {_shown(content)}.")
+        raise BadInput(f"content must be a text or a list of parts, not {shown(content)}.")
     try:
         plain = [msgspec.to_builtins(part) if isinstance(part, msgspec.Struct) else part for part in content]
         parts = msgspec.convert(plain, tuple[InputPart, ...])
@@ -148,7 +148,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
         spec_of(changes.budget)
         return changes
     if not isinstance(changes, Mapping):
-        raise BadInput(f"config must be an object, not {_shown(changes)}.")
+        raise BadInput(f"config must be an object, not {shown(changes)}.")
     known = {field.encode_name for field in msgspec.structs.fields(ImageConfig)} | {"mcpServers"}
     fields: dict[str, Any] = msgspec.to_builtins(base)
     params: dict[str, Any] = dict(fields["params"])
@@ -157,7 +157,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
             params[_PARAM_NAMES[name]] = value
         elif name == "params":
             if not isinstance(value, Mapping):
-                raise BadInput(f"params must be an object, not {_shown(value)}.")
+                raise BadInput(f"params must be an object, not {shown(value)}.")
             params.update({_PARAM_NAMES.get(str(key), str(key)): each for key, each in value.items()})
         elif name == "budget":
             fields[name] = msgspec.to_builtins(spec_of(value))
@@ -189,7 +189,7 @@ def check_config(config: ImageConfig) -> None:
     if config.max_steps < 1:
         raise BadInput(f"maxSteps must be at least 1, not {config.max_steps}.")
     if not 0 < config.approval_timeout_s <= TIMEOUT_MAX_S:
-        wait_s = _shown(config.approval_timeout_s)
+        wait_s = shown(config.approval_timeout_s)
         raise BadInput(f"approvalTimeoutS must be above 0 and at most {TIMEOUT_MAX_S:,}, not {wait_s}.")
 
 
@@ -197,11 +197,11 @@ def check_params(params: ModelParams) -> None:
     """Raises BadInput for settings no model can take."""
     _check_readable(params, "params")
     if params.max_tokens is not None and not 1 <= params.max_tokens <= 2**31:
-        raise BadInput(f"maxTokens must be at least 1, not {_shown(params.max_tokens)}.")
+        raise BadInput(f"maxTokens must be at least 1, not {shown(params.max_tokens)}.")
     if params.temperature is not None and not 0.0 <= params.temperature <= 2.0:
-        raise BadInput(f"temperature must be from 0 to 2, not {_shown(params.temperature)}.")
+        raise BadInput(f"temperature must be from 0 to 2, not {shown(params.temperature)}.")
     if params.thinking is not None and params.thinking not in ("off", "low", "medium", "high"):
-        raise BadInput(f"thinking must be off, low, medium or high, not {_shown(params.thinking)}.")
+        raise BadInput(f"thinking must be off, low, medium or high, not {shown(params.thinking)}.")
 
 
 def _check_readable(value: msgspec.Struct, name: str) -> None:
@@ -212,6 +212,7 @@ def _check_readable(value: msgspec.Struct, name: str) -> None:
         raise BadInput(f"{name} cannot be stored: {error}.") from None
 
 
-def _shown(value: object) -> str:
+def shown(value: object) -> str:
+    """What was given, as far as a refusal shows it."""
     text = ascii(value)
     return text if len(text) <= 60 else text[:60] + "…"

@@ -4,7 +4,7 @@ A command goes to its actor, what it decides goes to the log, and only then does
 whoever asked, then the world that owes something. Opening a runtime takes up what an earlier owner of the log left.
 
 Here it is put together, opened and closed, one set of rooms a view. Behind each of its methods is a line or two; what
-is done is in the file of its noun: containers, images, sessions, agents, sender, asking, treasury, provider_keys.
+is done is in the file of its noun: containers, images, sessions, agents, sender, asking, handlers, treasury.
 """
 
 from __future__ import annotations
