@@ -51,6 +51,7 @@ def test_windows_grow_up_to_a_limit() -> None:
     assert windows("overloaded", 5) == [30, 60, 300, 300, 300]
     assert windows("billing", 5) == [5 * 3600, 10 * 3600, 20 * 3600, 24 * 3600, 24 * 3600]
     assert windows("auth", 5) == [600, 1200, 2400, 3600, 3600]
+    assert windows("permission", 5) == [600, 1200, 2400, 3600, 3600]
 
 
 def test_a_day_without_a_failure_or_an_answer_makes_the_next_failure_a_first_one() -> None:

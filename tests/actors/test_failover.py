@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact.actors import failover
-from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed, succeeded
+from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed, succeeded, until
 from reenact.actors.failover import Exhausted, Failover, Go, Keys, Retry, Select, Stop, in_order
 from reenact.actors.selection import chain_of, summary
 from reenact.events.action import (
@@ -442,6 +442,37 @@ def test_one_that_fails_otherwise_is_asked_as_often_as_the_retry_policy_says() -
     broken, again = Failure(code="server_error", message=""), call(tried=tried)
     choice, _ = failover.after(again, broken, "k", ONE, Cooldowns(), 0, Failover(retries=1), wait_s=0.5)
     assert choice == Retry(0.5)
+
+
+def test_where_there_is_nobody_else_the_retry_policy_alone_says_how_often() -> None:
+    alone = call(model=A, chain=(), attempt=20)
+    choice, _ = failover.after(
+        alone, Failure(code="overloaded", message=""), "k", ONE, Cooldowns(), 0, Failover(attempts=20), wait_s=0.5
+    )
+    assert choice == Retry(0.5)
+
+
+def test_a_provider_that_says_when_to_come_again_is_left_alone_so_long() -> None:
+    limited = Failure(code="rate_limit", message="", retry_after_s=100.0)
+    _, table = failover.after(call(), limited, "k", ONE, Cooldowns(), 0, Failover(), wait_s=None)
+    assert until(table, "k", A, 0) == 100 * S
+
+
+def test_no_key_is_asked_twice_for_one_call_also_where_nothing_cools() -> None:
+    keys, never = Keys({"p": ["k1", "k2"], "q": ["k3"]}), CooldownTimes(auth_s=0.0, auth_max_s=0.0)
+    again = call(tried=(Tried(provider="p", model="a", reason="auth", key="k1"),))
+    choice, _ = failover.after(
+        again, Failure(code="auth", message=""), "k2", keys, Cooldowns(), 0, Failover(cooldowns=never), wait_s=None
+    )
+    assert isinstance(choice, Select) and choice.selection.model == B
+
+
+@pytest.mark.parametrize(("step", "reason"), [(1, "primary"), (2, None)])
+def test_a_session_returns_to_its_first_model_at_the_beginning_of_a_turn_only(step: int, reason: str | None) -> None:
+    table = succeeded(Cooldowns(), "k", A)
+    choice, _ = failover.before(call(model=B, step=step, reason="fallback"), ONE, table, 0, Failover())
+    back = (choice.selection.model, choice.selection.reason) if isinstance(choice, Select) else None
+    assert back == (None if reason is None else (A, reason))
 
 
 @pytest.mark.parametrize(("code", "other"), [("auth", A), ("billing", A), ("rate_limit", A), ("model_not_found", B)])

@@ -194,6 +194,12 @@ def test_a_single_call_is_held_to_its_own_limit(of: str) -> None:
     assert getattr(granted(stream.when(allot(ask="w2", **{of: 10}))), f"{of}_per_request") == 10
 
 
+@pytest.mark.parametrize("mine", [7, 10])
+def test_of_several_limits_of_a_single_call_the_lowest_holds(mine: int) -> None:
+    stream = ledger(limit(max_tokens_per_request=8), limit(principal_id="ann", max_tokens_per_request=mine))
+    assert granted(stream.when(allot(tokens=1, principal="ann"))).tokens_per_request == min(8, mine)
+
+
 def test_the_calls_of_tools_of_one_answer_are_told_to_the_session() -> None:
     assert granted(ledger(limit(max_tool_calls_per_request=3)).when(allot(tokens=1))).tools_per_request == 3
 
@@ -418,6 +424,15 @@ def test_what_an_older_release_raised_from_a_limit_that_was_raised_since_is_deci
     stream.when(replace(raises("u"), as_shown=False)).then(BudgetRaised)
     assert stream.states[0].budgets[0].budget.max_tokens_total == 200
     assert recall("raise_budget", stream.events) == replace(raises("u"), as_shown=False)
+
+
+def test_a_consent_that_comes_again_raises_nothing_whatever_became_of_the_limit_since() -> None:
+    stream = ledger(limit(max_tokens_total=100, on_breach="ask"), raises("t"))
+    stream.when(limit(max_tokens_total=100, on_breach="ask"))
+    stream.when(raises("t")).then_nothing()
+    stream.when(replace(raises("t"), as_shown=False)).then_nothing()
+    stream.when(limit(max_tokens_total=99, on_breach="ask"))
+    stream.when(replace(raises("u"), as_shown=False)).then_nothing()
 
 
 def test_a_consent_to_a_limit_that_was_lowered_or_lifted_since_is_void() -> None:

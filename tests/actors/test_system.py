@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from reenact.actors import session
+from reenact.actors.cell import Cell
 from reenact.actors.system import RETRIES_MAX, ActorSystem, Ask, Committed, Peek, Reply
 from reenact.events.container import AddImage, CreateContainer
 from reenact.events.errors import (
@@ -21,6 +22,7 @@ from reenact.events.errors import (
     Fenced,
     KeyReused,
     NotFound,
+    ReenactError,
     UnknownOutcome,
 )
 from reenact.events.image import CreateImage, ImageConfig
@@ -28,6 +30,7 @@ from reenact.events.log import Log, MemoryLog, MemoryStore, Result, Transaction
 from reenact.events.message import Asked, Command
 from reenact.events.session import CloseSession, CreateSession
 from tests.actors.words import CREATE, asks, says, send
+from tests.faults.test_poison import DAMAGED, append
 
 WAIT_S = 10.0
 SESSION = "session-sess_1"
@@ -74,6 +77,11 @@ class Office:
     def peek(self, stream: str, *, owing: bool = False) -> Reply:
         answer = Answer()
         self.system.put(stream, Peek(answer, owing))
+        return answer.wait()
+
+    def look(self, stream: str, scope: str) -> Reply:
+        answer = Answer()
+        self.system.put(stream, Peek(answer, scope=scope))
         return answer.wait()
 
 
@@ -455,6 +463,31 @@ def test_what_moved_under_it_may_leave_nothing_to_do() -> None:
     assert office.ask(SESSION, send()).error is None
     office.system.close()
     behind.system.close()
+
+
+def test_a_stream_that_another_scope_began_a_moment_ago_is_not_there_for_this_one() -> None:
+    log = Sour()
+    office, behind = Office(log), Office(log)
+    office.peek(SESSION)
+    assert behind.ask(SESSION, CREATE, scope="acme").error is None
+    reply = office.ask(SESSION, CREATE, scope="globex")
+    assert isinstance(reply.error, NotFound) and reply.states == Cell(SESSION).states and not reply.events
+    office.system.close()
+    behind.system.close()
+
+
+def test_nor_does_it_hear_that_one_cannot_be_read() -> None:
+    log = MemoryLog()
+    before = Office(log)
+    before.ask(SESSION, CREATE, scope="acme")
+    before.system.close()
+    append(log, SESSION, DAMAGED)
+    office = Office(log)
+    assert isinstance(office.look(SESSION, "acme").error, ReenactError), "it stops by name for whose it is"
+    assert office.look(SESSION, "globex") == office.look("session-never", "globex")
+    ours, never = (office.ask(stream, send(), scope="globex").error for stream in (SESSION, "session-never"))
+    assert (type(ours), str(ours)) == (type(never), str(never)) and isinstance(ours, NotFound)
+    office.system.close()
 
 
 def test_two_that_write_to_one_stream_both_get_through() -> None:
