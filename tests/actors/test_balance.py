@@ -16,7 +16,7 @@ from reenact.events.ledger import AllotmentReturned, BudgetSet, RecordUsage
 from reenact.events.message import Event, Head, Recorded
 from reenact.events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
 from reenact.events.session import Definition
-from tests.actors.test_ledger import DAY_US, NOON, allot, back, ledger, limit
+from tests.actors.ledgers import DAY_US, NOON, allot, back, ledger, limit
 from tests.given import Given
 
 
