@@ -109,29 +109,38 @@ class Bench:
             return {}
         return {name: lambda name=name: rivals.measure(name, case, **numbers) for name in names}  # type: ignore[misc]
 
+    def once(
+        self, beside: dict[str, Callable[[], Found]], others: dict[str, Callable[[], Found]]
+    ) -> Iterator[tuple[str, Found, Found]]:
+        """Each of the slow ones once, and ours once more right before: name, ours, theirs."""
+        for name, run in others.items():
+            found = self.take_turns({**beside, name: run}, repeats=1)
+            yield name, found["ours"], found[name]
+
     # -- the questions --
 
     def turn(self) -> Iterator[Figure]:
         disk: dict[int, float] = {}
-        rate = 0.0
         for count in (100, 500):
             runs = {
                 "ours": lambda count=count: fresh("bench_turn", "durable", turns=count),
                 "floor": lambda count=count: fresh("floor", "durable", turns=count),
             }
             if not self.quick:
-                runs["handed_over"] = lambda count=count: fresh("floor", "handed_over", turns=count)
+                runs |= {
+                    "handed_over": lambda count=count: fresh("floor", "handed_over", turns=count),
+                    "decided": lambda count=count: fresh("bench_sessions", "decided", sessions=1, turns=count),
+                    "without_rules": lambda count=count: fresh("bench_turn", "durable", turns=count, governed=False),
+                }
             if count == 100 and not self.quick:
                 runs |= {
                     "stored_watched": lambda: fresh("bench_turn", "durable", turns=100, watched="stored"),
                     "streamed": lambda: fresh("bench_turn", "durable", turns=100, streamed=True),
                 }
-            found = self.take_turns(runs)
-            theirs = self.rivals("durable", ("langgraph", "dbos"), turns=count)
-            found |= self.take_turns(theirs, repeats=1 if self.quick or count == 500 else 3) if theirs else {}
+            runs |= self.rivals("durable", ("langgraph", "dbos"), turns=count)
+            found = self.take_turns(runs, repeats=3 if count == 500 and self.peers and not self.quick else None)
             ours, floor = found["ours"], found["floor"]
             self.digests[f"turn_{count}"] = ours["digest"]
-            rate = ours["turns_s"] if count == 100 else rate
             self.curves["reenact"], self.curves["floor"] = ours["curve"], floor["curve"]
             share = {100: 0.6, 500: 0.5}[count]
             yield Figure(
@@ -150,6 +159,13 @@ class Bench:
                     peer="floor, handed to a thread",
                     theirs=found["handed_over"]["turns_s"],
                 )
+                yield Figure(
+                    f"turn_{count}_decided_alone",
+                    found["decided"]["turns_s"],
+                    "turns/s",
+                    peer="floor (msgspec + sqlite3)",
+                    theirs=floor["turns_s"],
+                )
             disk[count] = ours["disk"]
             for name, goal in (("langgraph", {100: 7, 500: 20}[count]), ("dbos", {100: 4.5, 500: None}[count])):
                 if name in found:
@@ -162,17 +178,24 @@ class Bench:
                         theirs=found[name]["turns_s"],
                         at_least=goal,
                     )
-            for kind in ("stored_watched", "streamed"):
+            for kind in ("without_rules", "stored_watched", "streamed"):
                 if kind in found:
-                    yield Figure(f"turn_100_{kind}", found[kind]["turns_s"], "turns/s")
+                    yield Figure(f"turn_{count}_{kind}", found[kind]["turns_s"], "turns/s")
             yield Figure(f"turn_{count}_cpu", ours["cpu_ms_turn"], "ms/turn")
             yield Figure(f"turn_{count}_bytes", ours["bytes_turn"] / 1024, "KB/turn", at_most=3)
+            if "without_rules" in found:
+                yield Figure(
+                    f"turn_{count}_without_rules_bytes", found["without_rules"]["bytes_turn"] / 1024, "KB/turn"
+                )
         yield Figure("turn_bytes_each_more", (disk[500] - disk[100]) / 400 / 1024, "KB/turn", at_most=3)
         yield Figure("turn_growth", ours["turn_last_ms"] / ours["turn_10_ms"], "turn 500 / turn 10", at_most=1.3)
         others = self.rivals("durable", ("llamaw", "openai", "pydanticai", "adk"), turns=100)
-        for name, found_one in (self.take_turns(others, repeats=1) if others else {}).items():
-            self.curves[rivals.TITLES[name]] = found_one["curve"]
-            yield Figure("turn_100", rate, "turns/s", peer=rivals.TITLES[name], theirs=found_one["turns_s"])
+        beside = {"ours": lambda: fresh("bench_turn", "durable", turns=100)}
+        for name, ours, theirs in self.once(beside, others):
+            self.curves[rivals.TITLES[name]] = theirs["curve"]
+            yield Figure(
+                "turn_100_once", ours["turns_s"], "turns/s", peer=rivals.TITLES[name], theirs=theirs["turns_s"]
+            )
 
     def sessions(self) -> Iterator[Figure]:
         runs = {
@@ -184,6 +207,8 @@ class Bench:
                 "stored_watched": lambda: fresh("bench_sessions", "many", sessions=1000, watched="stored"),
                 "streamed": lambda: fresh("bench_sessions", "many", sessions=1000, streamed=True),
                 "in_memory": lambda: fresh("bench_sessions", "many", sessions=1000, in_memory=True),
+                "without_rules": lambda: fresh("bench_sessions", "many", sessions=1000, governed=False),
+                "decided_alone": lambda: fresh("bench_sessions", "decided", sessions=1000),
             }
         found = self.take_turns(runs)
         ours = found["ours"]
@@ -191,7 +216,7 @@ class Bench:
         yield Figure("sessions_1000x3", ours["turns_s"], "turns/s", at_least=5000)
         yield Figure("sessions_1000x3_memory", ours["peak_mb"], "MB peak", at_most=120)
         yield Figure("sessions_1000x3_cpu", ours["cpu_ms_turn"], "ms/turn")
-        for kind in (kind for kind in ("stored_watched", "streamed", "in_memory") if kind in found):
+        for kind in (kind for kind in found if kind not in ("ours", "floor")):
             yield Figure(f"sessions_1000x3_{kind}", found[kind]["turns_s"], "turns/s")
         yield Figure(
             "sessions_1000x3",
@@ -201,9 +226,10 @@ class Bench:
             theirs=found["floor"]["turns_s"],
         )
         others = self.rivals("many", ("autogen", "llamaw", "langgraph", "dbos"), sessions=1000)
-        for name, theirs in (self.take_turns(others, repeats=1) if others else {}).items():
+        beside = {"ours": lambda: fresh("bench_sessions", "many", sessions=1000)}
+        for name, ours, theirs in self.once(beside, others):
             yield Figure(
-                "sessions_1000x3", ours["turns_s"], "turns/s", peer=rivals.TITLES[name], theirs=theirs["turns_s"]
+                "sessions_1000x3_once", ours["turns_s"], "turns/s", peer=rivals.TITLES[name], theirs=theirs["turns_s"]
             )
 
     def start(self) -> Iterator[Figure]:
@@ -236,27 +262,19 @@ class Bench:
             yield Figure("deltas_1_iterated", found["view"]["events_s"], "events/s")
             yield Figure("deltas_100_iterated", found["views"]["deliveries_s"], "deliveries/s")
         if self.peers:
-            theirs = self.take_turns(
-                {
-                    "langgraph": lambda: rivals.measure("langgraph", "deltas", words=10_000),
-                    "autogen": lambda: rivals.measure("autogen", "deltas", words=500, subscribers=100),
-                },
-                repeats=1,
-            )
-            yield Figure(
-                "deltas_1",
-                found["one"]["events_s"],
-                "events/s",
-                peer="langgraph stream_mode=custom",
-                theirs=theirs["langgraph"]["events_s"],
-            )
-            yield Figure(
-                "deltas_100",
-                found["hundred"]["deliveries_s"],
-                "deliveries/s",
-                peer="autogen-core publish_message",
-                theirs=theirs["autogen"]["deliveries_s"],
-            )
+            for name, case, ours, numbers in (
+                ("langgraph", "one", "events_s", {"words": 10_000}),
+                ("autogen", "hundred", "deliveries_s", {"words": 500, "subscribers": 100}),
+            ):
+                theirs = {name: lambda name=name, numbers=numbers: rivals.measure(name, "deltas", **numbers)}  # type: ignore[misc]
+                for _, mine, other in self.once({"ours": runs[case]}, theirs):
+                    yield Figure(
+                        {"one": "deltas_1_once", "hundred": "deltas_100_once"}[case],
+                        mine[ours],
+                        ours.replace("_s", "/s"),
+                        peer=_DELTAS[name],
+                        theirs=other[ours],
+                    )
 
     def idle(self) -> Iterator[Figure]:
         runs = {
@@ -292,8 +310,8 @@ class Bench:
         yield Figure("policy_check_new_name", asked["new_us"], "us/call")
         yield Figure("policy_layers_made_ready", asked["made_us"], "us")
         runs = {
-            "plain": lambda: fresh("bench_turn", "durable", turns=100, watched="none"),
-            "governed": lambda: fresh("bench_turn", "durable", turns=100, watched="none", governed=True),
+            "plain": lambda: fresh("bench_turn", "durable", turns=100, governed=False),
+            "governed": lambda: fresh("bench_turn", "durable", turns=100),
         }
         found = self.take_turns(runs)
         yield Figure(
@@ -315,11 +333,9 @@ class Bench:
     def budget(self) -> Iterator[Figure]:
         """What limits of a scope and of each run add to a turn, and those with three layers of policy."""
         runs = {
-            "plain": lambda: fresh("bench_turn", "durable", turns=100, watched="none"),
-            "limited": lambda: fresh("bench_turn", "durable", turns=100, watched="none", limited=True),
-            "controlled": lambda: fresh(
-                "bench_turn", "durable", turns=100, watched="none", limited=True, governed=True
-            ),
+            "plain": lambda: fresh("bench_turn", "durable", turns=100, governed=False),
+            "limited": lambda: fresh("bench_turn", "durable", turns=100, governed=False, limited=True),
+            "controlled": lambda: fresh("bench_turn", "durable", turns=100, limited=True),
         }
         found = self.take_turns(runs)
         for name, case in (("budget_turn", "limited"), ("turn_controlled", "controlled")):
@@ -339,6 +355,8 @@ class Bench:
                 theirs=found["plain"]["turns_s"],
             )
 
+
+_DELTAS = {"langgraph": "langgraph stream_mode=custom", "autogen": "autogen-core publish_message"}
 
 QUESTIONS = ("turn", "sessions", "start", "stream", "idle", "replay", "tables", "tools_disk", "policy", "budget")
 
@@ -407,8 +425,9 @@ def _write(bench: Bench, figures: list[Figure], speed: str, argv: list[str]) -> 
         f"## {datetime.date.today().isoformat()}",
         "",
         f"`./dev bench {' '.join(argv)}`, reenact {reenact.__version__} with {used}. {machine()}; {speed}.",
-        f"{bench.repeats} repeats. Input: one turn is a question of 94 characters, one tool call, 63 bytes of output,"
-        " an answer of 79 characters; four commits, 13 events.",
+        f"{bench.repeats} repeats, 3 of turn_500 beside the peers, 1 of what is named once. Input: one turn is a"
+        " question of 94 characters, one tool call, 63 bytes of output, an answer of 79 characters; four commits, 13"
+        " events; three layers of policy, and one watcher of everything, unless a figure says otherwise.",
     ]
     if bench.peers:
         said.append(f"Peers: {', '.join(' '.join(packages) for packages in rivals.PEERS.values())}.")

@@ -1,7 +1,7 @@
 """How long does a durable turn take, alone on the machine, and does it grow with the conversation?
 
 One session; a turn is user -> model -> tool -> model -> answer, every step committed with a sync before the next.
-Through the public `send()`: actors, tool policy, one watcher of everything on, history rendered and checked.
+Through the public `send()`: actors, three layers of policy, one watcher of everything, history rendered and checked.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from .harness import ANSWER, USER, Digest, main, peak_mb, scratch, size_of, sync
 
 
 def durable(
-    *, turns: int, streamed: bool = False, watched: str = "all", governed: bool = False, limited: bool = False
+    *, turns: int, streamed: bool = False, watched: str = "all", governed: bool = True, limited: bool = False
 ) -> dict[str, Any]:
     """turns: how many. streamed: the model answers in words. watched: all (of the bus), stored (events only), none.
 
-    governed: under three layers of policy that let everything pass. limited: under budgets of the scope and of each run
-    that are not reached.
+    governed: under three layers of policy that let everything pass; False: under none. limited: under budgets of the
+    scope and of each run that are not reached.
     """
     return asyncio.run(_durable(turns, streamed, watched, governed, limited))
 

@@ -48,6 +48,13 @@ def test_many_sessions_are_measured() -> None:
     assert found["digest"] == bench_sessions.many(sessions=4, turns=2, in_memory=True)["digest"]
 
 
+def test_the_same_turns_are_decided_and_committed_with_nobody_told() -> None:
+    found = bench_sessions.decided(sessions=3, turns=2)
+
+    assert found["turns"] == 6
+    assert found["events_turn"] == bench_sessions.many(sessions=3, turns=2)["events_turn"]
+
+
 def test_the_floor_writes_and_reads_back_what_it_says() -> None:
     assert floor_.durable(turns=2)["digest"] == floor_.handed_over(turns=2)["digest"]
     assert floor_.many(sessions=3, turns=2)["turns"] == 6
@@ -100,7 +107,7 @@ def test_rules_are_asked_and_a_turn_under_them_is_the_same_turn() -> None:
 
     assert 0 < found["known_us"] < found["made_us"]
     assert found["digest"] == bench_policy.checks(calls=100)["digest"]
-    assert bench_turn.durable(turns=2)["digest"] == bench_turn.durable(turns=2, governed=True)["digest"]
+    assert bench_turn.durable(turns=2)["digest"] == bench_turn.durable(turns=2, governed=False)["digest"]
     assert bench_turn.durable(turns=2)["digest"] == bench_turn.durable(turns=2, limited=True)["digest"]
 
 
