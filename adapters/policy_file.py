@@ -39,6 +39,7 @@ from msgspec.structs import fields
 
 from ..events.errors import BadInput, BadPolicy
 from ..events.policy import ConstraintPolicy, ModelPolicy, Policy, PolicyRule, Profile, ToolPolicy
+from ..events.visible import shown
 
 BYTES_MAX = 1024 * 1024
 """The longest file that is read."""
@@ -111,7 +112,7 @@ def _rule(each: object, place: str) -> PolicyRule:
     table = _table(each, place)
     kind = table.pop("kind", None)
     if not isinstance(kind, str) or kind not in _KINDS:
-        raise BadPolicy(f"{place}: kind: must be one of {', '.join(_KINDS)}, not {_shown(kind)}.")
+        raise BadPolicy(f"{place}: kind: must be one of {', '.join(_KINDS)}, not {shown(kind)}.")
     made: PolicyRule = _made(_KINDS[kind], table, place)
     return made
 
@@ -124,7 +125,7 @@ def _made(kind: Any, table: Mapping[str, Any], place: str) -> Any:
             extra = [*_RULES] if kind is Policy else []
             raise BadPolicy(f"{place}: {key}: there is no such key; there are {', '.join([*known, *extra])}.")
         if key in _BOOLS and not isinstance(value, bool):
-            raise BadPolicy(f"{place}: {key}: must be true or false, not {_shown(value)}.")
+            raise BadPolicy(f"{place}: {key}: must be true or false, not {shown(value)}.")
     missing = [field.name for field in fields(kind) if field.required and field.name not in table]
     if missing:
         raise BadPolicy(f"{place}: {missing[0]}: is missing.")
@@ -138,7 +139,7 @@ def _table(value: object, place: str) -> dict[str, Any]:
     if isinstance(value, msgspec.Struct):
         value = msgspec.to_builtins(value)
     if not isinstance(value, Mapping):
-        raise BadPolicy(f"{place}: must be a table, not {_shown(value)}.")
+        raise BadPolicy(f"{place}: must be a table, not {shown(value)}.")
     table: dict[str, Any] = {}
     for key, each in value.items():
         name = _snake(str(key))
@@ -150,14 +151,9 @@ def _table(value: object, place: str) -> dict[str, Any]:
 
 def _list(value: object, place: str) -> list[Any]:
     if not isinstance(value, list | tuple):
-        raise BadPolicy(f"{place}: must be a list of tables, not {_shown(value)}.")
+        raise BadPolicy(f"{place}: must be a list of tables, not {shown(value)}.")
     return list(value)
 
 
 def _snake(key: str) -> str:
     return "".join("_" + char.lower() if char.isascii() and char.isupper() else char for char in key)
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "…"

@@ -16,6 +16,7 @@ from msgspec import Struct
 from msgspec.structs import force_setattr
 
 from .errors import BadInput
+from .visible import shown
 
 if TYPE_CHECKING:
     Dollars = str | int | float | Decimal
@@ -117,7 +118,7 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, rename="camel"):
         if seconds is not None:
             if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds <= SECONDS_MAX:
                 raise BadInput(
-                    f"max_runtime_seconds must be above 0 and at most {SECONDS_MAX:,}, not {_shown(seconds)}."
+                    f"max_runtime_seconds must be above 0 and at most {SECONDS_MAX:,}, not {shown(seconds)}."
                 )
             force_setattr(self, "max_runtime_seconds", float(seconds))
         _checked_word("unpriced", self.unpriced, ("deny", "allow"))
@@ -166,7 +167,7 @@ class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
                 checked_count(limit.name, value)
         part = self.warning_threshold
         if isinstance(part, bool) or not isinstance(part, int | float) or not 0 < part <= 1:
-            raise BadInput(f"warning_threshold must be above 0 and at most 1, not {_shown(part)}.")
+            raise BadInput(f"warning_threshold must be above 0 and at most 1, not {shown(part)}.")
         force_setattr(self, "warning_threshold", float(part))
         _checked_word("exceed_strategy", self.exceed_strategy, ("deny", "degrade", "warn"))
         _checked_word("unpriced", self.unpriced, ("deny", "allow"))
@@ -305,7 +306,7 @@ def checked_dollars(name: str, value: Any) -> str | None:
             exact = None
     if exact is None or not exact.is_finite() or exact < 0 or exact > DOLLARS_MAX or exact != exact.quantize(_FINEST):
         raise BadInput(
-            f"{name} must be US dollars from 0 to {DOLLARS_MAX:,} in steps of a nano-dollar, not {_shown(value)}."
+            f"{name} must be US dollars from 0 to {DOLLARS_MAX:,} in steps of a nano-dollar, not {shown(value)}."
         )
     return plain_dollars(exact)
 
@@ -355,24 +356,19 @@ def checked_count(name: str, value: Any) -> None:
     if value is None:
         return
     if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= COUNT_MAX:
-        raise BadInput(f"{name} must be a whole number from 0 to {COUNT_MAX:,}, not {_shown(value)}.")
+        raise BadInput(f"{name} must be a whole number from 0 to {COUNT_MAX:,}, not {shown(value)}.")
 
 
 def _checked_name(name: str, value: Any) -> None:
     if value is None:
         return
     if not isinstance(value, str) or not value.strip() or len(value) > 256 or not value.isprintable():
-        raise BadInput(f"{name} must be a text of 1 to 256 printable characters, not {_shown(value)}.")
+        raise BadInput(f"{name} must be a text of 1 to 256 printable characters, not {shown(value)}.")
 
 
 def _checked_word(name: str, value: Any, words: tuple[str, ...]) -> None:
     if not isinstance(value, str) or value not in words:
-        raise BadInput(f"{name} must be {', '.join(words[:-1])} or {words[-1]}, not {_shown(value)}.")
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "…"
+        raise BadInput(f"{name} must be {', '.join(words[:-1])} or {words[-1]}, not {shown(value)}.")
 
 
 def budget_of(given: object) -> Budget:
@@ -412,13 +408,13 @@ def spec_of(given: object) -> BudgetSpec | None:
 
 def _made(given: object, kind: type[Struct], what: str) -> Any:
     if not isinstance(given, dict):
-        raise BadInput(f"{what} is an amount of dollars or an object of limits, not {_shown(given)}.")
+        raise BadInput(f"{what} is an amount of dollars or an object of limits, not {shown(given)}.")
     names = {field.encode_name: field.name for field in msgspec.structs.fields(kind)}
     names |= {name: name for name in kind.__struct_fields__}
     fields: dict[str, Any] = {}
     for name, value in given.items():
         if name not in names:
-            raise BadInput(f"{what} has no field {_shown(name)}. It has: {', '.join(sorted(kind.__struct_fields__))}.")
+            raise BadInput(f"{what} has no field {shown(name)}. It has: {', '.join(sorted(kind.__struct_fields__))}.")
         if names[name] in fields:
             raise BadInput(f"{what} names {names[name]} twice.")
         fields[names[name]] = value

@@ -19,6 +19,7 @@ from msgspec.structs import force_setattr
 from .budget import Terms
 from .errors import BadInput
 from .message import Command, Event
+from .visible import shown
 
 PATTERNS_MAX = 1000
 """Most patterns of one list, and most rules of one policy."""
@@ -193,7 +194,7 @@ class PolicyRef(Struct, frozen=True, kw_only=True, rename="camel"):
         _check_text(self.name, "name", needed=True)
         _check_text(self.version, "version")
         if not isinstance(self.overrides, Mapping) or not all(isinstance(key, str) for key in self.overrides):
-            raise BadInput(f"overrides: must be an object, fields by name, not {_shown(self.overrides)}.")
+            raise BadInput(f"overrides: must be an object, fields by name, not {shown(self.overrides)}.")
 
 
 class PolicyContext(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -221,7 +222,7 @@ class PolicyContext(Struct, frozen=True, kw_only=True, rename="camel"):
             _limit(self, field)
         _set(self, "requested_cost", _money(self.requested_cost, "requested_cost"))
         if self.policy_ref is not None and not isinstance(self.policy_ref, PolicyRef):
-            raise BadInput(f"policy_ref: must be a PolicyRef, not {_shown(self.policy_ref)}.")
+            raise BadInput(f"policy_ref: must be a PolicyRef, not {shown(self.policy_ref)}.")
 
 
 class PolicyResult(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -309,7 +310,7 @@ def _set_rule(rule: ToolPolicy | ModelPolicy) -> None:
         _set(rule, "decision", PolicyDecision(rule.decision))
     except ValueError:
         known = ", ".join(PolicyDecision)
-        raise BadInput(f"decision: {_shown(rule.decision)} is none; they are {known}.") from None
+        raise BadInput(f"decision: {shown(rule.decision)} is none; they are {known}.") from None
     if rule.allowed_scopes is not None:
         hint = 'To forbid it in every scope, write decision = "deny".'
         _set(rule, "allowed_scopes", _patterns(rule.allowed_scopes, "allowed_scopes", hint=hint))
@@ -320,7 +321,7 @@ def _set_rule(rule: ToolPolicy | ModelPolicy) -> None:
 def _patterns(given: object, field: str, *, empty: bool = False, hint: str = "") -> tuple[str, ...]:
     """A list of names as a tuple. An empty one is refused where it could be read as all or as nothing."""
     if isinstance(given, str) or not isinstance(given, Iterable):
-        raise BadInput(f"{field}: must be a list of names, not {_shown(given)}.")
+        raise BadInput(f"{field}: must be a list of names, not {shown(given)}.")
     patterns = tuple(given)
     if not patterns and not empty:
         raise BadInput(f"{field}: is empty. {hint or 'Name at least one.'}")
@@ -333,13 +334,13 @@ def _patterns(given: object, field: str, *, empty: bool = False, hint: str = "")
 
 def _several(given: object, field: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
     if isinstance(given, kinds) or not isinstance(given, Iterable):
-        raise BadInput(f"{field}: must be a list, not {_shown(given)}.")
+        raise BadInput(f"{field}: must be a list, not {shown(given)}.")
     each = tuple(given)
     if len(each) > PATTERNS_MAX:
         raise BadInput(f"{field}: has {len(each):,} entries; at most {PATTERNS_MAX:,} are read.")
     for one in each:
         if not isinstance(one, kinds):
-            raise BadInput(f"{field}: {_shown(one)} is no {' or '.join(kind.__name__ for kind in kinds)}.")
+            raise BadInput(f"{field}: {shown(one)} is no {' or '.join(kind.__name__ for kind in kinds)}.")
     return each
 
 
@@ -347,19 +348,19 @@ def _check_text(given: object, field: str, *, needed: bool = False) -> None:
     if given is None and not needed:
         return
     if not isinstance(given, str) or not given or given != given.strip() or not given.isprintable():
-        raise BadInput(f"{field}: must be a name without spaces around it, not {_shown(given)}.")
+        raise BadInput(f"{field}: must be a name without spaces around it, not {shown(given)}.")
     if len(given) > NAME_CHARS_MAX:
         raise BadInput(f"{field}: has {len(given)} characters; at most {NAME_CHARS_MAX} are read.")
 
 
 def _check_reason(given: object) -> None:
     if given is not None and (not isinstance(given, str) or _is_broken(given)):
-        raise BadInput(f"reason: must be a text, not {_shown(given)}.")
+        raise BadInput(f"reason: must be a text, not {shown(given)}.")
 
 
 def _check_bool(given: object, field: str) -> None:
     if not isinstance(given, bool):
-        raise BadInput(f"{field}: must be true or false, not {_shown(given)}.")
+        raise BadInput(f"{field}: must be true or false, not {shown(given)}.")
 
 
 def _is_broken(text: str) -> bool:
@@ -370,7 +371,7 @@ def _is_broken(text: str) -> bool:
 def _limit(rule: Struct, field: str, *, least: int = 0) -> None:
     given = getattr(rule, field)
     if given is not None and (isinstance(given, bool) or not isinstance(given, int) or not least <= given < 2**53):
-        raise BadInput(f"{field}: must be a whole number from {least}, not {_shown(given)}.")
+        raise BadInput(f"{field}: must be a whole number from {least}, not {shown(given)}.")
 
 
 def _money(given: object, field: str) -> Decimal | None:
@@ -384,12 +385,7 @@ def _money(given: object, field: str) -> Decimal | None:
             raise InvalidOperation
         amount = Decimal(str(given))
     except InvalidOperation:
-        raise BadInput(f"{field}: must be an amount of dollars, not {_shown(given)}.") from None
+        raise BadInput(f"{field}: must be an amount of dollars, not {shown(given)}.") from None
     if not amount.is_finite() or not 0 <= amount <= 10**15:
-        raise BadInput(f"{field}: must be an amount of dollars from 0, not {_shown(given)}.")
+        raise BadInput(f"{field}: must be an amount of dollars from 0, not {shown(given)}.")
     return amount
-
-
-def _shown(value: object) -> str:
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "…"

@@ -13,6 +13,12 @@ _JOINERS = frozenset((0x200C, 0x200D, *range(0xFE00, 0xFE10)))
 _LINES = {"\n": "\n", "\t": "    ", "\r": "", "\u2028": "\n", "\u2029": "\n"}
 
 
+def shown(value: object) -> str:
+    """Any value, as far as a refusal shows it: in ASCII, and of a long one the head."""
+    text = ascii(value)
+    return text if len(text) <= 60 else text[:60] + "…"
+
+
 def exactly(text: str) -> str:
     """On one line, with everything that is not plainly seen written as an escape, marks over letters too."""
     return text if text.isascii() and text.isprintable() else "".join(map(_exact, text))
@@ -54,4 +60,4 @@ def _escape(character: str) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-__all__ = ["exactly", "readable"]
+__all__ = ["exactly", "readable", "shown"]

@@ -37,7 +37,7 @@ from .events.ledger import (
     UsageRecorded,
 )
 from .events.message import Command
-from .given import shown
+from .events.visible import shown
 
 if TYPE_CHECKING:
     from .runtime import Runtime

@@ -17,6 +17,7 @@ from .events.content import File, Image, InputPart, Text
 from .events.errors import BadInput, ReenactError
 from .events.image import ImageConfig
 from .events.model import ModelParams
+from .events.visible import shown
 
 TEXT_MAX = 256
 """Most characters of a name or an id."""
@@ -210,9 +211,3 @@ def _check_readable(value: msgspec.Struct, name: str) -> None:
         msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=type(value))
     except (ValidationError, TypeError, UnicodeEncodeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{name} cannot be stored: {error}.") from None
-
-
-def shown(value: object) -> str:
-    """What was given, as far as a refusal shows it."""
-    text = ascii(value)
-    return text if len(text) <= 60 else text[:60] + "…"
