@@ -23,8 +23,9 @@ class Given:
         self.version = 0
         self.epoch = 1
         self.at = 1_000_000
-        self.events: tuple[Event, ...] = ()
-        self.error: Exception | None = None
+        self._events: tuple[Event, ...] = ()
+        self._refused: Exception | None = None
+        self._looked = True
         for each in past:
             if isinstance(each, Command):
                 self.when(each)
@@ -37,14 +38,27 @@ class Given:
         stamp = Stamp(self.version, self.at, self.epoch, codec.row_digest(codec.row(event)))
         self.states = decider.evolve(self.noun, self.states, event, stamp)
 
+    @property
+    def events(self) -> tuple[Event, ...]:
+        """What followed the last command."""
+        assert self._looked, self._refused
+        return self._events
+
+    @property
+    def error(self) -> Exception | None:
+        """Why the last command was refused. One that nobody looks at fails whatever comes next."""
+        self._looked = True
+        return self._refused
+
     def when(self, command: Command) -> Self:
         """Ask. What follows is in `events`, or why it was refused in `error`; deciding again must give the same."""
-        self.events, self.error = (), None
+        assert self._looked, self._refused
+        self._events, self._refused = (), None
         ask = {"version": self.version, "at": self.at, "epoch": self.epoch}
         try:
             decision = decider.decide(self.noun, self.states, command, **ask)
         except Exception as error:
-            self.error = error
+            self._refused, self._looked = error, False
             return self
         if decision.events:
             recalled = decider.recall(self.noun, command.type, decision.events)
@@ -53,11 +67,12 @@ class Given:
             assert again.rows == decision.rows, "what is recalled must be decided alike"
         self.states = decision.states
         self.version += len(decision.events)
-        self.events = decision.events
+        self._events = decision.events
         return self
 
     def after_a_crash(self) -> Self:
         """The owner is gone; the next one has read the stream."""
+        assert self._looked, self._refused
         self.epoch += 1
         return self
 
@@ -80,6 +95,7 @@ class Given:
 
     @property
     def owed(self) -> tuple[Effect, ...]:
+        assert self._looked, self._refused
         return decider.owed(self.noun, self.states)
 
     def owes(self, *effects: str) -> Self:
