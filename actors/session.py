@@ -29,7 +29,7 @@ from ..events.agent import (
     WakeAt,
 )
 from ..events.content import Failure
-from ..events.errors import Closed, Conflict, NotFound
+from ..events.errors import BadInput, Closed, Conflict, NotFound
 from ..events.message import Command, Effect, Event, Stamp
 from ..events.session import (
     CancelJob,
@@ -96,6 +96,7 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
 
 def _send(state: State, message: Send) -> Sequence[Event]:
     _open(state)
+    _own(state, message.waking)
     if _lives(state, message.job_id):
         return ()
     return [
@@ -169,6 +170,7 @@ def _expire(state: State, message: ExpireJob) -> Sequence[Event]:
 
 def _wake(state: State, message: WakeAgent) -> Sequence[Event]:
     _open(state)
+    _own(state, message.waking)
     return ()
 
 
@@ -232,6 +234,12 @@ def _open(state: State) -> None:
         raise NotFound("Session not found.")
     if state.closed:
         raise Closed(f"Session {state.session_id} is closed: its image was deleted.")
+
+
+def _own(state: State, waking: Waking | None) -> None:
+    """No image but its own wakes a session: another would bring it other rules."""
+    if waking is not None and waking.image_id and waking.image_id != state.image_id:
+        raise BadInput(f"Session {state.session_id} belongs to the image {state.image_id}, not to {waking.image_id}.")
 
 
 def _lives(state: State, job_id: str) -> bool:

@@ -7,10 +7,10 @@ import threading
 
 import pytest
 
-from reenact import Runtime
+from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.events.agent import StopAgent
-from reenact.events.errors import Conflict, NotFound
+from reenact.events.errors import BadInput, Conflict, NotFound
 from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.image import Image
 from tests.runtimes import Gate, Heard, run
@@ -41,6 +41,40 @@ def test_a_session_of_another_image_cannot_be_created_under_the_same_id() -> Non
             )
 
     run(work)
+
+
+def test_the_rules_of_a_session_are_those_of_its_own_image_whoever_sends_to_it() -> None:
+    ran: list[int] = []
+
+    @tool(effect="idempotent")
+    def pay(cents: int) -> str:
+        """Pay."""
+        ran.append(cents)
+        return "paid"
+
+    async def work(runtime: Runtime) -> None:
+        strict = await runtime.image("strict", model="scripted:tools", policy={"deny": ["pay"]})
+        lax = await runtime.image("lax", model="scripted:tools")
+        refused = f"belongs to the image {strict.id}, not to {lax.id}"
+
+        async def tries() -> None:
+            with pytest.raises(BadInput, match=refused):
+                await (await runtime.send(lax.id, 'pay {"cents": 1}', session_id=strict.session_id))
+            with pytest.raises(BadInput, match=refused):
+                await (await runtime.open_image(lax.id, strict.session_id)).send('pay {"cents": 1}')
+            with pytest.raises(BadInput, match=refused):
+                await runtime.wake(lax.id, session_id=strict.session_id)
+
+        await tries()  # it sleeps
+        await strict.send('pay {"cents": 2}')
+        await tries()  # it is awake
+        await runtime.stop_image(strict.id)
+        await tries()
+        await (await runtime.send(lax.id, 'pay {"cents": 3}', session_id=lax.session_id))
+        await (await runtime.open_image(lax.id)).send('pay {"cents": 4}')
+        assert ran == [3, 4] and len(await strict.messages()) == 2
+
+    run(work, tools=[pay], models=Models())
 
 
 def test_unknown_sessions_are_not_found() -> None:

@@ -1,5 +1,7 @@
 """The lane of a session: what is accepted, what runs, how it ends."""
 
+from msgspec.structs import replace
+
 from reenact.events.agent import (
     AgentConfigured,
     AgentRegistered,
@@ -14,7 +16,7 @@ from reenact.events.agent import (
     TurnStarted,
     WakeAgent,
 )
-from reenact.events.errors import Closed, Conflict, NotFound
+from reenact.events.errors import BadInput, Closed, Conflict, NotFound
 from reenact.events.session import (
     CancelJob,
     CloseSession,
@@ -62,6 +64,13 @@ def test_two_wakes_make_one_agent() -> None:
     stream.when(WakeAgent(waking=waking("agent_2"))).then_nothing()
     stream.when(send("job_2")).then(JobQueued)
     assert stream.states[1].agent_id == "agent_of_job_1"
+
+
+def test_no_image_but_its_own_sends_to_a_session_or_wakes_an_agent_in_it() -> None:
+    foreign = replace(waking("agent_2"), image_id="img_2")
+    for stream in (given(CREATE), given(CREATE, send(), says("m1"))):
+        stream.when(send("job_2", waking=foreign)).then_refused(BadInput)
+        stream.when(WakeAgent(waking=foreign)).then_refused(BadInput)
 
 
 def test_nobody_wakes_in_a_session_that_is_not_there_or_closed() -> None:
