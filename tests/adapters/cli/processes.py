@@ -13,6 +13,12 @@ def process(*argv: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
+def owning(program: str) -> subprocess.Popen[str]:
+    """A program that owns a log, to be spoken with."""
+    pipe = subprocess.PIPE
+    return subprocess.Popen([sys.executable, "-c", program], stdin=pipe, stdout=pipe, text=True)
+
+
 def wait_for(path: Path, child: subprocess.Popen[str]) -> None:
     """Until the file is there. The child's end is the bound."""
     while not path.exists():

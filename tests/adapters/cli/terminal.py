@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from reenact.adapters.cli.app import main
@@ -48,6 +49,13 @@ def reenact(*argv: str, stdin: str = "", terminal: bool = False) -> Ended:
     out, err = Stream(terminal=terminal), Stream(terminal=terminal)
     code = main(argv, Commands(), stdin=Stream(stdin), stdout=out, stderr=err)
     return Ended(code, out.getvalue(), err.getvalue())
+
+
+def at_terminal(*argv: str, keys: Iterable[str]) -> Ended:
+    """Run one command line at a terminal at which these lines are typed."""
+    out, err = Stream(terminal=True), Stream(terminal=True)
+    stdin = Stream("".join(f"{key}\n" for key in keys), terminal=True)
+    return Ended(main(argv, Commands(), stdin=stdin, stdout=out, stderr=err), out.getvalue(), err.getvalue())
 
 
 def one_line(ended: Ended) -> str:

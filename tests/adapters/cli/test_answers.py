@@ -14,11 +14,10 @@ from typing import Any
 
 import pytest
 
-from reenact.adapters.cli.app import main
 from reenact.adapters.cli.output import Output
 from reenact.adapters.cli.person import Person, Said
-from reenact.commands import Commands
-from tests.adapters.cli.terminal import Ended, Stream, one_line, reenact
+from tests.adapters.cli.processes import owning
+from tests.adapters.cli.terminal import Ended, Stream, at_terminal, one_line, reenact
 
 TOOLS = '''
 import json
@@ -223,21 +222,14 @@ def test_files_are_asked_for_one_by_one(here: Path) -> None:
 
 def test_without_an_option_the_command_asks_at_the_terminal() -> None:
     asks("choose", {"options": ["red", "blue"]})
-    out, err = Stream(terminal=True), Stream(terminal=True)
-    code = main(["approvals", "answer", "a1"], Commands(), stdin=Stream("2\n", terminal=True), stdout=out, stderr=err)
-    assert code == 0 and "1) red" in err.getvalue() and "answered" in out.getvalue()
+    ended = at_terminal("approvals", "answer", "a1", keys=["2"])
+    assert ended.code == 0 and "1) red" in ended.err and "answered" in ended.out
     assert heard() == {"choice": "blue"}
 
 
 def script(kind: str, payload: dict[str, Any]) -> None:
     call = {"name": "ask", "input": {"kind": kind, "payload": json.dumps(payload)}}
     Path("script.json").write_text(json.dumps([{"tool_calls": [call]}, {"text": "Done."}]))
-
-
-def at_terminal(*argv: str, keys: tuple[str, ...]) -> Ended:
-    out, err = Stream(terminal=True), Stream(terminal=True)
-    stdin = Stream("".join(f"{key}\n" for key in keys), terminal=True)
-    return Ended(main(argv, Commands(), stdin=stdin, stdout=out, stderr=err), out.getvalue(), err.getvalue())
 
 
 IN_PLACE = [
@@ -353,8 +345,7 @@ def shown_until(fd: int, text: str) -> str:
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows has no terminals of this kind")
 def test_a_secret_is_typed_unseen_handed_to_the_tool_and_nowhere_else(here: Path) -> None:
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=pipe, stdout=pipe, text=True) as owner:
+    with owning(OWNER) as owner:
         assert owner.stdout is not None and owner.stdout.readline() == "waiting\n"
         argv = ("approvals", "answer", "a1", "--secret", "--db", "sqlite:///agents.db")
         with terminal(*argv) as (keyboard, process):

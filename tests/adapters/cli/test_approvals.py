@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,10 @@ from pathlib import Path
 
 import pytest
 
-from reenact.adapters.cli.app import main
 from reenact.adapters.cli.output import Output
 from reenact.adapters.cli.person import Person
-from reenact.commands import Commands
-from tests.adapters.cli.terminal import Ended, Stream, one_line, reenact
+from tests.adapters.cli.processes import owning
+from tests.adapters.cli.terminal import Ended, Stream, at_terminal, one_line, reenact
 
 TOOLS = '''
 from pathlib import Path
@@ -128,29 +126,25 @@ def test_always_exactly_this_is_asked_no_more(here: Path) -> None:
     assert again.code == 0 and refunds() == "42 1250\n42 1250\n"
 
 
-def at_terminal(*keys: str) -> Ended:
-    out, err = Stream(terminal=True), Stream(terminal=True)
-    code = main(
-        ASK, Commands(), stdin=Stream("".join(f"{key}\n" for key in keys), terminal=True), stdout=out, stderr=err
-    )
-    return Ended(code, out.getvalue(), err.getvalue())
+def asked(*keys: str) -> Ended:
+    return at_terminal(*ASK, keys=keys)
 
 
 def test_at_a_terminal_it_asks_in_place() -> None:
-    ended = at_terminal("what", "y")
+    ended = asked("what", "y")
     assert ended.code == 0 and refunds() == "42 1250\n"
     assert "Allow it?" in ended.err and '"order": "42"' in ended.err and "It is done." in ended.out
 
 
 def test_no_at_a_terminal_is_no_with_a_reason() -> None:
-    ended = at_terminal("n", "not today")
+    ended = asked("n", "not today")
     assert ended.code == 0 and refunds() == ""
     assert "not today" in reenact("messages", "last", "--json").out
 
 
 def test_an_edit_that_changes_nothing_decides_nothing_and_it_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDITOR", "true")
-    ended = at_terminal("e", "")
+    ended = asked("e", "")
     assert ended.code == 1 and refunds() == "" and ended.err.count('"order": "42"') == 2
     assert "Nothing was changed" in ended.err and reenact("approvals", "--json").row["status"] == "pending"
     assert "nothing was changed" in one_line(reenact("approvals", "edit", "a1"))
@@ -164,15 +158,15 @@ def test_after_a_change_what_will_run_is_shown_and_asked_once_more(
     monkeypatch: pytest.MonkeyPatch, keys: tuple[str, ...], ran: str
 ) -> None:
     monkeypatch.setenv("EDITOR", "sed -i s/42/44/")
-    ended = at_terminal("e", *keys)
+    ended = asked("e", *keys)
     assert refunds() == ran and ended.code == (0 if ran else 1)
     assert '|   "order": "44"' in ended.err and "Run it with these?" in ended.err
 
 
 def test_without_an_editor_the_arguments_are_a_line_of_json() -> None:
-    ended = at_terminal("e", "{", "e", '{"order": "45"}', "e", '{"order": "46"}', "y")
+    ended = asked("e", "{", "e", '{"order": "45"}', "e", '{"order": "46"}', "y")
     assert ended.code == 0 and refunds() == "46 0\n" and "no JSON" in ended.err
-    assert "--arguments" not in ended.err and at_terminal("e", "", "").code == 1
+    assert "--arguments" not in ended.err and asked("e", "", "").code == 1
 
 
 def test_what_an_editor_leaves_that_is_no_text_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -184,9 +178,9 @@ def test_what_an_editor_leaves_that_is_no_text_is_one_line(monkeypatch: pytest.M
 
 
 def test_left_for_later_it_says_how_to_go_on() -> None:
-    ended = at_terminal("")
+    ended = asked("")
     assert ended.code == 1 and refunds() == "" and "reenact approvals approve" in ended.err
-    assert at_terminal().code == 1, "nor is the end of what can be read a yes"
+    assert asked().code == 1, "nor is the end of what can be read a yes"
 
 
 OWNER = """
@@ -206,8 +200,7 @@ with Runtime("sqlite:///reenact.db", tools=list(tools_from("tools.py").values())
 
 def test_the_owner_hears_of_a_decision_over_its_socket() -> None:
     """One process works on the log and waits; another approves; the first goes on."""
-    pipe = subprocess.PIPE
-    with subprocess.Popen([sys.executable, "-c", OWNER], stdin=pipe, stdout=pipe, text=True) as owner:
+    with owning(OWNER) as owner:
         assert owner.stdout is not None and owner.stdout.readline() == "waiting\n"
         approved = reenact("approvals", "approve", "a1")
         assert approved.code == 0 and "resume" not in approved.err

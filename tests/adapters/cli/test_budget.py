@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from reenact.adapters.cli.look import bar
+from tests.adapters.cli.processes import owning
 from tests.adapters.cli.terminal import reenact
 
 
@@ -120,8 +119,7 @@ asyncio.run(main())
 
 
 def test_a_limit_goes_to_whoever_owns_the_log() -> None:
-    argv = [sys.executable, "-c", OWNER]
-    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as owner:
+    with owning(OWNER) as owner:
         assert owner.stdin is not None and owner.stdout is not None
 
         def asked(word: str) -> object:
