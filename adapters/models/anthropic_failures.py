@@ -9,6 +9,7 @@ import msgspec
 
 from ...events.content import Failure
 from .failures import code_of_status, error_in, failure, not_an_answer, retry_after_s
+from .refusals import meaning_of, refusals_in
 
 if TYPE_CHECKING:
     import httpx2
@@ -41,7 +42,7 @@ def status_failure(error: APIStatusError, *, secret: str) -> Failure:
     """What an answer with an error status means."""
     status, headers = error.status_code, error.response.headers
     kind, _, message = error_in(error.body) if isinstance(error.body, Mapping) else (None, None, None)
-    code = _code(kind, message, otherwise=code_of_status(status))
+    code = _code(error.body, kind, message, status) or code_of_status(status)
     if kind is None and message is None:
         message = not_an_answer(status, content_type(error.response), error.response.text)
         code = "bad_response" if status == 404 else code
@@ -55,16 +56,21 @@ def status_failure(error: APIStatusError, *, secret: str) -> Failure:
 def event_failure(event: dict[str, Any]) -> Failure:
     """What an error means that comes inside an answer, after status 200."""
     kind, _, message = error_in(event)
-    code = _code(kind, message, otherwise="stream_error")
+    code = _code(event, kind, message, None) or "stream_error"
     return failure(code, message or kind or "the provider reported an error", status=200)
 
 
-def _code(kind: str | None, message: str | None, *, otherwise: str) -> str:
-    code = _BY_TYPE.get(kind or "", otherwise)
-    if code != "invalid_request":
+def _code(body: Any, kind: str | None, message: str | None, status: int | None) -> str | None:
+    """What the words mean, None where the status says more. Others speak this protocol too, in words of their own."""
+    code = _BY_TYPE.get(kind or "")
+    if code is not None and code != "invalid_request":
         return code
     lower = (message or "").lower()
-    return next((found for words, found in _BY_MESSAGE if words in lower), code)
+    own = next((found for words, found in _BY_MESSAGE if words in lower), None)
+    if own is not None and code is not None:
+        return own
+    meant = meaning_of(refusals_in(body), status) if isinstance(body, Mapping) else None
+    return meant.code if meant is not None else code
 
 
 def request_id_of(error: Exception) -> str | None:

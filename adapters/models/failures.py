@@ -47,6 +47,8 @@ _BY_STATUS = {
     429: "rate_limit",
     503: "overloaded",
     504: "timeout",
+    522: "timeout",
+    524: "timeout",
     529: "overloaded",
 }
 

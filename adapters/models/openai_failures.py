@@ -2,86 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping
-from typing import Any
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
 
 from ...events.content import Failure
 from ...events.model import ModelFailure
-from .failures import broken, code_of_status, error_in, failure, not_an_answer, retry_after_s
+from .failures import broken, code_of_status, failure, not_an_answer, retry_after_s
+from .refusals import Meaning, Refusal, meaning_of, refusals_in, said_in
 
-_BY_WORD = {
-    "insufficient_quota": "billing",
-    "billing_hard_limit_reached": "billing",
-    "billing_not_active": "billing",
-    "payment_required": "billing",
-    "invalid_api_key": "auth",
-    "authentication_error": "auth",
-    "unauthenticated": "auth",
-    "permission_error": "permission",
-    "permission_denied": "permission",
-    "model_not_found": "model_not_found",
-    "deploymentnotfound": "model_not_found",
-    "not_found_error": "model_not_found",
-    "not_found": "model_not_found",
-    "context_length_exceeded": "context_exceeded",
-    "context_window_exceeded": "context_exceeded",
-    "too_many_prompt_tokens": "context_exceeded",
-    "request_too_large": "too_large",
-    "rate_limit_exceeded": "rate_limit",
-    "rate_limit_error": "rate_limit",
-    "ratelimitreached": "rate_limit",
-    "resource_exhausted": "rate_limit",
-    "requests": "rate_limit",
-    "tokens": "rate_limit",
-    "overloaded_error": "overloaded",
-    "overloaded": "overloaded",
-    "unavailable": "overloaded",
-    "engine_overloaded": "overloaded",
-    "slow_down": "overloaded",
-    "server_error": "server_error",
-    "api_error": "server_error",
-    "internal_server_error": "server_error",
-    "internal_error": "server_error",
-    "vector_store_timeout": "timeout",
-    "timeout": "timeout",
-    "content_filter": "content_filter",
-    "content_policy_violation": "content_filter",
-    "responsibleaipolicyviolation": "content_filter",
-    "invalid_prompt": "content_filter",
-    "moderation_blocked": "content_filter",
-    # The model wrote a call that its own server cannot read; asked again it may write another.
-    "tool_use_failed": "bad_response",
-    "invalid_request_error": "invalid_request",
-    "invalid_argument": "invalid_request",
-}
-
-_TOO_LONG = re.compile(
-    r"context[ _](?:length|window|size)|maximum (?:prompt|context)|too many (?:prompt |input )?tokens"
-    r"|(?:prompt|input|request|total length of all messages) is too long"
-    r"|input token count .*exceeds|exceeds? the (?:maximum|max|limit) .*tokens",
-    re.IGNORECASE,
-)
-_BAD_KEY = re.compile(
-    r"api[ _-]?key (?:not valid|is invalid|expired)|(?:invalid|incorrect) api[ _-]?key", re.IGNORECASE
-)
-_TOO_LARGE = re.compile(r"request (?:too large|entity too large)", re.IGNORECASE)
+if TYPE_CHECKING:
+    from openai import APIStatusError
 
 
 def refusal(
     body: Any, *, status: int | None = None, headers: Mapping[str, str] | None = None, secret: str | None = None
 ) -> Failure:
     """The failure in an error body, as it came with an error status or (status None) in the middle of an answer."""
-    if isinstance(body, list) and body:
-        body = body[0]
-    kind, code, message = error_in(body)
-    inner = body.get("error", body) if isinstance(body, Mapping) else None
-    state = inner.get("status") if isinstance(inner, Mapping) else None
-    found = _code(kind, code, state if isinstance(state, str) else None, message or "", status)
-    said = message or code or kind or (f"status {status}" if status else "the answer broke off with an error")
-    wait = retry_after_s(headers) if headers is not None else None
-    again = True if code == "tool_use_failed" else None
-    return failure(found, said, status=status, retry_after_s=wait, retryable=again, secret=secret)
+    refusals = refusals_in(body)
+    found = meaning_of(refusals, status) or Meaning(_by_number(refusals, status))
+    outer = refusals[-1] if refusals else Refusal()
+    said = said_in(refusals) or outer.code or outer.kind
+    said = said or (f"status {status}" if status else "the answer broke off with an error")
+    wait = retry_after_s(headers) if headers is not None and found.again is not False else None
+    return failure(found.code, said, status=status, retry_after_s=wait, retryable=found.again, secret=secret)
 
 
 def judge(error: Exception, *, started: bool, secret: str | None = None) -> Failure | None:
@@ -93,7 +39,7 @@ def judge(error: Exception, *, started: bool, secret: str | None = None) -> Fail
     if isinstance(error, TimeoutError):
         return failure("timeout", "no complete answer in time")
     if isinstance(error, openai.APIStatusError):
-        answer, body = error.response, error.body
+        answer, body = error.response, _body_of(error)
         if isinstance(body, (Mapping, list)):
             return refusal(body, status=error.status_code, headers=answer.headers, secret=secret)
         said = not_an_answer(error.status_code, answer.headers.get("content-type", ""), str(body or ""))
@@ -124,20 +70,17 @@ def request_id_of(error: Exception) -> str | None:
     return error.request_id if isinstance(error, openai.APIStatusError) else None
 
 
-def _code(kind: str | None, code: str | None, state: str | None, message: str, status: int | None) -> str:
-    if _TOO_LONG.search(message) and status not in (401, 403, 404, 429):
-        return "context_exceeded"
-    if _BAD_KEY.search(message):
-        return "auth"
-    if _TOO_LARGE.search(message):
-        return "too_large"
-    for word in (code, state, kind):
-        found = _BY_WORD.get((word or "").lower())
-        # A vague word says less than the status does.
-        if found is not None and not (found in ("invalid_request", "server_error") and status is not None):
-            return found
+def _by_number(refusals: list[Refusal], status: int | None) -> str:
+    """What a status says; in an answer, the number in the error."""
     if status is not None:
         return code_of_status(status)
-    if code is not None and re.fullmatch(r"[45]\d\d", code):
-        return code_of_status(int(code))
-    return "stream_error"
+    number = next((each.code for each in refusals if each.code and re.fullmatch(r"[45]\d\d", each.code)), None)
+    return code_of_status(int(number)) if number else "stream_error"
+
+
+def _body_of(error: APIStatusError) -> Any:
+    """The body as it came: of one whose error is a sentence, the SDK keeps nothing but that."""
+    if isinstance(error.body, str):
+        with suppress(ValueError, RecursionError):
+            return json.loads(error.response.text)
+    return error.body

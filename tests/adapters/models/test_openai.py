@@ -275,7 +275,7 @@ def test_a_refusal_is_asked_once(protocol: str) -> None:
         (413, {"message": "m"}, "too_large", False),
         (429, {"code": "insufficient_quota", "type": "insufficient_quota", "message": "m"}, "billing", False),
         (429, {"code": "rate_limit_exceeded", "type": "tokens", "message": "m"}, "rate_limit", True),
-        (429, {"type": "tokens", "message": "Request too large for gpt-4o"}, "too_large", False),
+        (429, {"type": "tokens", "message": "Request too large for gpt-4o"}, "rate_limit", False),
         (429, {"code": 429, "status": "RESOURCE_EXHAUSTED", "message": "m"}, "rate_limit", True),
         (500, {"type": "server_error", "message": "m"}, "server_error", True),
         (529, {"type": "overloaded_error", "message": "m"}, "overloaded", True),
