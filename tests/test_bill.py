@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from reenact.actors.clock import SystemClock
 from reenact.adapters import prices
 from reenact.adapters.models import Models, Retries, RetryPolicy
+from reenact.bill import Bill
 from reenact.events.content import Cost, Failure, Text, Usage
 from reenact.events.message import Signal
 from reenact.events.model import ModelAnswer, ModelFailure, ModelRequest
@@ -54,6 +56,13 @@ async def recorded_cost(end: str) -> Cost | None:
 def test_every_end_of_a_call_that_was_counted_has_its_cost(end: str) -> None:
     cost = asyncio.run(recorded_cost(end))
     assert cost == Cost(amount="0.0026", table=cost.table if cost else "")
+
+
+@pytest.mark.parametrize(("asked", "answered"), [("newest", "gpt-4o-2024-08-06"), ("gpt-4o-2024-08-06", "gpt-4-turbo")])
+def test_who_answered_is_paid_and_not_who_was_asked(asked: str, answered: str) -> None:
+    paid = asyncio.run(Bill(f"openai:{asked}", SystemClock()).settle(USAGE, answered))
+    due = asyncio.run(Bill(f"openai:{answered}", SystemClock()).settle(USAGE))
+    assert paid == due and paid.amount is not None
 
 
 def test_an_answer_that_nobody_counted_is_unpriced() -> None:

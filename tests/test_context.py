@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from reenact import CancellationToken, ExecutionContext, PolicyRef, Runtime, RunVersions
 from reenact.adapters.hosts.caller import PERSON, own_principal
-from reenact.credential import Known, Tokens
+from reenact.credential import TOKENS_MAX, Known, Tokens
 from reenact.events.action import AGENT_PRINCIPALS, HANDLER, is_reserved
 from reenact.events.budget import BudgetSpec
 from reenact.events.errors import BadInput, Cancelled, Unauthenticated
@@ -247,6 +247,14 @@ def test_what_is_kept_of_a_token_gives_it_to_nobody_and_serves_the_next_process(
 def test_a_token_for_nobody_is_not_issued(asked: Any) -> None:
     with pytest.raises(BadInput):
         Tokens().issue(**asked)
+
+
+def test_so_many_tokens_are_issued_and_no_more_before_one_is_revoked() -> None:
+    known = [Known(id=str(n), digest=str(n), scope="acme", principal="ann") for n in range(TOKENS_MAX)]
+    tokens = Tokens(known)
+    with pytest.raises(BadInput, match="revoke some"):
+        tokens.issue(scope="acme", principal="bob")
+    assert tokens.revoke("7") and tokens.issue(scope="acme", principal="bob")
 
 
 RESERVED = ["agent:x", "tool:x", "handler", "handler:yes", "cli:ann@tty1", "policy", "system", " Handler :yes"]

@@ -228,6 +228,8 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("upload", {}, {"files": [{"data": "aGk="}]}),
     ("upload", {"max_files": 1}, {"files": [{"name": "a", "url": "u"}] * 2}),
     ("reauth", {}, {"authenticated": True, "password": "hunter2"}),
+    ("reauth", {"secret": "db"}, {"authenticated": True, "secret": "other"}),
+    ("reauth", {"secret": "db"}, {"authenticated": False, "secret": "db"}),
     ("apply_changes", {"changes": ["x"]}, {"approved": True, "changes": [1]}),
     ("apply_changes", {"changes": ["x"]}, {"approved": True, "changes": [0, 0]}),
     ("apply_changes", {"changes": ["x"]}, {"approved": False, "changes": [0]}),

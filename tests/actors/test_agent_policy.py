@@ -268,6 +268,15 @@ def test_the_tokens_of_a_call_are_capped_and_the_cap_is_recorded(own: Any, asked
     assert called.params == effect.params == ModelParams(max_tokens=most, temperature=0.5)
 
 
+def test_so_they_are_by_a_limit_of_any_layer_that_is_about_no_model() -> None:
+    layers = resolve(
+        [policy(about("echo", max_tokens_per_request=1000)), policy(ConstraintPolicy(max_tokens_per_request=100))]
+    )
+    definition = replace(DEFINITION, policy=layers)
+    [effect] = given(CREATE).when(send(waking=waking("agent_1", definition))).owed
+    assert isinstance(effect, CallModel) and effect.params is not None and effect.params.max_tokens == 100
+
+
 def test_turns_beyond_the_limit_of_a_session_are_not_begun() -> None:
     stream = under(policy(ConstraintPolicy(max_turns=2))).when(says("m1")).when(send("job_2", waking=None))
     stream.when(says("m2")).when(send("job_3", waking=None))

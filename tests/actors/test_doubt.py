@@ -49,6 +49,14 @@ def test_an_unsafe_call_in_doubt_is_never_started_again_by_itself_and_waits_for_
     stream.when(RecoverEffect(effect="t1", attempt=1)).then_nothing()
 
 
+@pytest.mark.parametrize("effect", ["read", "idempotent", "probeable", "unsafe"])
+def test_what_was_in_doubt_before_the_call_began_again_or_was_to_stop_is_so_no_more(effect: str) -> None:
+    stream = started(effect).when(RecoverEffect(effect="t1", attempt=2)).then_nothing()
+    stream.when(Interrupt()).when(RecoverEffect(effect="t1", attempt=1)).then_nothing()
+    again = started("idempotent").when(RecoverEffect(effect="t1", attempt=1)).then(ToolStarted)
+    again.when(RecoverEffect(effect="t1", attempt=1)).then_nothing()
+
+
 def test_a_probeable_call_in_doubt_is_put_to_the_world() -> None:
     started("probeable").when(RecoverEffect(effect="t1", attempt=1)).then(ToolDoubted).owes("probe-t1")
 
@@ -68,6 +76,11 @@ def test_a_call_that_the_world_denies_is_run() -> None:
 def test_a_call_that_the_world_cannot_tell_of_waits_for_a_person() -> None:
     stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
     stream.when(ProveTool(tool="t1", happened=None)).then(ToolUnproved, JobWaiting).owes()
+
+
+def test_no_model_is_called_again_for_a_turn_that_is_to_stop() -> None:
+    stream = given(*AWAKE, Interrupt()).after_a_crash()
+    stream.when(RecoverEffect(effect="m1", attempt=1)).then_nothing().owes("stop-m1")
 
 
 def test_a_model_call_in_doubt_is_made_again_as_another_attempt() -> None:

@@ -223,6 +223,11 @@ def test_the_narrowest_limit_counts_wherever_it_stands() -> None:
     assert limits.tokens_per_request is None and limits.turns is not None and limits.turns[0] == 3
 
 
+def test_a_profile_whose_tools_were_never_written_out_offers_none() -> None:
+    asked = rights_of((Policy(name="house", profile="full"),), "default")
+    assert asked.tool("read").decision is DENY and not asked.offers("read")
+
+
 def test_what_is_remembered_has_a_bound() -> None:
     asked = rights(Policy(deny=["exec"]))
     for number in range(VERDICTS_MAX + 10):

@@ -10,7 +10,10 @@ from hypothesis import strategies as st
 
 from reenact.events.visible import exactly, readable
 
-UNSEEN = ["\u200b", "\u2060", "\ufeff", "\u00ad", "\u202e", "\u2066", "\u034f", "\x1b", "\x85", "\u3164", "\U000e0041"]
+UNSEEN = [
+    *("\u200b", "\u2060", "\ufeff", "\u00ad", "\u202e", "\u2066", "\u034f", "\x1b", "\x85", "\u3164"),
+    *("\U000e0041", "\U000e0100"),
+]
 
 
 @pytest.mark.parametrize("character", UNSEEN)
