@@ -73,6 +73,13 @@ def test_a_call_that_the_world_denies_is_run() -> None:
     stream.when(ProveTool(tool="t1", happened=False)).then(ToolStarted).owes("t1")
 
 
+@pytest.mark.parametrize("first", [True, False, None])
+@pytest.mark.parametrize("second", [True, False, None])
+def test_the_world_is_believed_once(first: bool | None, second: bool | None) -> None:
+    stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(ProveTool(tool="t1", happened=first)).when(ProveTool(tool="t1", happened=second)).then_nothing()
+
+
 def test_a_call_that_the_world_cannot_tell_of_waits_for_a_person() -> None:
     stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
     stream.when(ProveTool(tool="t1", happened=None)).then(ToolUnproved, JobWaiting).owes()

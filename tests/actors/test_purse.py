@@ -24,6 +24,7 @@ from reenact.events.agent import (
 from reenact.events.budget import NOTHING, Amount, Breach, BudgetSpec, Grant, Rate, Terms
 from reenact.events.content import Cost, Failure, File, Image, Text, Usage
 from reenact.events.model import ModelAnswer, ModelParams
+from reenact.events.policy import ApplyPolicy, Policy, ToolDenied
 from reenact.events.purse import (
     AllotmentReleased,
     AllotmentTaken,
@@ -364,6 +365,14 @@ def test_an_allotment_that_comes_twice_or_too_late_is_passed_over() -> None:
     begun(LEDGER).when(Interrupt()).when(take()).then_nothing()
 
 
+def test_so_is_an_answer_to_what_it_had_asked_for_before_it_asked_again() -> None:
+    stream = begun(LEDGER).when(take(tokens=1)).then(AllotmentTaken, AllotmentWanted).owes("w2")
+    stream.when(take()).then_nothing()
+    refused = Breach(limit="max_tokens_total", of="scope")
+    stream.when(RefuseAllotment(ask="w1", breach=refused)).then_nothing().owes("w2")
+    stream.when(take("w2")).then(AllotmentTaken, BudgetReserved, ModelCalled)
+
+
 def test_a_denial_ends_the_turn_and_says_why() -> None:
     breach = Breach(limit="max_cost_daily", of="scope", used=10**9, wanted=5 * 10**7, most=10**9)
     stream = begun(LEDGER).when(RefuseAllotment(ask="w1", breach=breach)).then(BudgetExceeded, TurnCompleted, JobFailed)
@@ -460,6 +469,14 @@ def test_calls_of_tools_that_the_allotment_does_not_cover_wait_for_the_ledger() 
     assert [event.tool for event in started] == ["t2", "t3"]
     stream.owes("t1", "t2", "t3")
     assert purse_of(stream).spent.tools == 3
+
+
+def test_one_that_a_rule_forbids_by_the_time_it_is_paid_is_not_run() -> None:
+    stream = begun(LEDGER).when(take(tools=0)).when(wants("m1", "unsafe")).owes("w2")
+    stream.when(ApplyPolicy(policy=(Policy(name="house", deny=("unsafe",)),)))
+    stream.when(take("w2"))
+    assert [type(event) for event in stream.events[:3]] == [AllotmentTaken, ToolDenied, ToolSettled]
+    assert not any(isinstance(event, ToolStarted) for event in stream.events)
 
 
 def test_calls_of_tools_that_the_ledger_denies_are_not_run_and_end_the_turn() -> None:
