@@ -206,7 +206,7 @@ def test_beyond_its_limit_it_puts_the_streams_to_sleep_that_were_asked_longest_a
 def test_streams_that_could_not_sleep_before_do_so_when_they_may() -> None:
     office = Office(awake_max=2)
     for n in range(4):
-        born = CreateSession(session_id=f"s{n}", image_id="i", container_id="acme", created_at=1)
+        born = CreateSession(session_id=f"s{n}", image_id="img_1", container_id="acme", created_at=1)
         office.ask(f"session-s{n}", born)
         office.ask(f"session-s{n}", send())
     assert office.asleep == [] and office.system.awake == 4, "all of them owe something"
