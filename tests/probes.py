@@ -7,6 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+from reenact.events.errors import ReenactError
 from reenact.events.image import ImageConfig
 from reenact.events.session import CancelJob
 from reenact.requests import NAMES
@@ -181,7 +182,7 @@ async def outcome(view: Acting, probe: Probe, theirs: Theirs) -> str:
     """What a caller learns, without the names that it used itself and the ids that are made anew each time."""
     try:
         said: object = await asyncio.wait_for(_awaited(probe(view, theirs)), 10)
-    except Exception as error:
+    except ReenactError as error:
         said = f"{type(error).__name__}: {error}"
     text = repr(said)
     for field in Theirs.__struct_fields__:

@@ -91,7 +91,9 @@ def test_every_method_of_a_pane_is_tried() -> None:
 GAPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "streams": lambda patch: patch.setattr(Cell, "hidden_from", lambda self, scope: False),
     "log": lambda patch: patch.setattr(Pane, "_is_mine", lambda self, stored: True),
-    "one method": lambda patch: patch.setattr(Access, "reads", property(lambda self: self.kernel.log)),
+    "one method": lambda patch: patch.setattr(
+        Access, "reads", property(lambda self: _Whole(self.kernel.log, self.scope))
+    ),
     "bus": lambda patch: patch.setattr(ScopedBus, "_hears", lambda self, filter: filter),
     "what is kept": lambda patch: patch.setattr(Runtime, "_act", _keeping_one(Runtime._act)),
     "tokens": lambda patch: patch.setattr(Asking, "of_token", _of_all(Asking.of_token)),
@@ -104,6 +106,13 @@ GAPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 def _of_all(action_of_token: Any) -> Any:
     """A token is looked for where it is, whoever asks."""
     return lambda self, token: action_of_token(self._runtime._root.scoped(scope="alice", principal="")._asking, token)
+
+
+class _Whole(Pane):
+    """All that is in the log, whosever it is."""
+
+    def _is_mine(self, stored: Any) -> bool:
+        return True
 
 
 class _One(dict[str, Any]):
