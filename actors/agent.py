@@ -270,8 +270,9 @@ def _owed(state: State) -> Sequence[Effect]:
                 scope="default" if rights is None else rights.scope,
                 principal="" if rights is None else rights.principal,
                 chain=models_left(state),
-                key=None if selected is None else selected.key,
+                selected=selected is not None,
                 reason="primary" if selected is None else selected.reason,
+                keys=state.keys,
                 tried=call.tried,
                 step=state.steps,
             ),
@@ -298,7 +299,9 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
         case "answer_model", ModelAnswered():
             return recall_answer(first, events)
         case "select_model", ModelSelected():
-            return SelectModel(call=first.call or "", attempt=first.attempt, select=selection_of(first))
+            return SelectModel(
+                call=first.call or "", attempt=first.attempt, select=selection_of(first), noted=first.noted
+            )
         case "select_model", ModelFailed():
             return SelectModel(call=first.call, attempt=first.attempt, select=Selection(model="", reason=""))
         case "fail_model", ModelFailed():

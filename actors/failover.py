@@ -225,6 +225,15 @@ def _own(call: CallModel) -> list[Tried]:
     return [each for each in call.tried if f"{each.provider}:{each.model}" == call.model]
 
 
+def unnoted(call: CallModel, key: str | None, keys: Keys) -> Selection | None:
+    """What is to be in the log before a call asks with this key, None where nothing is to select or it is there."""
+    named = keys.named(call.model, key)
+    if named in (None, call.key) and (call.selected or not call.chain):
+        return None
+    gone = "key_gone" if call.key is not None and named not in (None, call.key) else None
+    return Selection(model=call.model, reason=call.reason, key=named, because=gone)
+
+
 # -- where to go --
 
 

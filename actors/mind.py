@@ -80,7 +80,8 @@ class State(Struct, frozen=True, gc=False):
 
     stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
-    selected: the model in force where it is not simply the definition's. tried: of the call that was given up last.
+    selected: the model in force, None where nothing was selected and it is the definition's. keys: the session's own by
+    provider. tried: of the call that was given up last.
     known: tokens of the conversation up to the last answer, as they were counted; fresh: an estimate of those since.
     purse: None where nothing limits what is spent.
     """
@@ -109,6 +110,7 @@ class State(Struct, frozen=True, gc=False):
     asked: int = 0
     open: tuple[Tool, ...] = ()
     selected: Selected | None = None
+    keys: tuple[tuple[str, str], ...] = ()
     tried: tuple[Tried, ...] = ()
     actions: int = 0
     grants: tuple[Grant, ...] = ()

@@ -1,7 +1,8 @@
 """Which model answers: the chain that a turn may use, and what is in force of it. Pure.
 
-A conversation asks the first of its chain until that does not answer, and then stays with what did: the selection is
-sticky, and every change of it is a `model_selected`. A job that names a model is held to it, unless it names fallbacks.
+A conversation asks the first of its chain until that does not answer, and then stays with what did, and with the key
+that it was asked with: the selection is sticky. What is selected first, and every change of it, is a `model_selected`,
+where there is anything to select from. A job that names a model is held to it, unless it names fallbacks.
 """
 
 from __future__ import annotations
@@ -19,6 +20,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # of the year 9999
 _SHOWN_MAX = 12
 
+KEYS_MAX = 32
+"""Providers of which a session's own key is remembered; the one that was selected longest ago goes first."""
+
 
 class Selected(Struct, frozen=True, gc=False):
     """What was selected last. head: the first of the chain it was selected from; it holds while that is the first.
@@ -28,7 +32,6 @@ class Selected(Struct, frozen=True, gc=False):
 
     model: str
     reason: str
-    key: str | None
     head: str
     job: str | None = None
 
@@ -71,16 +74,11 @@ def _holds(selected: Selected, chain: tuple[str, ...], job: str | None) -> bool:
     return selected.head == chain[0] and selected.model in chain
 
 
-def after(
-    event: ModelSelected, definition: Definition, overrides: Overrides | None, job: str | None
-) -> Selected | None:
-    """What is in force after a selection; None where it is what the definition says anyhow."""
-    if event.key is None and event.reason == "primary" and event.model == definition.model:
-        return None
+def after(event: ModelSelected, definition: Definition, overrides: Overrides | None, job: str | None) -> Selected:
+    """What is in force after a selection."""
     return Selected(
         event.model,
         event.reason,
-        event.key,
         chain_of(definition, overrides)[0],
         job if event.reason == "budget" else None,
     )
@@ -91,7 +89,15 @@ def settled(selected: Selected) -> Selected:
     if selected.reason != "probe":
         return selected
     reason = "primary" if selected.model == selected.head else "fallback"
-    return Selected(selected.model, reason, selected.key, selected.head, selected.job)
+    return Selected(selected.model, reason, selected.head, selected.job)
+
+
+def keys_after(event: ModelSelected, keys: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:
+    """The session's own keys, by provider, after a selection."""
+    if event.key is None:
+        return keys
+    others = [each for each in keys if each[0] != event.provider]
+    return (*others[-(KEYS_MAX - 1) :], (event.provider, event.key))
 
 
 def provider_of(model: str) -> str:

@@ -124,10 +124,15 @@ def failed(state: State, message: ModelFailed) -> Sequence[Event]:
 
 
 def select(state: State, message: SelectModel) -> Sequence[Event]:
-    """Another model, or another key, is to be asked before this attempt was: recorded where it is still under way."""
+    """Another model, or another key, is to be asked before this attempt was: recorded where it is still under way. Or
+    what it is about to ask is noted.
+    """
     call = state.call
     if call is None or call.id != message.call or call.attempt != message.attempt or call.stuck:
         return ()
+    if message.noted:
+        there = state.stopping is None and message.select.model == call.model
+        return [replace(_selection(message.select, call), noted=True)] if there else ()
     if state.stopping is not None:  # it was not asked, and is not any more
         return [ModelFailed(call=call.id, attempt=call.attempt, failure=NOT_ASKED)]
     return [_selection(message.select, call)]
@@ -135,7 +140,7 @@ def select(state: State, message: SelectModel) -> Sequence[Event]:
 
 def selected(state: State, message: ModelSelected) -> Sequence[Event]:
     """The model that is selected is called: as the next step of a turn, or as the next attempt at a call."""
-    return () if state.job_id is None or state.open else think(state)
+    return () if state.job_id is None or state.open or message.noted else think(state)
 
 
 def _selection(select: Selection, call: Call) -> ModelSelected:
@@ -188,13 +193,16 @@ def on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
 
 def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     selected = selection.after(event, definition_of(state), state.overrides, state.job_id)
+    keys = selection.keys_after(event, state.keys)
+    if event.noted:
+        return replace(state, version=stamp.version, selected=selected, keys=keys)
     call = state.call if state.call is None else replace(state.call, stuck=True)
     purse = state.purse
     if purse is not None and purse.held is not None:
         # Another model is asked in its place. One that was chosen before it was asked cost nothing; one that a budget
         # chose takes the place of a call in doubt, which is spent as it was set aside.
         purse = replace(purse, spent=purse.at_most if event.reason == "budget" else purse.spent, held=None)
-    return replace(state, version=stamp.version, selected=selected, call=call, purse=purse)
+    return replace(state, version=stamp.version, selected=selected, keys=keys, call=call, purse=purse)
 
 
 def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:

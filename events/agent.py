@@ -86,13 +86,15 @@ class FailModel(Command, frozen=True, kw_only=True):
 class SelectModel(Command, frozen=True, kw_only=True):
     """Before the model of a call that is owed was asked: another is to be, or the same with another key.
 
-    Asked of an attempt that is not owed any more, nothing happens.
+    Asked of an attempt that is not owed any more, nothing happens. noted: it is the one that is asked anyhow, and this
+    attempt goes on; only that it was selected is to be in the log before it is.
     """
 
     type: ClassVar[str] = "select_model"
     call: str
     attempt: int
     select: Selection
+    noted: bool = False
 
 
 class SettleTool(Command, frozen=True, kw_only=True):
@@ -207,13 +209,14 @@ class TurnCompleted(Event, frozen=True, kw_only=True):
 
 
 class ModelSelected(Event, frozen=True, kw_only=True):
-    """Another model is asked from here on, or the same with another key. Told when that changes, and not at each call:
-    what the definition names is asked without a word.
+    """Where there are several models or keys to select from, the one that is asked from here on. Told when a session
+    first selects and when that changes, and not at each call: where there is nothing to select it is never told.
 
     reason: `primary` (the first of the chain), `fallback`, `probe` (to see whether it answers again), `pinned` (the job
-    named it), `budget`. key: the label of the key that is used, None where the provider has only one: a short digest
-    that tells keys apart. because: the failure's code, `cooldown`, or None. call, attempt: of the model call that goes
-    on with it, None and 0 where none was under way.
+    named it), `budget`. key: the label of the key that is used, None where the provider has only one: its name, or a
+    short digest that tells keys apart. because: the failure's code, `cooldown`, `key_gone` (the session's own is not
+    among the keys any more), or None. call, attempt: of the model call that goes on with it, None and 0 where none was
+    under way. noted: of a call that was about to ask just this, and does.
     """
 
     type: ClassVar[str] = "model_selected"
@@ -225,6 +228,7 @@ class ModelSelected(Event, frozen=True, kw_only=True):
     because: str | None = None
     call: str | None = None
     attempt: int = 0
+    noted: bool = False
 
 
 class ModelCalled(Event, frozen=True, kw_only=True):
@@ -381,8 +385,9 @@ class CallModel(Effect, frozen=True, kw_only=True):
     """Have a model answer the session up to `upto`. not_before: microseconds UTC, 0 for at once.
 
     policy, scope, principal: it is offered no tool that these layers deny there to whoever sent the job.
-    chain: the models that may be asked, in order, empty where this is the only one. key: the label of the key that was
-    selected. reason: why this model was. tried: what did not answer this call so far. step: of the turn, from 1.
+    chain: the models that may be asked, in order, empty where this is the only one. selected: that it is this one is in
+    the log. reason: why it is. keys: the labels of the keys that the session was last asked with, by provider. tried:
+    what did not answer this call so far. step: of the turn, from 1.
     """
 
     type: ClassVar[str] = "call_model"
@@ -396,11 +401,18 @@ class CallModel(Effect, frozen=True, kw_only=True):
     policy: tuple[Policy, ...] = ()
     scope: str = "default"
     chain: tuple[str, ...] = ()
-    key: str | None = None
+    selected: bool = False
     reason: str = "primary"
+    keys: tuple[tuple[str, str], ...] = ()
     tried: tuple[Tried, ...] = ()
     step: int = 1
     principal: str = ""
+
+    @property
+    def key(self) -> str | None:
+        """The label of the session's own key of this model's provider."""
+        provider = self.model.partition(":")[0]
+        return next((key for name, key in self.keys if name == provider), None)
 
 
 class RunTool(Effect, frozen=True, kw_only=True):

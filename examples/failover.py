@@ -5,6 +5,7 @@ instead, with their keys in the environment.
 
 Prints:
     assistant: Still here?
+    scripted:fails:overloaded as primary
     scripted:echo as fallback, after overloaded
     nobody: models_exhausted, ['billing', 'auth', 'cooldown']
 """
@@ -21,7 +22,8 @@ async def main(folder: str) -> None:
         print(f"assistant: {(await bot.send('Still here?')).text}")
         for event in await bot.events():
             if event.type == "model_selected":
-                print(f"{event.data.model} as {event.data.reason}, after {event.data.because}")
+                after = f", after {event.data.because}" if event.data.because else ""
+                print(f"{event.data.model} as {event.data.reason}{after}")
 
         # For one message another chain, and nobody else is asked; a model that cools down is passed over.
         others = ["scripted:fails:auth", "scripted:fails:overloaded"]

@@ -79,7 +79,7 @@ class Transcript:
                 self._note(recorded, f"{failure.message} ({failure.code})")
             case ModelFailed(failure=failure, retry_in_ms=int(wait_ms)):
                 self._note(recorded, f"{failure.message} ({failure.code}), again in {wait_ms / 1000:g} s")
-            case ModelSelected(model=model, reason=reason) if reason != "pinned":
+            case ModelSelected(model=model, reason=reason, noted=False) if reason != "pinned":
                 self._note(recorded, f"from here on {model} ({reason})")
             case ToolStarted():
                 self._stands(recorded.data.tool, "running")

@@ -22,8 +22,8 @@ from .events.content import Failure
 from .events.errors import BadInput
 from .events.model import Credentials
 
-SESSIONS_MAX = 10_000
-"""Sessions whose key is remembered."""
+KEYS_MAX = 10_000
+"""Keys of which it is remembered when they were last used."""
 
 
 class Fallover:
@@ -44,22 +44,29 @@ class Fallover:
         self._credentials = credentials
         self.table = Cooldowns()
         self._used: dict[str | None, int] = {}
-        self._sticky: dict[str, dict[str, str | None]] = {}
 
-    def before(self, call: CallModel, spec: EnvironmentSpec) -> Credentials | SelectModel | FailModel:
-        """Who is asked first: the credentials to ask with, or the command that tells of another choice."""
+    def before(
+        self, call: CallModel, spec: EnvironmentSpec
+    ) -> tuple[Credentials, SelectModel | None] | SelectModel | FailModel:
+        """Who is asked first: the credentials to ask with, and what is to be in the log before; or the command that
+        tells of another choice."""
         mine = self._credentials(provider_of(call.model), spec)
         plain = len(mine) == 1 and call.key is None
-        if plain and (not call.chain or (not self.table.windows and call.model == call.chain[0])):
-            return mine[0]
+        first = call.selected and not self.table.windows and call.chain[:1] == (call.model,)
+        if plain and (first or not call.chain):
+            return mine[0], None
         keys, now = self._keys(call, spec, mine), self._clock.now()
         choice, self.table = failover.before(call, keys, self.table, now, self.settings)
         if isinstance(choice, Select):
             return SelectModel(call=call.id, attempt=call.attempt, select=choice.selection)
         if isinstance(choice, Go):
             if len(mine) > 1:
-                self._take(choice.key, call, spec, now)
-            return next((each for each in mine if label_of(each) == choice.key), mine[0])
+                self._take(choice.key, now)
+            used = next((each for each in mine if label_of(each) == choice.key), mine[0])
+            note = failover.unnoted(call, choice.key, keys)
+            if note is None:
+                return used, None
+            return used, SelectModel(call=call.id, attempt=call.attempt, select=note, noted=True)
         failure = Failure(code="cooldown", message=f"{call.model} and all that may take its place are cooling down.")
         return FailModel(call=call.id, attempt=call.attempt, failure=_with(failure, choice), exhausted=True)
 
@@ -88,10 +95,6 @@ class Fallover:
         if self.table.windows or call.reason == "probe":
             self.table = succeeded(self.table, label_of(used), call.model)
 
-    def forget(self, session_id: str) -> None:
-        """A session's agent is gone."""
-        self._sticky.pop(session_id, None)
-
     def _keys(self, call: CallModel, spec: EnvironmentSpec, mine: Sequence[Credentials]) -> Keys:
         of: dict[str, Sequence[str | None]] = {provider_of(call.model): [label_of(each) for each in mine]}
         for model in call.chain:
@@ -99,7 +102,7 @@ class Fallover:
             if provider not in of:
                 of[provider] = [label_of(each) for each in self._of(model, spec)]
         used = self._used if self.settings.key_order == "least_recently_used" else {}
-        return Keys(of, used, self._sticky.get(spec.session_id, {}))
+        return Keys(of, used, dict(call.keys))
 
     def _of(self, model: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
         """The keys for a model that is not asked now: what goes wrong with them is told when it is."""
@@ -108,14 +111,11 @@ class Fallover:
         except Exception:
             return (Credentials(),)
 
-    def _take(self, key: str | None, call: CallModel, spec: EnvironmentSpec, now: int) -> None:
-        """Remember that a key is used, and by whom: a session keeps to its key."""
+    def _take(self, key: str | None, now: int) -> None:
+        """Remember that a key is used."""
         self._used[key] = now
-        if len(self._used) > SESSIONS_MAX:
+        if len(self._used) > KEYS_MAX:
             del self._used[min(self._used, key=self._used.__getitem__)]
-        if spec.session_id not in self._sticky and len(self._sticky) >= SESSIONS_MAX:
-            del self._sticky[next(iter(self._sticky))]
-        self._sticky.setdefault(spec.session_id, {})[provider_of(call.model)] = key
 
 
 def _with(failure: Failure, choice: Exhausted) -> Failure:

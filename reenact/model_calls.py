@@ -15,7 +15,7 @@ from .actors.policy import rights_of
 from .adapters.tools.registry import Tools
 from .bill import Bill
 from .environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
-from .events.agent import AnswerModel, CallModel, CancelEffect, FailModel
+from .events.agent import AnswerModel, CallModel, CancelEffect, FailModel, ModelCalled, SelectModel
 from .events.assembler import Assembler
 from .events.content import Failure, OutputPart, ToolCall, Usage
 from .events.errors import ReenactError
@@ -24,6 +24,8 @@ from .events.image import ImageConfig
 from .events.message import Command
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting
+from .kernel import Who
+from .recalls import patiently
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
@@ -52,7 +54,7 @@ class ModelCalls:
         retries: Retries,
         treasury: Callable[[str], Treasury],
     ) -> None:
-        self._clock = kernel.clock
+        self._clock, self._ask = kernel.clock, kernel.ask
         self._later = kernel.later
         self._session, self._emit = kernel.telling.session, kernel.telling.signal
         self._image, self._config = definitions.image, definitions.config
@@ -83,10 +85,13 @@ class ModelCalls:
             tools = self._tools if config.tools is None else self._tools.only(config.tools)
             spec = _spec(session, effect, config)
             asked = spec, Credentials()
-            whom = self._fallover.before(effect, spec)
-            if not isinstance(whom, Credentials):
-                return whom
+            choice = self._fallover.before(effect, spec)
+            if not isinstance(choice, tuple):
+                return choice
+            whom, note = choice
             asked = spec, whom
+            if note is not None:
+                await self._noted(stream, session, note)
             offered = _offered(tools, effect)
             answer = await self._stream(session, effect, config, offered, assembler, bill, spec, whom)
         except asyncio.CancelledError:
@@ -112,6 +117,13 @@ class ModelCalls:
         self._fallover.answered(effect, whom)
         cost = await bill.settle(answer.usage, answer.model)
         return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=took_ms, cost=cost)
+
+    async def _noted(self, stream: str, session: LiveSession, note: SelectModel) -> None:
+        """Have it in the log whom a call is about to ask, before it does."""
+        newest, who, cause, correlation = session.newest, Who(session.ids.scope, session.ids.principal), None, None
+        if newest is not None and isinstance(newest.data, ModelCalled) and newest.data.call == note.call:
+            who, cause, correlation = replace(who, trace=newest.head.trace), newest.id, newest.head.correlation
+        await patiently(lambda: self._ask(stream, note, by=who, cause=cause, correlation=correlation))
 
     def gone(self, effect: CancelEffect) -> Command:
         """The end of a call to be stopped that nobody is at."""
@@ -252,7 +264,6 @@ class ModelCalls:
         known = self._environments.pop(agent_id, None)
         if known is not None:
             self._connected.discard(known[0].session_id)
-            self._fallover.forget(known[0].session_id)
             await _disposed(known[1])
 
     async def close(self) -> None:

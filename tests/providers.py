@@ -76,10 +76,20 @@ async def identical(of: Runtime, session_id: str) -> None:
 
 
 def selections(events: Any) -> list[tuple[str, str, str | None]]:
+    """Those after which another is asked than would have been."""
     return [
         (event.data.model, event.data.reason, event.data.because)
         for event in events
-        if isinstance(event.data, ModelSelected)
+        if isinstance(event.data, ModelSelected) and not event.data.noted
+    ]
+
+
+def notes(events: Any) -> list[tuple[str, str, str | None]]:
+    """What was asked as it would have been, and is said to be selected: model, reason, key."""
+    return [
+        (event.data.model, event.data.reason, event.data.key)
+        for event in events
+        if isinstance(event.data, ModelSelected) and event.data.noted
     ]
 
 

@@ -17,17 +17,28 @@ from reenact.events.errors import BadInput
 from reenact.events.log import MemoryStore
 from reenact.projections.audit import records
 from reenact.runtime import Runtime
-from tests.providers import A, B, C, Provider, called, identical, opened, play, selections
+from tests.providers import A, B, C, Provider, called, identical, notes, opened, play, selections
 from tests.runtimes import Gate, Heard, runtime
 
 
-def test_a_plain_turn_with_fallbacks_has_no_event_more_than_one_without() -> None:
-    async def types(of: Runtime) -> list[str]:
+def test_what_a_session_selects_first_is_recorded_once_before_it_is_asked_and_nothing_where_there_is_no_choice() -> (
+    None
+):
+    async def turns(of: Runtime) -> list[list[str]]:
         bot = await of.image("x")
-        await bot.send("hi")
-        return [event.type for event in await bot.events()]
+        found = []
+        for _ in range(2):
+            before = len(await bot.events())
+            await bot.send("hi")
+            found.append([event.type for event in (await bot.events())[before:]])
+        assert notes(await bot.events()) == ([(A, "primary", None)] if "model_selected" in found[0] else [])
+        await identical(of, bot.session_id)
+        return found
 
-    assert play(types, Provider()) == play(types, Provider(), default_agent={"model": A})
+    first, second = play(turns, Provider())
+    plain = play(turns, Provider(), default_agent={"model": A})
+    assert first.index("model_called") + 1 == first.index("model_selected") < first.index("model_answered")
+    assert [[each for each in first if each != "model_selected"], second] == plain
 
 
 def test_when_a_model_does_not_answer_the_next_one_does_and_the_session_stays_with_it() -> None:

@@ -10,9 +10,11 @@ import pytest
 from reenact import Failover
 from reenact.events.agent import ModelFailed, ModelSelected
 from reenact.events.errors import BadInput
+from reenact.events.log import MemoryStore
 from reenact.events.model import Credentials
+from reenact.projections.audit import records
 from reenact.runtime import Runtime
-from tests.providers import A, B, Provider, identical, play
+from tests.providers import A, B, Provider, identical, notes, play, selections
 
 
 def keys(*names: str) -> Callable[[str, Any], list[Credentials]]:
@@ -28,9 +30,10 @@ def test_a_refused_key_is_followed_by_the_next_one_before_another_model_is_asked
         assert (await bot.send("hi")).text == "I am a."
         assert provider.asked == [("a", "key_one"), ("a", "key_two"), ("a", "key_two")]
         events = await bot.events()
-        [selected] = [event.data for event in events if isinstance(event.data, ModelSelected)]
+        first, selected = [event.data for event in events if isinstance(event.data, ModelSelected)]
         [failed] = [event.data for event in events if isinstance(event.data, ModelFailed)]
-        assert selected.model == A and selected.key is not None and failed.key not in (None, selected.key)
+        assert first.noted and selected.model == A and None not in (first.key, selected.key)
+        assert first.key == failed.key != selected.key
         assert not any(key in repr(event) for event in events for key in ("key_one", "key_two"))
         await identical(of, bot.session_id)
 
@@ -59,6 +62,52 @@ def test_sessions_share_the_keys_and_each_keeps_to_its_own() -> None:
 
     play(work, provider, credentials=keys("k1", "k2"))
     assert [key for _, key in provider.asked] == ["k1", "k2", "k1"] * 2
+
+
+def test_a_session_keeps_its_key_and_its_model_over_a_restart() -> None:
+    store = MemoryStore()
+
+    async def first(of: Runtime) -> list[str]:
+        bots = [await of.image(name) for name in "xyz"]
+        for bot in bots:
+            await bot.send("hi")
+        [note] = notes(await bots[1].events())
+        assert note[:2] == (A, "primary") and note[2] not in (None, notes(await bots[0].events())[0][2])
+        return [bot.id for bot in bots]
+
+    async def second(of: Runtime) -> None:
+        for image in reversed(ids):
+            bot = await of.open_image(image)
+            await bot.send("hi")
+            assert len(notes(await bot.events())) == 1 and selections(await bot.events()) == []
+            await identical(of, bot.session_id)
+
+    async def without_its_key(of: Runtime) -> None:
+        bot = await of.open_image(ids[2])
+        await bot.send("hi")
+        assert [each.data.because for each in await bot.events() if isinstance(each.data, ModelSelected)] == [
+            None,
+            "key_gone",
+        ]
+        await identical(of, bot.session_id)
+
+    given = keys("k1", "k2", "k3")
+    ids = play(first, Provider(), credentials=given, store=store)
+    provider = Provider()
+    play(second, provider, credentials=given, store=store)
+    assert [key for _, key in provider.asked] == ["k3", "k2", "k1"]
+    play(without_its_key, Provider(), credentials=keys("k1", "k2"), store=store)
+
+
+def test_with_one_key_and_one_model_nothing_is_selected_and_nothing_recorded() -> None:
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        await bot.send("hi")
+        assert not any(isinstance(event.data, ModelSelected) for event in await bot.events())
+        [found] = [each for each in records(await bot.events()) if each.type == "model.selected"]
+        assert (found.context["model"], found.context["reason"]) == ("a", "primary")
+
+    play(work, Provider(), credentials=keys("k1"), default_agent={"model": A})
 
 
 def test_keys_in_their_given_order_are_asked_in_it_and_the_first_one_again_by_whoever_comes_new() -> None:

@@ -161,7 +161,7 @@ class Screen:
 
     def _selected(self, selected: ModelSelected) -> None:
         key = f" with key {selected.key}" if selected.key is not None else ""
-        if selected.reason == "pinned":
+        if selected.reason == "pinned" or selected.noted:
             return  # as it was asked for
         self._tell(f"  → {selected.model}{key} ({selected.reason})", "yellow")
 

@@ -13,7 +13,7 @@ from .session import Session, Write
 
 
 def _selected(session: Session, event: ModelSelected, recorded: Recorded) -> Note:
-    session.chosen, session.told = (event.model, event.reason), True
+    session.chosen, session.told = (event.model, event.reason), not event.noted
     context = {
         "model": event.model.partition(":")[2],
         "provider": event.provider,
@@ -23,7 +23,9 @@ def _selected(session: Session, event: ModelSelected, recorded: Recorded) -> Not
         "call": event.call,
     }
     note = session.note(event, "model", event.model, "success", context)
-    note.type, note.tags = "model.selected", (f"provider:{event.provider}", event.reason)
+    if not event.noted:  # else the record of the call, which came before, is that of its selection
+        note.type = "model.selected"
+    note.tags = f"provider:{event.provider}", event.reason
     return note
 
 

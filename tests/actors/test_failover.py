@@ -390,6 +390,10 @@ def step(
     if isinstance(choice, Exhausted):
         failure = Failure(code="cooldown", message="", tried=choice.unasked, available_at=choice.available_at)
         return FailModel(call=effect.id, attempt=effect.attempt, failure=failure, exhausted=True), table
+    note = failover.unnoted(effect, choice.key, keys)
+    if note is not None:
+        return SelectModel(call=effect.id, attempt=effect.attempt, select=note, noted=True), table
+    assert effect.selected or (len(keys.all(effect.model)) == 1 and not effect.chain)
     place = (effect.model, int((choice.key or "0")[-1]))
     code = None if well else world["fails"].get(place, world["else"])
     if code is None:
@@ -420,7 +424,7 @@ def assert_every_selection_is_recorded(events: Any, definition: Definition) -> N
             case AgentConfigured():
                 current = event.definition.model
             case ModelSelected():
-                assert event.model != current or event.key != selected or event.reason == "probe", event
+                assert event.noted or event.model != current or event.key != selected or event.reason == "probe", event
                 current, selected = event.model, event.key
             case ModelCalled():
                 assert event.model == current, "a model was called that nobody selected"

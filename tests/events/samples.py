@@ -203,6 +203,7 @@ SAMPLES: tuple[Event, ...] = (
         because="overloaded",
         call="m1",
         attempt=1,
+        noted=True,
     ),
     agent.ModelCalled(
         call="m1",

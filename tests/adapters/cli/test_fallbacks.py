@@ -21,6 +21,7 @@ def test_when_the_model_does_not_answer_the_fallbacks_do_and_every_list_says_so(
     assert (ended.code, ended.out) == (0, "I am here.\n")
     selected = [row["data"] for row in reenact("events", "--type", "model_selected", "--json").rows]
     assert [(each["model"], each["reason"], each["because"]) for each in selected] == [
+        ("scripted:fails:auth", "primary", None),
         ("scripted:fails:billing", "fallback", "auth"),
         ("scripted:script.json", "fallback", "billing"),
     ]

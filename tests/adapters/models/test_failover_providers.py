@@ -109,6 +109,7 @@ def test_a_turn_goes_from_one_vendor_to_another_and_back_with_calls_between() ->
                 for event in events
                 if isinstance(event.data, ModelSelected)
             ] == [
+                (CLAUDE, "primary", None),
                 (GPT, "fallback", "overloaded"),
                 (CLAUDE, "primary", "auth"),
             ]
