@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from reenact.actors import session
+from reenact.actors import session, system
 from reenact.actors.cell import Cell
 from reenact.actors.system import RETRIES_MAX, ActorSystem, Ask, Committed, Peek, Reply
 from reenact.events.container import AddImage, CreateContainer
@@ -332,6 +332,17 @@ def test_companions_are_born_in_the_same_transaction(office: Office) -> None:
         "session_created",
     ]
     assert [event.position for event in reply.events] == [1, 2, 3, 4]
+
+
+def test_of_those_born_beside_another_only_so_many_are_kept_at_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(system, "BORN_MAX", 3)
+    office = Office()
+    office.ask("container-acme", CreateContainer(container_id="acme", created_at=1))
+    for n in range(8):
+        office.ask("container-acme", add(n), companions=newborn(n))
+        assert len(office.system._born) <= 3
+    assert [office.peek(f"session-s{n}").states[0].session_id for n in range(8)] == [f"s{n}" for n in range(8)]
+    office.system.close()
 
 
 def test_where_a_companion_exists_already_nothing_of_it_is_written(office: Office) -> None:

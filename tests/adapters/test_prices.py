@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reenact.adapters import prices
+from reenact.events.budget import nanos
 from reenact.events.content import Cost, Usage
 
 JUNE_2026 = 1_781_000_000_000_000
@@ -171,6 +172,43 @@ def test_money_is_exact_and_written_plainly(read: int, wrote: int, cached: int, 
     assert cost.amount is not None
     assert prices.plain(Decimal(cost.amount)) == cost.amount
     assert Decimal(cost.amount) * 10**15 % 1 == 0, "a millionth of a price in thousandths of a cent, and no rest"
+
+
+SOLD = ["google:gemini-2.5-pro", "anthropic:claude-sonnet-4-5", "anthropic:claude-opus-4-1", "openai:gpt-4o"]
+few = st.integers(0, 10**6)
+
+
+@given(few, few, few, few, st.sampled_from(SOLD))
+def test_what_is_set_aside_by_its_rate_covers_what_a_call_costs(
+    read: int, wrote: int, cached: int, kept: int, model: str
+) -> None:
+    """However much is read, from a cache, into one, or neither: some prices rise with it."""
+    provider, _, name = model.partition(":")
+    usage = Usage(
+        input_tokens=read + cached + kept, cache_read_tokens=cached, cache_write_tokens=kept, output_tokens=wrote
+    )
+    cost, rate = prices.price(usage, name, provider, JUNE_2026), prices.rate(model, JUNE_2026)
+    assert cost.amount is not None and rate is not None
+    assert nanos(cost.amount) <= rate.cost(usage.input_tokens, usage.output_tokens)
+
+
+@pytest.mark.parametrize(
+    ("more", "amount"),
+    [
+        ({}, "0.000404"),
+        ({"cache_read": "0.1"}, "0.0003743"),
+        ({"cache_write": "1.25"}, "0.000405"),
+        ({"cache_read": 0.1, "cache_write": 1.25}, "0.0003753"),
+    ],
+)
+def test_a_table_of_ones_own_prices_what_was_read_from_a_cache_and_kept_in_one(
+    tmp_path: Path, more: dict[str, Any], amount: str
+) -> None:
+    table = tmp_path / "prices.json"
+    table.write_text(json.dumps({"openai:ours": {"input": "1", "output": "3", **more}}))
+    usage = Usage(input_tokens=104, output_tokens=100, cache_read_tokens=33, cache_write_tokens=4)
+    assert prices.table_of(str(table))(usage, "ours", "openai", 0).amount == amount
+    assert prices.table_of(str(table))(usage, "theirs", "openai", 0).amount is None
 
 
 @pytest.mark.parametrize(
