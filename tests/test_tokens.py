@@ -11,7 +11,7 @@ import pytest
 from reenact import ActionManager, ActionSpec, Runtime
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
-from reenact.events.errors import NotFound
+from reenact.events.errors import ActionOver, NotFound
 from reenact.events.message import as_json
 from tests.askers import DEPLOY, REFUND, deploy, done, put, refund, waiting
 from tests.runtimes import Heard, run
@@ -95,5 +95,6 @@ def test_ten_thousand_who_resolve_one_action_by_its_token_are_one() -> None:
         tries = [runtime.resolve_action(action.id, True, token=token) for _ in range(1000)]
         said = await asyncio.gather(*tries, return_exceptions=True)
         assert sum(not isinstance(each, BaseException) for each in said) == 1
+        assert {type(each) for each in said if isinstance(each, BaseException)} <= {ActionOver, NotFound}
 
     run(work, DEPLOY, repeat=False, tools=[deploy])
