@@ -123,6 +123,10 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if value is not None or name in _NEEDED:
                 checked_text(value, name)
+        for name, kind in _KINDS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind) and (value is not None or name == "cancellation"):
+                raise BadInput(f"{name} must be a {kind.__name__}, not {ascii(value)[:60]}.")
         check_numbers(self.metadata, "metadata")
         try:
             force_setattr(self, "metadata", msgspec.json.decode(msgspec.json.encode(self.metadata)))
@@ -182,8 +186,16 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
 
 
 _IDS = ("scope_id", "principal_id", "session_id", "run_id", "job_id", "trace_id", "span_id", "parent_span_id")
+_KINDS = {"budgets": BudgetSpec, "policy_ref": PolicyRef, "versions": RunVersions, "cancellation": CancellationToken}
 _NEEDED = ("scope_id", "principal_id", "trace_id", "span_id")
 _COMPARED = tuple(name for name in ExecutionContext.__struct_fields__ if name != "cancellation")
+
+
+def checked_context(given: object) -> ExecutionContext:
+    """Raises BadInput for what is no context."""
+    if not isinstance(given, ExecutionContext):
+        raise BadInput(f"On whose behalf it is, an ExecutionContext says, not {ascii(given)[:60]}.")
+    return given
 
 
 def _hex(value: str, digits: int) -> str:

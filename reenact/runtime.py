@@ -31,7 +31,7 @@ from .adapters.tools.registry import Tools
 from .agents import Agents, Awake
 from .asking import Asking, answer_of
 from .containers import Containers
-from .context import ExecutionContext
+from .context import ExecutionContext, checked_context
 from .definitions import Definitions
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events.action import ActionRequired, Grant, is_reserved
@@ -255,25 +255,33 @@ class Runtime:
         What is asked through it has the context's trace in its envelope, and a job sent through it is cancelled with
         its token. Make the context from a caller's credential, never from what the caller sends.
         """
+        from .bounds import Bounds
         from .scoped import Acting
 
-        return Acting(self._root, context, traced=True)
+        return Acting(self._root, Bounds(checked_context(context), traced=True))
 
     def scoped(self, *, scope: str | None = None, principal: str | None = None) -> Acting:
         """This runtime, acting for another scope or principal, outside of any trace; see `as_`."""
+        from .bounds import Bounds
         from .scoped import Acting
 
-        context = ExecutionContext(scope_id=scope or self.scope, principal_id=principal or self.principal)
-        return Acting(self._root, context, traced=False)
+        context = ExecutionContext(
+            scope_id=self.scope if scope is None else scope,
+            principal_id=self.principal if principal is None else principal,
+        )
+        return Acting(self._root, Bounds(context, traced=False))
 
     async def authenticate(self, token: str) -> Acting:
-        """This runtime, acting for whoever shows this token. Raises Unauthenticated."""
+        """This runtime, acting for whoever shows this token, and for no other principal. Raises Unauthenticated."""
+        from .bounds import Bounds
+        from .scoped import Acting
+
         if self._authenticator is None:
             raise Unauthenticated("This runtime knows no callers: give it an authenticator.")
         context = await self._authenticator.authenticate(token)
         if is_reserved(context.principal_id):
             raise Unauthenticated(f"No credential makes its holder {context.principal_id[:60]!a}, which is reserved.")
-        return self.as_(context)
+        return Acting(self._root, Bounds(context, traced=True, shown=True))
 
     @property
     def acting_as(self) -> str:

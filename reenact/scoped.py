@@ -12,7 +12,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self
 
 from .adapters.tools.acting import acting_as
-from .context import ExecutionContext
+from .bounds import Bounds
+from .context import ExecutionContext, checked_context
 from .events.errors import BadInput, Refused
 from .events.message import BusEvent, Context, Live
 from .events.request import TIMEOUT_S
@@ -37,12 +38,13 @@ class Acting(Runtime):
     were sent through it. Opening and closing are the runtime's own affair: here they do nothing.
     """
 
-    def __init__(self, root: Runtime, context: ExecutionContext, *, traced: bool) -> None:
+    def __init__(self, root: Runtime, bounds: Bounds) -> None:
         vars(self).update(vars(root))
-        self.context = context
-        self._act(Who(context.scope_id, context.principal_id, context.traceparent if traced else None))
+        self._bounds = bounds
+        context = self.context = bounds.context
+        self._act(Who(context.scope_id, context.principal_id, context.traceparent if bounds.traced else None))
         self._submit = partial(self._cancelled_with_it, self._submit)
-        self.bus: Any = ScopedBus(root.bus, context)
+        self.bus: Any = ScopedBus(root.bus, bounds)
 
     async def open(self) -> Self:
         """Nothing: it is open as long as its runtime is."""
@@ -59,16 +61,17 @@ class Acting(Runtime):
         return self._reads
 
     def as_(self, context: ExecutionContext) -> Acting:
-        """As `Runtime.as_`, within its own scope. Raises Refused for another."""
-        if context.scope_id != self.scope:
-            raise Refused("A view of one scope cannot become another's; ask the runtime itself.")
-        return super().as_(context)
+        """As `Runtime.as_`, within its own bounds: its policy and its cancellation hold for what is made too, its trace
+        goes on, and the tighter limits of both budgets stand. Raises Refused for another scope, and for another
+        principal where a token said whose this is; BadInput where the context names another policy.
+        """
+        return Acting(self._root, self._bounds.within(checked_context(context)))
 
     def scoped(self, *, scope: str | None = None, principal: str | None = None) -> Acting:
-        """As `Runtime.scoped`, within its own scope. Raises Refused for another."""
+        """This view, acting for another principal of its scope, within the same bounds. Raises Refused, as `as_`."""
         if scope not in (None, self.scope):
             raise Refused("A view of one scope cannot become another's; ask the runtime itself.")
-        return super().scoped(scope=self.scope, principal=principal or self.principal)
+        return Acting(self._root, self._bounds.under(principal))
 
     async def authenticate(self, token: str) -> NoReturn:
         """Raises Refused: who a caller is, is found out before there is a view."""
@@ -97,8 +100,10 @@ class Acting(Runtime):
         return {**options, **{name: value for name, value in within.items() if options.get(name) is None}}
 
     async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
-        """As `Runtime.request`. Raises BadInput for a message, where the context names a policy: `send` sends it."""
-        _check_request(self.context, kind)
+        """As `Runtime.request`. A message: raises BadInput where the context names a policy or a budget, which `send`
+        sends, and Cancelled where it is cancelled.
+        """
+        _check_request(self._bounds, kind)
         return await super().request(kind, data, timeout_s=timeout_s)
 
     def submit(self, *args: Any, **options: Any) -> Run:
@@ -107,15 +112,18 @@ class Acting(Runtime):
 
     def _cancelled_with_it(self, submit: Callable[..., Run], *args: Any, **options: Any) -> Run:
         """Submit a message; its job is cancelled when the context is."""
-        token = self.context.cancellation
-        token.check()
+        tokens = self._bounds.tokens
+        for token in tokens:
+            token.check()
         run = submit(*args, **options)
         loop = asyncio.get_running_loop()
 
         def cancelled() -> None:
-            loop.call_soon_threadsafe(lambda: self._kernel.later(self._cancel(run, token.reason or "cancelled")))
+            reason = next((token.reason for token in tokens if token.cancelled), None)
+            loop.call_soon_threadsafe(lambda: self._kernel.later(self._cancel(run, reason or "cancelled")))
 
-        run.on_end(token.on_cancel(cancelled))
+        for token in tokens:
+            run.on_end(token.on_cancel(cancelled))
         return run
 
     async def _cancel(self, run: Run, reason: str) -> None:
@@ -129,11 +137,11 @@ class ScopedBus:
     There is no way here to emit, to answer requests or to command a stream: that is the program's.
     """
 
-    def __init__(self, bus: SystemBus, context: ExecutionContext) -> None:
+    def __init__(self, bus: SystemBus, bounds: Bounds) -> None:
         self._bus = bus
-        self._context = context
-        self._scope = context.scope_id
-        self._principal = context.principal_id
+        self._bounds = bounds
+        self._scope = bounds.context.scope_id
+        self._principal = bounds.context.principal_id
 
     def _hears(self, filter: Filter | None) -> Filter:
         scope = self._scope
@@ -183,19 +191,26 @@ class ScopedBus:
 
     def emit_command(self, kind: str, data: Mapping[str, Any] | None = None) -> str:
         """Ask and do not wait."""
-        _check_request(self._context, kind)
+        _check_request(self._bounds, kind)
         return self._bus.emit_command(kind, data, context=self._envelope())
 
     async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
         """Ask, and wait for the response."""
-        _check_request(self._context, kind)
+        _check_request(self._bounds, kind)
         return await self._bus.request(kind, data, timeout_s=timeout_s, context=self._envelope())
 
 
-def _check_request(context: ExecutionContext, kind: str) -> None:
-    """What travels over the bus has scope and principal with it, and not the policy of its context."""
-    if context.policy_ref is not None and kind == "message_send_request":
+def _check_request(bounds: Bounds, kind: str) -> None:
+    """What travels over the bus has scope and principal with it, and nothing else that binds a view."""
+    if kind != "message_send_request":
+        return
+    context = bounds.context
+    if context.policy_ref is not None:
         raise BadInput(f"This context is held to the policy {context.policy_ref.name}: use send(), not the bus.")
+    if context.budgets is not None:
+        raise BadInput("This context has a budget: use send(), not the bus.")
+    for token in bounds.tokens:
+        token.check()
 
 
 __all__ = ["Acting", "ScopedBus"]

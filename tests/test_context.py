@@ -12,12 +12,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact import CancellationToken, ExecutionContext, PolicyRef, Runtime, RunVersions
+from reenact import (
+    CancellationToken,
+    ExecutionContext,
+    Policy,
+    PolicyEngine,
+    PolicyRef,
+    Runtime,
+    RunVersions,
+    tool,
+)
 from reenact.adapters.hosts.caller import PERSON, own_principal
 from reenact.credential import TOKENS_MAX, Known, Tokens
 from reenact.events.action import AGENT_PRINCIPALS, HANDLER, is_reserved
 from reenact.events.budget import BudgetSpec
-from reenact.events.errors import BadInput, Cancelled, Unauthenticated
+from reenact.events.errors import BadInput, Cancelled, Refused, Unauthenticated
 from reenact.events.log import MemoryStore
 from reenact.events.message import Context
 from tests.runtimes import Gate, Models, run, runtime
@@ -103,6 +112,11 @@ def test_ids_of_the_web_are_carried_as_they_are_and_others_as_their_digest() -> 
         {"job_id": "x" * 257},
         {"metadata": {"a": object()}},
         {"metadata": []},
+        {"budgets": 5},
+        {"policy_ref": "strict"},
+        {"policy_ref": {"deny": ["*"]}},
+        {"versions": []},
+        {"cancellation": None},
     ],
 )
 def test_a_context_that_makes_no_sense_is_refused(fields: Any) -> None:
@@ -178,6 +192,114 @@ def test_the_trace_of_a_context_is_in_the_envelope_of_everything_that_follows() 
         }
         quiet = await opened.scoped(scope="acme", principal="eve").image("quiet")
         assert {recorded.head.trace for recorded in await quiet.events()} == {None}
+
+    run(work)
+
+
+# -- what is made of a view --
+
+
+@tool(effect="idempotent")
+def pay(cents: int) -> str:
+    """Pay."""
+    return "paid"
+
+
+PAYING = [{"tool_calls": [{"name": "pay", "input": {"cents": 1}}]}, {"text": "ok"}]
+
+
+def engine() -> PolicyEngine:
+    engine = PolicyEngine()
+    engine.add_policy(Policy(name="strict", deny=["pay"]))
+    engine.add_policy(Policy(name="other"))
+    return engine
+
+
+DERIVED = {
+    "scoped": lambda view: view.scoped(),
+    "for another principal": lambda view: view.scoped(principal="bob"),
+    "for a context of its own": lambda view: view.as_(ExecutionContext(scope_id="acme", principal_id="eve")),
+    "for a child": lambda view: view.as_(view.context.child(policy_ref=None, budgets=None)),
+    "twice": lambda view: view.scoped().as_(ExecutionContext(scope_id="acme")).scoped(),
+}
+
+
+@pytest.mark.parametrize("made", DERIVED.values(), ids=DERIVED)
+def test_what_is_made_of_a_view_keeps_its_policy_its_budget_its_trace_and_its_cancellation(made: Any) -> None:
+    async def work(opened: Runtime) -> None:
+        view = opened.as_(
+            ExecutionContext(
+                scope_id="acme",
+                principal_id="eve",
+                policy_ref=PolicyRef(name="strict"),
+                budgets=BudgetSpec(max_turns=2),
+            )
+        )
+        derived = made(view)
+        assert (derived.context.policy_ref, derived.context.budgets) == (view.context.policy_ref, view.context.budgets)
+        assert derived.context.trace_id == view.context.trace_id
+        bot = await derived.image("bot")
+        await bot.send("pay")
+        assert [each.data.outcome for each in await bot.events() if each.type == "tool_settled"] == ["denied"]
+        assert {event.head.trace[:36] for event in await bot.events()} == {view.context.traceparent[:36]}
+        for request in (derived.request, derived.bus.request):
+            with pytest.raises(BadInput, match="not the bus"):
+                await request("message_send_request", {"imageId": bot.id, "content": "hi"})
+        view.context.cancellation.cancel("enough")
+        with pytest.raises(Cancelled):
+            await bot.send("again")
+
+    run(work, PAYING, repeat=False, tools=[pay], policy=engine())
+
+
+def test_a_job_sent_by_what_is_made_of_a_view_is_cancelled_with_either() -> None:
+    async def work(opened: Runtime) -> None:
+        for which in (0, 1):
+            view = opened.as_(ExecutionContext(scope_id="acme", principal_id=f"eve {which}"))
+            derived = view.as_(ExecutionContext(scope_id="acme", principal_id=f"eve {which}"))
+            sent = await (await derived.image(f"bot {which}")).send("hi").run()
+            await sent.accepted()
+            (view, derived)[which].context.cancellation.cancel("enough")
+            assert (await sent).status == "cancelled"
+            assert not (derived, view)[which].context.cancellation.cancelled
+
+    run(work, models=Models({"scripted": Gate()}))
+
+
+def test_the_bounds_of_a_view_can_only_be_narrowed() -> None:
+    def of(**bounds: Any) -> ExecutionContext:
+        return ExecutionContext(scope_id="acme", **bounds)
+
+    async def work(opened: Runtime) -> None:
+        view = opened.as_(
+            of(
+                policy_ref=PolicyRef(name="strict"),
+                budgets=BudgetSpec(max_turns=2, max_cost="10", on_breach="ask", unpriced="allow"),
+            )
+        )
+        other = of(budgets=BudgetSpec(max_turns=3, max_cost="9", max_tokens=5, unpriced="allow"))
+        assert view.as_(other).context.budgets == BudgetSpec(
+            max_turns=2, max_cost="9", max_tokens=5, unpriced="allow", on_breach="deny"
+        )
+        narrower = view.as_(of(policy_ref=PolicyRef(name="strict", overrides={"deny": ["look"]})))
+        for made, ref in (
+            (view, PolicyRef(name="other")),
+            (view, PolicyRef(name="strict", version="1")),
+            (narrower, PolicyRef(name="strict")),
+            (narrower, PolicyRef(name="strict", overrides={"deny": []})),
+        ):
+            with pytest.raises(BadInput, match="held to the policy strict"):
+                made.as_(of(policy_ref=ref))
+
+    run(work, tools=[pay], policy=engine())
+
+
+@pytest.mark.parametrize("given", [None, 5, "acme", {}, {"scope_id": "acme"}])
+def test_only_a_context_says_on_whose_behalf_something_is_done(given: Any) -> None:
+    async def work(opened: Runtime) -> None:
+        for of in (opened, opened.scoped(scope="acme")):
+            with pytest.raises(BadInput, match="ExecutionContext"):
+                of.as_(given)
 
     run(work)
 
@@ -258,6 +380,35 @@ def test_so_many_tokens_are_issued_and_no_more_before_one_is_revoked() -> None:
 
 
 RESERVED = ["agent:x", "tool:x", "handler", "handler:yes", "cli:ann@tty1", "policy", "system", " Handler :yes"]
+
+
+@pytest.mark.parametrize("principal", ["owner", "eve/admin", *RESERVED])
+def test_what_a_token_gave_acts_for_its_principal_and_for_no_other(principal: str) -> None:
+    tokens = Tokens()
+    secret, _ = tokens.issue(scope="acme", principal="eve")
+
+    async def work(opened: Runtime) -> None:
+        eve = await opened.authenticate(secret.reveal())
+        for view in (eve, eve.scoped(), eve.as_(eve.context.child()), eve.scoped(principal="eve")):
+            assert view.principal == "eve"
+            with pytest.raises(Refused, match="ask the runtime itself"):
+                view.scoped(principal=principal)
+            with pytest.raises(Refused, match="ask the runtime itself"):
+                view.as_(ExecutionContext(scope_id="acme", principal_id=principal))
+
+    run(work, authenticator=tokens)
+
+
+@pytest.mark.parametrize("principal", RESERVED)
+def test_no_view_becomes_an_agent_a_handler_or_a_terminal(principal: str) -> None:
+    async def work(opened: Runtime) -> None:
+        view = opened.scoped(scope="acme", principal="eve")
+        with pytest.raises(Refused, match="reserved"):
+            view.scoped(principal=principal)
+        with pytest.raises(Refused, match="reserved"):
+            view.as_(ExecutionContext(scope_id="acme", principal_id=principal))
+
+    run(work)
 
 
 @pytest.mark.parametrize("principal", RESERVED)

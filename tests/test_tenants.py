@@ -105,7 +105,9 @@ GAPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 def _of_all(action_of_token: Any) -> Any:
     """A token is looked for where it is, whoever asks."""
-    return lambda self, token: action_of_token(self._runtime._root.scoped(scope="alice", principal="")._asking, token)
+    return lambda self, token: action_of_token(
+        self._runtime._root.scoped(scope="alice", principal="alice")._asking, token
+    )
 
 
 class _Whole(Pane):
