@@ -11,7 +11,16 @@ from typing import Any
 from msgspec.structs import fields, replace
 
 from ..events.errors import BadInput, NotFound, PolicyDenied
-from ..events.policy import Policy, PolicyContext, PolicyDecision, PolicyRef, PolicyResult, PolicyRule, worst
+from ..events.policy import (
+    Policy,
+    PolicyContext,
+    PolicyDecision,
+    PolicyRef,
+    PolicyResult,
+    PolicyRule,
+    checked_names,
+    worst,
+)
 from .policy import Rights, Said, Verdict, rights_of
 from .profiles import GROUPS, resolve
 
@@ -172,9 +181,12 @@ def narrowed(overrides: Mapping[str, Any]) -> list[Policy]:
         else:
             flags = ", ".join(f"allow_{group}" for group in sorted(GROUPS))
             raise BadInput(f"overrides: {key!r} is none. There are {', '.join(sorted(known))}, and {flags} (a bool).")
-    if denied:
-        given["deny"] = (*given.get("deny", ()), *denied)
-    return [Policy(name="overrides", **given)] if given else []
+    try:
+        if denied:
+            given["deny"] = (*checked_names(given.get("deny", ()), "deny"), *denied)
+        return [Policy(name="overrides", **given)] if given else []
+    except BadInput as error:
+        raise BadInput(f"overrides: {error}") from None
 
 
 def one_layer(policy: Policy, overrides: Mapping[str, Any]) -> Policy:

@@ -88,6 +88,8 @@ def policy_of(table: object, where: str = "policy") -> Policy:
     Rules stand in `tools`, `models` and `constraints`, or in `rules`, each with its `kind`.
     """
     given = _table(table, where)
+    if given.get("profile_tools") is not None and not isinstance(table, Policy):
+        raise BadPolicy(f"{where}: profile_tools: what a profile allows follows from `profile`, and cannot be given.")
     rules: list[PolicyRule] = []
     for key, kind in _RULES.items():
         for number, each in enumerate(_list(given.pop(key, ()), f"{where}: {key}"), start=1):

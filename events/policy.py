@@ -304,6 +304,9 @@ EVENTS = (ToolDenied, ModelWarned, ModelDenied)
 
 _set = force_setattr
 
+_NO_LISTS = (str, bytes, bytearray, memoryview, Mapping)
+"""What can be gone through, and is no list of anything: a text is one name, and not its letters."""
+
 
 def _set_rule(rule: ToolPolicy | ModelPolicy) -> None:
     try:
@@ -318,9 +321,14 @@ def _set_rule(rule: ToolPolicy | ModelPolicy) -> None:
     _check_reason(rule.reason)
 
 
+def checked_names(given: object, field: str) -> tuple[str, ...]:
+    """A list of names as a tuple, which may be empty. Raises BadInput, naming the field, for anything else."""
+    return _patterns(given, field, empty=True)
+
+
 def _patterns(given: object, field: str, *, empty: bool = False, hint: str = "") -> tuple[str, ...]:
     """A list of names as a tuple. An empty one is refused where it could be read as all or as nothing."""
-    if isinstance(given, str) or not isinstance(given, Iterable):
+    if isinstance(given, _NO_LISTS) or not isinstance(given, Iterable):
         raise BadInput(f"{field}: must be a list of names, not {shown(given)}.")
     patterns = tuple(given)
     if not patterns and not empty:
@@ -333,7 +341,7 @@ def _patterns(given: object, field: str, *, empty: bool = False, hint: str = "")
 
 
 def _several(given: object, field: str, kinds: tuple[type, ...]) -> tuple[Any, ...]:
-    if isinstance(given, kinds) or not isinstance(given, Iterable):
+    if isinstance(given, (*kinds, *_NO_LISTS)) or not isinstance(given, Iterable):
         raise BadInput(f"{field}: must be a list, not {shown(given)}.")
     each = tuple(given)
     if len(each) > PATTERNS_MAX:

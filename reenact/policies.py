@@ -52,7 +52,7 @@ def policies_from(given: Given | PolicyEngine | Iterable[Given] | None) -> tuple
         return (*given.layers, given.policy)
     if isinstance(given, Policy | Mapping | str | os.PathLike):
         return (policy_from(given),)
-    if not isinstance(given, Iterable):
+    if not isinstance(given, Iterable) or isinstance(given, bytes | bytearray | memoryview):
         raise BadPolicy(f"policy: must be a policy, a file, an object or several of them, not {ascii(given)[:60]}.")
     return tuple(policy_from(each) for each in given)
 

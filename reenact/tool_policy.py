@@ -12,7 +12,7 @@ from .actors.engine import name_of
 from .actors.policy import Rights
 from .actors.profiles import resolve
 from .events.errors import BadInput
-from .events.policy import Policy
+from .events.policy import Policy, checked_names
 from .policies import Given, policy_from
 
 
@@ -58,10 +58,10 @@ def with_tool_policy(policy: Policy | None, changes: AgentToolPolicy | Mapping[s
             known = ", ".join(AgentToolPolicy.__struct_fields__)
             raise BadInput(f"A tool policy has no {key!r}. It has: {known}.")
         fields[_NAMES.get(key, key)] = value
-    if "allow" in fields and not fields["allow"]:
-        fields["allow"] = None
-    if "deny" in fields and fields["deny"] is None:
-        fields["deny"] = ()
+    if fields.get("allow") is not None:
+        fields["allow"] = checked_names(fields["allow"], "allowed_tools") or None
+    if "deny" in fields:
+        fields["deny"] = () if fields["deny"] is None else checked_names(fields["deny"], "denied_tools")
     return replace(policy or Policy(name="tools"), **fields)
 
 

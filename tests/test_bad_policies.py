@@ -49,6 +49,12 @@ def test_a_strict_policy_of_the_runtime_is_refused_when_it_opens() -> None:
         asyncio.run(work())
 
 
+@pytest.mark.parametrize("given", [5, b"", b"house.toml", bytearray()])
+def test_what_is_neither_a_policy_nor_several_is_refused(given: Any) -> None:
+    with pytest.raises(BadPolicy, match="policy: must be a policy, a file, an object or several of them"):
+        runtime(policy=given)
+
+
 @pytest.mark.parametrize(
     ("given", "complaint"),
     [
@@ -59,6 +65,11 @@ def test_a_strict_policy_of_the_runtime_is_refused_when_it_opens() -> None:
         ({"profile": "coder"}, "there is no 'coder'"),
         ({"deny": ["group:sky"]}, "there is no group 'sky'"),
         ("all of it", "policy: must be a table"),
+        ({"deny": "exec"}, "policy: deny: must be a list of names"),
+        ({"deny": {"exec": 1}}, "policy: deny: must be a list of names"),
+        ({"allow": ""}, "policy: allow: must be a list of names"),
+        ({"profile": "minimal", "profileTools": ["*"]}, "policy: profile_tools: what a profile allows follows"),
+        ({"profile": "minimal", "profile_tools": ["*"]}, "policy: profile_tools: what a profile allows follows"),
     ],
 )
 def test_what_is_no_policy_is_refused_by_name_and_nothing_is_written(given: Any, complaint: str) -> None:

@@ -86,6 +86,19 @@ def test_a_name_of_no_policy_is_refused_and_nothing_is_sent() -> None:
     run(work, PAY, tools=[look, pay], policy=engine())
 
 
+@pytest.mark.parametrize(
+    "overrides", [{"deny": "pay"}, {"deny": "pay", "allow_fs": False}, {"deny": 5, "allow_fs": False}]
+)
+def test_an_override_that_is_no_list_of_names_is_refused_and_nothing_is_sent(overrides: dict[str, Any]) -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("clerk")
+        with pytest.raises(BadInput, match="overrides: deny: must be a list of names"):
+            await bot.send("pay", policy=PolicyRef(name="production", overrides=overrides))
+        assert not [event for event in await bot.events() if event.type == "job_queued"]
+
+    run(work, PAY, tools=[look, pay], policy=engine())
+
+
 def test_without_an_engine_no_name_is_known() -> None:
     async def work(runtime: Runtime) -> None:
         view = runtime.as_(ExecutionContext(policy_ref=PolicyRef(name="production")))

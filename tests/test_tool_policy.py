@@ -30,6 +30,19 @@ def test_the_tool_policy_of_an_agent_is_loaded_changed_and_kept() -> None:
     run(work, tools=TOOLS)
 
 
+@pytest.mark.parametrize("field", ["allowed_tools", "denied_tools"])
+@pytest.mark.parametrize("given", ["read", "", b"", 0, False, {}, {"read": 1}])
+def test_what_is_no_list_of_names_changes_no_tool_policy(given: object, field: str) -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", policy={"allow": ["read"], "deny": ["exec"]})
+        with pytest.raises(BadInput, match=f"{field}: must be a list of names"):
+            await opened.save_tool_policy(bot.id, {field: given})
+        loaded = await opened.load_tool_policy(bot.id)
+        assert (loaded.allowed_tools, loaded.denied_tools) == (("read",), ("exec",))
+
+    run(work, tools=TOOLS)
+
+
 def test_tools_are_filtered_by_what_would_run() -> None:
     assert filter_tools_by_policy(NAMES, {"profile": "coding", "max_tool_calls_per_turn": 10}) == [
         "read",

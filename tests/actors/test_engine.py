@@ -145,6 +145,21 @@ def test_a_reference_names_a_policy_that_its_overrides_can_only_narrow() -> None
         made.add_policy(Policy(name="production", version="v1", profile="full"))
 
 
+@pytest.mark.parametrize("flags", [{}, {"allow_fs": False}, {"allow_fs": True}])
+@pytest.mark.parametrize("field", ["deny", "allow", "also_allow", "rules"])
+@pytest.mark.parametrize("given", ["pay", b"pay", b"", "", 5, None, {"pay": 1}, {}, [5], ["pay", ""]])
+def test_an_override_that_is_no_list_of_names_is_refused(given: Any, field: str, flags: dict[str, bool]) -> None:
+    if (given, field) == (None, "allow"):
+        return  # as if it were not there
+    made = PolicyEngine()
+    made.add_policy(Policy(name="plain"))
+    ref = PolicyRef(name="plain", overrides={field: given, **flags})
+    with pytest.raises(BadInput, match=f"overrides: {field}: "):
+        ask(made.check_tool("pay", PolicyContext(policy_ref=ref)))
+    with pytest.raises(BadInput, match=f"{field}: "):
+        Policy(**{field: given})
+
+
 @given(before=layers, added=st.lists(rules, max_size=4))
 def test_the_engine_says_what_the_evaluator_says(before: tuple[Policy, ...], added: list[PolicyRule]) -> None:
     usable(before)
