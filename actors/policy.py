@@ -186,8 +186,9 @@ class _Layer:
                 yield self._ruled(called, rule, rule.decision, name, scope, principal)
 
     def of_model(self, name: str, folded: str, scope: str) -> Iterator[Said]:
-        """Everything it says of a model. A pattern may name it with its provider or without."""
-        bare = folded.partition(":")[2] or folded
+        """Everything it says of a model. Patterns may name it without its provider; spaces around are nothing."""
+        provider, colon, bare = (part.strip() for part in folded.partition(":"))
+        folded, bare = f"{provider}{colon}{bare}", bare or provider
         for called, rule, names in self.models:
             if names.match(folded, bare):
                 decision = rule.decision

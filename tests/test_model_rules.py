@@ -8,6 +8,7 @@ import pytest
 
 from reenact.adapters.models import Models
 from reenact.events.agent import ModelCalled
+from reenact.events.errors import BadInput
 from reenact.events.model import ModelRequest
 from reenact.events.policy import ConstraintPolicy, ModelDenied, ModelPolicy
 from reenact.runtime import Runtime
@@ -24,6 +25,26 @@ def test_a_policy_with_a_model_that_may_not_be_called_ends_the_job_by_name() -> 
         assert (await bot.send("go", model="scripted:other")).status == "succeeded"
 
     run(work, policy=policy(ModelPolicy(model_patterns=["any"], decision="deny", reason="Not this one")))
+
+
+@pytest.mark.parametrize("name", ["scripted: any", "scripted:any ", " scripted:any"])
+def test_no_space_in_the_name_of_a_model_gets_it_past_a_rule(name: str) -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model="scripted:other")
+        refused = "spaces around its name"
+        for asked in ({"model": name}, {"fallbacks": [name]}, {"degrade_to": name}):
+            with pytest.raises(BadInput, match=refused):
+                await opened.image("another", **asked)
+            with pytest.raises(BadInput, match=refused):
+                await opened.update_image(bot.id, asked)
+        for sent in ({"model": name}, {"fallbacks": [name]}):
+            with pytest.raises(BadInput, match=refused):
+                await bot.send("go", **sent)
+        with pytest.raises(BadInput, match=refused):
+            await opened.set_budget({"max_tokens_daily": 9, "exceed_strategy": "degrade", "degrade_to": name})
+        assert (await bot.send("go")).status == "succeeded" and not await events(bot, ModelDenied)
+
+    run(work, policy=policy(ModelPolicy(model_patterns=["scripted:any"], decision="deny")))
 
 
 @pytest.mark.parametrize(("most", "written"), [("1.00", 16_384), ("0.02", 2_000), ("0.0001", None)])

@@ -45,17 +45,25 @@ def model_for(name: str) -> ModelName:
 
     Raises `BadInput` saying what is wrong, with the providers there are.
     """
-    provider, colon, model = name.strip().partition(":")
+    provider, colon, model = name.partition(":")
     known = ", ".join(PROVIDERS)
     if not colon or not model.strip():
         raise BadInput(f"the model {name!r} is not of the form provider:model; the providers are {known}")
+    _check_plain(name)
     if provider not in PROVIDERS:
         raise BadInput(f"there is no provider {provider!r} (in {name!r}); the providers are {known}")
     if provider == "scripted":
         from .script import script_for
 
-        script_for(model.strip())
-    return ModelName(provider, model.strip())
+        script_for(model)
+    return ModelName(provider, model)
+
+
+def _check_plain(name: str) -> None:
+    """Raises BadInput for a name with something unseen in it, or spaces around one of its parts: a rule that names the
+    model would be about another."""
+    if not name.isprintable() or any(part != part.strip() for part in name.partition(":")):
+        raise BadInput(f"the model {ascii(name)[:80]} has spaces around its name, or characters that nobody sees")
 
 
 def credentials_for(provider: str, environ: Mapping[str, str]) -> Credentials:
@@ -107,9 +115,10 @@ class Models:
 
     def parse(self, name: str) -> ModelName:
         """As `model_for`; a provider whose adapter was given takes any name."""
-        provider, _, model = name.strip().partition(":")
+        provider, _, model = name.partition(":")
         if provider in self._given and model.strip():
-            return ModelName(provider, model.strip())
+            _check_plain(name)
+            return ModelName(provider, model)
         return model_for(name)
 
     async def aclose(self) -> None:

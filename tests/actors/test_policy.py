@@ -208,6 +208,9 @@ def test_a_model_is_named_with_its_provider_or_without(name: str) -> None:
 
 
 def test_a_model_that_needs_approval_may_still_be_denied() -> None:
+    spaced = rights(policy(model("openai:gpt-5", decision="deny")))
+    for name in ("openai: gpt-5", "openai:gpt-5 ", " openai:gpt-5", "openai :gpt-5", "gpt-5"):
+        assert (spaced.model(name).decision is DENY) is (name != "gpt-5")
     assert rights(policy(model("*", decision="deny", require_approval=True))).model("a:b").decision is DENY
 
 

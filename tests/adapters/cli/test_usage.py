@@ -62,6 +62,7 @@ def test_without_a_command_it_says_what_there_is() -> None:
         (["run", "  \n "], "empty"),
         (["run", "hi", "-m", "gpt"], "provider:model"),
         (["run", "hi", "-m", "nobody:gpt"], "no provider 'nobody'"),
+        (["run", "hi", "-m", "scripted: echo"], "spaces around its name"),
         (["run", "hi", "-p", "nobody"], "no provider 'nobody'"),
         (["run", "hi", "-p", "openai", "-m", "anthropic:x"], "two providers"),
         (["run", "hi", "-m", "scripted:nothing"], "no script 'nothing'"),

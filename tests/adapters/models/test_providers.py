@@ -24,7 +24,7 @@ from reenact.events.model import Credentials
 
 def test_a_model_string_is_taken_apart_at_the_first_colon() -> None:
     assert model_for("anthropic:claude-sonnet-5-5") == ModelName("anthropic", "claude-sonnet-5-5")
-    assert model_for(" openai-chat:qwen3:8b ") == ModelName("openai-chat", "qwen3:8b")
+    assert model_for("openai-chat:qwen3:8b") == ModelName("openai-chat", "qwen3:8b")
     assert model_for("scripted:hello") == ModelName("scripted", "hello")
 
 
@@ -34,6 +34,22 @@ def test_a_bad_model_string_is_refused_with_the_providers_there_are(name: str) -
         model_for(name)
     assert all(provider in str(refused.value) for provider in PROVIDERS)
     assert repr(name) in str(refused.value)
+
+
+UNSEEN = [
+    "openai-chat: gpt-5",
+    "openai-chat:gpt-5 ",
+    " openai-chat:gpt-5",
+    "openai-chat :gpt-5",
+    "openai-chat:gpt\u200b-5",
+]
+
+
+@pytest.mark.parametrize("name", [*UNSEEN, "openai-chat:gpt-5\t", "openai-chat:\u00a0gpt-5"])
+def test_a_name_with_spaces_around_it_or_something_unseen_in_it_is_refused(name: str) -> None:
+    for parse in (model_for, Models().parse, Models({"openai-chat": Scripted([])}).parse):
+        with pytest.raises(BadInput, match="spaces around its name, or characters that nobody sees"):
+            parse(name)
 
 
 def test_a_script_is_read_before_anything_is_started(tmp_path: Path) -> None:
