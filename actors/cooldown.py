@@ -27,11 +27,14 @@ _OF_THE_KEY = frozenset(("auth", "billing"))
 _OF_THE_MODEL = frozenset(("model_not_found", "permission", "bad_response", "internal"))
 """Failures that say nothing of the key."""
 
+STEPS_MAX = 100
+"""Times that `transient_s` may name."""
+
 Kind = Literal["transient", "billing", "auth"]
 
 
 class CooldownTimes(Struct, frozen=True, kw_only=True, rename="camel"):
-    """How long what cools, in seconds. Raises BadInput for a time that is none.
+    """How long what cools, in seconds. Raises BadInput for a time that is none, and for a longest that is no longest.
 
     transient_s: after the first failure, the second, and so on; the last one for all that follow. billing_s, auth_s:
     the first window; each next one is twice as long, up to `..._max_s`. forget_s: without a failure for so long, the
@@ -49,12 +52,17 @@ class CooldownTimes(Struct, frozen=True, kw_only=True, rename="camel"):
     probe_every_s: float = 30.0
 
     def __post_init__(self) -> None:
-        if not self.transient_s:
-            raise BadInput("transient_s must name at least one time.")
+        steps = self.transient_s
+        if not isinstance(steps, tuple) or not 1 <= len(steps) <= STEPS_MAX:
+            raise BadInput(f"transient_s must be a tuple of 1 to {STEPS_MAX} times, not {ascii(steps)[:60]}.")
         for name in self.__struct_fields__:
             value = getattr(self, name)
-            for each in value if isinstance(value, tuple) else (value,):
+            for each in value if name == "transient_s" else (value,):
                 check_number(name, each, most=LONGEST_S)
+        for kind in ("billing", "auth"):
+            first, longest = getattr(self, f"{kind}_s"), getattr(self, f"{kind}_max_s")
+            if first > longest:
+                raise BadInput(f"{kind}_max_s must not be less than {kind}_s: {longest:g} and {first:g}.")
 
 
 LONGEST_S = 366 * 24 * 3600.0

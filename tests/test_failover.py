@@ -366,6 +366,20 @@ def test_times_that_are_none_are_refused_by_name(name: str, bad: Any) -> None:
         CooldownTimes(transient_s=())
 
 
+@pytest.mark.parametrize(
+    ("named", "settings"),
+    [
+        *(("transient_s", {"transient_s": bad}) for bad in (5, [30.0], "30", None, 30.0, {30.0}, (1.0,) * 101)),
+        ("billing_max_s", {"billing_s": 100.0, "billing_max_s": 1.0}),
+        ("billing_max_s", {"billing_s": 48 * 3600.0}),
+        ("auth_max_s", {"auth_max_s": 1.0}),
+    ],
+)
+def test_times_that_do_not_fit_together_are_refused_when_they_are_made(named: str, settings: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=f"^{named} must"):
+        CooldownTimes(**settings)
+
+
 @pytest.mark.parametrize("name", RetryPolicy.__struct_fields__)
 def test_a_retry_policy_that_makes_no_sense_is_refused_by_name(name: str) -> None:
     for bad in (-1, float("nan"), float("inf"), "1", None, True):
