@@ -46,7 +46,8 @@ class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
 
     retries: how often a model that is busy (rate limit, overload, time-out) is asked again while there is another to
     ask; any other failure follows the runtime's `RetryPolicy`. rotations: other keys that are tried after a rate limit
-    before another model is; after a refused or unpaid key all are. attempts: of one call in all, over models and keys.
+    before another model is; after a refused or unpaid key all are. attempts: of one call in all, over models and keys;
+    one is kept for each model that can be asked and was not, so that what is busy is asked less often in a long chain.
     stop_on: codes of failures after which nobody else is asked, beside those of `NEVER`. cooldowns: for how long what
     failed is left alone. key_order: of several keys of a provider a session that has none yet takes the one that was
     `least_recently_used`, or the first as they were `given`; in either case those that cool come last.
@@ -100,7 +101,8 @@ class Stop(Struct, frozen=True):
 
 
 class Exhausted(Struct, frozen=True):
-    """Nobody is left. unasked: who was not asked because it cools. available_at: milliseconds UTC."""
+    """Nobody is left. unasked: who was not asked, because it cools, or as all attempts were used up. available_at:
+    milliseconds UTC."""
 
     unasked: tuple[Tried, ...]
     available_at: int | None
@@ -155,7 +157,7 @@ def before(
     known to answer again, else as a probe. Where everything cools, the one that is first done with it is probed.
     """
     chain = call.chain or (call.model,)
-    if call.attempt >= settings.attempts:
+    if call.attempt - 1 - len(call.tried) >= max(settings.attempts, len(chain)):  # chosen anew so often, and not asked
         return Go(in_order(keys, call.model, table, now, preferred=call.key)[0]), table
     if len(chain) == 1:
         return _with_a_key(call, keys, table, now), table
@@ -194,14 +196,18 @@ def after(
     if not settings.advances(code):
         return (Stop() if wait_s is None else Retry(wait_s)), table
     others = len(chain) > 1 or len(keys.all(call.model)) > 1
-    may_go_on = not others or call.attempt < settings.attempts
-    if wait_s is not None and may_go_on and not _leaves(call, code, key, chain, keys, table, now, settings):
+    left = settings.attempts - len(call.tried) - 1
+    may_go_on = not others or left > 0
+    asked = _asked(call) | {call.model}
+    fresh = sum(model not in asked and bool(ready(keys, model, table, now)) for model in chain)
+    leaves = others and (left <= fresh or _leaves(call, code, key, fresh, keys, table, now, settings))
+    if wait_s is not None and may_go_on and not leaves:
         return Retry(wait_s), table
     table = failed(table, key, call.model, code, now, settings.cooldowns, retry_after_s=failure.retry_after_s)
     if not others:
         return Stop(), table
     if may_go_on:
-        other = _rotated(call, code, key, keys, table, now, settings)
+        other = _rotated(call, code, key, keys, table, now, settings) if left > fresh else None
         if other is not None:
             selection = Selection(model=call.model, reason="fallback", key=other, because=code)
             return Select(selection), table
@@ -302,21 +308,20 @@ def _leaves(
     call: CallModel,
     code: str,
     key: str | None,
-    chain: Sequence[str],
+    fresh: int,
     keys: Keys,
     table: Cooldowns,
     now: int,
     settings: Failover,
 ) -> bool:
-    """Whether another is asked although the same could be asked again."""
+    """Whether another is asked although the same could be asked again. fresh: models that were not asked and can be."""
     if call.reason == "probe":
         return True
+    if code in ROTATES and _rotated(call, code, key, keys, table, now, settings) is not None:
+        return True  # what is wrong with one key is nothing to wait for while another is idle
     if code not in BUSY or tries(call, keys.named(call.model, key)) <= settings.retries:
         return False
-    if code in ROTATES and _rotated(call, code, key, keys, table, now, settings) is not None:
-        return True
-    asked = _asked(call) | {call.model}
-    return any(model not in asked and ready(keys, model, table, now) for model in chain)
+    return fresh > 0
 
 
 def _rotated(
@@ -340,6 +345,7 @@ def _exhausted(call: CallModel, chain: Sequence[str], keys: Keys, table: Cooldow
     for model in chain:
         if model not in asked:
             provider, _, name = model.partition(":")
-            unasked.append(Tried(provider=provider, model=name, reason="cooldown"))
+            why = "attempts" if ready(keys, model, table, now) else "cooldown"
+            unasked.append(Tried(provider=provider, model=name, reason=why))
     end = soonest(table, [(key, model) for model in chain for key in keys.all(model)], now)
     return Exhausted(tuple(unasked), None if end is None else -(-end // 1000))

@@ -18,6 +18,7 @@ from ..events.session import Definition, Overrides
 _LASTING = frozenset(("auth", "billing", "permission", "model_not_found"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # of the year 9999
+_UNASKED = {"attempts": "not asked, all attempts were used up"}
 _SHOWN_MAX = 12
 
 KEYS_MAX = 32
@@ -132,7 +133,7 @@ def _told(attempts: tuple[Tried, ...]) -> str:
     for each in attempts:
         why = each.reason if each.status is None else f"{each.reason}, {each.status}"
         key = "" if each.key is None else f", key {each.key}"
-        told = f"{each.provider}:{each.model} ({why}{key})"
+        told = f"{each.provider}:{each.model} ({_UNASKED.get(why, why)}{key})"
         counts[told] = counts.get(told, 0) + 1
     said = [told if count == 1 else f"{told[:-1]}, {count} times)" for told, count in counts.items()]
     more = len(said) - _SHOWN_MAX

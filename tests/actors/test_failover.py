@@ -291,10 +291,49 @@ def test_where_everything_cools_the_first_that_is_done_with_it_is_probed_once_in
     assert isinstance(choice, Exhausted) and choice.available_at == 30_000
 
 
-def test_the_last_attempt_that_may_be_made_is_made() -> None:
+def test_what_was_chosen_anew_again_and_again_is_asked_in_the_end() -> None:
     table = failed(Cooldowns(), "k", A, "overloaded", 0, CooldownTimes())
-    choice, _ = failover.before(call(attempt=20), ONE, table, 0, Failover())
-    assert choice == Go("k")
+    assert isinstance(failover.before(call(attempt=20), ONE, table, 0, Failover())[0], Select)
+    assert failover.before(call(attempt=21), ONE, table, 0, Failover())[0] == Go("k")
+
+
+def test_of_a_long_chain_every_model_is_asked_before_what_is_busy_has_used_up_the_attempts() -> None:
+    chain = tuple(f"p{number}:m" for number in range(17))
+    keys = Keys({f"p{number}": [f"k{number}"] for number in range(17)})
+    effect, table, asked = call(model=chain[0], chain=chain), Cooldowns(), []
+    for _ in range(100):
+        asked.append(effect.model)
+        busy = Failure(code="overloaded", message="")
+        provider = effect.model.partition(":")[0]
+        choice, table = failover.after(effect, busy, f"k{provider[1:]}", keys, table, 0, Failover(), wait_s=0.5)
+        effect = replace(effect, tried=(*effect.tried, Tried(provider=provider, model="m", reason="overloaded")))
+        if isinstance(choice, Select):
+            effect = replace(effect, model=choice.selection.model)
+        elif isinstance(choice, Exhausted):
+            break
+    assert (len(asked), tuple(dict.fromkeys(asked)), choice.unasked) == (20, chain, ())
+
+
+def test_who_was_not_asked_for_want_of_attempts_is_not_said_to_cool() -> None:
+    refused, few = Failure(code="model_not_found", message=""), Failover(attempts=1)
+    choice, _ = failover.after(call(), refused, "k", ONE, Cooldowns(), 0, few, wait_s=None)
+    assert isinstance(choice, Exhausted)
+    assert [(each.model, each.reason) for each in choice.unasked] == [("b", "attempts"), ("c", "attempts")]
+    table = failed(Cooldowns(), "k2", C, "billing", 0, CooldownTimes())
+    choice, _ = failover.after(call(), refused, "k", ONE, table, 0, few, wait_s=None)
+    assert isinstance(choice, Exhausted)
+    assert [(each.model, each.reason) for each in choice.unasked] == [("b", "attempts"), ("c", "cooldown")]
+    assert "q:c (cooldown)" in summary(choice.unasked, refused).message
+    assert "p:b (not asked, all attempts were used up)" in summary(choice.unasked, refused).message
+
+
+def test_while_another_key_is_idle_nobody_waits_for_one_that_is_limited() -> None:
+    keys, limited = Keys({"p": ["k1", "k2"], "q": ["k3"]}), Failure(code="rate_limit", message="", retry_after_s=3.0)
+    choice, table = failover.after(call(), limited, "k1", keys, Cooldowns(), 0, Failover(), wait_s=3.0)
+    assert choice == Select(Selection(model=A, reason="fallback", key="k2", because="rate_limit"))
+    again = call(tried=(Tried(provider="p", model="a", reason="rate_limit", key="k1"),))
+    choice, _ = failover.after(again, limited, "k2", keys, table, 0, Failover(), wait_s=3.0)
+    assert choice == Retry(3.0), "and when it is limited too, it is waited for"
 
 
 CODES = [
@@ -374,7 +413,8 @@ def test_over_any_failures_attempts_are_bounded_and_every_selection_is_recorded(
         calls = [event for event in events if isinstance(event, ModelCalled) and event.call == f"m{number}"]
         several = len(chain_of(definition, overrides)) > 1
         most = settings.attempts if several else max(settings.attempts, world["policy"])
-        assert len(calls) <= most + len(dies)
+        assert len(requests) <= most
+        assert len(calls) <= 2 * most + len(definition.fallbacks) + len(dies)
         left = [model for model, after in pairwise(requests) if model != after]
         assert len(left) == len(set(left)) and not (set(left) & set(requests[-1:])), "a model was asked again"
     assert_every_selection_is_recorded(events, definition)

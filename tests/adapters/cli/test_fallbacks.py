@@ -87,7 +87,7 @@ def test_a_session_that_fell_back_goes_on_with_the_model_it_was_for(here: Path) 
 def test_a_process_killed_in_the_middle_of_a_failover_is_gone_on_with_where_it_was(here: Path) -> None:
     slow = script({"text": "Slow.", "delay_ms": 600_000})
     child = process("run", "hi", "-m", "scripted:fails:auth", "--fallback", slow)
-    while "model_selected" not in reenact("events", "--type", "model_selected").out:
+    while "as fallback" not in reenact("events", "--type", "model_selected").out:
         assert child.poll() is None, child.communicate()
     kill(child)
     script(HERE)
