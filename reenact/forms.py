@@ -11,6 +11,7 @@ import re
 import sys
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable
+from enum import Enum
 from urllib.parse import quote, quote_plus
 
 from .events.secret import SHORTEST_CHARS
@@ -22,8 +23,21 @@ _PIECE = 4
 """Bytes of such a piece. Every form has one at some multiple of it, if it is at least twice as long, less one."""
 
 
+class Reach(Enum):
+    """How far a value is looked for, if not in the texts of one scope alone."""
+
+    COMMON = "in the texts of every scope"
+    LONG = "in what is said to nobody in particular: nobody finds it by guessing"
+    ALL = "wherever anything is looked for"
+
+
+Whose = str | Reach
+"""Whose text it is: a scope's, which sees its own values and the common ones, or as far as it says."""
+
+
 class Forms:
-    """masks: form -> what stands in its place. least: no form has fewer characters. firsts: what forms begin with.
+    """masks: form -> what stands in its place, by whose it is. least: no form has fewer characters. firsts: what forms
+    begin with.
 
     `found` may be asked from any thread; all else is for one.
     """
@@ -31,52 +45,75 @@ class Forms:
     __slots__ = ("_longest", "_pieces", "_raw", "_short", "_shorts", "_sorted", "firsts", "least", "masks")
 
     def __init__(self) -> None:
-        self.masks: dict[str, str] = {}
+        self.masks: dict[str, dict[Whose, str]] = {}
         self.least = sys.maxsize
         self.firsts: set[str] = set()
         self._raw: dict[bytes, str] = {}
         self._pieces: dict[int, tuple[bytes, ...]] = {}
         self._short: re.Pattern[bytes] | None = None  # the forms that are too short to have such a piece, if any
         self._shorts: tuple[bytes, ...] = ()
-        self._sorted: list[str] = []  # a text's end may be the beginning of one
+        self._sorted: dict[Whose, list[str]] = {Reach.ALL: []}  # a text's end may be the beginning of one
         self._longest = 0
 
     def __len__(self) -> int:
         return len(self._raw)
 
-    def add(self, value: str, mask: str) -> None:
-        """Look for a value in all its forms from now on, and show them so."""
+    def add(self, value: str, mask: str, whose: Whose) -> None:
+        """Look for a value in all its forms from now on, in texts of `whose`, and show them so."""
         new = []
         for form in forms_of(value):
-            if form not in self.masks:
+            of = self.masks.get(form)
+            if of is None:
+                of = self.masks[form] = {}
                 new.append(form.encode("utf-8", "surrogatepass"))
                 self._raw[new[-1]] = form
-                insort(self._sorted, form)
+                insort(self._sorted[Reach.ALL], form)
                 self.firsts.add(form[0])
                 self._longest = max(self._longest, len(form))
                 self.least = min(self.least, len(form))
-            self.masks[form] = mask
+            if whose not in of:
+                insort(self._sorted.setdefault(whose, []), form)
+            of[whose] = mask
         if self._pieces:
             self._cut(new)
         elif len(self._raw) > FEW:
             self._cut(tuple(self._raw))
 
-    def remove(self, value: str) -> None:
-        """Look for it no more."""
+    def remove(self, value: str, whose: Whose) -> None:
+        """Look for it there no more."""
         for form in forms_of(value):
-            if self.masks.pop(form, None) is not None:
-                raw = form.encode("utf-8", "surrogatepass")
-                self._raw.pop(raw, None)
-                del self._sorted[bisect_left(self._sorted, form)]
-                if raw in self._shorts:
-                    self._shortened(each for each in self._shorts if each != raw)
-                    continue
-                for piece in _pieces_of(raw):
-                    left = tuple(each for each in self._pieces.get(piece, ()) if each != raw)
-                    self._pieces[piece] = left
+            of = self.masks.get(form, {})
+            if of.pop(whose, None) is None:
+                continue
+            self._unsorted(whose, form)
+            if of:
+                continue
+            del self.masks[form]
+            self._unsorted(Reach.ALL, form)
+            raw = form.encode("utf-8", "surrogatepass")
+            self._raw.pop(raw, None)
+            if raw in self._shorts:
+                self._shortened(each for each in self._shorts if each != raw)
+                continue
+            for piece in _pieces_of(raw):
+                left = tuple(each for each in self._pieces.get(piece, ()) if each != raw)
+                self._pieces[piece] = left
 
-    def found(self, blob: bytes) -> list[str]:
-        """Those that are in it, longest first."""
+    def _unsorted(self, whose: Whose, form: str) -> None:
+        known = self._sorted[whose]
+        del known[bisect_left(known, form)]
+        if not known and whose is not Reach.ALL:
+            del self._sorted[whose]
+
+    def mask(self, form: str, whose: Whose) -> str | None:
+        """What stands in the place of a form in somebody's text; None where it is not looked for there."""
+        of = self.masks.get(form)
+        if not of:
+            return None
+        return next(iter(of.values()), None) if whose is Reach.ALL else of.get(whose) or of.get(Reach.COMMON)
+
+    def found(self, blob: bytes, whose: Whose) -> list[str]:
+        """Those that are in somebody's bytes, longest first."""
         if len(self._raw) <= FEW:
             found: Iterable[bytes] = tuple(self._raw)  # another thread may add to them
         else:
@@ -85,24 +122,27 @@ class Forms:
             short = self._short
             if short is not None and short.search(blob):
                 found.update(self._shorts)
-        return sorted((self._raw[form] for form in found if form in blob), key=len, reverse=True)
+        inside = [form for raw in found if raw in blob and (form := self._raw.get(raw)) is not None]
+        return sorted((form for form in inside if self.mask(form, whose)), key=len, reverse=True) if inside else inside
 
-    def begun(self, text: str, start: int) -> int:
+    def begun(self, text: str, start: int, whose: Whose) -> int:
         """The first place from `start` on from which the text is the beginning of one; its size where there is none."""
-        size, firsts, known = len(text), self.firsts, self._sorted
+        size, firsts = len(text), self.firsts
         if firsts:
+            mine, common = self._sorted.get(whose, ()), self._sorted.get(Reach.COMMON, ())
             for at in range(max(start, size - self._longest + 1), size):
                 if text[at] in firsts:
                     tail = text[at:]
-                    place = bisect_right(known, tail)
-                    if place < len(known) and known[place].startswith(tail):
-                        return at
+                    for known in (mine, common):
+                        place = bisect_right(known, tail)
+                        if place < len(known) and known[place].startswith(tail):
+                            return at
         return size
 
-    def spans(self, text: str, start: int) -> list[tuple[int, int]]:
+    def spans(self, text: str, start: int, whose: Whose) -> list[tuple[int, int]]:
         """Where they stand whole, from `start` on."""
         spans = []
-        for form in self.found(text.encode("utf-8", "surrogatepass")) if self._raw else ():
+        for form in self.found(text.encode("utf-8", "surrogatepass"), whose) if self._raw else ():
             at = text.find(form, start)
             while at >= 0:
                 spans.append((at, at + len(form)))
@@ -157,4 +197,4 @@ def _lower_hex(quoted: str) -> str:
     return "%".join([head, *(each[:2].lower() + each[2:] for each in rest)])
 
 
-__all__ = ["FEW", "Forms", "forms_of"]
+__all__ = ["FEW", "Forms", "Reach", "Whose", "forms_of"]

@@ -270,13 +270,14 @@ class Kernel:
         """
         if asked.key is not None or stream.startswith("container-"):
             for name in (stream, asked.key or ""):
-                if self.vault.holds(name):  # it cannot be masked: two would become one
+                if self.vault.holds(name, asked.scope):  # it cannot be masked: two would become one
                     raise BadInput("There is a secret in a name or a key, which are stored as they are.")
-        companions = tuple((name, self._hidden(each)) for name, each in beside)
-        self.bus.tell(stream, Ask(self._hidden(asked), told, companions, body, own))
+        companions = tuple((name, self._hidden(each, own)) for name, each in beside)
+        self.bus.tell(stream, Ask(self._hidden(asked, own), told, companions, body, own))
 
-    def _hidden(self, asked: Asked) -> Asked:
-        command = self.vault.hidden(asked.command)
+    def _hidden(self, asked: Asked, own: bool) -> Asked:
+        """In what a caller asks no name holds a secret; what happened in the world is told whatever it is named."""
+        command = self.vault.hidden(asked.command, asked.scope, refuse=not own)
         return asked if command is asked.command else replace(asked, command=command)
 
     def _answer(self, run: Run, reply: Reply) -> None:

@@ -24,6 +24,7 @@ from .events.image import ImageConfig
 from .events.message import Command
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting
+from .events.tool import CallCheck
 from .kernel import Who
 from .recalls import patiently
 
@@ -60,6 +61,7 @@ class ModelCalls:
         self._image, self._config = definitions.image, definitions.config
         self._places = places
         self._tools = tools
+        self._vault = kernel.vault
         self._environment = environment
         self._fallover = fallover
         self._retries = retries
@@ -95,7 +97,7 @@ class ModelCalls:
             offered = _offered(tools, effect)
             answer = await self._stream(session, effect, config, offered, assembler, bill, spec, whom)
         except asyncio.CancelledError:
-            partial = assembler.parts(partial=True)
+            partial = await self._part_of(stream, assembler.parts(partial=True))
             usage, took_ms = assembler.usage, _since(began)
             return FailModel(
                 call=effect.id,
@@ -110,9 +112,12 @@ class ModelCalls:
             return await self._failed(stream, effect, error, assembler, began, bill, asked)
         calls = (part for part in answer.parts if isinstance(part, ToolCall))
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
+        if any(check.problem is not None for check in checks):
+            answer, checks = self._shown(answer, checks, session.ids.scope)
         if effect.policy or config.approval_required or any(check.approval == "ask" for check in checks):
-            image = await self._image(session.ids.image_id or "", session.ids.scope)
-            checks = tuple(replace(check, place=self._places.of(image, check.name)) for check in checks)
+            scope = session.ids.scope
+            image = await self._image(session.ids.image_id or "", scope)
+            checks = tuple(replace(check, place=self._places.of(image, check.name, scope)) for check in checks)
         took_ms = _since(began)
         self._fallover.answered(effect, whom)
         cost = await bill.settle(answer.usage, answer.model)
@@ -124,6 +129,36 @@ class ModelCalls:
         if newest is not None and isinstance(newest.data, ModelCalled) and newest.data.call == note.call:
             who, cause, correlation = replace(who, trace=newest.head.trace), newest.id, newest.head.correlation
         await patiently(lambda: self._ask(stream, note, by=who, cause=cause, correlation=correlation))
+
+    def _shown(
+        self, answer: ModelAnswer, checks: tuple[CallCheck, ...], scope: str
+    ) -> tuple[ModelAnswer, tuple[CallCheck, ...]]:
+        """An answer with calls that cannot run. What a tool and its arguments are called is stored as it is; of these
+        it is what the model wrote, and may be anything."""
+        parts: list[OutputPart] = []
+        found: list[CallCheck] = []
+        left = iter(checks)
+        for part in answer.parts:
+            if not isinstance(part, ToolCall):
+                parts.append(part)
+                continue
+            check = next(left)
+            told = part if check.problem is None else self._told(part, scope)
+            parts.append(told)
+            found.append(check if told is part else replace(check, name=told.name))
+        return replace(answer, parts=tuple(parts)), tuple(found)
+
+    async def _part_of(self, stream: str, parts: tuple[OutputPart, ...]) -> tuple[OutputPart, ...]:
+        """What came of an answer that did not come to its end: none of its calls runs."""
+        if not any(isinstance(part, ToolCall) for part in parts):
+            return parts
+        scope = (await self._session(stream)).ids.scope
+        return tuple(self._told(part, scope) if isinstance(part, ToolCall) else part for part in parts)
+
+    def _told(self, call: ToolCall, scope: str) -> ToolCall:
+        """A call that does not run, without secrets in any part of it."""
+        name = call.name if self._tools.get(call.name) is not None else self._vault.text(call.name, scope=scope)
+        return replace(call, name=name, input=self._vault.hidden(call.input, scope))
 
     def gone(self, effect: CancelEffect) -> Command:
         """The end of a call to be stopped that nobody is at."""
@@ -214,6 +249,7 @@ class ModelCalls:
                 Failure(code="internal", message=f"{type(error).__name__}: {error}"),
                 assembler.parts(partial=True),
             )
+        partial = await self._part_of(stream, partial)
         retry_in_ms, select, key, exhausted = None, None, None, False
         if asked is None or isinstance(error, ReenactError):  # no model had a part in it
             wait_s = self._retries.next_wait(effect.attempt, failure)

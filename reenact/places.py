@@ -30,19 +30,19 @@ class Places:
         self._vault = vault
         self._workspaces: dict[tuple[str | None, str | None], Path] = {}  # a path costs more than a lookup
 
-    def of(self, image: ImageState, name: str) -> Place:
+    def of(self, image: ImageState, name: str, scope: str) -> Place:
         """Where and with what a tool of an image runs, as an approval covers it: the folder, and what the variables say
-        that it depends on. There are no walls around it.
+        that it depends on, without the secrets of its scope. There are no walls around it.
         """
         workspace, tool = self.workspace(image), self._tools.get(name)
         names = () if tool is None else tool.environ
-        env = {each: self._shown(os.environ[each]) for each in names if each in os.environ}
+        env = {each: self._shown(os.environ[each], scope) for each in names if each in os.environ}
         return Place(cwd="" if workspace is None else str(workspace.absolute()), env=env)
 
-    def _shown(self, value: str) -> str:
+    def _shown(self, value: str, scope: str) -> str:
         """What a variable says, as it may be stored: a person reads it, and another value is told from it, unless it is
         a secret, of which not even a digest is kept."""
-        shown = self._vault.text(value)
+        shown = self._vault.text(value, scope=scope)
         if shown != value or len(value) <= VARIABLE_CHARS_MAX:
             return shown[:VARIABLE_CHARS_MAX]
         return show_digest(digest(value.encode("utf-8", "surrogateescape")))

@@ -38,11 +38,11 @@ class ProviderKeys:
         those of the tenant.
         """
         given = self._kernel.runs.credentials(spec.session_id, provider)
-        return given or self.hidden(provider, credentials_of(self._provide(provider, spec)))
+        return given or self.hidden(provider, credentials_of(self._provide(provider, spec)), spec.scope)
 
-    def hidden(self, provider: str, given: Iterable[Credentials]) -> tuple[Credentials, ...]:
-        """The same, known to the vault from now on: what they hold is in no event and no message."""
-        return tuple(self._vault.given(provider, each) for each in given)
+    def hidden(self, provider: str, given: Iterable[Credentials], scope: str) -> tuple[Credentials, ...]:
+        """The same, known to the vault from now on: what they hold is in no event and no message of their scope."""
+        return tuple(self._vault.given(provider, each, scope=scope) for each in given)
 
 
 def credentials_of(given: Given | Sequence[Given] | None) -> tuple[Credentials, ...]:

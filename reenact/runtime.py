@@ -159,10 +159,10 @@ class Runtime:
         who = Who(checked_text(scope, "scope"), checked_text(principal, "principal"))
         self.clock = clock or SystemClock()
         self.new_id = Ids(self.clock)
-        self._vault = Vault(patterns)
+        self._vault = Vault(patterns, scope=who.scope)
         self._vault.environment(os.environ)
         for name, value in (secrets or {}).items():
-            self._vault.add(name, value, scope=scope)
+            self._vault.add(name, value, scope=scope, common=True)
         self.bus = SystemBus(now=self.clock.now, context=lambda: Context(self.scope, self.acting_as))
         self._models = models or Models()
         retries = retries or Retries()
@@ -382,9 +382,10 @@ class Runtime:
         """Know a secret: its value is in no event and no message from now on, `[secret:name]` stands in its place.
 
         A tool gets it by its name, from `ToolContext.secret`. It is kept in memory only: register it at every start.
-        Found are its exact value and that in JSON, URLs and base64; not what is written otherwise.
+        Found are its exact value and that in JSON, URLs and base64; not what is written otherwise. Looked for in what
+        this scope says; that of the runtime itself in every scope, from `vault.COMMON_CHARS` characters on.
         """
-        return self._vault.add(name, value, scope=self.scope)
+        return self._vault.add(name, value, scope=self.scope, common=self._root is self)
 
     # -- containers --
 

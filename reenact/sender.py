@@ -91,7 +91,7 @@ class Sender:
             raise BadInput(f"credentials must be by provider, not a {type(credentials).__name__}.")
         for provider, given in (credentials or {}).items():
             own = Credentials(api_key=given) if isinstance(given, str | Secret) else given
-            run.credentials[provider] = self._keys.hidden(provider, credentials_of(own))
+            run.credentials[provider] = self._keys.hidden(provider, credentials_of(own), self._access.scope)
         overrides = None
         if model is not None or params is not None or others is not None or policy is not None:
             narrowed = None if policy is None else self._policies.of_job(state, policy, session_id)
@@ -119,7 +119,7 @@ class Sender:
         if key is None:
             self._kernel.submit(session_id, command, run, by=self._access.who)
         else:
-            said = self._kernel.vault.hidden(content)  # not even a digest of a secret is stored
+            said = self._kernel.vault.hidden(content, self._access.scope)  # not even a digest of a secret is stored
             body = digest(msgspec.msgpack.encode((state.image_id, said, asked, priority, timeout_s)))
             named = f"send:{checked_text(key, 'key')}"
             self._kernel.submit(session_id, command, run, key=named, body=body, by=self._access.who)

@@ -25,8 +25,12 @@ _OURS = (
 class Hides(Protocol):
     """A vault, as far as this room knows it."""
 
-    def text(self, text: str) -> str:
-        """The text without its secrets."""
+    def log_line(self, text: str) -> str:
+        """A line of a log, without the secrets of any scope."""
+        ...
+
+    def message(self, text: str) -> str:
+        """An error's message, for whoever it is, without its secrets."""
         ...
 
 
@@ -61,24 +65,30 @@ class Shade(logging.Filter):
             said = record.getMessage()
         except Exception:  # the handler will say that it cannot be formatted
             said = str(record.msg)
-        hidden = _hidden_by_all(said)
+        hidden = _line(said)
         if hidden != said:
             record.msg, record.args = hidden, None
         if record.exc_info and not record.exc_text:
             trace = logging.Formatter().formatException(record.exc_info)
-            shown = _hidden_by_all(trace)
+            shown = _line(trace)
             if shown != trace:
                 # The exception itself still holds it, and some handlers would show it.
                 record.exc_text, record.exc_info = shown, None
         return True
 
 
-def _hidden_by_all(text: str) -> str:
+def _line(text: str) -> str:
     for vault in tuple(_OPEN):
-        text = vault.text(text)
+        text = vault.log_line(text)
+    return text
+
+
+def _message(text: str) -> str:
+    for vault in tuple(_OPEN):
+        text = vault.message(text)
     return text
 
 
 _OPEN: weakref.WeakSet[Hides] = weakref.WeakSet()
 _SHADE = Shade()
-hide(_hidden_by_all)
+hide(_message)

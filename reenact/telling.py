@@ -191,7 +191,7 @@ class Telling:
         if veil is None:
             if signal is None:
                 return  # nothing was seen of it, so nothing is held back
-            veil = session.veil = Veil(self._vault)
+            veil = session.veil = Veil(self._vault, session.ids.scope)
         now = self._clock.now()
         if signal is None:
             session.veil = None  # a session that only waits keeps none

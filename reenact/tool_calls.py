@@ -73,7 +73,7 @@ class ToolCalls:
                     context,
                     executor=self._executor(),
                     timeout_s=effect.timeout_s,
-                    clean=self._vault.text,
+                    clean=partial(self._vault.text, scope=session.ids.scope),
                 )
             failpoint("tool.ended")
         except asyncio.CancelledError:
@@ -112,7 +112,7 @@ class ToolCalls:
             version=tool.version,
             effect=tool.spec.effect,
             timeout_s=tool.spec.timeout_s,
-            place=self._places.of(image, effect.name),
+            place=self._places.of(image, effect.name, session.ids.scope),
         )
 
     async def probe(self, stream: str, effect: ProbeTool) -> Command:
@@ -125,7 +125,8 @@ class ToolCalls:
             context = await self._tool_context(session, effect)
             failpoint("probe.start")
             with acting(f"agent:{session.ids.agent_id or ''}"):
-                proof = await probe_tool(tool, effect.input, context, executor=self._executor(), clean=self._vault.text)
+                clean = partial(self._vault.text, scope=session.ids.scope)
+                proof = await probe_tool(tool, effect.input, context, executor=self._executor(), clean=clean)
             failpoint("probe.ended")
         except Exception:
             return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)

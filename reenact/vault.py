@@ -1,7 +1,9 @@
 """The vault: the secrets that a runtime knows, and the one place where they are taken out of what enters its log.
 
 Exact values in their common encodings are replaced by `[secret:name]`, and what looks like a key by its pattern's name.
-What is written backwards, compressed, encrypted or spelled out is not recognised.
+What is written backwards, compressed, encrypted or spelled out is not recognised. A secret of one scope is looked for
+in the texts of that scope alone, so nobody finds out, or changes, anything of another's by naming one. Only texts are
+masked, see `texts`.
 """
 
 from __future__ import annotations
@@ -22,12 +24,22 @@ from .events.content import File, Image, Text
 from .events.errors import BadInput, Unrevealed
 from .events.model import Credentials
 from .events.secret import FLOOR_CHARS, SHORTEST_CHARS, Secret, mask
-from .forms import Forms
+from .forms import Forms, Reach, Whose
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
+from .texts import FIELDS, Kind, kinds_of, names_within
 from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
 
 SECRETS_MAX = 100_000
 """Values that a runtime knows at a time. Beyond it the oldest of those that came with credentials are forgotten."""
+
+COMMON_CHARS = 8
+"""Characters of the shortest value of the runtime's own that is looked for in every scope."""
+
+DIGITS_CHARS = 16
+"""The same of one of digits alone, which are soon counted through."""
+
+LONG_CHARS = 16
+"""Characters of the shortest value of one scope that is hidden in messages of errors, which may go to any."""
 
 SHORTEST_KEY = 15
 """Characters of the shortest text that looks like a key; a password in an address is told by its `@`."""
@@ -41,21 +53,23 @@ _log = logging.getLogger("reenact")
 
 
 class Vault:
-    """Knows secrets by their value and hides them. `patterns`: see `patterns.patterns_of`.
+    """Knows secrets by their value and hides them. `patterns`: see `patterns.patterns_of`. scope: the runtime's own.
 
     Used on the event loop's thread; `hidden` also from others.
     """
 
-    def __init__(self, patterns: Iterable[str] | Mapping[str, Any] | None = None) -> None:
+    def __init__(self, patterns: Iterable[str] | Mapping[str, Any] | None = None, *, scope: str = "default") -> None:
+        self._scope = scope
         self.patterns: tuple[Pattern, ...] = patterns_of(patterns)
         self._always = any(pattern not in KEY_LIKE for pattern in self.patterns)
         self._keys = bool(self.patterns)
         self._named: dict[tuple[str, str], Secret] = {}
-        self._known: dict[str, str | None] = {}  # value -> the name that it is shown by
-        self._given: dict[str, None] = {}  # values of credentials, oldest first
+        self._known: dict[tuple[Whose, str], str] = {}  # whose, value -> the name that it is shown by
+        self._given: dict[tuple[Whose, str], None] = {}  # values of credentials, oldest first
         self._forms = Forms()
         self._masks = self._forms.masks
         self._found = self._forms.found
+        self._key_like = tuple(pattern for pattern in self.patterns if pattern in KEY_LIKE)
         self._warned: set[str] = set()  # by the names of providers and their variables, so there are few
         opens = [pattern.open for pattern in self.patterns if pattern.open is not None]
         self._open = re.compile("|".join(f"(?:{each})" for each in opens)) if opens else None
@@ -63,11 +77,12 @@ class Vault:
 
     # -- what is known --
 
-    def add(self, name: str, value: str | Secret, *, scope: str = "default") -> Secret:
+    def add(self, name: str, value: str | Secret, *, scope: str = "default", common: bool = False) -> Secret:
         """Know a secret by a name, for the tools of a scope. The same name again: the new value; the old stays hidden.
 
-        Its value is hidden whatever it looks like. Raises BadInput for a name that is no name, and for a value of less
-        than FLOOR_CHARS characters, which could not be told from other text.
+        Its value is hidden whatever it looks like, in that scope; common: in every one, if it is not too short for it.
+        Raises BadInput for a name that is no name, and for a value of less than FLOOR_CHARS characters, which could not
+        be told from other text.
         """
         if not isinstance(name, str) or not name.strip() or len(name) > 64 or not name.isprintable() or "]" in name:
             raise BadInput("A secret's name is 1 to 64 printable characters without `]`.")
@@ -77,7 +92,7 @@ class Vault:
                 f"The secret {name!r} has less than {FLOOR_CHARS} characters: it could not be told from other text."
                 " Use a longer one."
             )
-        self._know(secret.reveal(), name)
+        self._know(secret.reveal(), name, self._reach(secret.reveal()) if common else scope)
         self._named[scope, name] = secret
         return secret
 
@@ -89,9 +104,15 @@ class Vault:
         for name, whole in environ.items():
             if is_of_provider(name):
                 for value in whole.split(","):  # a variable may hold several
-                    self._given_key(value.strip(), name)
+                    self._given_key(value.strip(), name, self._reach(value))
         for name, value in secrets_in(environ):
-            self._know(value, name[:64].replace("]", ""))
+            self._know(value, name[:64].replace("]", ""), self._reach(value))
+
+    def _reach(self, value: str) -> Whose:
+        """Where a value of the runtime's own is looked for: everywhere, if nobody finds it by trying."""
+        value = value.strip()
+        least = DIGITS_CHARS if value.isdigit() else COMMON_CHARS
+        return Reach.COMMON if len(value) >= least else self._scope
 
     def surroundings(self, environ: Mapping[str, str] = os.environ) -> dict[str, str]:
         """An environment for a program that is started: `variables.without_secrets`, and nothing that holds a known
@@ -99,7 +120,8 @@ class Vault:
         return {name: value for name, value in without_secrets(environ).items() if not self._is_long_in(value)}
 
     def _is_long_in(self, value: str) -> bool:
-        return any(len(form) >= SHORTEST_CHARS for form in self._found(value.encode("utf-8", "surrogatepass")))
+        found = self._found(value.encode("utf-8", "surrogatepass"), Reach.ALL)
+        return any(len(form) >= SHORTEST_CHARS for form in found)
 
     def get(self, name: str, *, scope: str = "default") -> Secret | None:
         """The secret of a scope by its name, None where there is none."""
@@ -109,8 +131,8 @@ class Vault:
         """Hand it out no more. It stays hidden: what is under way may still tell it."""
         self._named.pop((scope, name), None)
 
-    def given(self, provider: str, credentials: Credentials) -> Credentials:
-        """Know what credentials hold, before they are used, whatever it looks like.
+    def given(self, provider: str, credentials: Credentials, *, scope: str = "default") -> Credentials:
+        """Know what credentials of a scope hold, before they are used, whatever it looks like.
 
         Not looked for are what servers without keys are given for one (`ollama`), and values of less than FLOOR_CHARS
         characters, of which a warning tells once.
@@ -118,13 +140,15 @@ class Vault:
         if credentials.api_key is None and credentials.base_url is None:
             return credentials
         for value, name in ((credentials.reveal(), f"{provider}_key"), (credentials.password, f"{provider}_password")):
-            if value and value not in self._known and self._given_key(value, name):
-                self._given[value] = None
+            if not value or (Reach.COMMON, value) in self._known or (scope, value) in self._known:
+                continue
+            if self._given_key(value, name, scope):
+                self._given[scope, value.strip()] = None
                 if len(self._known) > SECRETS_MAX and self._given:
-                    self._unknow(next(iter(self._given)))
+                    self._unknow(*next(iter(self._given)))
         return credentials
 
-    def _given_key(self, value: str, name: str) -> bool:
+    def _given_key(self, value: str, name: str, whose: Whose) -> bool:
         """Know a provider's key. False where it is not looked for."""
         if not value or value.casefold() in PLACEHOLDERS:
             return False
@@ -137,22 +161,26 @@ class Vault:
                     FLOOR_CHARS,
                 )
             return False
-        self._know(value, name)
+        self._know(value, name, whose)
         return True
 
-    def _know(self, value: str, name: str) -> None:
+    def _know(self, value: str, name: str, whose: Whose) -> None:
         value = value.strip()
-        if self._known.get(value) == name:
+        if self._known.get((whose, value)) == name:
             return
-        self._known[value] = name
-        self._given.pop(value, None)
-        self._forms.add(value, mask(name))
+        self._known[whose, value] = name
+        self._given.pop((whose, value), None)
+        self._forms.add(value, mask(name), whose)
+        if len(value) >= LONG_CHARS and not value.isdigit():
+            self._forms.add(value, mask(name), Reach.LONG)
         self.open()
 
-    def _unknow(self, value: str) -> None:
-        del self._given[value]
-        del self._known[value]
-        self._forms.remove(value)
+    def _unknow(self, whose: Whose, value: str) -> None:
+        del self._given[whose, value]
+        del self._known[whose, value]
+        self._forms.remove(value, whose)
+        if self._forms.masks.get(value, {}).keys() == {Reach.LONG}:
+            self._forms.remove(value, Reach.LONG)
 
     def open(self) -> None:
         """From now on messages of errors and lines of logs are without its secrets too, until `close`, or until nobody
@@ -165,8 +193,9 @@ class Vault:
 
     # -- what is hidden --
 
-    def hidden(self, value: Any) -> Any:
-        """A command, or any value of plain data and structs, without secrets: the very same object where it holds none.
+    def hidden(self, value: Any, scope: str = "default", *, refuse: bool = False) -> Any:
+        """A command, or any value of plain data and structs, without the secrets of a scope: the very same object where
+        it holds none. refuse: raises BadInput where one stands in a name, which is stored as it is.
 
         Raises `Unrevealed` for a `Secret` within it.
         """
@@ -177,44 +206,58 @@ class Vault:
                 raise Unrevealed from None
             raise BadInput(f"This cannot be stored: {error}.") from None
         except (UnicodeEncodeError, OverflowError, ValueError, RecursionError):
-            return self._walk(value)  # whoever stores it says what is wrong with it
-        return self._walk(value) if self._suspicious(blob) else value
+            return self._walk(value, scope, refuse)  # whoever stores it says what is wrong with it
+        return self._walk(value, scope, refuse) if self._suspicious(blob, scope) else value
 
-    def holds(self, text: str) -> bool:
-        """Whether there is a secret in a text."""
-        return self._suspicious(text.encode("utf-8", "surrogatepass")) and self.text(text) != text
+    def holds(self, text: str, scope: str = "default") -> bool:
+        """Whether there is a secret of a scope in a text."""
+        return self._suspicious(_bytes(text), scope) and self.text(text, 0, scope) != text
 
-    def text(self, text: str, start: int = 0) -> str:
-        """The text with its secrets from `start` on masked; what stands before is looked at and left alone."""
+    def is_in_name(self, text: str, scope: str = "default") -> bool:
+        """Whether a name is a secret, or holds a longer one, or what looks like a key."""
+        if any(len(form) >= SHORTEST_CHARS or form == text for form in self._found(_bytes(text), scope)):
+            return True
+        return any(pattern.sub(text) != text for pattern in self._key_like)
+
+    def text(self, text: str, start: int = 0, scope: Whose = "default") -> str:
+        """The text of a scope, its secrets from `start` on masked; what stands before is looked at and left alone."""
         if self._masks:
-            found = self._found(text.encode("utf-8", "surrogatepass"))
+            found = self._found(_bytes(text), scope)
             if found:
                 head, text = text[:start], text[start:]
                 for form in found:
-                    text = text.replace(form, self._masks.get(form, mask(None)))
+                    text = text.replace(form, self._forms.mask(form, scope) or mask(None))
                 text = head + text
             if _CUT.search(text):
-                text = self._whole(text)
+                text = self._whole(text, scope)
         for pattern in self.patterns:
             text = pattern.sub(text, start)
         return text
 
-    def _whole(self, text: str) -> str:
+    def log_line(self, text: str) -> str:
+        """A text that only the operator reads, without the secrets of any scope."""
+        return self.text(text, 0, Reach.ALL)
+
+    def message(self, text: str) -> str:
+        """A text for whoever asked, in whatever scope: what nobody finds by guessing is masked."""
+        return self.text(text, 0, Reach.LONG)
+
+    def _whole(self, text: str, scope: Whose) -> str:
         """The text without the beginnings of known values that were cut off by somebody else's bound."""
         for match in reversed(list(_CUT.finditer(text))):
             head = text[: match.start()]
-            at = self._forms.begun(head, 0)
+            at = self._forms.begun(head, 0, scope)
             if len(head) - at >= SHORTEST_CHARS:
                 text = head[:at] + mask(None) + text[match.start() :]
         return text
 
-    def begins(self, text: str, start: int = 0) -> int | None:
+    def begins(self, text: str, start: int = 0, scope: str = "default") -> int | None:
         """Where, from `start` on, the text's end may be the beginning of a secret, or is one that may go on.
 
         None: nowhere. A secret that is whole is never cut in two by it.
         """
         # What is masked before another pattern looks is so here too: a key may begin right behind a secret.
-        cut, spans = self._forms.begun(text, start), self._forms.spans(text, start)
+        cut, spans = self._forms.begun(text, start, scope), self._forms.spans(text, start, scope)
         shown = _filled(text, spans)
         for pattern in self.patterns:
             matches = list(pattern.regex.finditer(shown, start))
@@ -235,62 +278,86 @@ class Vault:
         cut = size if found is None else found.start()
         return min(cut, max(start, size - self._window)) if self._window else cut
 
-    def is_plain(self, text: str, before: str) -> bool:
+    def is_plain(self, text: str, before: str, scope: str = "default") -> bool:
         """Whether a piece of text may be shown at once: no secret is in it, and none begins. Asked of every delta.
 
         before: what was shown before it, in which none begins either.
         """
         size = len(text)
         long = size >= SHORTEST_KEY or (size >= self._forms.least and self._masks) or self._always or "@" in text
-        if long and self.holds(text):
+        if long and self.holds(text, scope):
             return False
         if self._forms.firsts or self._always:
             whole = before + text
-            return min(self._forms.begun(whole, len(before)), self._open_from(whole, len(before))) >= len(whole)
+            begun = self._forms.begun(whole, len(before), scope)
+            return min(begun, self._open_from(whole, len(before))) >= len(whole)
         if self._open is None or not text:
             return True
         if text[-1] in " \n" and "---" not in text and "earer" not in text and "EARER" not in text:
             return True  # a key has no spaces in it; what has was named
         return self._open.search(before + text, len(before)) is None
 
-    def _suspicious(self, blob: bytes) -> bool:
+    def _suspicious(self, blob: bytes, scope: str) -> bool:
         if self._always or (self._keys and key_like(blob)):
             return True
         if not self._masks:
             return False
-        return bool(self._found(blob)) or any(mark in blob for mark in _CUTS)
+        return bool(self._found(blob, scope)) or any(mark in blob for mark in _CUTS)
 
-    def _walk(self, value: Any) -> Any:
+    def _walk(self, value: Any, scope: str, refuse: bool, kind: Kind = Kind.TEXT) -> Any:
+        """The value with what is text in it masked."""
         if isinstance(value, str):
-            if not self._suspicious(value.encode("utf-8", "surrogatepass")):
-                return value
-            hidden = self.text(value)
-            return value if hidden == value else hidden
-        if isinstance(value, Image | File):
-            return self._file(value)
+            if kind is Kind.TEXT:
+                return self._masked(value, scope)
+            if kind is Kind.NAME and refuse and self.is_in_name(value, scope):
+                raise BadInput("There is a secret in a name, a rule or a setting, which are stored as they are.")
+            return value
         if isinstance(value, Struct):
-            changes = {}
-            for name in value.__struct_fields__:
-                before = getattr(value, name)
-                after = self._walk(before)
-                if after is not before:
-                    changes[name] = after
-            return replace(value, **changes) if changes else value
+            if isinstance(value, Image | File):
+                return self._file(value, scope)
+            return self._struct(value, scope, refuse and kind is not Kind.MADE)
         if isinstance(value, tuple | list):
-            items = [self._walk(item) for item in value]
+            items = [self._walk(item, scope, refuse, kind) for item in value]
             if all(after is before for after, before in zip(items, value, strict=True)):
                 return value
             return tuple(items) if isinstance(value, tuple) else items
         if isinstance(value, dict):
-            pairs = [(key, item, self._walk(key), self._walk(item)) for key, item in value.items()]
-            if all(key is shown and item is hidden for key, item, shown, hidden in pairs):
-                return value
-            return {shown: hidden for _, _, shown, hidden in pairs}
+            pairs = [
+                (key, item, self._walk(key, scope, refuse, kind), self._walk(item, scope, refuse, kind))
+                for key, item in value.items()
+            ]
+            return _changed(value, pairs)
         if isinstance(value, Secret):
             raise Unrevealed
         return value
 
-    def _file(self, part: Image | File) -> Image | File | Text:
+    def _struct(self, value: Struct, scope: str, refuse: bool) -> Struct:
+        kinds, changes = kinds_of(value), {}
+        for name in value.__struct_fields__:
+            before, kind = getattr(value, name), kinds(name)
+            if kind is Kind.VALUES and isinstance(before, dict):
+                after = self._values(before, scope, refuse, names_within(value, name))
+            else:
+                after = self._walk(before, scope, refuse, kind)
+            if after is not before:
+                changes[name] = after
+        return replace(value, **changes) if changes else value
+
+    def _values(self, value: dict[Any, Any], scope: str, refuse: bool, names: Iterable[str]) -> dict[Any, Any]:
+        """An object whose keys are names of fields, as they are. names: those whose values are names again."""
+        pairs = []
+        for key, item in value.items():
+            shown = self._walk(item, scope, refuse, Kind.NAME if key in names else Kind.TEXT)
+            pairs.append((key, item, self._walk(key, scope, refuse and key not in FIELDS, Kind.NAME), shown))
+        return _changed(value, pairs)
+
+    def _masked(self, text: str, scope: str) -> str:
+        if not self._suspicious(_bytes(text), scope):
+            return text
+        hidden = self.text(text, 0, scope)
+        return text if hidden == text else hidden
+
+    def _file(self, part: Image | File, scope: str) -> Image | File | Text:
         """A picture or a document. Its bytes cannot be changed in part, so with a known value in them they go."""
         data = part.data
         if data is not None and self._masks:
@@ -298,15 +365,28 @@ class Vault:
                 inside = base64.b64decode(data)
             except ValueError:
                 inside = b""
-            found = self._found(inside) or self._found(data.encode("utf-8", "surrogatepass"))
+            found = self._found(inside, scope) or self._found(_bytes(data), scope)
             if found:
-                return Text(text=f"[a file was left out: {self._masks[found[0]]} is in it]")
+                return Text(text=f"[a file was left out: {self._forms.mask(found[0], scope)} is in it]")
         changes = {
             name: after
             for name in part.__struct_fields__
-            if name != "data" and (before := getattr(part, name)) is not None and (after := self.text(before)) != before
+            if name != "data"
+            and (before := getattr(part, name)) is not None
+            and (after := self.text(before, 0, scope)) != before
         }
         return replace(part, **changes) if changes else part
+
+
+def _changed(value: dict[Any, Any], pairs: list[tuple[Any, Any, Any, Any]]) -> dict[Any, Any]:
+    """An object with its keys and values as they are shown, the very same where nothing is hidden."""
+    if all(key is shown and item is hidden for key, item, shown, hidden in pairs):
+        return value
+    return {shown: hidden for _, _, shown, hidden in pairs}
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
 
 
 def _filled(text: str, spans: Iterable[tuple[int, int]]) -> str:
@@ -326,4 +406,4 @@ def _holds_secret(value: Any) -> bool:
     return isinstance(value, Secret)
 
 
-__all__ = ["SECRETS_MAX", "Vault"]
+__all__ = ["COMMON_CHARS", "SECRETS_MAX", "Vault"]

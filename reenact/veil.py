@@ -44,10 +44,11 @@ _STOPS: dict[type[Signal], tuple[type[Signal], ...]] = {
 class Veil:
     """One session's live signals, as they come, each with what may be shown of it."""
 
-    __slots__ = ("_before", "_blind", "_held", "_vault")
+    __slots__ = ("_before", "_blind", "_held", "_scope", "_vault")
 
-    def __init__(self, vault: Vault) -> None:
+    def __init__(self, vault: Vault, scope: str = "default") -> None:
         self._vault = vault
+        self._scope = scope
         self._held: dict[type[Signal], str] = {}
         self._before: dict[type[Signal], str] = {}  # the end of what was shown, for patterns look behind
         self._blind: set[type[Signal]] = set()
@@ -58,13 +59,13 @@ class Veil:
         field = _DELTAS.get(kind)
         if field is None:
             ended = _STOPS.get(kind)
-            hidden = signal if _is_wordless(signal, kind) else self._vault.hidden(signal)
+            hidden = signal if _is_wordless(signal, kind) else self._vault.hidden(signal, self._scope)
             if ended is None or not self._before:
                 return (hidden,)
             return (*self._let_go(ended), hidden)
         text: str = getattr(signal, field)
         held, before, vault = self._held.get(kind, ""), self._before.get(kind, ""), self._vault
-        if not (held or self._blind) and vault.is_plain(text, before):
+        if not (held or self._blind) and vault.is_plain(text, before, self._scope):
             self._before[kind] = (before + text)[-BEHIND:]
             return (signal,)
         shown = self._shown(kind, before, held + text)
@@ -78,13 +79,13 @@ class Veil:
         if kind in self._blind:
             return ""
         start, whole = len(before), before + text
-        at = self._vault.begins(whole, start)
+        at = self._vault.begins(whole, start, self._scope)
         if at is None or len(whole) - at > HELD_MAX:
             if at is not None:
                 self._blind.add(kind)
             at = len(whole)
         self._held[kind] = whole[at:]
-        shown = self._vault.text(whole[:at], start)[start:]
+        shown = self._vault.text(whole[:at], start, self._scope)[start:]
         if at > start:
             self._before[kind] = (before + shown)[-BEHIND:]
         return shown
@@ -94,7 +95,7 @@ class Veil:
             held, before = self._held.pop(kind, ""), self._before.pop(kind, "")
             self._blind.discard(kind)
             if held:
-                yield _delta(kind, self._vault.text(before + held, len(before))[len(before) :])
+                yield _delta(kind, self._vault.text(before + held, len(before), self._scope)[len(before) :])
 
 
 def _is_wordless(signal: Signal, kind: type[Signal]) -> bool:

@@ -252,10 +252,10 @@ def test_thirty_planted_secrets_are_nowhere_afterwards(tmp_path: Path, monkeypat
 
 
 def test_the_canaries_are_found_where_nothing_is_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Vault, "hidden", lambda self, value: value)
-    monkeypatch.setattr(Vault, "text", lambda self, text, start=0: text)
+    monkeypatch.setattr(Vault, "hidden", lambda self, value, scope="", refuse=False: value)
+    monkeypatch.setattr(Vault, "text", lambda self, text, start=0, scope="": text)
     monkeypatch.setattr(Veil, "show", lambda self, signal: (signal,))
-    monkeypatch.setattr(Vault, "holds", lambda self, text: "+text=" in text)
+    monkeypatch.setattr(Vault, "holds", lambda self, text, scope="": "+text=" in text)
     found = planting(tmp_path, monkeypatch)
     assert found >= set(SECRETS) | {"unknown"}, set(SECRETS) - found
 
@@ -263,12 +263,12 @@ def test_the_canaries_are_found_where_nothing_is_hidden(tmp_path: Path, monkeypa
 @pytest.mark.parametrize("gap", ["hidden", "text", "show"])
 def test_each_part_of_it_is_needed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gap: str) -> None:
     broken: dict[str, Any] = {
-        "hidden": lambda: monkeypatch.setattr(Vault, "hidden", lambda self, value: value),
-        "text": lambda: monkeypatch.setattr(Vault, "text", lambda self, text, start=0: text),
+        "hidden": lambda: monkeypatch.setattr(Vault, "hidden", lambda self, value, scope="", refuse=False: value),
+        "text": lambda: monkeypatch.setattr(Vault, "text", lambda self, text, start=0, scope="": text),
         "show": lambda: monkeypatch.setattr(Veil, "show", lambda self, signal: (signal,)),
     }
     broken[gap]()
-    monkeypatch.setattr(Vault, "holds", lambda self, text: "+text=" in text)
+    monkeypatch.setattr(Vault, "holds", lambda self, text, scope="": "+text=" in text)
     assert planting(tmp_path, monkeypatch)
 
 
@@ -280,5 +280,5 @@ def test_there_is_one_way_into_a_mailbox(root: Path) -> None:
         if " Ask(" in line or ("bus.tell(" in line and " Peek(" not in line)  # a look has nothing to hide
     ]
     assert found == [
-        "kernel.py: self.bus.tell(stream, Ask(self._hidden(asked), told, companions, body, own))",
+        "kernel.py: self.bus.tell(stream, Ask(self._hidden(asked, own), told, companions, body, own))",
     ], "every command goes through Kernel._post, where the vault is"

@@ -77,8 +77,8 @@ def test_many_are_found_as_few_are(few: list[str], more: list[str], before: str,
     assert len(large._forms) > FEW
     for value in few:
         text = before + value.strip() + after
-        assert value.strip() in small._found(text.encode("utf-8", "surrogatepass"))
-        assert value.strip() in large._found(text.encode("utf-8", "surrogatepass"))
+        assert value.strip() in small._found(text.encode("utf-8", "surrogatepass"), "default")
+        assert value.strip() in large._found(text.encode("utf-8", "surrogatepass"), "default")
         assert small.holds(text) and large.holds(text)
 
 
@@ -191,7 +191,7 @@ def test_every_text_of_a_command_is_searched_and_one_without_is_the_very_same_ob
             parts=(
                 Text(text=text, extra={"a": [text]}),
                 Thinking(thinking=text, provider="x", signature=text),
-                ToolCall(id="c1", name="n", input={text: {"deep": [text]}}, invalid=text),
+                ToolCall(id="c1", name="n", input={"a": {text: [text]}}, invalid=text),
             ),
             stop_reason="end_turn",
         ),
@@ -200,7 +200,7 @@ def test_every_text_of_a_command_is_searched_and_one_without_is_the_very_same_ob
     assert hidden.answer.parts == (
         Text(text=shown, extra={"a": [shown]}),
         Thinking(thinking=shown, provider="x", signature=shown),
-        ToolCall(id="c1", name="n", input={shown: {"deep": [shown]}}, invalid=shown),
+        ToolCall(id="c1", name="n", input={"a": {shown: [shown]}}, invalid=shown),
     )
     config = ImageConfig(system_prompt=text, metadata={"k": text}, description=text)
     assert known.hidden(UpdateImage(config=config, updated_at=1)).config == ImageConfig(

@@ -1,0 +1,211 @@
+"""Naming a secret changes nothing but texts of one's own: no rule, limit, answer or name of anybody's."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from reenact import Policy, Runtime, Tokens, ToolPolicy, tool
+from reenact.events.errors import BadInput, ReenactError
+from reenact.scoped import Acting
+from reenact.verify import verify
+
+PATTERN = "pay*"
+HOUSE = Policy(name="house", rules=(ToolPolicy(tool_patterns=(PATTERN,), decision="deny"),))
+ran: list[str] = []
+here: list[Runtime] = []
+
+
+@tool(effect="idempotent")
+def pay(cents: int) -> str:
+    """Pay."""
+    ran.append(f"paid {cents}")
+    return "paid"
+
+
+@tool(effect="idempotent", approval="ask")
+def refund(order: str) -> str:
+    """Give money back."""
+    ran.append(f"refunded {order}")
+    return "refunded"
+
+
+@tool(effect="read")
+def innocent() -> str:
+    """Name a secret, with the runtime in the open."""
+    here[0].secret("x", PATTERN)
+    return "ok"
+
+
+@pytest.fixture(autouse=True)
+def nothing_ran() -> None:
+    ran.clear()
+    here.clear()
+
+
+def two(work: Callable[[Acting, Acting], Awaitable[None]], url: str = "memory://", **options: Any) -> None:
+    """Two tenants with tokens of their own, on one runtime."""
+
+    async def lives() -> None:
+        tokens = Tokens()
+        given = [tokens.issue(scope=name, principal=name)[0].reveal() for name in ("alice", "bob")]
+        options.setdefault("tools", [pay, refund, innocent])
+        async with Runtime(url, authenticator=tokens, **options) as runtime:
+            here.append(runtime)
+            alice, bob = [await runtime.authenticate(each) for each in given]
+            await work(alice, bob)
+
+    asyncio.run(asyncio.wait_for(lives(), 60))
+
+
+async def says(view: Runtime, text: str, **options: Any) -> str:
+    """What the model answers, in a conversation of its own: it calls the tool that a message names."""
+    bot = await view.image(f"bot {len(await view.images())}", model="scripted:tools")
+    result = await bot.send(text, **options)
+    assert (await view.replay(bot.session_id)).identical
+    return result.text or result.status
+
+
+async def names_it(alice: Acting) -> None:
+    alice.secret("n", PATTERN)
+
+
+async def gives_a_key(alice: Acting) -> None:
+    await says(alice, "hello", credentials={"scripted": PATTERN})
+
+
+async def has_a_tool_name_it(alice: Acting) -> None:
+    assert await says(alice, "innocent {}") == "ok"
+
+
+@pytest.mark.parametrize("way", [names_it, gives_a_key, has_a_tool_name_it])
+def test_whoever_names_a_secret_lifts_no_rule(way: Callable[[Acting], Awaitable[None]], tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/log.db"
+
+    async def work(alice: Acting, bob: Acting) -> None:
+        for before in (True, False):
+            for view in (alice, bob):
+                assert "tools are: innocent, refund" in await says(view, 'pay {"cents": 1}')
+            if before:
+                await way(alice)
+        assert ran == []
+
+    two(work, url, policy=HOUSE)
+    assert verify(url).sound
+    text = (tmp_path / "log.db").read_bytes()
+    assert PATTERN.encode() in text and b"[secret:n]" not in text.replace(b"credentials", b"")
+
+
+def test_a_variable_of_the_runtime_s_own_lifts_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CI_DEPLOY_PASSWORD", "?nn?cent")
+
+    async def work(alice: Acting, bob: Acting) -> None:
+        assert "tools are: pay, refund." in await says(bob, "innocent {}")
+        bot = await bob.image("bot", model="scripted:echo")
+        assert (await bot.send("it is ?nn?cent")).text == "it is [secret:CI_DEPLOY_PASSWORD]"
+
+    two(work, policy={"deny": ["?nn?cent"]})
+
+
+def test_a_tenant_s_own_rule_with_a_secret_in_it_is_refused_and_another_s_is_stored_as_it_is() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        alice.secret("n", PATTERN)
+        with pytest.raises(BadInput, match="in a name, a rule or a setting"):
+            await alice.set_policy("default", {"deny": [PATTERN]})
+        with pytest.raises(BadInput, match="in a name, a rule or a setting"):
+            await alice.image("other", model="scripted:tools", policy={"deny": [PATTERN]})
+        await bob.set_policy("default", {"deny": [PATTERN]})
+        bot = await bob.image("bot", model="scripted:tools")
+        assert [each.deny for each in await bob.policies_of(bot.id)] == [(PATTERN,)]
+        assert "tools are: innocent, refund" in (await bot.send('pay {"cents": 1}')).text and ran == []
+
+    two(work)
+
+
+def test_what_another_calls_secret_does_not_keep_anybody_from_deciding_or_from_their_tools() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        for number, word in enumerate(("approved", "refund", "scripted:tools", "order", "default")):
+            alice.secret(f"n{number}", word)
+        bot = await bob.image("bot", model="scripted:tools", tools=["refund"])
+        assert (await bot.send('refund {"order": "17"}')).status == "waiting"
+        [asked] = await bob.actions()
+        done = await bob.resolve_action(asked.id, {"approved": True, "comment": "approved"})
+        assert (done.status, done.by) == ("resolved", "bob")
+        assert done.resolution == {"approved": True, "comment": "approved"}
+        await bot.send("hello")  # it is behind it
+        assert ran == ["refunded 17"]
+
+    two(work)
+
+
+def test_nobody_finds_another_s_secret_by_trying() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        alice.secret("a_door_pin", "48213")
+        bot = await bob.image("bot", model="scripted:echo")
+        tried = " ".join(f"{number:05d}" for number in range(48_000, 48_500))
+        assert (await bot.send(tried)).text == tried
+        heard: list[str] = []
+        bob.on_any(lambda event: heard.append(repr(event)))
+        for trouble in (bob.messages("48213"), bob.image("x", model="48213:48213"), bot.send("x", key="48213")):
+            try:
+                await trouble
+            except ReenactError as error:
+                heard.append(str(error))
+        await bob.create_container("48213")
+        assert heard and not [each for each in heard if "[secret" in each]
+        own = await alice.image("bot", model="scripted:echo")
+        assert (await own.send("it is 48213")).text == "it is [secret:a_door_pin]"
+
+    two(work)
+
+
+# -- people with addresses, and the pattern that masks addresses --
+
+ANN = "ann@corp.example"
+
+
+def with_addresses(work: Callable[[Runtime], Awaitable[None]], **options: Any) -> None:
+    async def lives() -> None:
+        async with Runtime("memory://", tools=[pay, refund], patterns={"email": True}, **options) as runtime:
+            await work(runtime)
+
+    asyncio.run(asyncio.wait_for(lives(), 60))
+
+
+def test_a_tool_for_one_address_alone_is_nobody_else_s_where_addresses_are_masked() -> None:
+    async def work(runtime: Runtime) -> None:
+        tokens = [runtime.scoped(principal=name) for name in ("bob@guests.example", ANN)]
+        assert "tools are: refund" in await says(tokens[0], 'pay {"cents": 1}') and ran == []
+        assert await says(tokens[1], 'pay {"cents": 2}') == "paid" and ran == ["paid 2"]
+        assert await says(tokens[1], f"write to {ANN}") != f"write to {ANN}", "in texts it is masked"
+
+    with_addresses(work, policy=Policy(rules=(ToolPolicy(tool_patterns=("pay",), allowed_principals=(ANN,)),)))
+
+
+def test_who_approved_is_recorded_by_name() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("bot", model="scripted:tools")
+        await bot.send('refund {"order": "1"}')
+        [asked] = await runtime.actions()
+        assert (await runtime.resolve_action(asked.id, {"approved": False, "comment": f"by {ANN}"})).by == ANN
+        [said] = [each.data for each in await bot.events() if each.type == "action_resolved"]
+        assert (said.by, said.resolution) == (ANN, {"approved": False, "comment": "by [secret:email]"})
+
+    with_addresses(work, principal=ANN)
+
+
+def test_a_limit_of_one_address_binds_no_other() -> None:
+    async def work(runtime: Runtime) -> None:
+        await runtime.set_budget({"principal_id": ANN, "max_tokens_total": 30})
+        ended = {}
+        for name in (ANN, "bob@guests.example"):
+            bot = await runtime.scoped(principal=name).image(f"of {name[:3]}", model="scripted:echo")
+            ended[name] = {(await bot.send("hello there, friend")).status for _ in range(3)}
+        assert ended == {ANN: {"failed"}, "bob@guests.example": {"succeeded"}}
+        assert {each.name for each in await runtime.budget()} == {ANN}
+
+    with_addresses(work)

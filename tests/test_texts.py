@@ -1,0 +1,295 @@
+"""Of every field of every command: whether it holds text, which is masked, or structure, which decides and never is."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+import typing
+from typing import Any
+
+import pytest
+from msgspec import Struct
+from msgspec.structs import replace
+
+from reenact import events
+from reenact.events.action import RequireAction, ResolveAction
+from reenact.events.agent import AnswerModel, SettleTool
+from reenact.events.budget import Budget
+from reenact.events.container import SetPolicy
+from reenact.events.content import Text, ToolCall
+from reenact.events.errors import BadInput
+from reenact.events.image import CreateImage, ImageConfig
+from reenact.events.ledger import SetBudget
+from reenact.events.message import Command
+from reenact.events.model import ModelAnswer
+from reenact.events.policy import Policy, ToolPolicy
+from reenact.events.session import Definition, Overrides, Send, Waking
+from reenact.events.tool import CallCheck
+from reenact.texts import KINDS, MADE, Kind, kinds_of
+from reenact.vault import Vault
+
+TABLE = """
+AddImage: made container_id image_id created_at
+Allot: made session_id principal_id ask spent want least at priced last seen
+AnswerModel: made call answer checks duration_ms cost
+ApplyPolicy: made policy scope terms
+AttachSession: name session_id
+CancelAction: text reason; made action by cancel_job
+CancelJob: text reason; made job_id
+CloseSession: text reason
+CreateContainer: made container_id created_at
+CreateImage: name session_id config alias; made image_id container_id created_at
+CreateSession: name session_id alias; made image_id container_id created_at
+DeleteImage:
+ExpireAction: made action
+ExpireJob: made job_id
+FailModel: text partial; made call attempt failure usage retry_in_ms duration_ms cost key select exhausted
+Interrupt: text reason
+IssueToken: made action token
+ProveTool: text output; made tool happened
+RaiseBudget: made session_id principal_id consent at as_shown
+RecordUsage: text metadata; name entry kind principal_id session_id run_id job_id provider model tool holder; made at
+    input_tokens output_tokens total_tokens cost duration_ms heard
+RecoverEffect: made effect attempt
+RefuseAllotment: made ask breach
+RegisterTools: made container_id created_at tools
+ReleaseAllotment: made ask
+RemoveBudget: made principal_id session_id at recalls
+RemoveImage: made image_id
+RequireAction: text metadata; values payload; name key; made kind timeout_ms job_id tool token
+ResolveAction: values resolution; made action at by digest token
+ResolveTool: text output; made tool outcome
+ReturnAllotment: made session_id ask spent kept at
+RevokeGrant: made action by
+SelectModel: made call attempt select noted
+Send: text content; name overrides; made job_id waking priority timeout_ms
+SetBudget: name budget; made at recalls
+SetPolicy: name policy; made container_id created_at
+SettleTool: text output; made tool outcome error_type duration_ms dropped_bytes
+StartTool: text problem; made tool attempt at version effect timeout_s place
+StopAgent: text reason
+TakeAllotment: made ask grant
+UpdateImage: name config; made updated_at base
+WakeAgent: made waking
+Amount: made tokens cost requests tools
+Breach: made code limit of used wanted most why asks
+Budget: name scope_id principal_id session_id degrade_to; made max_tokens_per_request max_tokens_daily
+    max_tokens_monthly max_tokens_total max_cost_per_request max_cost_daily max_cost_monthly max_cost_total
+    max_requests_per_minute max_requests_daily max_tool_calls_per_request max_tool_calls_daily warning_threshold
+    exceed_strategy unpriced on_breach
+BudgetSpec: made max_tokens max_cost max_tool_calls max_turns max_runtime_seconds unpriced on_breach
+CallCheck: text problem; made name effect approval timeout_s version arguments place
+ConstraintPolicy: text reason; name name; made max_cost_per_request max_tokens_per_request max_tool_calls_per_turn
+    max_turns
+Cost: made amount table
+Definition: made image_version model params max_steps tools policy scope fallbacks approval_required
+    approval_timeout_s terms
+Failure: text message; made code retryable retry_after_s status tried available_at
+File: text media_type name data url file_id
+Grant: made amount until tokens_per_request cost_per_request tools_per_request needs_price per_job degrade degrade_to
+    warned passed
+Image: text media_type data url
+ImageConfig: text name description system_prompt metadata; name model fallbacks tools params workspace policy budget
+    degrade_to; made max_steps approval_required approval_timeout_s
+ModelAnswer: text parts model response_id stop_sequence request_id; made stop_reason usage
+ModelParams: name thinking stop_sequences tool_choice; made max_tokens temperature
+ModelPolicy: text reason; name model_patterns allowed_scopes name; made decision require_approval
+    max_tokens_per_request
+Native: text block text; made provider
+Overrides: name model params policy fallbacks; made terms principal
+Place: made cwd env sandbox
+Policy: name name version rules profile allow also_allow deny profiles profile_tools; made max_tool_calls_per_turn
+    strict
+Profile: name name tools
+Raise: made action limit of most by principal
+Rate: made model input output
+Selection: made model reason key because
+Terms: made spec ledger rates overhead degrade_to
+Text: text text extra
+Thinking: text thinking signature extra; made provider
+ToolCall: text id invalid extra; values input; made name
+ToolPolicy: text reason; name tool_patterns allowed_scopes name allowed_principals; made decision
+ToolSpec: text description parameters; made name effect approval timeout_s version source
+Tried: made provider model reason status key
+Usage: made input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens extra
+Waking: made agent_id image_id container_id registered_at definition
+"""
+"""text: masked. values: masked but for the keys. name: of a caller's, refused with a secret in it. made: left alone."""
+
+
+def commands() -> list[type[Command]]:
+    for module in pkgutil.iter_modules(events.__path__):
+        importlib.import_module(f"{events.__name__}.{module.name}")
+    return [each for each in Command.__subclasses__() if each.__module__.startswith(events.__name__)]
+
+
+def held(annotation: Any, found: dict[type[Struct], None]) -> None:
+    """A struct and all that its fields may hold."""
+    if isinstance(annotation, type) and issubclass(annotation, Struct) and annotation not in found:
+        found[annotation] = None
+        for each in typing.get_type_hints(annotation).values():
+            held(each, found)
+    for each in typing.get_args(annotation):
+        held(each, found)
+
+
+def kinds() -> dict[type[Struct], dict[str, str]]:
+    found: dict[type[Struct], None] = {}
+    for command in commands():
+        held(command, found)
+    listed = {
+        each: {field: KINDS.get(each, {}).get(field, Kind.MADE).name.lower() for field in each.__struct_fields__}
+        for each in found
+    }
+    assert not [each for each in found if each not in KINDS and each not in MADE and not issubclass(each, Command)]
+    return listed
+
+
+def table() -> dict[str, dict[str, str]]:
+    lines = TABLE.strip().replace("\n    ", " ").splitlines()
+    said = {}
+    for line in lines:
+        name, _, rest = line.partition(":")
+        groups = [group.split() for group in rest.split(";") if group.strip()]
+        said[name] = {field: kind for kind, *fields in groups for field in fields}
+    return said
+
+
+def test_of_every_field_of_every_command_it_is_said_whether_it_is_text_or_structure() -> None:
+    assert len(commands()) > 40
+    assert {each.__name__: fields for each, fields in kinds().items()} == table()
+
+
+def test_a_field_that_nobody_thought_of_is_noticed() -> None:
+    class Whisper(Command, frozen=True, kw_only=True):
+        type = "whisper"
+        words: str
+
+    Whisper.__module__ = f"{events.__name__}.session"
+    try:
+        assert {each.__name__: fields for each, fields in kinds().items()} != table()
+    finally:
+        Whisper.__module__ = __name__
+
+
+def test_every_field_that_is_listed_is_there() -> None:
+    assert not [(each.__name__, field) for each, of in KINDS.items() for field in of.keys() - {*each.__struct_fields__}]
+
+
+# -- what is masked, what is left alone, what is refused --
+
+WORD = "send_money"
+"""The name of a tool, of an option, of a model and a rule's pattern, and somebody's secret."""
+
+RULES = Policy(deny=(WORD,), rules=(ToolPolicy(tool_patterns=(WORD,), allowed_principals=(WORD,)),))
+
+
+def vault(**options: Any) -> Vault:
+    known = Vault([], **options)
+    known.add("n", WORD)
+    return known
+
+
+def test_what_an_agent_is_woken_with_is_left_alone_but_for_its_words() -> None:
+    rule = replace(RULES.rules[0], reason=f"not {WORD}")
+    policy = replace(RULES, rules=(rule,))
+    definition = Definition(image_version=1, model=WORD, policy=(policy,), fallbacks=(WORD,), scope=WORD)
+    waking = Waking(agent_id=WORD, image_id="i", container_id=WORD, registered_at=1, definition=definition)
+    hidden = vault().hidden(Send(job_id=WORD, content=(Text(text=f"so {WORD}"),), waking=waking), refuse=True)
+    wanted = replace(definition, policy=(replace(RULES, rules=(replace(rule, reason="not [secret:n]"),)),))
+    assert hidden == Send(job_id=WORD, content=(Text(text="so [secret:n]"),), waking=replace(waking, definition=wanted))
+
+
+def test_of_an_answer_the_words_are_masked_and_the_calls_that_run_stay_what_they_are() -> None:
+    call = ToolCall(id="c", name=WORD, input={WORD: f"a {WORD}", "deep": {WORD: 1}})
+    answer = ModelAnswer(parts=(Text(text=WORD), call), stop_reason="tool_use")
+    command = AnswerModel(call="m1", answer=answer, checks=(CallCheck(name=WORD, problem=f"no {WORD}"),))
+    hidden = vault().hidden(command)
+    shown = replace(call, input={WORD: "a [secret:n]", "deep": {"[secret:n]": 1}})
+    assert hidden.answer.parts == (Text(text="[secret:n]"), shown)
+    assert hidden.checks == (CallCheck(name=WORD, problem="no [secret:n]"),)
+
+
+CONFIG = ImageConfig(name="bot")
+REFUSED: list[Command] = [
+    SetPolicy(container_id="c", created_at=1, policy=RULES),
+    SetBudget(budget=Budget(principal_id=WORD, max_requests_daily=1), at=1),
+    *(
+        CreateImage(image_id="i", container_id="c", session_id="s", created_at=1, config=replace(CONFIG, **each))
+        for each in ({"model": f"scripted:{WORD}"}, {"tools": (WORD,)}, {"workspace": f"/a/{WORD}"}, {"policy": RULES})
+    ),
+    Send(job_id="j", content=(), overrides=Overrides(policy=RULES)),
+    RequireAction(kind="choose", timeout_ms=1, payload={"options": ["yes", WORD]}),
+    RequireAction(kind="custom", timeout_ms=1, payload={WORD: 1}),
+    ResolveAction(action="a1", resolution={"choice": WORD}, at=1, by="ann"),
+]
+
+
+@pytest.mark.parametrize("command", REFUSED)
+def test_a_secret_in_a_name_or_a_rule_is_refused_where_a_caller_asks_and_never_rewritten(command: Command) -> None:
+    with pytest.raises(BadInput, match="in a name, a rule or a setting") as refused:
+        vault().hidden(command, refuse=True)
+    assert WORD not in str(refused.value)
+    assert vault().hidden(command) is command, "what happened is told whatever it is named"
+    assert vault(scope="mine").hidden(command, "another", refuse=True) is command, "it is another's secret"
+
+
+def test_what_is_asked_of_a_person_keeps_its_fields_and_options_and_so_does_the_answer() -> None:
+    known = Vault([])
+    for number, word in enumerate(("approved", "message", "options", "always", "exact")):
+        known.add(f"n{number}", word)
+    asked = RequireAction(kind="confirm", timeout_ms=1, payload={"message": "is it approved?", "options": 1})
+    assert known.hidden(asked).payload == {"message": "is it [secret:n0]?", "options": 1}
+    said = ResolveAction(action="a1", resolution={"approved": True, "comment": "it is approved"}, at=1, by="approved")
+    assert known.hidden(said, refuse=True).resolution == {"approved": True, "comment": "it is [secret:n0]"}
+
+
+# -- whose --
+
+
+def test_a_secret_of_one_scope_is_looked_for_in_its_texts_alone() -> None:
+    known = Vault([])
+    known.add("pin", "48213", scope="a")
+    known.add("long", "a-long-secret-of-a", scope="a")
+    text = "48213 a-long-secret-of-a"
+    said = SettleTool(tool="t", outcome="ok", output=text)
+    assert known.hidden(said, "a").output == "[secret:pin] [secret:long]"
+    assert known.hidden(said, "b") is said and known.text(text, 0, "b") == text
+    assert not known.holds(text, "b") and known.begins("so a-long-sec", 0, "b") is None
+    assert known.is_plain("so a-long-sec", "", "b") and not known.is_plain("so a-long-sec", "", "a")
+    assert known.message(text) == "48213 [secret:long]", "an error's message may go to any scope"
+    assert known.log_line(text) == "[secret:pin] [secret:long]"
+
+
+@pytest.mark.parametrize(("value", "everywhere"), [("f3/val9", False), ("f3/value", True), ("1" * 15, False)])
+def test_what_is_the_runtime_s_own_is_looked_for_everywhere_unless_it_is_soon_found_by_trying(
+    value: str, everywhere: bool
+) -> None:
+    known = Vault([], scope="own")
+    known.add("n", value, scope="own", common=True)
+    assert known.text(value, 0, "own") == "[secret:n]"
+    assert known.text(value, 0, "other") == ("[secret:n]" if everywhere else value)
+
+
+def test_one_value_of_two_scopes_is_shown_by_each_one_s_own_name_and_forgotten_by_each_alone() -> None:
+    known = Vault([])
+    known.add("mine", "the-same-long-value", scope="a")
+    known.add("ours", "the-same-long-value", scope="b")
+    assert [known.text("the-same-long-value", 0, each) for each in "abc"] == [
+        *("[secret:mine]", "[secret:ours]", "the-same-long-value"),
+    ]
+    known._given["a", "the-same-long-value"] = None
+    known._unknow("a", "the-same-long-value")
+    assert known.text("the-same-long-value", 0, "a") == "the-same-long-value"
+    assert known.text("the-same-long-value", 0, "b") == known.message("the-same-long-value") == "[secret:ours]"
+    known._given["b", "the-same-long-value"] = None
+    known._unknow("b", "the-same-long-value")
+    assert known.message("the-same-long-value") == "the-same-long-value" and not len(known._forms)
+
+
+def test_a_struct_that_is_no_command_s_is_text_all_through() -> None:
+    class Note(Struct):
+        words: str
+
+    assert kinds_of(Note(words="x"))("words") is Kind.TEXT
+    assert vault().hidden(Note(words=WORD)) == Note(words="[secret:n]")
