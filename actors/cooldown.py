@@ -100,12 +100,18 @@ class Cooldowns(Struct, frozen=True):
 
 def until(table: Cooldowns, key: str | None, model: str, now: int) -> int | None:
     """When a model may be asked with a key again, microseconds UTC; None where it may be now."""
-    ends = [
-        window.until
+    window = window_of(table, key, model, now)
+    return None if window is None else window.until
+
+
+def window_of(table: Cooldowns, key: str | None, model: str, now: int) -> Window | None:
+    """The open window that a model with a key is in, the longer one of two; None where it may be asked now."""
+    found = [
+        window
         for scope in ((model, None) if key is not None else (model,))
         if (window := table.windows.get((key, scope))) is not None and _open(window, now)
     ]
-    return max(ends, default=None)
+    return max(found, key=lambda window: window.until, default=None)
 
 
 def is_well(table: Cooldowns, model: str) -> bool:

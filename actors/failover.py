@@ -21,10 +21,12 @@ from .cooldown import (
     check_number,
     failed,
     is_well,
+    kind_of,
     probe_worthy,
     probed,
     soonest,
     until,
+    window_of,
 )
 from .selection import provider_of
 
@@ -102,10 +104,13 @@ class Stop(Struct, frozen=True):
 
 class Exhausted(Struct, frozen=True):
     """Nobody is left. unasked: who was not asked, because it cools, or as all attempts were used up. available_at:
-    milliseconds UTC."""
+    milliseconds UTC. because, key: where nobody was asked, why the call's model was not, and the label of its key.
+    """
 
     unasked: tuple[Tried, ...]
     available_at: int | None
+    because: str = "cooldown"
+    key: str | None = None
 
 
 class Keys(Struct, frozen=True):
@@ -154,13 +159,15 @@ def before(
     """Whom to ask, before anybody is, and the table after it.
 
     A conversation that fell back returns to the first of its chain at the beginning of a turn: at once when that is
-    known to answer again, else as a probe. Where everything cools, the one that is first done with it is probed.
+    known to answer again, else as a probe. Where everything cools, the one that is first done with it is probed. A
+    model that has no other beside it is asked although it is busy, with the key that is first free; where all its keys
+    are refused or unpaid, as a probe, and nobody is asked between.
     """
     chain = call.chain or (call.model,)
     if call.attempt - 1 - len(call.tried) >= max(settings.attempts, len(chain)):  # chosen anew so often, and not asked
         return Go(in_order(keys, call.model, table, now, preferred=call.key)[0]), table
     if len(chain) == 1:
-        return _with_a_key(call, keys, table, now), table
+        return _alone(call, keys, table, now, settings)
     head = chain[0]
     if call.model != head and call.step == 1 and call.attempt == 1 and call.reason != "budget":
         back, table = _back(head, keys, table, now, settings)
@@ -241,6 +248,35 @@ def unnoted(call: CallModel, key: str | None, keys: Keys) -> Selection | None:
 
 
 # -- where to go --
+
+
+def _alone(
+    call: CallModel, keys: Keys, table: Cooldowns, now: int, settings: Failover
+) -> tuple[Go | Select | Exhausted, Cooldowns]:
+    """The only model that there is."""
+    model, provider = call.model, provider_of(call.model)
+    if ready(keys, model, table, now):
+        return _with_a_key(call, keys, table, now), table
+    key = in_order(keys, model, table, now)[0]
+    if call.reason == "probe" and call.attempt > 1:
+        return Go(key), table
+    windows = {each: window for each in keys.all(model) if (window := window_of(table, each, model, now)) is not None}
+    reason, times = "fallback", settings.cooldowns
+    if kind_of(windows[key].code) != "transient":
+        reason = "probe"
+        if not probe_worthy(table, provider, None, now, times):
+            _, _, name = model.partition(":")
+            unasked = [
+                Tried(provider=provider, model=name, reason=window.code, key=keys.named(model, each))
+                for each, window in windows.items()
+                if each != key
+            ]
+            again = min(windows[key].until, table.probes[provider] + round(times.probe_every_s * 1_000_000))
+            return Exhausted(tuple(unasked), -(-again // 1000), windows[key].code, keys.named(model, key)), table
+        table = probed(table, provider, now, times)
+    if call.key is not None and key != call.key and call.key in windows:
+        return Select(Selection(model=model, reason=reason, key=key, because="cooldown")), table
+    return Go(key), table
 
 
 def _with_a_key(call: CallModel, keys: Keys, table: Cooldowns, now: int) -> Go | Select:

@@ -62,6 +62,7 @@ UNBILLED = frozenset(
         "bad_input",
         "billing",
         "context_exceeded",
+        "cooldown",
         "invalid_request",
         "model_not_found",
         "not_found",

@@ -52,8 +52,7 @@ class Fallover:
         tells of another choice."""
         mine = self._credentials(provider_of(call.model), spec)
         plain = len(mine) == 1 and call.key is None
-        first = call.selected and not self.table.windows and call.chain[:1] == (call.model,)
-        if plain and (first or not call.chain):
+        if plain and not self.table.windows and (not call.chain or (call.selected and call.model == call.chain[0])):
             return mine[0], None
         keys, now = self._keys(call, spec, mine), self._clock.now()
         choice, self.table = failover.before(call, keys, self.table, now, self.settings)
@@ -67,8 +66,9 @@ class Fallover:
             if note is None:
                 return used, None
             return used, SelectModel(call=call.id, attempt=call.attempt, select=note, noted=True)
-        failure = Failure(code="cooldown", message=f"{call.model} and all that may take its place are cooling down.")
-        return FailModel(call=call.id, attempt=call.attempt, failure=_with(failure, choice), exhausted=True)
+        said = f"{call.model} was not asked: it and all that may take its place are cooling down."
+        failure = _with(Failure(code=choice.because, message=said), choice)
+        return FailModel(call=call.id, attempt=call.attempt, failure=failure, key=choice.key, exhausted=True)
 
     def after(
         self, call: CallModel, spec: EnvironmentSpec, used: Credentials, failure: Failure

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reenact import Failover
+from reenact.actors.clock import ManualClock
 from reenact.events.agent import ModelFailed, ModelSelected
 from reenact.events.errors import BadInput
 from reenact.events.log import MemoryStore
@@ -108,6 +109,61 @@ def test_with_one_key_and_one_model_nothing_is_selected_and_nothing_recorded() -
         assert (found.context["model"], found.context["reason"]) == ("a", "primary")
 
     play(work, Provider(), credentials=keys("k1"), default_agent={"model": A})
+
+
+@pytest.mark.parametrize("given", [("k1",), ("k1", "k2")], ids=["one key", "two keys"])
+@pytest.mark.parametrize("code", ["billing", "auth"])
+def test_a_lone_model_whose_keys_are_unpaid_or_refused_is_asked_again_once_in_a_while(
+    given: tuple[str, ...], code: str
+) -> None:
+    provider, clock = Provider(a=[code] * (len(given) + 1)), ManualClock()
+
+    async def work(of: Runtime) -> None:
+        bot, other = await of.image("x"), await of.image("y")
+        await bot.send("hi")
+        assert [key for _, key in provider.asked] == [*given]
+        for each in (bot, bot, other):
+            failure = (await each.send("hi")).failure
+            assert failure is not None and failure.code == "models_exhausted" and failure.tried is not None
+            assert [(each.model, each.reason) for each in failure.tried] == [("a", code)] * len(given)
+            assert failure.available_at == of.clock.now() // 1000 + 30_000 and not failure.retryable
+        assert len(provider.asked) == len(given), "nobody is asked between"
+        clock.move(s=31)
+        assert (await bot.send("hi")).status == "failed"
+        assert (await bot.send("hi")).status == "failed"
+        assert [key for _, key in provider.asked] == [*given, given[0]], "the one that is free first"
+        clock.move(s=31)
+        assert (await bot.send("hi")).text == "I am a."  # somebody has paid meanwhile
+        assert (await other.send("hi")).text == "I am a."
+        for each in (bot, other):
+            await identical(of, each.session_id)
+
+    play(work, provider, credentials=keys(*given), default_agent={"model": A}, clock=clock)
+
+
+def test_a_lone_model_that_is_busy_is_asked_by_the_next_message_with_the_key_that_is_free_first() -> None:
+    provider, clock = Provider(k1=["rate_limit"], k2=["rate_limit"]), ManualClock()
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi")).status == "failed"
+        assert [key for _, key in provider.asked] == ["k1", "k2"]
+        assert (await bot.send("hi")).text == "I am a." and provider.asked[-1] == ("a", "k1")
+        await identical(of, bot.session_id)
+
+    play(work, provider, credentials=keys("k1", "k2"), default_agent={"model": A}, clock=clock)
+
+
+def test_another_key_in_the_place_of_a_refused_one_is_asked_at_once() -> None:
+    provider, now = Provider(wrong="auth"), ["wrong"]
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi")).status == "failed"
+        now[:] = ["right"]
+        assert (await bot.send("hi")).text == "I am a."
+
+    play(work, provider, credentials=lambda provider, spec: keys(*now)(provider, spec), default_agent={"model": A})
 
 
 def test_keys_in_their_given_order_are_asked_in_it_and_the_first_one_again_by_whoever_comes_new() -> None:

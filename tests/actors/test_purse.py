@@ -138,8 +138,9 @@ def test_what_nobody_counted_is_counted_as_it_was_set_aside(how: str) -> None:
     assert purse_of(stream).spent.cost == reserved.cost
 
 
-def test_a_call_that_was_turned_away_costs_only_the_request() -> None:
-    stream = begun(run_of(max_cost="1")).when(fails("m1", "rate_limit"))
+@pytest.mark.parametrize("code", ["rate_limit", "cooldown"])
+def test_a_call_that_was_turned_away_costs_only_the_request(code: str) -> None:
+    stream = begun(run_of(max_cost="1")).when(fails("m1", code))
     assert purse_of(stream).spent == Amount(requests=1)
 
 
