@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -24,12 +24,12 @@ from .decider import Decider, Noun
 
 
 class State(Struct, frozen=True):
-    """version: of the definition, 1 when created. sessions: all, oldest first. Times in milliseconds UTC."""
+    """version: of the definition, 1 when created. session_id: of its current session; those before are in its stream,
+    and not here: there may be any number. Times in milliseconds UTC."""
 
     image_id: str | None = None
     container_id: str = ""
     session_id: str = ""
-    sessions: tuple[str, ...] = ()
     alias: str | None = None
     created_at: int = 0
     updated_at: int = 0
@@ -82,7 +82,6 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
                 image_id=event.image_id,
                 container_id=event.container_id,
                 session_id=event.session_id,
-                sessions=(event.session_id,),
                 alias=event.alias,
                 created_at=event.created_at,
                 updated_at=event.created_at,
@@ -92,9 +91,7 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
         case ImageUpdated():
             return replace(state, version=event.version, updated_at=event.updated_at, config=event.config)
         case SessionAttached():
-            known = event.session_id in state.sessions
-            sessions = state.sessions if known else (*state.sessions, event.session_id)
-            return replace(state, session_id=event.session_id, sessions=sessions)
+            return replace(state, session_id=event.session_id)
         case ImageDeleted():
             return replace(state, deleted=True)
     return state
@@ -126,6 +123,12 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
 
 def _context(states: tuple[State], context: Context) -> Context:
     return replace(context, container_id=states[0].container_id or None, image_id=states[0].image_id)
+
+
+def sessions_of(events: Iterable[Event]) -> list[str]:
+    """All sessions that an image ever had, by the events of its stream, oldest first."""
+    begun = (event.session_id for event in events if isinstance(event, ImageCreated | SessionAttached))
+    return list(dict.fromkeys(begun))
 
 
 IMAGE = Noun("image-", (Decider("image", State(), decide, evolve, owed, recall),), _context, lambda states: None)

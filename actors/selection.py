@@ -19,7 +19,9 @@ _LASTING = frozenset(("auth", "billing", "permission", "model_not_found"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # of the year 9999
 _UNASKED = {"attempts": "not asked, all attempts were used up"}
-_SHOWN_MAX = 12
+
+SHOWN_MAX = 12
+"""Attempts that the failure of a turn tells of one by one."""
 
 KEYS_MAX = 32
 """Providers of which a session's own key is remembered; the one that was selected longest ago goes first."""
@@ -136,8 +138,8 @@ def _told(attempts: tuple[Tried, ...]) -> str:
         told = f"{each.provider}:{each.model} ({_UNASKED.get(why, why)}{key})"
         counts[told] = counts.get(told, 0) + 1
     said = [told if count == 1 else f"{told[:-1]}, {count} times)" for told, count in counts.items()]
-    more = len(said) - _SHOWN_MAX
-    return ", ".join(said[:_SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
+    more = len(said) - SHOWN_MAX
+    return ", ".join(said[:SHOWN_MAX]) + (f" and {more} more" if more > 0 else "")
 
 
 def _again(available_at: int | None) -> str:

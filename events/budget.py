@@ -324,7 +324,11 @@ def plain_dollars(amount: Decimal) -> str:
     return "0" if text in ("-0", "") else text
 
 
-@lru_cache(4096)
+AMOUNTS_MAX = 4_096
+"""Texts of amounts whose number is remembered."""
+
+
+@lru_cache(AMOUNTS_MAX)
 def nanos(amount: str | Any) -> int:
     """Dollars as nano-dollars, rounded up."""
     return int((Decimal(amount) * NANO).to_integral_value(rounding=ROUND_CEILING))

@@ -185,7 +185,7 @@ class Meter:
         )
 
 
-_DIGITS_MAX = 20
+DIGITS_MAX = 20
 """Digits before the point, and zeros behind it before the first other one: no money needs more, and sums stay exact."""
 
 _NO_TOOL = ("", "unsafe", 0)
@@ -234,5 +234,5 @@ def amount_of(cost: Cost) -> Decimal | None:
         amount = Decimal(cost.amount)
     except InvalidOperation:
         return None
-    fits = amount.is_finite() and abs(amount.adjusted()) < _DIGITS_MAX and len(cost.amount) <= 2 * _DIGITS_MAX
+    fits = amount.is_finite() and abs(amount.adjusted()) < DIGITS_MAX and len(cost.amount) <= 2 * DIGITS_MAX
     return amount if fits and amount >= 0 else None

@@ -70,7 +70,11 @@ def _shown(value: Any, depth: int) -> Any:
     return value
 
 
-@lru_cache(4096)
+KEYS_MAX = 4_096
+"""Names of fields of which it is remembered whether they hold a secret."""
+
+
+@lru_cache(KEYS_MAX)
 def names_secret(key: str) -> bool:
     """Whether a field of this name holds a secret: `api_key`, `apiKey` and `X-API-Key` do, `max_tokens` does not."""
     words = [word.lower() for word in _WORDS.findall(key[:TEXT_CHARS])]

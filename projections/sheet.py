@@ -17,7 +17,7 @@ from .trail import Trail
 STREAMS_MAX = 10_000
 """Streams whose state is kept between their events. One beyond is read again from the log when it goes on."""
 
-_INT_MAX = 2**63 - 1
+_INT64 = 2**63 - 1
 _CENT = Decimal("1E-18")  # the smallest amount that the column can hold
 _WIDE = Context(prec=60)
 _json = msgspec.json.Encoder().encode
@@ -60,7 +60,7 @@ class Sheet:
         context = head.context
         self.batches.append(
             (
-                min(head.at, _INT_MAX),
+                min(head.at, _INT64),
                 stream,
                 head.id,
                 head.correlation,
@@ -97,7 +97,7 @@ class Sheet:
                 note.job_id,
                 data,
                 note.resource_id,
-                note.duration if note.duration is None else min(note.duration, _INT_MAX),
+                note.duration if note.duration is None else min(note.duration, _INT64),
                 details,
                 error and error.code,
                 error and error.message,
@@ -107,7 +107,7 @@ class Sheet:
     def use(self, use: ModelUse | ToolUse) -> None:
         shared = (
             use.position,
-            min(use.at, _INT_MAX),
+            min(use.at, _INT64),
             use.scope,
             use.principal,
             use.container_id,
@@ -127,7 +127,7 @@ class Sheet:
                     use.error_type,
                     use.proof,
                     use.runs,
-                    min(use.duration_ms, _INT_MAX),
+                    min(use.duration_ms, _INT64),
                 )
             )
             return
@@ -136,21 +136,21 @@ class Sheet:
             (
                 *shared,
                 use.call,
-                min(use.attempt, _INT_MAX),
+                min(use.attempt, _INT64),
                 use.asked,
                 use.provider,
                 use.model,
                 use.stop_reason,
                 use.failure,
-                usage and min(usage.input_tokens, _INT_MAX),
-                usage and min(usage.output_tokens, _INT_MAX),
-                usage and min(usage.cache_read_tokens, _INT_MAX),
-                usage and min(usage.cache_write_tokens, _INT_MAX),
-                usage and min(usage.reasoning_tokens, _INT_MAX),
+                usage and min(usage.input_tokens, _INT64),
+                usage and min(usage.output_tokens, _INT64),
+                usage and min(usage.cache_read_tokens, _INT64),
+                usage and min(usage.cache_write_tokens, _INT64),
+                usage and min(usage.reasoning_tokens, _INT64),
                 amount if amount is None else amount.quantize(_CENT, context=_WIDE),
                 use.unpriced,
                 use.price_table,
-                min(use.duration_ms, _INT_MAX),
+                min(use.duration_ms, _INT64),
             )
         )
 

@@ -5,7 +5,7 @@ Heard of as they come and go; those that an earlier process left awake are looke
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -14,6 +14,9 @@ from .actors.image import State as ImageState
 from .events.agent import AgentRegistered, AgentUnregistered
 from .events.message import Recorded
 from .given import check_id
+
+AGENTS_MAX = 20_000
+"""Agents whose session is remembered by their id; that of another is looked for among all."""
 
 
 class Awake(Struct, frozen=True, kw_only=True, rename="camel"):
@@ -26,30 +29,40 @@ class Awake(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class Agents:
-    """peek(stream): the states of a stream. images(container_id): of a container, or of all."""
+    """peek(stream): the states of a stream. images(container_id): of one, or all. sessions(image_id): all it had."""
 
     def __init__(
         self,
         peek: Callable[[str], Awaitable[tuple[Any, ...]]],
         images: Callable[[str | None], Awaitable[Iterable[ImageState]]],
+        sessions: Callable[[str], Awaitable[Iterable[str]]],
     ) -> None:
         self._peek = peek
         self._images = images
+        self._sessions = sessions
         self._awake: dict[str, Awake] = {}
-        self._looked = False
+        self._all = False  # whether no agent is awake but those
 
     def hear(self, recorded: Recorded) -> None:
         """Take an event in."""
         data = recorded.data
         if isinstance(data, AgentRegistered):
-            self._awake[data.agent_id] = Awake(
-                agent_id=data.agent_id,
-                container_id=data.container_id,
-                image_id=data.image_id,
-                session_id=recorded.stream.removeprefix("session-"),
+            self._know(
+                Awake(
+                    agent_id=data.agent_id,
+                    container_id=data.container_id,
+                    image_id=data.image_id,
+                    session_id=recorded.stream.removeprefix("session-"),
+                )
             )
         elif isinstance(data, AgentUnregistered):
             self._awake.pop(data.agent_id, None)
+
+    def _know(self, awake: Awake) -> None:
+        self._awake[awake.agent_id] = awake
+        if len(self._awake) > AGENTS_MAX:
+            del self._awake[next(iter(self._awake))]
+            self._all = False
 
     async def at(self, session_id: str) -> str | None:
         """The id of the agent in a session, None when it sleeps."""
@@ -58,19 +71,19 @@ class Agents:
 
     async def of_image(self, state: ImageState) -> list[Awake]:
         """The agents of an image, that of its current session first."""
-        found = []
-        others = [session_id for session_id in state.sessions if session_id != state.session_id]
+        return [awake async for awake in self._looked_for(state)]
+
+    async def _looked_for(self, state: ImageState) -> AsyncIterator[Awake]:
+        others = [each for each in await self._sessions(state.image_id or "") if each != state.session_id]
         for session_id in (state.session_id, *others):
             agent_id = await self.at(session_id)
             if agent_id is not None:
-                awake = Awake(
+                yield Awake(
                     agent_id=agent_id,
                     container_id=state.container_id,
                     image_id=state.image_id or "",
                     session_id=session_id,
                 )
-                found.append(awake)
-        return found
 
     async def of_container(self, container_id: str) -> list[Awake]:
         """The agents of a container, in the order of its images."""
@@ -79,13 +92,21 @@ class Agents:
     async def find(self, agent_id: str) -> Awake | None:
         """An agent by its id, None when none of that name is awake."""
         check_id(agent_id, "agent_id")
-        if agent_id not in self._awake and not self._looked:
-            for state in await self._images(None):
-                for awake in await self.of_image(state):
-                    self._awake.setdefault(awake.agent_id, awake)
-            self._looked = True
+        if agent_id not in self._awake and not self._all:
+            await self._look_for(agent_id)
         found = self._awake.get(agent_id)
         if found is not None and await self.at(found.session_id) != agent_id:
             self._awake.pop(agent_id, None)  # it went while it was looked for
             return None
         return found
+
+    async def _look_for(self, agent_id: str) -> None:
+        """Look into every session, up to where it is; know what was found on the way."""
+        self._all = True  # unless one that is heard of or found meanwhile is one too many
+        for state in await self._images(None):
+            async for awake in self._looked_for(state):
+                if awake.agent_id not in self._awake:
+                    self._know(awake)
+                if awake.agent_id == agent_id:
+                    self._all = False
+                    return

@@ -45,7 +45,8 @@ class Receptor(Protocol):
 
 
 class Environment(Protocol):
-    """One agent's outside. `dispose` is awaited when the agent is gone or the runtime closes."""
+    """One agent's outside. `dispose` is awaited when the agent is gone, when its session is put to sleep (it gets
+    another when it next needs one), and when the runtime closes."""
 
     @property
     def name(self) -> str: ...

@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from .access import Access
 from .actors.image import State as ImageState
+from .actors.image import sessions_of
 from .adapters.models import Models
 from .adapters.tools.registry import Tools
 from .containers import Containers
@@ -119,6 +120,11 @@ class Images:
             awake = await self._kept.agents.find(agent_id)
             state = await self.state(agent_id if awake is None else awake.image_id)
         return state
+
+    async def sessions(self, image_id: str) -> list[str]:
+        """All sessions of one, oldest first. Reads its stream: their number has no bound."""
+        stored = await asyncio.to_thread(self._access.reads.read, f"image-{image_id}")
+        return sessions_of(recorded.data for batch in stored for recorded in codec.unpack(batch))
 
     # -- made --
 
@@ -252,5 +258,5 @@ class Images:
             return
         await self._access.ask(f"image-{image_id}", DeleteImage())
         await self._access.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))
-        for session_id in state.sessions:
+        for session_id in await self.sessions(image_id):
             await self._access.ask(f"session-{session_id}", CloseSession(reason="image_deleted"))

@@ -97,23 +97,25 @@ class Kernel:
 
     # -- life --
 
-    async def open(self, performer: Performer, *, armed: bool = True) -> None:
+    async def open(self, performer: Performer, *, armed: bool = True, asleep: Callable[[str], object]) -> None:
         """Own the log. Raises `Owned` and its like.
 
-        armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed.
+        armed: False: nothing that is owed to the world is done, whatever is decided; it stays owed. asleep(stream):
+        told of every stream that is put to sleep.
         """
         self.telling.armed = armed
         self._loop = asyncio.get_running_loop()
         given = self._persistence
         if self.bus.disposed:
             raise Closed("A runtime that was closed cannot be opened again: make another.")
+        self._sleeps = asleep
         self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
         self._commits = LoopCommits(self.runs, self.telling.told)
         self.system = self._commits.system = ActorSystem(
             self._log,
             self._commits.publish,
             threads=self._threads,
-            on_sleep=self.telling.asleep,
+            on_sleep=self._asleep,
             takes=self._commits.may_take if self._threads is None and undisturbed() else None,
         )
         self._put = self.system.put  # one for all mailboxes: a bound method is 64 bytes
@@ -178,6 +180,10 @@ class Kernel:
         left = self.telling.left
         told = (lambda _: left.discard(stream)) if stream in left else None
         self.bus.tell(stream, Peek(told, owing=True, scope=None))
+
+    def _asleep(self, stream: str) -> None:
+        self.telling.asleep(stream)
+        self._sleeps(stream)
 
     def leave(self, stream: str) -> None:
         """What an earlier owner left in a stream is not taken up: who waits for it hears how it stands."""

@@ -21,7 +21,8 @@ LAST = "last"
 SHOWN_DIGITS = 8
 """How much of an id is shown: its end, which differs where the beginnings, made of the time, do not."""
 
-_CANDIDATES_MAX = 6
+CANDIDATES_MAX = 6
+"""Streams that are named where an id could be any of several."""
 
 
 class Reads(Protocol):
@@ -128,8 +129,8 @@ def _fits(full: str, wanted: str) -> bool:
 def _one(found: list[str], log: Reads, wanted: str) -> str | None:
     if len(found) <= 1:
         return found[0] if found else None
-    shown = ", ".join(_candidate(log, each) for each in reversed(found[-_CANDIDATES_MAX:]))
-    more = f" and {len(found) - _CANDIDATES_MAX} more" if len(found) > _CANDIDATES_MAX else ""
+    shown = ", ".join(_candidate(log, each) for each in reversed(found[-CANDIDATES_MAX:]))
+    more = f" and {len(found) - CANDIDATES_MAX} more" if len(found) > CANDIDATES_MAX else ""
     raise BadInput(f"{_shown(wanted)} could be any of {len(found)}: {shown}{more}. Give more of the id, or its end.")
 
 

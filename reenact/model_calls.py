@@ -41,7 +41,7 @@ _log = logging.getLogger("reenact")
 
 
 class ModelCalls:
-    """The calls of models, and one environment an agent through which they go."""
+    """The calls of models, and one environment an agent through which they go, kept by session while it is awake."""
 
     def __init__(
         self,
@@ -286,21 +286,21 @@ class ModelCalls:
     def _environment_of(self, spec: EnvironmentSpec) -> Environment:
         """The agent's environment; another one when its model or its definition has changed, and the old one's end."""
         spec = replace(spec, principal="")  # one agent may be asked by many
-        known = self._environments.get(spec.agent_id)
+        known = self._environments.get(spec.session_id)
         if known is not None:
             if known[0] == spec:
                 return known[1]
             self._later(_disposed(known[1]))
         environment = self._environment(spec)
-        self._environments[spec.agent_id] = (spec, environment)
+        self._environments[spec.session_id] = (spec, environment)
         return environment
 
-    async def forget(self, agent_id: str) -> None:
-        """An agent is gone: let go of its environment."""
-        known = self._environments.pop(agent_id, None)
+    def forget(self, session_id: str) -> None:
+        """A session's agent is gone, or they sleep: let go of its environment. The next call makes another."""
+        self._connected.discard(session_id)
+        known = self._environments.pop(session_id, None)
         if known is not None:
-            self._connected.discard(known[0].session_id)
-            await _disposed(known[1])
+            self._later(_disposed(known[1]))
 
     async def close(self) -> None:
         """Dispose every environment."""

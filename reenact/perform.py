@@ -97,9 +97,9 @@ class Outside:
 
     # -- the end --
 
-    async def forget(self, agent_id: str) -> None:
-        """An agent is gone: let go of its environment."""
-        await self._models.forget(agent_id)
+    def forget(self, stream: str) -> None:
+        """A session's agent is gone, or they sleep: let go of its environment."""
+        self._models.forget(stream.removeprefix("session-"))
 
     async def close(self) -> None:
         """Dispose every environment; threads of tools that still run are left to end by themselves."""

@@ -46,7 +46,8 @@ POLL_S = 0.1
 SQL_S = 60.0
 """How long a query may take."""
 
-_BATCH_EVENTS_MAX = 1000
+BATCH_EVENTS_MAX = 1000
+"""Events before a position among which the beginning of its batch is looked for."""
 
 
 _NUMBER = re.compile("a[0-9]{1,6}")
@@ -440,7 +441,7 @@ class Reading:
 
     def _stored(self, stream: str | None, types: frozenset[str], after: int, follow: bool) -> Iterator[Recorded]:
         # A batch is found by its first event, and `after` may lie within one.
-        at = max(0, after - _BATCH_EVENTS_MAX) if stream is None else 0
+        at = max(0, after - BATCH_EVENTS_MAX) if stream is None else 0
         while True:
             page = self._page(stream, at)
             for stored in page:

@@ -218,7 +218,8 @@ class Runtime:
             policies = Policies(
                 self._own_policies, tools=self.tools, container=self.container_state, engine=self._engine
             )
-            kept = self._kept[who.scope] = Kept(Agents(self._peek, self.images), policies)
+            agents = Agents(self._peek, self.images, lambda image_id: self._images.sessions(image_id))
+            kept = self._kept[who.scope] = Kept(agents, policies)
         self._agents, self._policies, self._at_hand = kept.agents, kept.policies, kept.images
         self._containers = Containers(access, kept, self.bring_policy)
         self._images = Images(
@@ -304,7 +305,7 @@ class Runtime:
             self._vault.open()
             for policy in self._policies.own:
                 self._policies.look(policy)
-            await self._kernel.open(self._outside, armed=self._armed)
+            await self._kernel.open(self._outside, armed=self._armed, asleep=self._outside.forget)
             await self._treasuries.open()
             if self._budget is not None and not self._treasury.is_given(self._budget):
                 await self.set_budget(self._budget)
@@ -677,7 +678,8 @@ class Runtime:
 
         What is queued stays queued, and runs when the next message or `wake` wakes an agent.
         """
-        for session_id in (await self.image_state(image_id)).sessions:
+        await self.image_state(image_id)
+        for session_id in await self._images.sessions(image_id):
             await self.ask(f"session-{session_id}", StopAgent(reason=reason))
 
     async def stop_agent(self, agent_id: str, *, reason: str = "stopped") -> bool:
@@ -811,7 +813,7 @@ class Runtime:
             self._treasuries.of(scope).hear(recorded)
             return
         if isinstance(data, AgentUnregistered):
-            self._kernel.later(self._outside.forget(data.agent_id))
+            self._outside.forget(recorded.stream)
         kept = self._kept.get(scope)
         if kept is not None:  # else nobody has looked at this scope yet, and there is nothing to keep up
             kept.hear(recorded)

@@ -41,7 +41,9 @@ from .toolbox import Needed, sources, tools_from
 IMAGE = "assistant"
 """The image of conversations that name none."""
 
-_NAME_CHARS_MAX = 128
+NAME_CHARS_MAX = 128
+"""Characters of the name of a session."""
+
 _SIGNALS = frozenset(
     signal.type
     for signal in vars(stream).values()
@@ -479,5 +481,5 @@ def _ends(full: str | None, part: str) -> bool:
 
 
 def _check_name(name: str) -> None:
-    if not name.strip() or len(name) > _NAME_CHARS_MAX or not name.isprintable() or name != name.strip():
-        raise BadInput(f"A session's name is 1 to {_NAME_CHARS_MAX} printable characters, not {ascii(name)[:60]}.")
+    if not name.strip() or len(name) > NAME_CHARS_MAX or not name.isprintable() or name != name.strip():
+        raise BadInput(f"A session's name is 1 to {NAME_CHARS_MAX} printable characters, not {ascii(name)[:60]}.")

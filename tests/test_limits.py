@@ -11,13 +11,15 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from reenact import blocking
+from reenact import agents, blocking
 from reenact.actors import system
 from reenact.adapters.models import Models, sse
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.models.sse import EventReader
+from reenact.environment import EnvironmentSpec, ModelEnvironment
 from reenact.events.errors import Full
 from reenact.events.model import ModelFailure
 from reenact.runtime import Runtime
@@ -36,7 +38,8 @@ ROW = re.compile(r"^\| `(\w+)` \| ([^|]+) \| `([\w/]+\.py)` \|", re.M)
 
 
 def limits(root: Path) -> set[tuple[str, str]]:
-    """(name, file) of every constant of the source whose name says that it is a limit, and that others may know."""
+    """(name, file) of every constant of the source whose name says that it is a limit; and what is remembered up to a
+    number without a name."""
     found = set()
     for room in ROOMS:
         for file in sorted((root / room).rglob("*.py")):
@@ -46,8 +49,11 @@ def limits(root: Path) -> set[tuple[str, str]]:
             for node in ast.parse(file.read_text("utf-8")).body:
                 target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
                 name = getattr(target, "id", "")
-                if LIMIT.match(name) and not name.startswith("_"):
+                if LIMIT.match(name.lstrip("_")):
                     found.add((name, path))
+                for each in getattr(node, "decorator_list", ()):
+                    if isinstance(each, ast.Call) and "cache" in ast.unparse(each.func):
+                        found |= {(ast.unparse(each), path) for given in each.args if isinstance(given, ast.Constant)}
     return found
 
 
@@ -63,11 +69,76 @@ def test_every_limit_is_listed_with_its_value(root: Path) -> None:
 
 def test_a_limit_that_nobody_listed_is_noticed(root: Path, tmp_path: Path) -> None:
     (tmp_path / "events").mkdir()
-    (tmp_path / "events" / "things.py").write_text("THINGS_MAX: int = 3\nOTHER = 4\n")
-    assert limits(tmp_path) == {("THINGS_MAX", "events/things.py")}
+    (tmp_path / "events" / "things.py").write_text(
+        "THINGS_MAX: int = 3\n_OWN_MAX = 5\nOTHER = 4\n\n\n@lru_cache(7)\ndef f(): pass\n"
+    )
+    assert {name for name, _ in limits(tmp_path)} == {"THINGS_MAX", "_OWN_MAX", "lru_cache(7)"}
 
 
 # -- reached --
+
+
+def test_what_an_agent_needs_outside_is_let_go_of_when_its_session_sleeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Outside(ModelEnvironment):
+        def __init__(self, spec: EnvironmentSpec) -> None:
+            super().__init__(Models({"scripted": Scripted([{"text": "Hello."}], repeat=True)}), "scripted")
+            made.append(spec.session_id)
+
+        async def dispose(self) -> None:
+            gone.append(self)
+
+    async def work(opened: Runtime) -> tuple[int, int]:
+        bot = await opened.image("bot")
+        begun = [await opened.new_session(bot.id) for _ in range(30)]
+        for session_id in begun:
+            await (await opened.send(bot.id, "hi", session_id=session_id)).result()
+        await asyncio.sleep(0)
+        kept = len(made) - len(gone)
+        await (await opened.send(bot.id, "still there?", session_id=begun[0])).result()
+        return kept, made.count(begun[0])
+
+    made: list[str] = []
+    gone: list[Outside] = []
+    monkeypatch.setitem(system.ActorSystem.__init__.__kwdefaults__, "awake_max", 5)
+
+    kept, times = run(work, environment_factory=Outside)
+
+    assert kept <= 5 and times == 2
+    assert len(made) == len(gone) == 31
+
+
+def test_agents_beyond_those_that_are_remembered_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def work(opened: Runtime) -> tuple[list[str], object]:
+        bot = await opened.image("bot")
+        begun = [await opened.new_session(bot.id) for _ in range(9)]
+        for session_id in begun:
+            await (await opened.send(bot.id, "hi", session_id=session_id)).result()
+        ids = [agent for each in begun for agent in [await opened._agents.at(each)] if agent is not None]
+        assert len(opened._agents._awake) == 4
+        found = [await opened.find_agent(agent_id) for agent_id in ids]
+        assert [each.session_id for each in found if each is not None] == begun
+        assert len(opened._agents._awake) == 4
+        return ids, await opened.find_agent("agent_of_nobody")
+
+    monkeypatch.setattr(agents, "AGENTS_MAX", 4)
+
+    ids, nobody = run(work)
+
+    assert len(set(ids)) == 9 and nobody is None
+
+
+def test_an_image_holds_no_more_for_a_thousand_sessions_than_for_one() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        one = len(msgspec.json.encode(await opened.image_state(bot.id)))
+        begun = [bot.session_id, *[await opened.new_session(bot.id) for _ in range(1000)]]
+        assert await opened._images.sessions(bot.id) == begun
+        assert len(msgspec.json.encode(await opened.image_state(bot.id))) <= one + 1
+        await opened.delete_image(bot.id)
+        closed = [(await opened.events(each))[-1].type for each in begun[::250]]
+        assert closed == ["session_closed"] * 5
+
+    run(work)
 
 
 def test_a_mailbox_that_is_full_refuses_and_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

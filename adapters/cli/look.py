@@ -19,7 +19,9 @@ from .words import about, pairs
 ShortId = Callable[[str], str]
 """Shortens an id to what people are shown of it."""
 
-_LINE_CHARS_MAX = 200
+LINE_CHARS_MAX = 200
+"""Characters of a call as it is shown in one line."""
+
 _SAID_COLUMN = 21
 
 
@@ -115,14 +117,14 @@ def leave_columns(short_id: ShortId) -> list[Column]:
 def _allowed(row: Row) -> str:
     if row["kind"] == "class":
         return f"every call of {row['name']} {row['version']}"
-    return called(row["name"], row["arguments"], chars=_LINE_CHARS_MAX)
+    return called(row["name"], row["arguments"], chars=LINE_CHARS_MAX)
 
 
 def _asked(row: Row) -> str:
     call = row["call"]
     if is_raise(row):
         return f"raise by {raising(row)}"
-    return called(call["name"], call["arguments"], chars=_LINE_CHARS_MAX) if call else pairs(row["payload"])
+    return called(call["name"], call["arguments"], chars=LINE_CHARS_MAX) if call else pairs(row["payload"])
 
 
 def audit_columns(short_id: ShortId) -> list[Column]:
@@ -256,7 +258,7 @@ def event_line(event: BusEvent, *, session: str | None, room: int) -> str:
     at = datetime.fromtimestamp(event.timestamp / 1000)
     where = "" if session is None else f"{session:8}  "
     line = f"{event.position:>6}  {at:%H:%M:%S}.{at.microsecond // 1000:03}  {where}{event.type:<18}"
-    return (line + "  " + short(about(event.data), max(8, min(_LINE_CHARS_MAX, room) - len(line) - 2))).rstrip()
+    return (line + "  " + short(about(event.data), max(8, min(LINE_CHARS_MAX, room) - len(line) - 2))).rstrip()
 
 
 def _usd(row: Row) -> str:

@@ -34,7 +34,9 @@ from .table import span
 if TYPE_CHECKING:
     from rich.live import Live
 
-_ROOM_MAX = 120
+ROOM_MAX = 120
+"""Columns of a line of progress."""
+
 _PROGRESS_CHARS = 60
 _FRAMES = "⠋⠙⠹⠸⠼⠴⠦⠧⠇⠏"
 _MARKS = {"ok": ("✓", "green"), "error": ("✗", "red"), "denied": ("✗", "red"), "unknown": ("?", "yellow")}
@@ -207,7 +209,7 @@ class Screen:
 
     @property
     def _room(self) -> int:
-        return min(_ROOM_MAX, self._output.console().width if self._output.tells else _ROOM_MAX) - len(self._label)
+        return min(ROOM_MAX, self._output.console().width if self._output.tells else ROOM_MAX) - len(self._label)
 
 
 def called(name: str, given: dict[str, Any], *, chars: int = 60) -> str:

@@ -26,7 +26,9 @@ STYLES = {
 }
 """Words that stand out, wherever they fill a cell."""
 
-_CELL_CHARS_MAX = 400
+CELL_CHARS_MAX = 400
+"""Characters of a cell of a table; `--json` shows all."""
+
 _WIDE_MIN = 18
 _NARROW_MIN = 4
 _GAP = 2
@@ -123,7 +125,7 @@ def _fitting(columns: Sequence[Column], widths: list[int], room: int) -> dict[in
 def _cell(value: Any) -> str:
     if value is None:
         return ""
-    return short(value, _CELL_CHARS_MAX)
+    return short(value, CELL_CHARS_MAX)
 
 
 def moment(at_ms: int | None) -> str:

@@ -21,7 +21,9 @@ from .screen import Screen, called
 from .stop import INTERRUPTED, Stop, stopping
 from .table import count
 
-_PROMPT_BYTES_MAX = 64 * 1024 * 1024
+PROMPT_BYTES_MAX = 64 * 1024 * 1024
+"""What is read of a message on stdin; a message has its own, lower bound."""
+
 _ASKING, _COMMON = Asking(), Common()
 
 _OUTCOMES = ("ok", "error", "retry")
@@ -326,7 +328,7 @@ class Work:
     def _prompt(self, prompt: str) -> str:
         if prompt == STDIN:
             try:
-                prompt = self._stdin.read(_PROMPT_BYTES_MAX)
+                prompt = self._stdin.read(PROMPT_BYTES_MAX)
             except UnicodeDecodeError as error:
                 raise BadInput(f"stdin is not UTF-8: {error}.") from None
         if not prompt.strip():

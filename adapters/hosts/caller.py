@@ -24,7 +24,9 @@ PERSON = "cli:"
 ANCESTORS_MAX = 1000
 """Parents of a process that are looked at. A chain that is longer is taken for one that cannot be followed."""
 
-_TRIES = 3
+TRIES = 3
+"""How often the parents of a process are walked: one that ends meanwhile breaks the chain."""
+
 _MARK_BYTES = (MARK + "=").encode()
 
 
@@ -90,7 +92,7 @@ def _marked(pid: int) -> bool:
 
 
 def _descends(pid: int, ancestor: int) -> bool:
-    for _ in range(_TRIES):
+    for _ in range(TRIES):
         found = _walk(pid, ancestor)
         if found is not None:
             return found

@@ -40,7 +40,9 @@ Handler = Callable[[str, Any, Caller], Awaitable[Any]]
 """Does what is asked: (type, data, who) -> data, plain JSON values. A `ReenactError` it raises is raised at the caller.
 """
 
-_PATH_BYTES_MAX = 100  # Linux has room for 107, macOS for 103.
+PATH_BYTES_MAX = 100
+"""Bytes of the name of a socket. Linux has room for 107, macOS for 103."""
+
 _CHUNK_BYTES = 65536
 
 _logger = logging.getLogger(__name__)
@@ -66,12 +68,12 @@ class Response(Struct, omit_defaults=True):
 def socket_path(log_path: str) -> str:
     """Where the owner of a log listens: beside it, or in a folder of this user's own when that name is too long."""
     beside = os.path.abspath(log_path) + ".sock"
-    if len(os.fsencode(beside)) <= _PATH_BYTES_MAX:
+    if len(os.fsencode(beside)) <= PATH_BYTES_MAX:
         return beside
     name = hashlib.sha256(os.fsencode(os.path.realpath(log_path))).hexdigest()[:24]
     for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
         path = os.path.join(folder or "", _folder_name(), name)
-        if folder and len(os.fsencode(path)) <= _PATH_BYTES_MAX:
+        if folder and len(os.fsencode(path)) <= PATH_BYTES_MAX:
             return path
     raise StoreError(f"{beside}: too long for the name of a socket. Move the log to a folder with a shorter name.")
 

@@ -21,7 +21,9 @@ if sys.platform == "win32":
 else:
     import fcntl
 
-_TRIES = 5
+TRIES = 5
+"""How often the lock of a log is asked for: whoever looks who owns it holds it for a moment."""
+
 _PAUSE_S = 0.01
 _SAYS_BYTES = 65536
 
@@ -51,7 +53,7 @@ class Ownership:
                 f"{lock_path(path)}: {error.strerror}. The owner of a log needs the right to write in its folder."
             ) from error
         try:
-            for tries_left in reversed(range(_TRIES)):
+            for tries_left in reversed(range(TRIES)):
                 if _lock(self._fd):
                     break
                 if tries_left == 0:
