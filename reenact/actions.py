@@ -104,11 +104,12 @@ class ActionFilter(Struct, frozen=True, kw_only=True, rename="camel"):
     limit: int = 100
 
 
-class ActionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
+class ActionRecord(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
     """One question and how it stands. Never changes: what happens to it gives another record.
 
     action_id: `<session>:<action>`. expires_at, created_at, resolved_at: seconds since 1970-01-01 UTC. resume_token:
-    only with whoever required it, and in no log: `resolve(resume_token=...)` answers the question with it, once.
+    only with whoever required it, and in no log: `resolve(resume_token=...)` answers the question with it, once. A
+    record that is encoded, copied or pickled is without it.
     """
 
     action_id: str
@@ -124,6 +125,12 @@ class ActionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
     resolved_at: float | None = None
     by: str = ""
     reason: str = ""
+
+    def __post_init__(self) -> None:
+        token = _TOKEN.__get__(self)
+        if token is not None:
+            _TOKEN.__set__(self, None)  # what is no field is not encoded
+            self.__dict__["_token"] = token
 
     def __repr__(self) -> str:
         token = "" if self.resume_token is None else ", resume_token=…"
@@ -145,6 +152,10 @@ class ActionRecord(Struct, frozen=True, kw_only=True, rename="camel"):
 
     def cancel(self, reason: str = "cancelled") -> ActionRecord:
         return replace(self, status=ActionStatus.CANCELLED, reason=reason, resolved_at=time.time())
+
+
+_TOKEN: Any = vars(ActionRecord)["resume_token"]
+ActionRecord.resume_token = property(lambda record: vars(record).get("_token"))  # type: ignore[assignment]
 
 
 class ActionManager:
@@ -190,7 +201,10 @@ class ActionManager:
         record = _record(await self._runtime.action(f"{session_id}:{asked.id}"))
         if tool is not None and self._login_is_gone(record):
             return await self.require_action(wanted)  # counted on: another question than that one
-        return replace(record, resume_token=token) if record.status is ActionStatus.PENDING else record
+        if record.status is not ActionStatus.PENDING:
+            return record
+        self._runtime._vault.lend(record.action_id, token)
+        return replace(record, resume_token=token)
 
     def _login_is_gone(self, record: ActionRecord) -> bool:
         """Whether a person logged in for a process that is no more: what they gave was in its memory alone."""

@@ -188,6 +188,7 @@ class Asking:
         )
         token = new_token()
         await self._runtime.ask(f"session-{session_id}", IssueToken(action=action, token=token_digest(token)))
+        self._runtime._vault.lend(action_id, token)
         return token
 
     async def revoke(self, action_id: str) -> None:

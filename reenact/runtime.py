@@ -34,7 +34,15 @@ from .containers import Containers
 from .context import ExecutionContext, checked_context
 from .definitions import Definitions
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
-from .events.action import ActionRequired, Grant, is_reserved
+from .events.action import (
+    ActionCancelled,
+    ActionEnded,
+    ActionExpired,
+    ActionRequired,
+    ActionResolved,
+    Grant,
+    is_reserved,
+)
 from .events.agent import AgentUnregistered, Interrupt, ResolveTool, StopAgent
 from .events.budget import Budget
 from .events.bus import SystemBus
@@ -808,6 +816,9 @@ class Runtime:
         if isinstance(data, ActionRequired):
             self._handlers.hear(recorded, data)
             return
+        if isinstance(data, ActionEnded):
+            self._vault.take_back(f"{recorded.session_id}:{data.action}")
+            return
         scope = recorded.head.context.scope
         if isinstance(data, BudgetSet | BudgetRemoved | BudgetRaised | AllotmentReleased):
             self._treasuries.of(scope).hear(recorded)
@@ -822,7 +833,17 @@ class Runtime:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])
 
 
-_HEARD = {ActionRequired, AllotmentReleased, BudgetRaised, BudgetRemoved, BudgetSet, *HEARD}
+_HEARD = {
+    ActionRequired,
+    ActionResolved,
+    ActionExpired,
+    ActionCancelled,
+    AllotmentReleased,
+    BudgetRaised,
+    BudgetRemoved,
+    BudgetSet,
+    *HEARD,
+}
 
 
 __all__ = ["Runtime", "from_environment"]

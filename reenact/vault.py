@@ -32,6 +32,9 @@ from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
 SECRETS_MAX = 100_000
 """Values that a runtime knows at a time. Beyond it the oldest of those that came with credentials are forgotten."""
 
+LENT_MAX = 10_000
+"""Tokens of questions that are looked for at a time. Beyond it the oldest are forgotten."""
+
 COMMON_CHARS = 8
 """Characters of the shortest value of the runtime's own that is looked for in every scope."""
 
@@ -66,6 +69,7 @@ class Vault:
         self._named: dict[tuple[str, str], Secret] = {}
         self._known: dict[tuple[Whose, str], str] = {}  # whose, value -> the name that it is shown by
         self._given: dict[tuple[Whose, str], None] = {}  # values of credentials, oldest first
+        self._lent: dict[str, str] = {}  # a question -> the token that answers it, oldest first
         self._forms = Forms()
         self._masks = self._forms.masks
         self._found = self._forms.found
@@ -147,6 +151,21 @@ class Vault:
                 if len(self._known) > SECRETS_MAX and self._given:
                     self._unknow(*next(iter(self._given)))
         return credentials
+
+    def lend(self, question: str, token: str) -> None:
+        """A token was given out that answers a question: hide it wherever it is said, until the question is over."""
+        self.take_back(question)
+        self._lent[question] = token
+        self._forms.add(token, mask("resume_token"), Reach.COMMON)
+        if len(self._lent) > LENT_MAX:
+            self.take_back(next(iter(self._lent)))
+        self.open()
+
+    def take_back(self, question: str) -> None:
+        """The question is over, or has another token: this one is worth nothing."""
+        token = self._lent.pop(question, None)
+        if token is not None:
+            self._forms.remove(token, Reach.COMMON)
 
     def _given_key(self, value: str, name: str, whose: Whose) -> bool:
         """Know a provider's key. False where it is not looked for."""
