@@ -243,9 +243,9 @@ def _time(text: str | None) -> str | None:
         return None
     try:
         when = datetime.fromisoformat(text)
-    except ValueError:
+        return _text(when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC))
+    except (ValueError, OverflowError):  # the latter: in UTC it is before the year 1, or after 9999
         raise BadInput(f"{text!r} is no time. Write it as 2026-03-29T10:00:00Z.") from None
-    return _text(when.replace(tzinfo=UTC) if when.tzinfo is None else when.astimezone(UTC))
 
 
 def _convert(value: Mapping[str, Any], into: type[_Into]) -> _Into:
