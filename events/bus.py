@@ -22,6 +22,7 @@ from .queue import LIMIT, LiveView, OnFull, Unread
 from .request import PENDING_LIMIT, TIMEOUT_S, Requests, Responder, answer_to
 from .subscription import Filter, Handler, Subscription, Subscriptions, name_of
 from .view import Consumer, Kind, Producer, consumer_of, producer_of
+from .visible import shown
 
 if TYPE_CHECKING:
     from reactivex import Observable
@@ -139,7 +140,7 @@ class SystemBus:
         subscriptions = self._subscriptions
         if session_id is None and subscriptions.sessions:
             return True
-        name = kind if isinstance(kind, str) else kind.type
+        name = kind if isinstance(kind, str) else _name(kind)
         hearers = subscriptions.routes(session_id).get(name)
         return bool(subscriptions.look_up(name, session_id) if hearers is None else hearers)
 
@@ -421,8 +422,15 @@ class SystemBus:
 
 
 def _names(kinds: Kind | Iterable[Kind]) -> tuple[str, ...]:
-    several: Iterable[Kind] = (kinds,) if isinstance(kinds, str | type) else kinds
-    return tuple(dict.fromkeys(kind if isinstance(kind, str) else kind.type for kind in several))
+    several: Iterable[Kind] = kinds if isinstance(kinds, Iterable) and not isinstance(kinds, str | type) else (kinds,)
+    return tuple(dict.fromkeys(map(_name, several)))
+
+
+def _name(kind: Kind) -> str:
+    name = kind if isinstance(kind, str) else getattr(kind, "type", None)
+    if not isinstance(name, str):
+        raise BadInput(f"An event type is named by its name or its class, not by {shown(kind)}.")
+    return name
 
 
 def _system_now() -> int:

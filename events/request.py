@@ -193,7 +193,7 @@ class Requests:
 
     def responder(self, kind: str, handler: Responder) -> Callable[[BusEvent], Coroutine[Any, Any, None] | None]:
         """What the bus calls with each request of this type: run `handler`, emit what comes of it."""
-        if not kind.endswith("_request"):
+        if not isinstance(kind, str) or not kind.endswith("_request"):
             raise BadInput(f"A request is called <name>_request; {kind!r} is not.")
         if not callable(handler):
             raise BadInput(f"A responder is called with the data and the request; {handler!r} cannot be called.")

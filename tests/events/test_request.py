@@ -237,6 +237,8 @@ async def test_a_type_has_one_responder_until_that_one_gives_up(bus: SystemBus) 
         bus.on_command("a_request", image)
     with pytest.raises(BadInput, match="<name>_request"):
         bus.on_command("a", image)
+    with pytest.raises(BadInput, match="<name>_request"):
+        bus.on_command(5, image)  # type: ignore[arg-type]
     with pytest.raises(BadInput, match="cannot be called"):
         bus.on_command("b_request", None)  # type: ignore[arg-type]
 

@@ -57,6 +57,14 @@ def test_naming_no_type_is_refused(bus: SystemBus) -> None:
         bus.on("a", None)  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize("kinds", [5, None, [5], ["a", None], object])
+def test_what_names_no_type_is_refused(bus: SystemBus, kinds: Any) -> None:
+    for subscribe in (lambda: bus.on(kinds, print), lambda: bus.once(kinds, print), lambda: bus.stream(kinds)):
+        with pytest.raises(BadInput, match="named by its name or its class"):
+            subscribe()
+    assert bus.subscriptions == 0
+
+
 def test_higher_priority_hears_first_and_equals_in_the_order_they_came(bus: SystemBus) -> None:
     heard: list[str] = []
     for name, priority in (("a", 0), ("b", 10), ("c", 0), ("d", -5), ("e", 10)):
