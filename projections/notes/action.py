@@ -46,7 +46,8 @@ def _resolved(session: Session, event: ActionResolved, recorded: Recorded) -> No
         "digest": event.digest,
     }
     status: Status = "failure" if approved is False else "success"
-    session.answered[f"approval {event.action}"] = event.action, event.by
+    if approved is True and session.asked.get(event.action, ("approval", 0))[0] == "approval":
+        session.answered[f"approval {event.action}"] = event.action, event.by  # until the turn is over
     note = _asked(session, event, "approval.denied" if approved is False else "approval.granted", status, context)
     return _since(session, note, event.action, recorded)
 

@@ -45,6 +45,7 @@ def _unregistered(session: Session, event: AgentUnregistered, recorded: Recorded
 def _turn_started(session: Session, event: TurnStarted, recorded: Recorded) -> Note:
     session.turn_began = recorded.timestamp
     session.tools.clear()
+    session.answered.clear()
     return session.note(event, "turn", f"turn-{event.turn}", "pending", {"turn": event.turn})
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import pickle
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any
@@ -14,14 +15,16 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact import tool
-from reenact.events.agent import ModelAnswered
+from reenact.events.action import ActionRequired, ActionResolved
+from reenact.events.agent import ModelAnswered, ToolAuthorised
 from reenact.events.budget import Budget
 from reenact.events.content import Cost, Usage
 from reenact.events.errors import BadInput
 from reenact.events.log import MemoryLog
 from reenact.events.message import Recorded, Unknown
-from reenact.projections.audit import AuditEvent, AuditFilter, AuditLog, iso, query, records
+from reenact.projections.audit import AuditEvent, AuditFilter, AuditLog, entry, iso, query, records
 from reenact.projections.projection import catch_up
+from reenact.projections.trail import Trail
 from reenact.projections.transcript import Transcript
 from reenact.runtime import Runtime
 from tests.histories import History, call, erase, turns
@@ -212,7 +215,16 @@ def test_times_are_read_with_and_without_an_offset_from_included_to_excluded() -
 
 
 @pytest.mark.parametrize(
-    "wanted", [{"startTime": "noon"}, {"status": "maybe"}, {"colour": "red"}, {"types": "tool.invoked"}, {"limit": "x"}]
+    "wanted",
+    [
+        {"startTime": "noon"},
+        {"startTime": "0001-01-01T00:00:00+05:00"},
+        {"endTime": "9999-12-31T23:59:59-05:00"},
+        {"status": "maybe"},
+        {"colour": "red"},
+        {"types": "tool.invoked"},
+        {"limit": "x"},
+    ],
 )
 def test_a_question_that_makes_no_sense_is_refused(wanted: dict[str, Any]) -> None:
     with pytest.raises(BadInput):
@@ -404,6 +416,37 @@ def test_money_that_is_asked_for_allotted_spent_and_denied_is_in_the_audit() -> 
         "principal",
         50,
     )
+
+
+def answered(turns: int) -> tuple[Trail, list[AuditEvent]]:
+    """A fold over turns in which people answer: yes to a call that runs, to one that does not, no, and in words."""
+    trail, history = Trail(), History()
+    for turn in range(turns):
+        history.send("Go.").answers("I ask.", call("refund", order=1), call("refund", order=2), call("refund", order=3))
+        calls = [*history.open, None]
+        kinds = ("approval", "approval", "approval", "input")
+        said = ({"approved": True}, {"approved": True}, {"approved": False}, {"value": "x"})
+        for n, (asks, kind, resolution) in enumerate(zip(calls, kinds, said, strict=True)):
+            action = f"a{4 * turn + n}"
+            asked = ActionRequired(action=action, kind=kind, timeout_ms=1000, job_id=history.job, tool=asks)
+            history.batch("require_action", asked)
+            history.batch("resolve_action", ActionResolved(action=action, resolution=resolution, at=0, by="ann"))
+        history.batch("resolve_action", ToolAuthorised(tool=calls[0] or "", rule=f"approval a{4 * turn}"))
+        for each in calls[:3]:
+            history.settles(each)
+        history.answers("Done.")
+    return trail, [entry(recorded, trail.apply(recorded)) for recorded in history]
+
+
+def test_an_audit_says_who_allowed_a_call_and_keeps_nothing_of_questions_that_are_over() -> None:
+    few, audit = answered(3)
+    allowed = [each.context for each in audit if each.type == "tool.approved"]
+    assert [(each["approver"], each["approval_id"]) for each in allowed if each and each["approver"] != "policy"] == [
+        ("ann", "sess_1:a0"),
+        ("ann", "sess_1:a4"),
+        ("ann", "sess_1:a8"),
+    ]
+    assert len(pickle.dumps(answered(100)[0])) < len(pickle.dumps(few)) + 200
 
 
 def test_the_sessions_of_a_log_are_told_apart() -> None:
