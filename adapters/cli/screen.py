@@ -9,7 +9,7 @@ import time
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-from ...events.action import ActionRequired, ActionResolved
+from ...events.action import ActionCancelled, ActionEnded, ActionExpired, ActionRequired, ActionResolved
 from ...events.agent import (
     ModelAnswered,
     ModelCalled,
@@ -58,7 +58,7 @@ class Screen:
         self._watched = output.tells or output.shows
         self._spinner = _Spinner(output) if output.tells and not label else None
         self._calls: dict[str, tuple[str, dict[str, Any]]] = {}
-        self._asked: dict[str, tuple[Any, ...]] = {}
+        self._asked: tuple[str, tuple[Any, ...]] = ("", ())  # the newest answer: its calls are asked for next
         self._questions: dict[str, str] = {}  # to a person -> the call each is about
         self._flow = Flow(output.write, lambda: output.columns)
         self._heard = False
@@ -119,9 +119,8 @@ class Screen:
                 self._requested(asked)
             case ActionRequired(action=action, tool=str(tool)):
                 self._questions[action] = tool
-            case ActionResolved(action=action, resolution={"arguments": dict(given)}) if action in self._questions:
-                tool = self._questions[action]
-                self.know(tool, self._calls[tool][0] if tool in self._calls else tool, given)  # what runs is this
+            case ActionResolved() | ActionExpired() | ActionCancelled() as ended:
+                self._decided(ended)
             case ToolStarted(tool=tool, attempt=attempt):
                 self._wait(self._call(tool, self._room // 2) + (f", attempt {attempt}" if attempt > 1 else ""))
             case ToolSettled() as settled:
@@ -140,7 +139,7 @@ class Screen:
     def _answered(self, answer: ModelAnswered) -> None:
         self._wait(None)
         self.said = text_of(answer.parts)
-        self._asked[answer.call] = answer.parts
+        self._asked = (answer.call, answer.parts)
         if self._streams and not self._heard and self.said:
             self._flow.feed(readable(self.said))
         self._flow.end()
@@ -168,10 +167,18 @@ class Screen:
         self._tell(f"  → {selected.model}{key} ({selected.reason})", "yellow")
 
     def _requested(self, asked: ToolRequested) -> None:
-        parts = self._asked.get(asked.call, ())
+        call, parts = self._asked
+        parts = parts if call == asked.call else ()
         part = parts[asked.part] if asked.part < len(parts) else None
         given = part.input if isinstance(part, ToolCall) else {}
         self._calls[asked.tool] = (asked.name, given)
+
+    def _decided(self, ended: ActionEnded) -> None:
+        tool = self._questions.pop(ended.action, None)
+        if tool is None or not isinstance(ended, ActionResolved):
+            return
+        if isinstance(given := ended.resolution.get("arguments"), dict):
+            self.know(tool, self._calls[tool][0] if tool in self._calls else tool, given)  # what runs is this
 
     def _settled(self, settled: ToolSettled) -> None:
         mark, style = _MARKS.get(settled.outcome, ("-", "dim"))
