@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
@@ -212,6 +213,18 @@ class GrantRevoked(Event, frozen=True, kw_only=True):
     category: ClassVar[str] = "action"
     grant: str
     by: str
+
+
+def decided_as(kind: str, resolution: Mapping[str, Any] | None) -> str:
+    """What an answer to a question of this kind comes to, in one word: `approved`, `edited`, `denied`, `answered`; of a
+    login `logged in`, `not logged in`."""
+    said = resolution or {}
+    yes = said.get("approved", said.get("authenticated"))
+    if not isinstance(yes, bool) or kind == "custom":
+        return "answered"
+    if kind == "reauth":
+        return "logged in" if yes else "not logged in"
+    return ("edited" if said.get("arguments") is not None else "approved") if yes else "denied"
 
 
 ActionEnded = ActionResolved | ActionExpired | ActionCancelled

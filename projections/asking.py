@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime, tzinfo
 from typing import Any
 
+from ..events.action import decided_as
 from ..events.visible import exactly
 from .actions import Action
 
@@ -85,26 +86,13 @@ def _stands(action: Action, zone: tzinfo) -> str:
     if action.status == "expired":
         late = f"; {exactly(action.by)} answered too late, which decided nothing" if action.by else "; nobody answered"
         return f"expired{ended}{late}"
-    how = "taken back" if action.status == "cancelled" else outcome(action)
+    how = "taken back" if action.status == "cancelled" else decided_as(action.type, action.resolution)
     why = f": {exactly(action.ended)}" if action.ended else ""
     return f"{how}{ended}" + (f" by {exactly(action.by)}" if action.by else "") + why
 
 
 def _moment(at_ms: int, zone: tzinfo) -> str:
     return f"{datetime.fromtimestamp(at_ms / 1000, zone):%Y-%m-%d %H:%M:%S}"
-
-
-def outcome(action: Action) -> str:
-    """How a question stands in one word: what was decided, where somebody did."""
-    if action.status != "resolved":
-        return action.status
-    said = action.resolution or {}
-    yes = said.get("approved", said.get("authenticated"))
-    if action.type == "reauth" and isinstance(yes, bool):
-        return "logged in" if yes else "not logged in"
-    if isinstance(yes, bool) and action.type != "custom":
-        return ("edited" if said.get("arguments") is not None else "approved") if yes else "denied"
-    return "answered"
 
 
 def _said(action: Action) -> list[str]:

@@ -10,11 +10,12 @@ from typing import Annotated, Any, Literal, TextIO
 
 from cyclopts import Parameter
 
+from ...events.action import decided_as
 from ...events.errors import ActionOver, BadInput
 from .answers import Given, is_raise, possible, raised, read_object, resolution_of
 from .editor import UNDECIDED, edited
 from .front import Front, Row
-from .look import action_columns, action_name, decided_as, leave_columns
+from .look import action_columns, action_name, leave_columns, stands
 from .options import STDIN, Common
 from .output import Output
 from .person import Person
@@ -216,7 +217,7 @@ class Approvals:
             row, _ = reading.action(wanted)
         if row["status"] != "pending":
             by = f" by {row['by']}" if row["by"] else ""
-            raise ActionOver(f"{self._name(row)} is over: {decided_as(row)}{by}. See: reenact approvals show {wanted}")
+            raise ActionOver(f"{self._name(row)} is over: {stands(row)}{by}. See: reenact approvals show {wanted}")
         if kinds and row["type"] not in kinds:
             how = f"reenact approvals answer {wanted} {possible(row)}"
             raise BadInput(f"a question of type {row['type']} is no call to allow: {how}")
@@ -256,8 +257,7 @@ class Approvals:
             self._output.line(f"{self._name(row)} {said}")
             return
         what = row["call"]["name"] if row["call"] else row["type"]
-        approved = resolution.get("approved", resolution.get("authenticated"))
-        how = "approved" if approved is True else "denied" if approved is False else "answered"
+        how = decided_as(row["type"], {**resolution, "arguments": None})
         more = " with other arguments" if resolution.get("arguments") is not None else ""
         more += f", and {resolution['always']} calls like it" if resolution.get("always") else ""
         self._output.line(f"{self._name(row)} {what} {how}{more}")

@@ -8,6 +8,7 @@ from datetime import datetime
 from functools import partial
 from typing import Any
 
+from ...events.action import decided_as
 from ...events.message import BusEvent
 from .answers import is_raise, raising
 from .front import Reading, Row
@@ -74,7 +75,7 @@ def action_columns(short_id: ShortId) -> list[Column]:
     return [
         Column("ACTION", lambda row: action_name(row, short_id)),
         Column("TYPE", "type"),
-        Column("STATE", decided_as),
+        Column("STATE", stands),
         Column("ASKED", lambda row: moment(row["askedAt"]), spare=True),
         Column("UNTIL", lambda row: moment(row["endedAt"] or row["expiresAt"]), spare=True),
         Column("BY", "by", spare=True),
@@ -87,15 +88,10 @@ def action_name(row: Row, short_id: ShortId) -> str:
     return f"{short_id(row['sessionId'])}:{row['id'].rpartition(':')[2]}"
 
 
-def decided_as(row: Row) -> str:
-    """How a question stands in a word: pending, approved, edited, denied, answered, expired, cancelled."""
-    if row["status"] != "resolved":
-        return str(row["status"])
-    said = row["resolution"] or {}
-    yes = said.get("approved", said.get("authenticated"))
-    if not isinstance(yes, bool) or row["type"] == "custom":
-        return "answered"
-    return ("edited" if said.get("arguments") is not None else "approved") if yes else "denied"
+def stands(row: Row) -> str:
+    """How a question stands in a word: its status, or what was decided."""
+    resolved = row["status"] == "resolved"
+    return decided_as(row["type"], row["resolution"]) if resolved else str(row["status"])
 
 
 def leave_columns(short_id: ShortId) -> list[Column]:
