@@ -136,19 +136,6 @@ def unpack(stored: Stored, *, digests: bool = True) -> list[Recorded]:
     ]
 
 
-def verify_chain(batches: Iterable[Stored]) -> int | None:
-    """Walk one stream from its start; the version of the first event whose chain does not hold, or None."""
-    previous, version = b"", 0
-    for stored in batches:
-        batch = stored.batch
-        if batch.version != version:
-            return version + 1
-        if chain(previous, batch.head, map(row_digest, batch.rows)) != batch.head.chain:
-            return batch.version + 1
-        previous, version = batch.head.chain, batch.last
-    return None
-
-
 __all__ = [
     "TYPES",
     "UPCASTERS",
@@ -158,5 +145,4 @@ __all__ = [
     "row",
     "row_digest",
     "unpack",
-    "verify_chain",
 ]

@@ -259,31 +259,3 @@ class SessionDestroyed(Signal, frozen=True, kw_only=True):
     category: ClassVar[str] = "lifecycle"
     session_id: str
     reason: str
-
-
-NOTICES: tuple[type[Signal], ...] = (
-    UserMessage,
-    AssistantMessage,
-    ToolCallMessage,
-    ToolResultMessage,
-    ErrorMessage,
-    ConversationQueued,
-    ConversationStart,
-    ConversationThinking,
-    ConversationResponding,
-    ConversationEnd,
-    ConversationInterrupted,
-    ToolPlanned,
-    ToolExecuting,
-    ToolCompleted,
-    ToolFailed,
-    ErrorOccurred,
-    ToolCallNotice,
-    ToolResultNotice,
-    Interrupted,
-    TurnRequest,
-    TurnResponse,
-    MessagePersisted,
-    SessionResumed,
-    SessionDestroyed,
-)

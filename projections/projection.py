@@ -13,25 +13,13 @@ PAGE = 1000
 """Batches read at a time: what a reader holds in memory, and how long it may keep a writer waiting."""
 
 
-class Projection(Protocol):
-    """A view folded from events. It can be thrown away at any time and folded again: the same events, the same view.
+class Folds(Protocol):
+    """What events make: a projection, or the view of one session. It can be thrown away at any time and folded again:
+    the same events, the same view."""
 
-    name: of the view. version: raised when the same events would now give another view; what was kept of an older
-    version is dropped and folded anew.
-    """
-
-    name: str
-    version: int
-
-    def apply(self, recorded: Recorded) -> None:
+    def apply(self, recorded: Recorded) -> object:
         """Take the next event, in the order of the log, each once. Passes over what it does not know; never raises."""
         ...
-
-
-class Folds(Protocol):
-    """Anything that takes events one by one: a projection, or the view of one session."""
-
-    def apply(self, recorded: Recorded) -> object: ...
 
 
 def session_of(recorded: Recorded) -> str:

@@ -150,15 +150,15 @@ def test_without_the_look_at_its_parents_the_tool_approves_its_own_call(tmp_path
 
 def test_so_is_one_that_speaks_to_the_socket_itself(tmp_path: Path) -> None:
     code = (
-        "import sys\n"
-        "from reenact.adapters.hosts.local import call_blocking\n"
+        "import asyncio, sys\n"
+        "from reenact.adapters.hosts.local import call\n"
         "from reenact.reading import Reading\n"
         "url = sys.argv[1]\n"
         "with Reading(url) as reading: action = reading.actions()[0]['id']\n"
         "path = url.removeprefix('sqlite:///') + '.sock'\n"
         "data = {'actionId': action, 'resolution': {'approved': True}}\n"
-        "call_blocking(path, 'container_list_request')\n"
-        "call_blocking(path, 'action_resolve_request@default', data)\n"
+        "asyncio.run(call(path, 'container_list_request'))\n"
+        "asyncio.run(call(path, 'action_resolve_request@default', data))\n"
     )
     (tmp_path / "client.py").write_text(code)
     url = f"sqlite:///{tmp_path}/agents.db"

@@ -16,7 +16,6 @@ import stat
 import struct
 import sys
 import tempfile
-import time
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -200,30 +199,6 @@ async def call(path: str, type: str, data: Any = None, *, timeout_s: float = TIM
                 writer.close()
     except TimeoutError:
         raise _late(path, timeout_s) from None
-    raise _gone(path)
-
-
-def call_blocking(path: str, type: str, data: Any = None, *, timeout_s: float = TIMEOUT_S) -> Any:
-    """`call` for those without an event loop."""
-    line = _request(type, data)
-    until = time.monotonic() + timeout_s
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as connection:
-        connection.settimeout(timeout_s)
-        try:
-            connection.connect(path)
-        except OSError as error:
-            raise _nobody(path, error) from error
-        lines = Lines()
-        try:
-            connection.sendall(line)
-            while chunk := connection.recv(_CHUNK_BYTES):
-                for answer in lines.feed(chunk):
-                    return _data(answer)
-                connection.settimeout(max(until - time.monotonic(), 0.001))
-        except TimeoutError:
-            raise _late(path, timeout_s) from None
-        except OSError as error:
-            raise _gone(path) from error
     raise _gone(path)
 
 

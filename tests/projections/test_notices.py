@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from reenact.actors.mealy import run, step
 from reenact.events import codec
+from reenact.events import notice as words
 from reenact.events.content import Text, Thinking, Usage
-from reenact.events.message import Live, Recorded
-from reenact.events.notice import NOTICES, AssistantMessage, UserMessage
+from reenact.events.message import Live, Recorded, Signal
+from reenact.events.notice import AssistantMessage, UserMessage
 from reenact.events.stream import MessageRef, MessageStart, TextDelta
 from reenact.projections.notices import DRAWS, TYPES, Notices
 from reenact.projections.transcript import Transcript
@@ -400,7 +401,8 @@ def test_a_watcher_that_comes_late_is_told_of_what_follows(history: History) -> 
 
 
 def test_every_notice_has_its_own_name_and_none_is_that_of_a_stored_event() -> None:
-    named = [notice.type for notice in NOTICES]
+    every = (each for each in vars(words).values() if isinstance(each, type) and each.__module__ == words.__name__)
+    named = [each.type for each in every if issubclass(each, Signal) and hasattr(each, "type")]
     assert len(named) == len(set(named))
     assert set(named) == TYPES
     assert not set(named) & set(codec.TYPES)

@@ -17,6 +17,7 @@ from reenact.events.log import Stored
 from reenact.events.message import Recorded
 from reenact.events.session import JobCancelled, JobFailed, JobQueued, JobStarted, JobSucceeded, JobTimedOut
 from reenact.projections.context import Context
+from tests.chains import broken_at
 
 from .outside import flaw
 
@@ -110,7 +111,7 @@ def one_owner_at_a_time(seen: Evidence) -> Iterator[str]:
 def chains_hold(seen: Evidence) -> Iterator[str]:
     """I6."""
     for stream, batches in seen.streams.items():
-        at = codec.verify_chain(batches)
+        at = broken_at(batches)
         if at is not None:
             yield f"the chain of {stream} breaks at {at}"
 

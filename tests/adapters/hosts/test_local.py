@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reenact.adapters.hosts import local
-from reenact.adapters.hosts.local import Lines, LocalServer, call, call_blocking, serve, socket_path
+from reenact.adapters.hosts.local import Lines, LocalServer, call, serve, socket_path
 from reenact.events.errors import (
     BadInput,
     Busy,
@@ -79,20 +79,6 @@ def test_what_is_asked_is_answered(path: str) -> None:
     assert serving(path, ask) == values
 
 
-def test_without_an_event_loop_it_is_the_same(path: str) -> None:
-    async def ask() -> Any:
-        loop = asyncio.get_running_loop()
-        assert await loop.run_in_executor(None, call_blocking, path, "echo", {"a": "x" * 100_000}) == {
-            "a": "x" * 100_000
-        }
-        with pytest.raises(Conflict, match="moved on"):
-            await loop.run_in_executor(None, call_blocking, path, "conflict")
-
-    serving(path, ask)
-    with pytest.raises(NoOwner):
-        call_blocking(path, "echo")
-
-
 def test_many_ask_at_once(path: str) -> None:
     async def ask() -> Any:
         return await asyncio.gather(*(call(path, "echo", n) for n in range(50)))
@@ -144,9 +130,6 @@ def test_a_late_answer_is_a_timeout_and_a_lost_one_unknown(path: str) -> None:
     async def late() -> None:
         with pytest.raises(RequestTimeout, match="may still do"):
             await call(path, "wait", timeout_s=0.05)
-        loop = asyncio.get_running_loop()
-        with pytest.raises(RequestTimeout):
-            await loop.run_in_executor(None, lambda: call_blocking(path, "wait", timeout_s=0.05))
 
     serving(path, late)
 
