@@ -104,7 +104,7 @@ from ..events.session import (
 from . import allotment, consent, doubt, mind, tool, turn
 from .allotment import owed_for
 from .decider import Decider
-from .mind import State, params_of
+from .mind import State, knows_ledger, params_of
 from .session import waking_of
 from .tool import owed_of, recall_answer
 from .turn import models_left, selection_of
@@ -275,6 +275,7 @@ def _owed(state: State) -> Sequence[Effect]:
                 keys=state.keys,
                 tried=call.tried,
                 step=state.steps,
+                paid=held is not None and knows_ledger(state),
             ),
         )
     if not state.open:

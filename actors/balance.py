@@ -1,8 +1,9 @@
 """Whether money was kept to, told by the events alone: no ledger or purse has a say in what is right here. Pure.
 
-Of a ledger: nothing was allotted that would pass a limit that denies. Of a session: under a budget no model was called
-without money set aside for it in the same append, nor with money that it had let go of. Of both: once a limit was set
-or lifted, a session makes one more call at most with what was allotted to it before.
+Of a ledger: nothing was allotted that would pass a limit that denies, nor before what was used without any was counted.
+Of a session: under a budget no model was called without money set aside for it in the same append, nor with money that
+it had let go of. Of both: once a limit was set or lifted, a session makes one more call at most with what was allotted
+to it before; and what was counted is what was used (recount.py).
 """
 
 from __future__ import annotations
@@ -11,10 +12,11 @@ from collections import defaultdict
 from collections.abc import Iterator
 from datetime import date
 
+from msgspec import Struct
 from msgspec.structs import replace
 
 from ..events.agent import AgentConfigured, ModelCalled
-from ..events.budget import LIMITS, Amount, Budget, Limit, dollars, most_of, nanos
+from ..events.budget import LIMITS, Amount, Budget, Limit, Terms, dollars, most_of, nanos
 from ..events.ledger import (
     AHEAD_MAX_S,
     AllotmentDenied,
@@ -23,11 +25,14 @@ from ..events.ledger import (
     BudgetRaised,
     BudgetRemoved,
     BudgetSet,
+    UsageAwaited,
+    UsageCounted,
     UsageRecorded,
 )
 from ..events.message import Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
 from ..events.session import JobStarted
+from .recount import Recount, Session
 
 _DAY_US = 86_400_000_000
 _MINUTE_US = 60_000_000
@@ -44,6 +49,7 @@ class Changes:
     def __init__(self) -> None:
         self._since: dict[Allotment, int] = {}
         self._last: dict[Allotment, int] = {}
+        self.recount = Recount()
 
     def changed(self, allotment: Allotment, position: int) -> None:
         """Limits are others than those it was allotted under."""
@@ -60,6 +66,7 @@ class Changes:
             if self._last.get(allotment, 0) > since:
                 what = f"{session} went on with {ask}, which was called back when limits of {scope} were changed"
                 yield f"session-{session}", since, what
+        yield from self.recount.found()
 
 
 class Balance:
@@ -74,18 +81,32 @@ class Balance:
         self._released = False
         self._budgets: dict[tuple[str | None, str | None], Budget] = {}
         self._held: dict[str, tuple[str, str, Amount, Amount, int]] = {}  # session: principal, ask, told, held, since
-        self._spent: dict[tuple[str, str], list[tuple[int, int, Amount]]] = defaultdict(list)
+        self._spent: dict[tuple[str, str], list[_Spent]] = defaultdict(list)
+        self._counting = 0  # the version of the limit for which is counted what was used without any
+        self._told: dict[tuple[str, str], Amount] = {}  # used with nothing set aside, by session and principal
+        self._session: Session | None = None
         self._now = 0
-        self._terms = self._own = False
+        self._terms: Terms | None = None
+        self._own: Terms | None = None  # what the running job brought along
         self._reserved: tuple[str, str] | None = None
+
+    def lose(self) -> None:
+        """What follows in its stream cannot be read, or not be understood."""
+        if self._session is not None:
+            self._session.lost = True
 
     def see(self, recorded: Recorded) -> Iterator[str]:
         """What is wrong with this event, after those before it."""
+        if recorded.stream.startswith("session-"):
+            if self._session is None:
+                self._session = self._changes.recount.session(recorded.stream.removeprefix("session-"))
+            for _, _, what in self._session.see(recorded):
+                yield what
         match recorded.data:
             case AgentConfigured(definition=definition):
-                self._terms = definition.terms is not None
+                self._terms = definition.terms
             case JobStarted(overrides=overrides):
-                self._own = overrides is not None and overrides.terms is not None
+                self._own = None if overrides is None else overrides.terms
             case BudgetReserved(call=call):
                 self._reserved = call, recorded.head.id
                 yield from self._spends(recorded, call)
@@ -97,12 +118,13 @@ class Balance:
                 self._released = True
                 self._kept = self._call[0] if self._call is not None and kept.requests else None
             case ModelCalled(call=call):
-                if (self._terms or self._own) and self._reserved != (call, recorded.head.id):
+                if (self._terms is not None or self._own is not None) and self._reserved != (call, recorded.head.id):
                     yield f"{call} is called under a budget, and nothing is set aside for it"
             case Allotted() | AllotmentDenied() | AllotmentReturned() as event:
                 yield from self._moved(event)
-            case BudgetSet(budget=budget, at=at, recalls=recalls):
+            case BudgetSet(budget=budget, at=at, recalls=recalls, counts=counts):
                 self._budgets[budget.principal_id, budget.session_id] = budget
+                self._counting = recorded.version if counts else self._counting
                 self._now = max(self._now, at)
                 if recalls:
                     self._called_back(recorded, budget.session_id)
@@ -111,13 +133,22 @@ class Balance:
                 self._now = max(self._now, more.at)
             case BudgetRemoved(principal_id=principal, session_id=session, at=at, recalls=recalls):
                 self._budgets.pop((principal, session), None)
+                self._counting = self._counting if self._budgets else 0
                 self._now = max(self._now, at)
                 if recalls:
                     self._called_back(recorded, session)
             case UsageRecorded() as usage:
                 self._outside(usage, recorded.head.at)
+            case UsageAwaited(at=at):
+                self._now = max(self._now, at)
+            case UsageCounted() as told:
+                self._changes.recount.told(told, recorded)
+                yield from self._counted(told)
 
     def _spends(self, recorded: Recorded, call: str) -> Iterator[str]:
+        known = [terms for terms in (self._terms, self._own) if terms is not None]
+        if known and all(terms.ledger is None for terms in known):
+            return  # it keeps to a limit of its own, with money of no ledger
         if self._released and call != self._kept:
             yield f"{call} is called with money that was let go of"
         if self._call is not None and self._call[0] != call:
@@ -157,7 +188,36 @@ class Balance:
         since = self._now if isinstance(event, Allotted) else since  # a denial begins no allotment
         self._held[event.session_id] = event.principal_id, event.ask, told, amount, since
 
+    def _counted(self, event: UsageCounted) -> Iterator[str]:
+        if event.count not in (0, self._counting):
+            yield f"it is counted for {event.count}, and owed for {self._counting}"
+        self._now = max(self._now, event.at)
+        for entry in event.entries:
+            principal, session = entry.principal_id, entry.session_id
+            known = self._told.get((session, principal), Amount())
+            used = entry.used - known
+            self._told[session, principal] = known + used
+            whose, ask, told, held, since = self._held.get(session, (principal, "", Amount(), Amount(), 0))
+            spent = entry.spent - told if held == Amount() else Amount()
+            if spent != Amount():
+                self._held[session] = whose, ask, told + spent, held, since
+            for new, month, day in (
+                (used, entry.used_monthly, entry.used_daily),
+                (spent, entry.spent_monthly, entry.spent_daily),
+            ):
+                this_month = month.least(new)
+                today = day.least(this_month)
+                self._spend(principal, session, _Spent(None, None, None, new - this_month))
+                self._spend(principal, session, _Spent(None, _window(event.at, "month"), None, this_month - today))
+                self._spend(
+                    principal, session, _Spent(_window(event.at, "day"), _window(event.at, "month"), None, today)
+                )
+        if event.done:
+            self._counting = 0
+
     def _granted(self, event: Allotted) -> Iterator[str]:
+        if self._counting:
+            yield f"{event.session_id} is allotted something, and what was used before is not counted"
         for (principal, session), budget in self._budgets.items():
             if principal not in (None, event.principal_id) or session not in (None, event.session_id):
                 continue
@@ -173,9 +233,12 @@ class Balance:
 
     def _settle(self, principal: str, session: str, spent: Amount, since: int, told: int | None = None) -> None:
         told = self._now if told is None else told
-        if spent != Amount():
+        self._spend(principal, session, _Spent(_window(since, "day"), _window(since, "month"), told, spent))
+
+    def _spend(self, principal: str, session: str, spent: _Spent) -> None:
+        if spent.amount != Amount():
             for key in (("", ""), ("principal", principal), ("session", session)):
-                self._spent[key].append((since, told, spent))
+                self._spent[key].append(spent)
 
     def _outside(self, usage: UsageRecorded, stored_at: int) -> None:
         told = usage.heard or min(usage.at, stored_at + AHEAD_MAX_S * 1_000_000)
@@ -196,17 +259,34 @@ class Balance:
         key = ("session", session) if session else ("principal", principal) if principal else ("", "")
         window, now = limit.window, self._now
 
-        def counts(since: int, told: int) -> bool:
-            if window == "minute":
-                return told > now - _MINUTE_US
-            return window == "total" or _window(since, window) == _window(now, window)
+        def counts(day: tuple[int, ...] | None, month: tuple[int, ...] | None, told: int | None) -> bool:
+            match window:
+                case "minute":
+                    return told is not None and told > now - _MINUTE_US
+                case "day":
+                    return day == _window(now, window)
+                case "month":
+                    return month == _window(now, window)
+            return True
 
-        spent: int = sum(getattr(amount, limit.of) for since, told, amount in self._spent[key] if counts(since, told))
+        spent: int = sum(
+            getattr(each.amount, limit.of) for each in self._spent[key] if counts(each.day, each.month, each.told)
+        )
         for name, (whose, _, _, held, since) in self._held.items():
             mine = session in (None, name) and principal in (None, whose)
-            if mine and (window in ("minute", "total") or counts(since, now)):
+            if mine and (window in ("minute", "total") or _window(since, window) == _window(now, window)):
                 spent += getattr(held, limit.of)
         return spent
+
+
+class _Spent(Struct, frozen=True):
+    """Something used, with its windows; None: of an earlier one. told: when it was heard of, which says in which minute
+    it counts; None: in none."""
+
+    day: tuple[int, ...] | None
+    month: tuple[int, ...] | None
+    told: int | None
+    amount: Amount
 
 
 def _window(at: int, window: str) -> tuple[int, ...]:

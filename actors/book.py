@@ -74,6 +74,10 @@ class State(Struct, frozen=True):
 
     due: sessions that hold what was allotted under other limits, with its ask: it is called back. raised: the
     newest question in each session by which a limit was raised. version: of its stream.
+
+    counting: it is owed to count what was used while nothing was limited, for the limit that was set at this version.
+    upto: the position in the log up to which that was counted before. counted: what was, by session and principal.
+    open: sessions of which it is owed to count the rest.
     """
 
     budgets: tuple[Standing, ...] = ()
@@ -84,6 +88,10 @@ class State(Struct, frozen=True):
     due: Mapping[str, str] = {}
     raised: Mapping[str, int] = {}
     version: int = 0
+    counting: int = 0
+    upto: int = 0
+    counted: Mapping[tuple[str, str], Amount] = {}
+    open: Mapping[str, None] = {}
 
 
 def standing_of(budget: Budget) -> Standing:

@@ -29,7 +29,7 @@ from ..events.agent import (
 )
 from ..events.errors import ReenactError
 from ..events.failpoint import failpoint
-from ..events.ledger import RecallAllotment
+from ..events.ledger import CountUsage, RecallAllotment
 from ..events.message import Command, Effect, Recorded
 from ..events.purse import RequestAllotment
 from ..events.session import ExpireJob
@@ -37,7 +37,7 @@ from .clock import Clock
 
 _log = logging.getLogger("reenact.dispatch")
 
-Work = CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment | RecallAllotment
+Work = CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment | RecallAllotment | CountUsage
 """Effects that reach outside."""
 
 CLOSE_S = 1.5
@@ -85,9 +85,10 @@ stored)."""
 class _Flight:
     """One effect under way. task: None when there is nothing to stop. begun: the task has taken its first step."""
 
-    __slots__ = ("begun", "task", "timer")
+    __slots__ = ("begun", "effect", "task", "timer")
 
-    def __init__(self) -> None:
+    def __init__(self, effect: Effect) -> None:
+        self.effect = effect
         self.begun = False
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
@@ -142,7 +143,7 @@ class Dispatch:
         events: Sequence[Recorded],
     ) -> _Flight:
         """events: of the batch after which it is owed, none for what an earlier owner left."""
-        flight, origin = _Flight(), _origin(effect, events)
+        flight, origin = _Flight(effect), _origin(effect, events)
         if isinstance(effect, CallModel | RunTool) and not _starts(effect, events):
             failpoint("effect.recover")
             self._tell(stream, RecoverEffect(effect=effect.id, attempt=effect.attempt), origin, None)
@@ -197,9 +198,10 @@ class Dispatch:
             self._tell(stream, command, origin, partial(self._performer.failed, effect, _UNSTORABLE))
             failpoint("effect.told")
 
-    async def performed(self, stream: str) -> None:
-        """Wait until what is being performed for a stream now was performed, however it ends."""
-        tasks = [flight.task for flight in self._flights.get(stream, {}).values() if flight.task is not None]
+    async def performed(self, stream: str, which: Callable[[Effect], bool]) -> None:
+        """Wait until what is being performed for a stream now was performed, however it ends. which: of its effects."""
+        flights = self._flights.get(stream, {}).values()
+        tasks = [flight.task for flight in flights if flight.task is not None and which(flight.effect)]
         if tasks:
             await asyncio.wait(tasks)
 

@@ -6,7 +6,7 @@ from collections.abc import Container, Mapping
 
 from msgspec import Struct
 
-from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit
+from ..events.budget import LIMITS, NOTHING, UNCOUNTED, Amount, Breach, Budget, Grant, Limit
 from ..events.ledger import Allot
 from .book import NO_SUMS, State, falls_under, rolled, settled, used
 from .calendar import DAY_US, MINUTE_US
@@ -45,6 +45,10 @@ class Judged(Struct):
 def judge(state: State, principal: str, session: str, want: Amount, least: Amount, *, priced: bool = True) -> Judged:
     """Hold what is wanted against every limit there is; the worst of what they say counts."""
     judged = Judged()
+    if state.counting:
+        _deny(judged, Breach(code=UNCOUNTED, limit="ledger", of="scope"), for_sure=False)
+    elif session in state.open:  # what it used itself is told in a moment: who asks has nothing else under way
+        _deny(judged, Breach(code=UNCOUNTED, limit="ledger", of="session"), for_sure=False)
     for standing in falls_under(state, principal, session):
         budget, of = standing.budget, standing.key[0]
         sums = rolled(state.sums.get(standing.key, NO_SUMS), state.now)
@@ -137,6 +141,8 @@ def may_come_back(
     asked. calling: those that have a call under way, with the ask that pays for it. It may cost less than was set aside
     for it, but it is a request.
     """
+    if breach.code == UNCOUNTED:
+        return True
     of = next(limit.of for limit in LIMITS if limit.name == breach.limit)
     for name, account in state.accounts.items():
         mine = breach.of == "scope" or account.principal == message.principal_id

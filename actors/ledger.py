@@ -2,8 +2,8 @@
 
 The law, at every position: what is settled and what is set aside together pass no limit that denies. So sessions spend
 what they were allotted without asking, however many of them at once, and no check can be outrun by another's call.
-What a call cost beyond what was set aside for it (its provider counted more than could be foreseen) is settled too, and
-is the only way past a limit.
+What a call cost beyond what was set aside for it (its provider counted more than could be foreseen) is settled too.
+That is one way past a limit; the other is what was used before it was set, which is counted first (count.py).
 
 Time is what the commands say, and never runs backwards: a clock that was set back gives no money back.
 """
@@ -21,7 +21,6 @@ from ..events.budget import (
     LIMITS,
     NANO,
     NOTHING,
-    Amount,
     dollars,
     most_of,
 )
@@ -32,18 +31,23 @@ from ..events.ledger import (
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
+    AwaitUsage,
     BudgetRaised,
     BudgetRemoved,
     BudgetSet,
     RaiseBudget,
     RecallAllotment,
+    RecordCount,
     RecordUsage,
     RemoveBudget,
     ReturnAllotment,
     SetBudget,
+    UsageAwaited,
+    UsageCounted,
     UsageRecorded,
 )
 from ..events.message import Command, Context, Effect, Event, Stamp
+from . import count
 from .book import (
     Account,
     State,
@@ -86,6 +90,10 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
                 )
             fields = {name: getattr(message, name) for name in message.__struct_fields__}
             return [UsageRecorded(**fields)]
+        case RecordCount():
+            return count.record(state, message)
+        case AwaitUsage():
+            return count.wait(state, message)
     return ()
 
 
@@ -97,7 +105,8 @@ def _set(state: State, message: SetBudget) -> Sequence[Event]:
         raise BadInput("A budget is of a scope, of one principal or of one session; not of both.")
     if any(standing.budget == budget for standing in state.budgets):
         return ()
-    return [BudgetSet(budget=budget, at=message.at, recalls=message.recalls)]
+    counts = message.counts and count.is_due(state)
+    return [BudgetSet(budget=budget, at=message.at, recalls=message.recalls, counts=counts)]
 
 
 def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
@@ -163,7 +172,7 @@ def _give_back(state: State, message: ReturnAllotment) -> Sequence[Event]:
     account = state.accounts.get(message.session_id)
     if account is None or account.ask != message.ask or not message.spent.covers(account.told):
         return ()
-    kept = _least(message.kept, account.held)
+    kept = message.kept.least(account.held)
     if message.spent == account.told and kept == account.held and message.session_id not in state.due:
         return ()
     return [
@@ -171,24 +180,19 @@ def _give_back(state: State, message: ReturnAllotment) -> Sequence[Event]:
     ]
 
 
-def _least(one: Amount, other: Amount) -> Amount:
-    return Amount(
-        min(one.tokens, other.tokens),
-        min(one.cost, other.cost),
-        min(one.requests, other.requests),
-        min(one.tools, other.tools),
-    )
-
-
 # -- evolve --
 
 
 def evolve(state: State, event: Event, stamp: Stamp) -> State:
-    after = used_outside(state, event, stamp.at) if isinstance(event, UsageRecorded) else _evolve(state, event)
+    after = (
+        used_outside(state, event, stamp.at)
+        if isinstance(event, UsageRecorded)
+        else _evolve(state, event, stamp.version)
+    )
     return after if after is state else replace(after, version=stamp.version)
 
 
-def _evolve(state: State, event: Event) -> State:
+def _evolve(state: State, event: Event, version: int) -> State:
     match event:
         case Allotted():
             free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at)
@@ -208,14 +212,19 @@ def _evolve(state: State, event: Event) -> State:
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
             budgets = sorted((*others, standing_of(event.budget)), key=lambda standing: _ORDER[standing.key[0]])
             changed = replace(state, budgets=tuple(budgets), now=max(state.now, event.at))
-            return _called_back(changed, event.budget.session_id) if event.recalls else changed
+            changed = _called_back(changed, event.budget.session_id) if event.recalls else changed
+            return count.begun(changed, version) if event.counts else changed
         case BudgetRaised():
             return _raised(state, event)
         case BudgetRemoved():
             named = (event.principal_id, event.session_id)
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
-            changed = replace(state, budgets=others, now=max(state.now, event.at))
+            changed = count.lifted(replace(state, budgets=others, now=max(state.now, event.at)))
             return _called_back(changed, event.session_id) if event.recalls else changed
+        case UsageCounted():
+            return count.counted(state, event)
+        case UsageAwaited():
+            return count.awaited(state, event)
     return state
 
 
@@ -259,13 +268,14 @@ _ORDER = {"scope": 0, "principal": 1, "session": 2}
 
 
 def owed(state: State) -> Sequence[Effect]:
-    return [RecallAllotment(id=f"{name}:{ask}", session_id=name, ask=ask) for name, ask in state.due.items()]
+    recalls = [RecallAllotment(id=f"{name}:{ask}", session_id=name, ask=ask) for name, ask in state.due.items()]
+    return [*recalls, *count.owed(state)] if state.counting or state.open else recalls
 
 
 def recall(asked: str, events: Sequence[Event]) -> Command | None:
     match asked, events[0]:
         case "set_budget", BudgetSet() as made:
-            return SetBudget(budget=made.budget, at=made.at, recalls=made.recalls)
+            return SetBudget(budget=made.budget, at=made.at, recalls=made.recalls, counts=made.counts)
         case "remove_budget", BudgetRemoved() as gone:
             return RemoveBudget(
                 principal_id=gone.principal_id, session_id=gone.session_id, at=gone.at, recalls=gone.recalls
@@ -286,6 +296,10 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             )
         case "record_usage", UsageRecorded() as entry:
             return RecordUsage(**{name: getattr(entry, name) for name in entry.__struct_fields__})
+        case "record_count", UsageCounted() as told:
+            return RecordCount(**{name: getattr(told, name) for name in told.__struct_fields__})
+        case "await_usage", UsageAwaited() as awaited:
+            return AwaitUsage(session_id=awaited.session_id, at=awaited.at)
     return None
 
 

@@ -184,6 +184,11 @@ def completed(state: State, reason: str, failure: Failure | None = None) -> Turn
     )
 
 
+def knows_ledger(state: State) -> bool:
+    terms = money_terms(state)
+    return terms is not None and terms.ledger is not None
+
+
 # -- what it takes from the life of its session --
 
 

@@ -499,6 +499,15 @@ def settled(purse: Purse | None, call: str, usage: Usage | None, cost: Cost | No
     return replace(purse, spent=purse.spent + amount, held=None, now=now)
 
 
+def turned(purse: Purse, reason: str) -> Purse:
+    """Another model is asked in the place of the one that something is set aside for: one that was chosen before it was
+    asked cost nothing; one that a budget chose takes the place of a call in doubt, which is spent as it was set aside.
+    """
+    if purse.held is None:
+        return purse
+    return replace(purse, spent=purse.at_most if reason == "budget" else purse.spent, held=None)
+
+
 def failed(
     purse: Purse,
     call: str,

@@ -197,11 +197,7 @@ def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     if event.noted:
         return replace(state, version=stamp.version, selected=selected, keys=keys)
     call = state.call if state.call is None else replace(state.call, stuck=True)
-    purse = state.purse
-    if purse is not None and purse.held is not None:
-        # Another model is asked in its place. One that was chosen before it was asked cost nothing; one that a budget
-        # chose takes the place of a call in doubt, which is spent as it was set aside.
-        purse = replace(purse, spent=purse.at_most if event.reason == "budget" else purse.spent, held=None)
+    purse = None if state.purse is None else money.turned(state.purse, event.reason)
     return replace(state, version=stamp.version, selected=selected, keys=keys, call=call, purse=purse)
 
 

@@ -104,7 +104,9 @@ def verify(
     checker.whole(told)
     for violation in told.compare():
         checker.add(violation)
-    owes = {stream: checker.stream(stream) for stream in checker.streams()}
+    # What ledgers were told of sessions is read before the sessions.
+    streams = sorted(checker.streams(), key=lambda stream: not stream.startswith("ledger-"))
+    owes = {stream: checker.stream(stream) for stream in streams}
     for stream, position, what in checker.changes.found():
         checker.found("budget", what, stream=stream, position=position)
     checker.owing(owes)
@@ -366,10 +368,12 @@ class _Reading:
         try:
             events = codec.unpack(stored)
         except Exception:
+            self._balance.lose()
             return  # the re-driving says so
         for recorded in events:
             self._strange = self._strange or isinstance(recorded.data, Unknown)
             if self._strange:  # What this release cannot read may have opened or ended any call.
+                self._balance.lose()
                 return
             for what in self._calls.see(recorded):
                 checker.found_in(recorded, "effects", what)

@@ -14,8 +14,8 @@ INVARIANTS: Mapping[str, str] = {
     "ids": "no two batches have the same id",
     "replay": "every batch, decided again, is the batch that is stored",
     "effects": "a call ends once at most, a tool starts before it ends, and none is repeated that may not be",
-    "budget": "nothing is allotted past a limit that denies, no model called without money set aside for it, and no"
-    " session goes on with what was allotted before a limit was changed",
+    "budget": "nothing is allotted past a limit that denies, no model called without money set aside for it, no"
+    " session goes on with what was allotted before a limit was changed; what was used before it was set is counted",
     "owing": "the log lists as owing the streams whose last batch owes, and no other",
     "keys": "every idempotency key stands for a batch that is there",
     "file": "the file itself is sound",

@@ -388,6 +388,7 @@ class CallModel(Effect, frozen=True, kw_only=True):
     chain: the models that may be asked, in order, empty where this is the only one. selected: that it is this one is in
     the log. reason: why it is. keys: the labels of the keys that the session was last asked with, by provider. tried:
     what did not answer this call so far. step: of the turn, from 1.
+    paid: something is set aside for it, and a ledger hears of it.
     """
 
     type: ClassVar[str] = "call_model"
@@ -407,6 +408,7 @@ class CallModel(Effect, frozen=True, kw_only=True):
     tried: tuple[Tried, ...] = ()
     step: int = 1
     principal: str = ""
+    paid: bool = False
 
     @property
     def key(self) -> str | None:

@@ -69,6 +69,15 @@ class Amount(Struct, frozen=True, rename="camel", gc=False):
             return Amount(tokens, cost, requests, tools)
         return Amount(max(0, tokens), max(0, cost), max(0, requests), max(0, tools))
 
+    def least(self, other: Amount) -> Amount:
+        """Of everything the lower one."""
+        return Amount(
+            min(self.tokens, other.tokens),
+            min(self.cost, other.cost),
+            min(self.requests, other.requests),
+            min(self.tools, other.tools),
+        )
+
     def covers(self, other: Amount) -> bool:
         """Whether it is at least the other in everything."""
         return (
@@ -216,8 +225,13 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     degrade_to: str | None = None
 
 
+UNCOUNTED = "uncounted"
+"""The code of a breach: what was used before a limit was set is not counted yet."""
+
+
 class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """A limit that is in the way. code: `budget_exceeded`, `unpriced`, or what went wrong with the limit `ledger`.
+    """A limit that is in the way. code: `budget_exceeded`, `unpriced`, or what went wrong with the limit `ledger`,
+    such as `uncounted`.
 
     limit: its name in `Budget` or `BudgetSpec`. of: whose it is: `scope`, `principal`, `session` or `run`. used,
     wanted, most: in the limit's unit, cost in nano-dollars. why: why one that degrades denies. asks: a person may
@@ -236,6 +250,8 @@ class Breach(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     @property
     def text(self) -> str:
         """One sentence for a person."""
+        if self.code == UNCOUNTED:
+            return f"What the {self.of} used before it was limited is not counted yet, and nothing is spent before."
         if self.limit == "ledger":
             return f"The ledger of the {self.of} could not be asked: {self.code}."
         if self.code == "unpriced":

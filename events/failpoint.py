@@ -55,6 +55,8 @@ NAMES: Mapping[str, str] = {
     "ledger.raised": "the limit is raised, and nothing was asked for yet",
     "ledger.recall": "a session is about to be asked to let go of what its ledger calls back",
     "ledger.recalled": "it has let go, and its ledger does not know",
+    "ledger.count": "what was used while nothing was limited is about to be counted",
+    "ledger.counted": "it is counted, and its ledger does not know",
     "socket.request": "another process has asked something, nothing was done",
     "socket.answer": "it was done, the answer is not sent",
     "close.begin": "the runtime is about to close",

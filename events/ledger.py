@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from msgspec import Struct
+
 from .budget import NOTHING, Amount, Breach, Budget, Grant, Raise
 from .message import Command, Effect, Event
 
@@ -17,19 +19,43 @@ AHEAD_MAX_S = 300
 RESERVED = "reserved:"
 """How the names of those begin for whom a program reserved, and no session."""
 
+ENTRIES_MAX = 500
+"""Sessions that one `UsageCounted` tells of: some 100 KB."""
+
+
+class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """What a session used for one principal, over its whole life, as its stream says.
+
+    used: with nothing set aside for it. spent: all that its purse ever spent, with that of days on which no ledger was
+    asked; in the entry of its newest principal. daily, monthly: of them, what is of that day and that month. open: more
+    may come of it: a call that nothing was set aside for is under way.
+    """
+
+    session_id: str
+    principal_id: str
+    used: Amount = NOTHING
+    used_daily: Amount = NOTHING
+    used_monthly: Amount = NOTHING
+    spent: Amount = NOTHING
+    spent_daily: Amount = NOTHING
+    spent_monthly: Amount = NOTHING
+    open: bool = False
+
+
 # -- asked of a ledger. at: microseconds UTC, as the asker's clock said --
 
 
 class SetBudget(Command, frozen=True, kw_only=True):
     """Limit a scope, or one principal or session of it. The same limits again: nothing happens.
 
-    recalls: see `BudgetSet`.
+    recalls: see `BudgetSet`. counts: where nothing was limited until now, see there too.
     """
 
     type: ClassVar[str] = "set_budget"
     budget: Budget
     at: int
     recalls: bool = True
+    counts: bool = False
 
 
 class RemoveBudget(Command, frozen=True, kw_only=True):
@@ -124,18 +150,44 @@ class RecordUsage(Command, frozen=True, kw_only=True):
     holder: str | None = None
 
 
+class RecordCount(Command, frozen=True, kw_only=True):
+    """What sessions used with nothing set aside for it. Told again, or of an older count: nothing happens.
+
+    count, upto, done: see `UsageCounted`. at: of which day and month the sums of windows are.
+    """
+
+    type: ClassVar[str] = "record_count"
+    count: int = 0
+    upto: int = 0
+    at: int
+    entries: tuple[Counted, ...] = ()
+    done: bool = False
+
+
+class AwaitUsage(Command, frozen=True, kw_only=True):
+    """A session is about to call a model, under a limit, with nothing set aside for it: it had not heard of any."""
+
+    type: ClassVar[str] = "await_usage"
+    session_id: str
+    at: int
+
+
 # -- true of a ledger. These names and fields are the storage format: add, never change --
 
 
 class BudgetSet(Event, frozen=True, kw_only=True):
     """recalls: what sessions hold that fall under it was allotted under other limits, and is called back: from here on
-    it is owed that they let go of what is not set aside for a call under way."""
+    it is owed that they let go of what is not set aside for a call under way.
+
+    counts: nothing was limited until now: from here on it is owed that what was used meanwhile is counted, and nothing
+    is allotted before it is."""
 
     type: ClassVar[str] = "budget_set"
     source: ClassVar[str] = "ledger"
     budget: Budget
     at: int
     recalls: bool = False
+    counts: bool = False
 
 
 class BudgetRemoved(Event, frozen=True, kw_only=True):
@@ -240,7 +292,44 @@ class UsageRecorded(Event, frozen=True, kw_only=True):
     holder: str | None = None
 
 
+class UsageCounted(Event, frozen=True, kw_only=True):
+    """What sessions used with nothing set aside for it: sums over their lives, so nothing is counted twice.
+
+    count: the version of the limit for which it is counted, 0 for the rest of a session whose call was under way then.
+    upto: the position in the log up to which everything is in it. done: there are no more entries of this count.
+    """
+
+    type: ClassVar[str] = "usage_counted"
+    source: ClassVar[str] = "ledger"
+    count: int
+    upto: int
+    at: int
+    entries: tuple[Counted, ...]
+    done: bool
+
+
+class UsageAwaited(Event, frozen=True, kw_only=True):
+    """A session calls a model with nothing set aside for it: what that uses is owed to be counted when it ends."""
+
+    type: ClassVar[str] = "usage_awaited"
+    source: ClassVar[str] = "ledger"
+    session_id: str
+    at: int
+
+
 # -- owed to the world --
+
+
+class CountUsage(Effect, frozen=True, kw_only=True):
+    """Have what was used with nothing set aside for it counted, in the log behind `after`. May be done again.
+
+    count: see `UsageCounted`. session_id: only of this session, as soon as no such call of it is under way.
+    """
+
+    type: ClassVar[str] = "count_usage"
+    count: int = 0
+    after: int = 0
+    session_id: str = ""
 
 
 class RecallAllotment(Effect, frozen=True, kw_only=True):
@@ -254,5 +343,15 @@ class RecallAllotment(Effect, frozen=True, kw_only=True):
     ask: str
 
 
-COMMANDS = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordUsage)
-EVENTS = (BudgetSet, BudgetRemoved, BudgetRaised, Allotted, AllotmentDenied, AllotmentReturned, UsageRecorded)
+COMMANDS = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordUsage, RecordCount, AwaitUsage)
+EVENTS = (
+    BudgetSet,
+    BudgetRemoved,
+    BudgetRaised,
+    Allotted,
+    AllotmentDenied,
+    AllotmentReturned,
+    UsageRecorded,
+    UsageCounted,
+    UsageAwaited,
+)

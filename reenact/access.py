@@ -12,7 +12,7 @@ from .events import codec
 from .events.action import AGENT_PRINCIPALS, ResolveAction
 from .events.agent import ResolveTool
 from .events.errors import Closed, NotAPerson
-from .events.ledger import Allot, RaiseBudget, RemoveBudget, ReturnAllotment, SetBudget
+from .events.ledger import Allot, AwaitUsage, RaiseBudget, RecordCount, RemoveBudget, ReturnAllotment, SetBudget
 from .events.message import Command, Recorded
 from .kernel import Kernel, Who
 from .pane import Pane
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 NO_LIMITS = "Limits are set by people and programs, never by an agent or its tools."
 
 
-_LIMITING = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment)
+_LIMITING = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordCount, AwaitUsage)
 """What changes limits, or what is set aside within them."""
 
 _DECIDING = (ResolveAction, ResolveTool)

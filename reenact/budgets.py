@@ -289,6 +289,7 @@ class RuntimeLedgerWriter(_Writing):
                 gone = await self._runtime.remove_budget(principal_id=principal, session_id=session)
                 return await self.state(scope_id), gone
             case Allot(session_id=holder) if holder.startswith(RESERVED):
+                await self._runtime._treasury.counted()
                 self._holders.add(holder)
                 self._runtime._treasury.recalls.outside.add(holder)  # asked back of nobody
             case ReturnAllotment(session_id=holder) if holder in self._holders:

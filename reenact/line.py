@@ -1,7 +1,8 @@
 """The line of those who wait for money: what a session asks its ledger for, fetched, or waited for in turn.
 
 Where too little is left, every other session that holds something is asked to let go of what it does not need; and
-while calls are under way that may cost less than was set aside for them, it waits before the ledger may deny.
+while calls are under way that may cost less than was set aside for them, it waits before the ledger may deny. All wait
+while it is counted what was used before the first limit was set.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from .actors import judge
 from .actors.book import Account, State
 from .actors.clock import Clock
 from .events.agent import ModelAnswered, ModelFailed, TurnCompleted
-from .events.budget import Breach
+from .events.budget import UNCOUNTED, Breach
 from .events.failpoint import failpoint
 from .events.ledger import (
     Allot,
@@ -27,6 +28,7 @@ from .events.ledger import (
     BudgetRemoved,
     BudgetSet,
     RaiseBudget,
+    UsageCounted,
 )
 from .events.message import Command, Recorded
 from .events.purse import AllotmentTaken, RefuseAllotment, RequestAllotment, TakeAllotment
@@ -76,8 +78,7 @@ class Line:
             failpoint("ledger.ask")
             reply = await patiently(lambda: self._ask(ledger, command, cause=cause, correlation=correlation))
             failpoint("ledger.asked")
-            account: Account | None = reply.states[0].accounts.get(effect.session_id)
-            return account if account is not None and account.ask == effect.id else None
+            return _answered(reply.states[0], effect)
 
         if effect.raises is not None:
             consent = RaiseBudget(
@@ -90,7 +91,10 @@ class Line:
             await patiently(lambda: self._ask(ledger, consent, cause=cause, correlation=correlation))
             failpoint("ledger.raised")
         waiter = _Waiter(effect.session_id, session.ids.principal)
-        account = None if self._is_behind(waiter) else await ask(last=False)
+        if self._is_behind(waiter):  # who is before it may wait for what it was allotted already, and did not take
+            account = _answered((await self._peek(ledger))[0], effect)
+        else:
+            account = await ask(last=False)
         if account is None:
             account = await self._in_line(ledger, waiter, asking, ask)
         if account is not None and account.grant is not None:
@@ -109,7 +113,7 @@ class Line:
         until = asyncio.get_running_loop().time() + WAIT_MAX_S
         state: State = (await self._peek(ledger))[0]
         breach = judge.in_the_way(state, asking(False))
-        waiter.waits_for = None if breach is None else breach.of
+        waiter.waits_for = _whose(breach)
         for other in self._waiting:  # what it held it gives back with what it asks for, which its ledger has not heard
             other.heard_of.add(waiter.session_id)
             other.news.set()
@@ -120,9 +124,12 @@ class Line:
             everybody = True
             while True:
                 if not self._is_behind(waiter):
-                    whom, waiter.heard_of = (None if everybody else waiter.heard_of), set()
-                    everybody = False
-                    await self._recalls.all_but(ledger, waiter, whom)
+                    if breach is not None and breach.code == UNCOUNTED:
+                        self._kernel.wake(ledger)  # where nobody has taken up the count that it owes
+                    else:
+                        whom, waiter.heard_of = (None if everybody else waiter.heard_of), set()
+                        everybody = False
+                        await self._recalls.all_but(ledger, waiter, whom)
                     account = await ask(False, None)
                     if account is not None:
                         return account
@@ -130,7 +137,7 @@ class Line:
                     breach = judge.in_the_way(state, asking(False))
                     if breach is None:
                         continue  # something came back just now
-                    waiter.waits_for = breach.of
+                    waiter.waits_for = _whose(breach)
                     if not judge.may_come_back(state, asking(False), breach, waiter.lost, waiter.calling):
                         account = await ask(True, state.version)
                         if account is not None:
@@ -169,6 +176,16 @@ class Line:
             waiter.news.set()
 
 
+def _answered(state: State, effect: RequestAllotment) -> Account | None:
+    account = state.accounts.get(effect.session_id)
+    return account if account is not None and account.ask == effect.id else None
+
+
+def _whose(breach: Breach | None) -> str | None:
+    """Of whose limits others may wait for the same. What a session itself used is counted for it alone."""
+    return None if breach is None or (breach.code == UNCOUNTED and breach.of == "session") else breach.of
+
+
 def not_asked(effect: RequestAllotment, code: str) -> RefuseAllotment:
     """What a session is told that asked for money, where its ledger could not be asked. code: why."""
     return RefuseAllotment(ask=effect.id, breach=Breach(code=code, limit="ledger", of="scope"))
@@ -197,6 +214,7 @@ _NEWS = tuple(
         BudgetSet,
         BudgetRaised,
         BudgetRemoved,
+        UsageCounted,
         AllotmentTaken,
         ModelAnswered,
         ModelFailed,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -54,7 +54,9 @@ class ModelCalls:
         fallover: Fallover,
         retries: Retries,
         treasury: Callable[[str], Treasury],
+        bring: Callable[[str, str], Awaitable[None]],
     ) -> None:
+        """bring(session_id, scope): holds the agent of a session to the rules and limits of now."""
         self._clock, self._ask = kernel.clock, kernel.ask
         self._later = kernel.later
         self._session, self._emit = kernel.telling.session, kernel.telling.signal
@@ -66,6 +68,7 @@ class ModelCalls:
         self._fallover = fallover
         self._retries = retries
         self._treasury = treasury
+        self._bring = bring
         self._environments: dict[str, tuple[EnvironmentSpec, Environment]] = {}
         self._connected: set[str] = set()
 
@@ -82,7 +85,12 @@ class ModelCalls:
                 await asyncio.sleep(min(max(0.0, wait_s), self._retries.longest_s))
                 began = time.perf_counter()
             session = await self._session(stream)
-            await self._treasury(session.ids.scope).recalls.heeded(stream)
+            treasury = self._treasury(session.ids.scope)
+            await treasury.recalls.heeded(stream)
+            if treasury.limited and not effect.paid:
+                session_id = stream.removeprefix("session-")
+                await treasury.counting.late(session_id)
+                self._later(self._bring(session_id, session.ids.scope))
             config = await self._config(session.ids.image_id or "", effect.image_version, session.ids.scope)
             tools = self._tools if config.tools is None else self._tools.only(config.tools)
             spec = _spec(session, effect, config)

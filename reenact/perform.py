@@ -5,16 +5,17 @@ It makes one attempt. Whether another follows is decided from the log, so every 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from .actors.dispatch import Work
 from .adapters.tools.registry import Tools
+from .counting import not_counted
 from .environment import EnvironmentFactory
 from .events.agent import CallModel, CancelEffect, LaunchTool, RunTool
 from .events.errors import ReenactError
-from .events.ledger import RecallAllotment
+from .events.ledger import CountUsage, RecallAllotment
 from .events.message import Command
 from .events.purse import RequestAllotment
 from .line import not_asked
@@ -45,9 +46,10 @@ class Outside:
         retries: Retries,
         base_path: Path,
         treasury: Callable[[str], Treasury],
+        bring: Callable[[str, str], Awaitable[None]],
         actions: Actions,
     ) -> None:
-        """treasury(scope): knows the money of one."""
+        """treasury(scope): knows the money of one. bring(session_id, scope): see `ModelCalls`."""
         self._treasury = treasury
         places = Places(tools=tools, base_path=base_path, vault=kernel.vault)
         self._models = ModelCalls(
@@ -59,6 +61,7 @@ class Outside:
             fallover=fallover,
             retries=retries,
             treasury=treasury,
+            bring=bring,
         )
         self._tools = ToolCalls(kernel, definitions, places, tools=tools, actions=actions)
 
@@ -76,6 +79,8 @@ class Outside:
             return await self._treasury(effect.ledger).line.fetch(stream, effect)
         if isinstance(effect, RecallAllotment):
             return await self._treasury(stream.removeprefix("ledger-")).recalls.recall(effect)
+        if isinstance(effect, CountUsage):
+            return await self._treasury(stream.removeprefix("ledger-")).counting.count(effect)
         return await self._tools.probe(stream, effect)
 
     def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
@@ -93,6 +98,8 @@ class Outside:
             return not_asked(effect, code)
         if isinstance(effect, RecallAllotment):
             return not_back(effect)
+        if isinstance(effect, CountUsage):
+            return not_counted(effect)
         return self._tools.failed(effect, error, said)
 
     # -- the end --

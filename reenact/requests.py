@@ -230,11 +230,15 @@ async def _grant_revoke(runtime: Runtime, data: Asked) -> Answer:
 
 
 async def _budget_set(runtime: Runtime, data: Asked) -> Answer:
-    """budget: what stands now; replaced: what stood until then, null where nothing did. first: nothing was limited."""
+    """budget: what stands now; replaced: what stood until then, null where nothing did. limits: what is used of it,
+    with what was used before it was set."""
     stood = {(each.principal_id, each.session_id): each for each in runtime.budgets}
     made = await runtime.set_budget(data.get("budget"))
     replaced = stood.get((made.principal_id, made.session_id))
-    return {"budget": msgspec.to_builtins(made), "replaced": msgspec.to_builtins(replaced), "first": not stood}
+    whose = "session" if made.session_id else "principal" if made.principal_id else "scope"
+    every = [use for use in await runtime.budget() if use.of == whose]
+    limits = [msgspec.to_builtins(use) for use in every if use.name in (None, made.session_id, made.principal_id)]
+    return {"budget": msgspec.to_builtins(made), "replaced": msgspec.to_builtins(replaced), "limits": limits}
 
 
 async def _budget_remove(runtime: Runtime, data: Asked) -> Answer:

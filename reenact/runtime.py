@@ -184,9 +184,7 @@ class Runtime:
             threads=threads,
         )
         self._keys = ProviderKeys(self._kernel, credentials)
-        self._recovery = Recovery(
-            self._kernel, lambda session_id, of: self._of_scope(of).bring_policy(session_id), scope
-        )
+        self._recovery = Recovery(self._kernel, self._bring, scope)
         self._recover = recover
         self._armed = armed
         self._root = self
@@ -207,6 +205,7 @@ class Runtime:
             retries=retries,
             base_path=self.base_path,
             treasury=self._treasuries.of,
+            bring=self._bring,
             actions=self._actions_of,
         )
         self._act(who)
@@ -441,6 +440,10 @@ class Runtime:
         await self._hold(session_id)
         await self._sessions.bring_rules(session_id, self._sender.terms)
 
+    async def _bring(self, session_id: str, scope: str) -> None:
+        """The same for a session of any scope."""
+        await self._of_scope(scope).bring_policy(session_id)
+
     async def _hold(self, session_id: str) -> tuple[Policy, ...]:
         """Where rules are kept: have a session keep the policies it was last run under. Returns them; else none."""
         return await self._sessions.hold(session_id) if self._keeps_rules else ()
@@ -611,8 +614,8 @@ class Runtime:
         """Limit what this scope may use, or one principal or session of it.
 
         budget: a `Budget`, a dict of its fields, or dollars in all. It binds every session's next call of a model, also
-        of one that was not limited before, in the middle of its turn. What agents used while nothing was limited in the
-        scope does not count. Raises BadInput.
+        of one that was not limited before, in the middle of its turn. What was used while nothing was limited counts
+        too: when this returns, or, of a call that is under way now, when it ends. Raises BadInput.
         """
         self._access.check_person(NO_LIMITS)
         made = self._treasury.checked(budget)
@@ -625,6 +628,7 @@ class Runtime:
         await self._treasury.set(made, self.ask)
         for session_id in await self._sessions.unlimited():
             await self.bring_policy(session_id)
+        await self._treasury.counted()
         return made
 
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:

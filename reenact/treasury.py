@@ -22,6 +22,7 @@ from .actors.clock import Clock
 from .actors.ledger import evolve
 from .actors.purse import Purse, tokens_of
 from .adapters import prices
+from .counting import Counting
 from .events import codec
 from .events.budget import NOTHING, Amount, Budget, BudgetSpec, Rate, Terms, budget_of, dollars
 from .events.errors import BadInput, StoreError
@@ -32,11 +33,13 @@ from .events.ledger import (
     BudgetRaised,
     BudgetRemoved,
     BudgetSet,
+    CountUsage,
+    RecallAllotment,
     RemoveBudget,
     SetBudget,
     UsageRecorded,
 )
-from .events.message import Recorded
+from .events.message import Effect, Recorded
 from .events.purse import (
     AllotmentReleased,
 )
@@ -58,7 +61,9 @@ class LimitUse(Struct, frozen=True, kw_only=True, rename="camel"):
 
     of: scope, principal or session; name: whose it is. used: settled, with what sessions have spent of what they hold.
     outstanding: set aside for sessions, and not spent. left: what may still be set aside. strategy: what follows when
-    it would be passed: deny, degrade, warn, or ask, where a person may raise it.
+    it would be passed: deny, degrade, warn, or ask, where a person may raise it. counting: what was used before it was
+    set is being counted, and nothing is set aside until it is. uncounted: sessions of which a call was under way when
+    it was set: what that uses is counted when it ends.
     """
 
     limit: str
@@ -70,6 +75,8 @@ class LimitUse(Struct, frozen=True, kw_only=True, rename="camel"):
     outstanding: str | int
     left: str | int
     strategy: str
+    counting: bool = False
+    uncounted: int = 0
 
 
 class Treasury:
@@ -86,6 +93,7 @@ class Treasury:
         self._terms: dict[Any, Terms | None] = {}
         self._rates: dict[tuple[str, int], Rate | None] = {}
         self.recalls = Recalls(kernel, clock, scope)
+        self.counting = Counting(kernel, clock, scope)
         self.line = Line(kernel, clock, scope, self.recalls)
 
     async def open(self) -> None:
@@ -255,8 +263,8 @@ class Treasury:
 
         ask: puts the command to the ledger, on behalf of whoever sets it.
         """
-        await ask(self._stream, SetBudget(budget=budget, at=self._clock.now()))
-        await self._kernel.dispatch.performed(self._stream)
+        await ask(self._stream, SetBudget(budget=budget, at=self._clock.now(), counts=True))
+        await self._kernel.dispatch.performed(self._stream, _calls_back)
         return budget
 
     async def remove(
@@ -265,8 +273,31 @@ class Treasury:
         """Lift the limits of this scope, or those of one principal or session. False when there were none."""
         command = RemoveBudget(principal_id=principal_id, session_id=session_id, at=self._clock.now())
         removed = bool((await ask(self._stream, command)).events)
-        await self._kernel.dispatch.performed(self._stream)
+        await self._kernel.dispatch.performed(self._stream, _calls_back)
         return removed
+
+    async def counted(self) -> None:
+        """Wait until what was used before the limits were set is counted, but for calls under way. Where nothing owed
+        is done, as by a process that only sets a limit, it is counted here: that reads the log and nothing else."""
+        counting = (await self._state()).counting
+        if not counting:
+            return
+        await self._kernel.dispatch.performed(
+            self._stream, lambda effect: isinstance(effect, CountUsage) and effect.count == counting
+        )
+        state = await self._state()
+        if state.counting and not self._kernel.telling.armed:
+            command = await self.counting.count(CountUsage(id="", count=state.counting, after=state.upto))
+            await self._ask(self._stream, command)
+
+    @property
+    def limited(self) -> bool:
+        """Whether any limit is in force in this scope."""
+        return bool(self._in_force.budgets)
+
+    async def _state(self) -> State:
+        state: State = (await self._peek(self._stream))[0]
+        return state
 
     def _mine(self, budget: Budget) -> Budget:
         if budget.scope_id is None:
@@ -277,12 +308,16 @@ class Treasury:
 
     async def use(self) -> list[LimitUse]:
         """Every limit in force, with what is used of it now."""
-        state: State = (await self._peek(self._stream))[0]
+        state = await self._state()
         purses = {}
         for session_id, account in state.accounts.items():
             if account.held != NOTHING:
                 purses[session_id] = (await self._peek(f"session-{session_id}"))[1].purse
         return uses(state, purses, self._clock.now())
+
+
+def _calls_back(effect: Effect) -> bool:
+    return isinstance(effect, RecallAllotment)
 
 
 def _may_be_cheaper(name: str, rate: Rate | None, than: str, its: Rate | None) -> bool:
@@ -316,6 +351,13 @@ def uses(state: State, purses: dict[str, Purse | None], at: int) -> list[LimitUs
                     outstanding=show(out),
                     left=show(max(0, most - used - out)),
                     strategy="ask" if judge.asks(standing.budget, limit) else standing.budget.exceed_strategy,
+                    counting=state.counting > 0,
+                    uncounted=_uncounted(state, of, name),
                 )
             )
     return found
+
+
+def _uncounted(state: State, of: str, name: str) -> int:
+    """A session that is not counted yet may be of any principal."""
+    return len(state.open) if of != "session" else int(name in state.open)

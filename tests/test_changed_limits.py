@@ -90,7 +90,7 @@ def test_a_first_limit_stops_those_too_who_worked_without_any() -> None:
     everything_replays(MemoryLog(store))
 
 
-def test_a_first_limit_counts_from_where_a_running_job_hears_of_it() -> None:
+def test_a_first_limit_counts_what_a_running_job_used_before_it() -> None:
     store = MemoryStore()
 
     async def work(opened: Runtime) -> None:
@@ -98,11 +98,12 @@ def test_a_first_limit_counts_from_where_a_running_job_hears_of_it() -> None:
         heard = Heard(opened)
         sent = await opened.send(bot.id, "go")
         await heard.until(ModelCalled.type, 5)
-        await opened.set_budget({"max_requests_daily": 7, "max_tool_calls_daily": 100})
+        await opened.set_budget({"max_requests_daily": 70, "max_tool_calls_daily": 100})
         result = await sent.result()
         assert result.failure is not None and result.failure.code == "budget_exceeded"
         used = {limit.limit: limit.used for limit in await opened.budget()}
-        assert used["max_requests_daily"] == 7 and used["max_tool_calls_daily"] in (7, 8)
+        assert used["max_requests_daily"] == 70 and used["max_tool_calls_daily"] in (70, 71)
+        assert len(heard.of(ModelCalled.type)) == 70
 
     run(work, loops(3000), store=store, tools=[look])
     everything_replays(MemoryLog(store))

@@ -5,6 +5,7 @@ A limit goes to whoever owns the log; where nobody does it is recorded here.
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
@@ -90,6 +91,10 @@ def _limits(budget: dict[str, Any]) -> dict[str, str]:
     }
 
 
+def _shown(used: str | int) -> str:
+    return f"${used}" if isinstance(used, str) else f"{used:,}"
+
+
 def _written(limits: dict[str, str]) -> str:
     return ", ".join(f"{name} {most}" for name, most in limits.items())
 
@@ -109,7 +114,11 @@ class Budgets:
         columns = budget_columns(self._front.short, bars=self._output.shows)
         with common.reading(self._front, self._output) as reading:
             none = "nothing is limited. `reenact budget set --max-cost-daily 5` does."
-            return listed(self._output, columns, reading.budgets(), none=none)
+            rows = reading.budgets()
+        said = listed(self._output, columns, rows, none=none)
+        if not self._output.json:
+            self._counts(rows)
+        return said
 
     def set(
         self,
@@ -124,7 +133,8 @@ class Budgets:
     ) -> int:
         """Set the limits of a scope, or of one principal or session. They replace those it had, also what is not named.
 
-        A running owner of the log holds to them at once, from the next call of each session on; 0 stops them all.
+        What was used before counts: of this day, of this month, and in all. A running owner of the log holds to them
+        at once, from the next call of each session on; 0 stops them all.
         """
         self._output.json = common.json
         in_file = object_in(file, "a budget is an object of limits.") if file is not None else {}
@@ -146,8 +156,11 @@ class Budgets:
         lifted = {name: value for name, value in stood.items() if name not in stands}
         gone = f"; lifted, for they were not named again: {_written(lifted)}" if lifted else ""
         self._output.note(f"limited: {_written(stands)}{gone}")
-        if said.get("first"):
-            self._output.note("counted from now on: what was used while nothing was limited is in `reenact cost` only.")
+        uses = said.get("limits", [])
+        used = [f"{use['limit']} {_shown(use['used'])}" for use in uses if float(use["used"])]
+        if used:
+            self._output.note(f"used of it already: {', '.join(used)}")
+        self._counts(uses)
         return 0
 
     def rm(self, *, principal: Principal = None, session: Session = None, common: Common = _COMMON) -> int:
@@ -163,3 +176,12 @@ class Budgets:
         else:
             self._output.note("lifted." if removed else "there was no such limit.")
         return 0
+
+    def _counts(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """What is not in these figures yet."""
+        if any(row["counting"] for row in rows):
+            self._output.note("what was used before is being counted; until it is, no model is called.")
+        open_ones = max((row["uncounted"] for row in rows), default=0)
+        if open_ones:
+            calls = "a session has a call" if open_ones == 1 else f"{open_ones:,} sessions have calls"
+            self._output.note(f"{calls} under way, begun before the limit: counted at the end.")

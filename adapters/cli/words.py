@@ -19,7 +19,7 @@ from ...events.agent import (
     ToolStarted,
     TurnCompleted,
 )
-from ...events.budget import LIMITS, Amount, shown_count, shown_dollars
+from ...events.budget import LIMITS, NOTHING, Amount, shown_count, shown_dollars
 from ...events.container import PolicySet, ToolRegistered
 from ...events.content import File, Image, Native, Text, Thinking, ToolCall
 from ...events.image import ImageCreated, ImageUpdated
@@ -30,6 +30,8 @@ from ...events.ledger import (
     BudgetRaised,
     BudgetRemoved,
     BudgetSet,
+    UsageAwaited,
+    UsageCounted,
     UsageRecorded,
 )
 from ...events.policy import ModelDenied, ModelWarned, ToolDenied
@@ -137,6 +139,13 @@ def _money(data: Any) -> str | None:
             return f"{consent.limit} of the {consent.of} by {show(consent.by)}, allowed by {_value(consent.principal)}"
         case BudgetRemoved():
             return _of(data.principal_id, data.session_id)
+        case UsageCounted():
+            used = sum((entry.used for entry in data.entries), NOTHING)
+            rest = ", and more follows" if data.count and not data.done else ""
+            sessions = f"{shown_count(len(data.entries))} session{'' if len(data.entries) == 1 else 's'}"
+            return f"{sessions} used {_amount(used)} with nothing set aside{rest}"
+        case UsageAwaited():
+            return f"{_value(data.session_id)} calls a model that nothing is set aside for"
         case UsageRecorded():
             by = f" by {data.principal_id}" if data.principal_id else ""
             what = data.tool or data.model

@@ -11,12 +11,24 @@ from ...events.ledger import (
     BudgetRaised,
     BudgetRemoved,
     BudgetSet,
+    UsageAwaited,
+    UsageCounted,
     UsageRecorded,
 )
 from .budget import breached, consented, shown
 from .note import AuditError, Note
 
-OfLedger = BudgetSet | BudgetRaised | BudgetRemoved | Allotted | AllotmentDenied | AllotmentReturned | UsageRecorded
+OfLedger = (
+    BudgetSet
+    | BudgetRaised
+    | BudgetRemoved
+    | Allotted
+    | AllotmentDenied
+    | AllotmentReturned
+    | UsageRecorded
+    | UsageCounted
+    | UsageAwaited
+)
 
 
 def of_ledger(event: OfLedger, scope: str) -> Note:
@@ -39,6 +51,15 @@ def of_ledger(event: OfLedger, scope: str) -> Note:
         case UsageRecorded():
             fields = msgspec.structs.asdict(event)
             note.context = {name: value for name, value in fields.items() if name not in ("at", "metadata")}
+        case UsageCounted():
+            note.context = {
+                "count": event.count,
+                "upto": event.upto,
+                "sessions": len(event.entries),
+                "done": event.done,
+            }
+        case UsageAwaited():
+            note.context = {"session_id": event.session_id}
         case _:
             note.context = {"session_id": event.session_id, "ask": event.ask, "spent": shown(event.spent)}
     match event:

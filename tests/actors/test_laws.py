@@ -28,7 +28,7 @@ from reenact.events.budget import Amount, Budget
 from reenact.events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
 from reenact.events.errors import ReenactError
 from reenact.events.image import AttachSession, CreateImage, DeleteImage, ImageConfig, UpdateImage
-from reenact.events.ledger import Allot, RemoveBudget, ReturnAllotment, SetBudget
+from reenact.events.ledger import Allot, AwaitUsage, Counted, RecordCount, RemoveBudget, ReturnAllotment, SetBudget
 from reenact.events.log import MemoryLog, MemoryStore, Transaction
 from reenact.events.message import Asked, Command, Event, Recorded, Stamp
 from reenact.events.session import JobCancelled, JobQueued, JobStarted, JobSucceeded, JobWaiting
@@ -77,8 +77,29 @@ budgets = st.builds(
     st.integers(0, 40),
     st.sampled_from(["deny", "degrade", "warn"]),
 )
+counted = st.builds(
+    lambda session, used, spent, still: Counted(
+        session_id=session, principal_id="a", used=used, used_daily=used, spent=spent, open=still
+    ),
+    ids,
+    amounts,
+    amounts,
+    st.booleans(),
+)
 of_a_ledger = st.one_of(
-    st.builds(lambda budget, at: SetBudget(budget=budget, at=at), budgets, st.integers(0, 9)),
+    st.builds(
+        lambda budget, at, counts: SetBudget(budget=budget, at=at, counts=counts),
+        budgets,
+        st.integers(0, 9),
+        st.booleans(),
+    ),
+    st.builds(
+        lambda count, entries, done: RecordCount(count=count, upto=9, at=9, entries=tuple(entries), done=done),
+        st.integers(-1, 4),
+        st.lists(counted, max_size=3),
+        st.booleans(),
+    ),
+    st.builds(lambda session: AwaitUsage(session_id=session, at=9), ids),
     st.builds(
         lambda owner, at: RemoveBudget(principal_id=owner, at=at), st.sampled_from([None, "a"]), st.integers(0, 9)
     ),

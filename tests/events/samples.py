@@ -377,4 +377,24 @@ SAMPLES: tuple[Event, ...] = (
         duration_ms=12.5,
         metadata={"a": "b"},
     ),
+    ledger.UsageCounted(
+        count=3,
+        upto=1_000,
+        at=1_700_000_000_000_000,
+        entries=(
+            ledger.Counted(
+                session_id="sess_1",
+                principal_id="ann",
+                used=AMOUNT,
+                used_daily=AMOUNT,
+                used_monthly=AMOUNT,
+                spent=AMOUNT,
+                spent_daily=AMOUNT,
+                spent_monthly=AMOUNT,
+                open=True,
+            ),
+        ),
+        done=True,
+    ),
+    ledger.UsageAwaited(session_id="sess_1", at=1_700_000_000_000_000),
 )

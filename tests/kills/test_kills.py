@@ -302,6 +302,23 @@ def test_killed_between_a_limit_and_what_is_called_back_for_it(
     killed(World(processes, template, tmp_path, budget=limits, limits="model_called"), failpoint=f"{place}:kill")
 
 
+@pytest.mark.parametrize(
+    "place",
+    [
+        "ledger.count:1",
+        "ledger.count:2",
+        "ledger.counted:1",
+        *(f"{place}:{at}" for place in ("commit.executed", "tell.owed") for at in range(2, 7)),
+    ],
+)
+def test_killed_between_the_first_limit_and_the_count_of_what_was_used_before(
+    processes: Processes, template: Path, tmp_path: Path, place: str
+) -> None:
+    """Nothing is limited until the first call of the model is under way. The one who resumes counts what is owed, and
+    verifies that it is all, and that nothing was set aside before."""
+    killed(World(processes, template, tmp_path, limits="model_called"), failpoint=f"{place}:kill")
+
+
 # -- at every failpoint there is, ten times and more --
 
 KILLS = 10
@@ -318,6 +335,8 @@ WHERE: dict[str, dict[str, Any]] = {
     "ledger.raised": {"role": "approve", "always": {"calls": ["wire"], "budget": ASKS}},
     "ledger.recall": {"always": {"budget": {"max_requests_daily": 40}, "limits": "model_called"}},
     "ledger.recalled": {"always": {"budget": {"max_requests_daily": 40}, "limits": "model_called"}},
+    "ledger.count": {"always": {"limits": "model_called"}},
+    "ledger.counted": {"always": {"limits": "model_called"}},
     "launch.found": {"role": "approve", "always": {"calls": ["wire"]}},
     "socket.request": {"role": "ask", "more": {"requests": 10}},
     "socket.answer": {"role": "ask", "more": {"requests": 10}},

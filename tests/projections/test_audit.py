@@ -394,8 +394,9 @@ def test_money_that_is_asked_for_allotted_spent_and_denied_is_in_the_audit() -> 
         for each in audit
         if each.resource_type in ("allotment", "purse", "ledger", "budget") or each.event == "budget_reserved"
     ]
-    assert told[:5] == [
+    assert told[:6] == [
         ("budget_set", "success", "budget"),
+        ("usage_counted", "success", "ledger"),
         ("allotment_wanted", "pending", "allotment"),
         ("allotted", "success", "ledger"),
         ("allotment_taken", "success", "allotment"),

@@ -14,30 +14,45 @@ from typing import Any, Self
 
 from reenact.actors import book, decider
 from reenact.actors.balance import Balance, Changes
-from reenact.actors.book import Account
+from reenact.actors.book import Account, State
 from reenact.actors.cell import noun_of
 from reenact.actors.clock import ManualClock
 from reenact.actors.dispatch import Dispatch, Origin, Work
 from reenact.actors.ledger import LEDGER
+from reenact.actors.mind import knows_ledger
 from reenact.actors.system import Reply
+from reenact.actors.turn import NOT_ASKED
+from reenact.counting import Counting, not_counted
 from reenact.events.agent import (
     AnswerModel,
     CallModel,
     CancelEffect,
     FailModel,
     Interrupt,
+    ModelAnswered,
+    ModelFailed,
     ProbeTool,
     RecoverEffect,
     RunTool,
     SettleTool,
     ToolStarted,
 )
-from reenact.events.budget import LIMITS, NOTHING, Amount, Budget, BudgetSpec, Rate, Terms, dollars
+from reenact.events.budget import LIMITS, NOTHING, UNCOUNTED, Amount, Budget, BudgetSpec, Rate, Terms, dollars, nanos
 from reenact.events.content import Cost, Failure, Text, ToolCall, Usage
 from reenact.events.errors import Closed
-from reenact.events.ledger import AllotmentDenied, BudgetSet, RecallAllotment, SetBudget
+from reenact.events.ledger import (
+    AllotmentDenied,
+    BudgetRemoved,
+    BudgetSet,
+    CountUsage,
+    RecallAllotment,
+    RemoveBudget,
+    SetBudget,
+)
+from reenact.events.log import Batch, Stored
 from reenact.events.message import Command, Context, Head, Recorded
 from reenact.events.model import ModelAnswer, ModelParams
+from reenact.events.policy import ApplyPolicy
 from reenact.events.purse import AllotmentReleased, BudgetReserved, ReleaseAllotment, RequestAllotment
 from reenact.events.session import CloseSession, CreateSession, Definition, Send, Waking
 from reenact.events.tool import CallCheck
@@ -71,10 +86,32 @@ class Session:
         self.ids = Context(scope=SCOPE, principal="ann")
 
 
-class World:
-    """One seed. `billed` is the truth: what the provider asks for."""
+class Hearing:
+    """One that hears of some events."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, news: dict[str, list[Any]], kinds: tuple[str, ...], handler: Any) -> None:
+        self.lists, self.handler = [news.setdefault(kind, []) for kind in kinds], handler
+        for handlers in self.lists:
+            handlers.append(handler)
+
+    def unsubscribe(self) -> None:
+        for handlers in self.lists:
+            if self.handler in handlers:
+                handlers.remove(self.handler)
+
+
+class Reading(Counting):
+    """Reads when chance says so, and in no thread."""
+
+    async def _aside(self, work: Any) -> Any:
+        await self._kernel.turn()  # type: ignore[attr-defined]
+        return work()
+
+
+class World:
+    """One seed. `billed` is the truth: what the provider asks for. free: nothing is limited in the beginning."""
+
+    def __init__(self, seed: int, free: bool = False) -> None:
         self.chance = random.Random(seed)
         chances = random.Random(-seed - 1)
         self.clock = ManualClock()
@@ -91,7 +128,7 @@ class World:
         self.finished = False  # nothing begins any more, so that a world leaves nothing pending behind
         self.children: dict[str, list[str]] = {}
         self.bus = self
-        self.news: dict[str, Any] = {}
+        self.news: dict[str, list[Any]] = {}
         self.changes = Changes()
         self.balance: dict[str, Balance] = {}
         self.called_back: dict[str, str] = {}
@@ -101,6 +138,15 @@ class World:
         self.changing = chances.random() < 0.4
         self.changed = 0
         self.before = NOTHING  # that limits which were set later do not undo
+        self.free = free
+        self.limited = not free
+        self.limits_left = 0 if self.limited else chances.choice([1, 1, 2])
+        self.stored: list[Stored] = []
+        self.billed_free = self.late = NOTHING  # for calls with nothing set aside for them; and since a limit stands
+        self.used_free = NOTHING  # of it, what the log knows
+        self.begun_tools = 0
+        self.asked: set[tuple[str, str]] = set()
+        self.unasked = 0  # calls that were stopped before the provider was asked
 
     def _budget(self) -> Budget:
         chance = self.chance
@@ -124,18 +170,23 @@ class World:
     def commit(self, stream: str, command: Command) -> tuple[tuple[Any, ...], list[Recorded]]:
         noun = noun_of(stream)
         states, version = self.states.get(stream, noun.initial), self.versions.get(stream, 0)
+        earlier = states
         decision = decider.decide(noun, states, command, version=version, at=self.clock.now(), epoch=self.epoch)
         if not decision.events:
             return states, []
         self.commits += 1
         owed = decider.owed(noun, decision.states)
-        head = Head(id=self.clock.new_id(), at=self.clock.now(), asked=command.type, owes=tuple(e.id for e in owed))
+        owes = tuple(effect.id for effect in owed)
+        context = Context(scope=SCOPE, principal="ann")
+        head = Head(id=self.clock.new_id(), at=self.clock.now(), asked=command.type, context=context, owes=owes)
         events = []
         for part, event in enumerate(decision.events):
             self.position += 1
             events.append(Recorded(self.position, stream, version + part + 1, part, self.epoch, event, head))
         self.states[stream], self.versions[stream] = decision.states, version + len(events)
         self.newest[stream] = events[-1]
+        self.stored.append(Stored(events[0].position, self.epoch, Batch(stream, version, head, decision.rows)))
+        self.spends(earlier, decision.states, events)
         self.slips(stream, events)
         self.judge()
         for recorded in events:
@@ -145,23 +196,48 @@ class World:
                 self.denied += 1
                 self.is_used_up(recorded.data)
         for recorded in events:
-            if recorded.type in self.news:
-                self.news[recorded.type](recorded)
-            if isinstance(recorded.data, AllotmentReleased | BudgetSet):
+            for handler in [*self.news.get(recorded.type, ())]:
+                handler(recorded)
+            if isinstance(recorded.data, AllotmentReleased | BudgetSet | BudgetRemoved):
                 self.treasury.hear(recorded)
         self.dispatch.owed(stream, owed, events)
         return decision.states, events
 
     def judge(self) -> None:
         """What was billed keeps to every limit, and so does what the ledger counts."""
+        if not self.limited:
+            return
         for limit, most in book.standing_of(self.budget).limits:
             billed, most = getattr(self.billed, limit.of), max(most, getattr(self.before, limit.of))
+            most += getattr(self.late, limit.of)
+            most += getattr(self.billed_free - self.used_free, limit.of)  # what nobody lived to hear of
             if billed > most:
                 self.failure = Overspent(f"{limit.name}: {billed} billed of {most}")
             state = self.states[f"ledger-{SCOPE}"][0]
             settled, out = book.used_of(state, state.budgets[0], limit, 0)
-            if settled + out > most and not self.changed:  # else what was under way then may be told later
+            if (
+                settled + out > most and not self.changed and not self.free
+            ):  # else what was under way then may be told later
                 self.failure = Overspent(f"{limit.name}: {settled} settled and {out} set aside of {most}")
+
+    def spends(self, earlier: tuple[Any, ...], states: tuple[Any, ...], events: list[Recorded]) -> None:
+        """What the log knows of that nothing was set aside for."""
+        for recorded in events:
+            match recorded.data:
+                case ModelAnswered(call=call, usage=usage, cost=cost) | ModelFailed(call=call, usage=usage, cost=cost):
+                    purse = earlier[1].purse
+                    if purse is None or purse.held is None or purse.held.call != call:
+                        tokens = 0 if usage is None else usage.input_tokens + usage.output_tokens
+                        paid = 0 if cost is None else nanos(cost.amount)
+                        asked = not (isinstance(recorded.data, ModelFailed) and recorded.data.failure == NOT_ASKED)
+                        self.used_free += Amount(tokens, paid, 1) if asked else NOTHING
+                        self.unasked += asked and (recorded.stream, call) not in self.asked
+                case ToolStarted(attempt=1):
+                    self.begun_tools += 1
+                    if states[1].purse is None or not states[1].purse.counts:
+                        self.used_free += Amount(tools=1)
+                    if self.limited and not knows_ledger(states[1]):
+                        self.late += Amount(tools=1)
 
     def slips(self, stream: str, events: list[Recorded]) -> None:
         """What a session that has not heard of a change yet begins with what it had before."""
@@ -183,11 +259,12 @@ class World:
             purse = states[1].purse if stream.startswith("session-") else None
             if purse is not None:
                 used, using = used + purse.spent, using + (purse.at_most - purse.spent)
-        return used, using
+        return used + self.used_free, using
 
     def is_used_up(self, denial: AllotmentDenied) -> None:
         """Who is denied something is denied what sessions have really used, or are using."""
         breach = denial.breach
+        assert breach.code != UNCOUNTED, "nobody waited so long"
         of = next(limit.of for limit in LIMITS if limit.name == breach.limit)
         used, using = (getattr(amount, of) for amount in self.used())
         surely = using if of == "requests" else 0  # a call under way may cost less, but it is one
@@ -219,13 +296,25 @@ class World:
     def may_touch(self, stream: str, states: tuple[Any, ...]) -> bool:
         return self.dispatch.is_at(stream) or not decider.owed(noun_of(stream), states)
 
-    def on(self, kinds: tuple[str, ...], handler: Any) -> World:
-        """As its own bus: there is one subscriber, the treasury."""
-        self.news = dict.fromkeys(kinds, handler)
+    def on(self, kinds: tuple[str, ...], handler: Any) -> Hearing:
+        """As its own bus."""
+        return Hearing(self.news, kinds, handler)
+
+    def wake(self, stream: str) -> None:
+        owed = decider.owed(noun_of(stream), self.states[stream])
+        if owed:
+            self.dispatch.owed(stream, owed, [])
+
+    @property
+    def log(self) -> Self:
+        """As its own log."""
         return self
 
-    def unsubscribe(self) -> None:
-        self.news = {}
+    def read(self, stream: str, *, after: int = 0) -> list[Stored]:
+        return [stored for stored in self.stored if stored.batch.stream == stream and stored.batch.last > after]
+
+    def read_all(self, *, after: int, limit: int) -> list[Stored]:
+        return [stored for stored in self.stored if stored.position > after][:limit]
 
     def later(self, work: Any) -> None:
         self.begin(work)
@@ -256,6 +345,8 @@ class World:
     async def perform(self, stream: str, effect: Work) -> Command:
         if isinstance(effect, RequestAllotment):
             return await self.treasury.line.fetch(stream, effect)
+        if isinstance(effect, CountUsage):
+            return await self.treasury.counting.count(effect)
         if isinstance(effect, RecallAllotment):
             return await self.treasury.recalls.recall(effect)
         if isinstance(effect, CallModel):
@@ -274,9 +365,14 @@ class World:
         chance = self.chance
         await self.turn()
         await self.treasury.recalls.heeded(stream)
-        held = self.states[stream][1].purse.held
+        if self.treasury.limited and not effect.paid:
+            await self.treasury.counting.late(stream.removeprefix("session-"))
+            self.begin(self.bring(stream))
+        purse = self.states[stream][1].purse
+        held = None if purse is None else purse.held
         most = held.amount.tokens - effect.params.max_tokens if held is not None else 0
         read = max(0, most) if self.greedy else chance.randint(0, max(0, most))
+        most = most if held is not None else 200
         written = effect.params.max_tokens or 0
         written = written if self.greedy else chance.randint(0, written)
         paid = RATE.cost(read, written)
@@ -284,9 +380,11 @@ class World:
         fate = chance.choices(["answers", "uses tools", "is cut", "is counted and cut", "is refused"], [5, 4, 1, 1, 1])[
             0
         ]
-        self.billed += Amount(requests=1)
-        if fate != "is refused":
-            self.billed += Amount(tokens=read + written, cost=paid)
+        bill = Amount(requests=1) if fate == "is refused" else Amount(tokens=read + written, cost=paid, requests=1)
+        self.billed += bill
+        self.asked.add((stream, effect.id))
+        self.billed_free += bill if held is None else NOTHING
+        self.late += bill if self.limited and not effect.paid else NOTHING
         self.judge()
         await self.turn()
         again = chance.choice([0, None])
@@ -326,6 +424,8 @@ class World:
             return not_asked(effect, "internal")
         if isinstance(effect, RecallAllotment):
             return not_back(effect)
+        if isinstance(effect, CountUsage):
+            return not_counted(effect)
         if isinstance(effect, CallModel):
             failure = Failure(code="cancelled", message=str(error))
             return FailModel(call=effect.id, attempt=effect.attempt, failure=failure)
@@ -342,16 +442,63 @@ class World:
             model=RATE.model,
             params=ModelParams(max_tokens=self.chance.choice([50, 100, 400])),
             max_steps=4,
-            terms=Terms(spec=spec, ledger=SCOPE, rates=(RATE,), overhead=20),
+            terms=self.terms(spec),
         )
         waking = Waking(agent_id="a", image_id="i", container_id="c", registered_at=1, definition=definition)
         text = Text(text="x" * self.chance.randint(1, 300))
         with suppress(Closed):
             await self.ask(f"session-{name}", Send(job_id=f"job-{name}", content=(text,), waking=waking))
 
+    def terms(self, spec: BudgetSpec | None) -> Terms | None:
+        if spec is None and not self.limited:
+            return None
+        return Terms(spec=spec, ledger=SCOPE if self.limited else None, rates=(RATE,), overhead=20)
+
+    def spent(self) -> Amount:
+        """What was billed, with what is set aside for calls under way, and the tools that are at it."""
+        _, using = self.used()
+        return self.billed + using + Amount(tools=self.begun_tools) - Amount(tools=self.billed.tools)
+
+    async def limit(self) -> None:
+        """A limit is set where none stood: whoever works hears of it."""
+        await self.turn()
+        if self.limited:
+            return
+        _, using = self.used()
+        self.limited, self.before = True, self.spent()
+        self.late = using + (self.billed_free - self.used_free)  # under way, or its end is on its way to the log
+        self.limits_left -= 1
+        self.commit(f"ledger-{SCOPE}", SetBudget(budget=self.budget, at=self.clock.now(), counts=True))
+        for stream, states in list(self.states.items()):
+            if stream.startswith("session-") and states[0].running is not None:
+                self.begin(self.bring(stream))
+
+    async def lift(self) -> None:
+        """Nothing is limited any more. Whoever works goes on asking; who begins does not."""
+        await self.turn()
+        if not self.limited:
+            return
+        self.limited = False
+        self.commit(f"ledger-{SCOPE}", RemoveBudget(at=self.clock.now()))
+
+    async def bring(self, stream: str) -> None:
+        """A session is held to what is limited now."""
+        definition = self.states[stream][1].definition
+        if self.limited and definition is not None and (definition.terms is None or definition.terms.ledger is None):
+            with suppress(Closed):
+                await self.ask(stream, ApplyPolicy(policy=(), scope=SCOPE, terms=self.terms(None)))
+
+    async def taken_up(self, stream: str) -> None:
+        """What an earlier process left goes on under the limits of now."""
+        await self.bring(stream)
+        await self.turn()
+        self.wake(stream)
+
     async def change(self) -> None:
         """A limit is set, lower or higher than what it was. What was used already stays used."""
         await self.turn()
+        if not self.limited:
+            return
         fields = {
             limit.name: int(most * self.chance.choice([0, 0.5, 0.9, 1.5])) for limit, most in self.limits if most > 1
         }
@@ -360,20 +507,31 @@ class World:
         if budget == self.budget:
             return
         used, using = self.used()
-        self.budget, self.before = budget, used + using
+        self.budget, self.before = budget, self.spent() if self.free else used + using
         self.changed += 1
         self.commit(f"ledger-{SCOPE}", SetBudget(budget=self.budget, at=self.clock.now()))
+
+    def made(self) -> Treasury:
+        treasury = Treasury(self, self.clock, SCOPE)  # type: ignore[arg-type]
+        treasury.counting = Reading(self, self.clock, SCOPE)  # type: ignore[arg-type]
+        state: State = self.states[f"ledger-{SCOPE}"][0]
+        treasury._in_force = State(budgets=state.budgets)
+        return treasury
 
     def up(self) -> None:
         """A process begins: it knows the log, and nothing else."""
         self.dispatch = Dispatch(self, self.tell, clock=self.clock)
         self.news = {}
-        self.treasury = Treasury(self, self.clock, SCOPE)  # type: ignore[arg-type]
+        self.treasury = self.made()
         due = self.states[f"ledger-{SCOPE}"][0].due
         self.called_back = {f"session-{session_id}": ask for session_id, ask in due.items()}
         for stream, states in self.states.items():
             owed = decider.owed(noun_of(stream), states)
-            if owed:
+            if not owed:
+                continue
+            if self.free and stream.startswith("session-"):
+                self.begin(self.taken_up(stream))
+            else:
                 self.dispatch.owed(stream, owed, [])
 
     async def down(self) -> None:
@@ -402,8 +560,9 @@ class World:
         chance = self.chance
         self.states[f"ledger-{SCOPE}"] = LEDGER.initial
         self.dispatch = Dispatch(self, self.tell, clock=self.clock)
-        self.treasury = Treasury(self, self.clock, SCOPE)  # type: ignore[arg-type]
-        self.states[f"ledger-{SCOPE}"] = _with(self.states[f"ledger-{SCOPE}"], self.budget, self.clock.now())
+        self.treasury = self.made()
+        if self.limited:
+            self.states[f"ledger-{SCOPE}"] = _with(self.states[f"ledger-{SCOPE}"], self.budget, self.clock.now())
         parents = [f"p{n}" for n in range(PARENTS)]
         children = [f"{parent}.{n}" for parent in parents for n in range(CHILDREN)]
         for name in (*parents, *children):
@@ -426,7 +585,10 @@ class World:
                 raise self.failure
             if not self.waiting:
                 if not self.tasks and not self.dispatch.under_way:
-                    break
+                    if self.limited:
+                        break
+                    self.begin(self.limit())
+                    continue
                 idle += 1
                 if not self._stirs() and idle > 20:  # who waits in line takes some rounds to wake
                     break
@@ -441,6 +603,10 @@ class World:
                 name = chance.choice(parents + children)
                 word: Command = Interrupt() if chance.random() < 0.8 else CloseSession()
                 self.begin(self.ask(f"session-{name}", word))
+            if self.limits_left and not self.limited and chance.random() < 0.01:
+                self.begin(self.limit())
+            if self.limits_left and self.limited and chance.random() < 0.01:
+                self.begin(self.lift())
             if self.changing and chance.random() < 0.01:
                 self.begin(self.change())
             if chance.random() < 0.02:
@@ -471,10 +637,16 @@ class World:
                 state = book.settled(state, stream.removeprefix("session-"), "ann", purse.spent, NOTHING, 0)
         sums = state.sums.get(book.SCOPE)
         counted = sums.total if sums is not None else NOTHING
-        if not counted.covers(self.billed):
-            raise Overspent(f"{counted} was counted and {self.billed} billed")
+        used_free = self.used_free - Amount(requests=self.unasked)
+        known = self.billed - self.billed_free - Amount(tools=used_free.tools) + used_free
+        if not counted.covers(known):
+            raise Overspent(f"{counted} was counted and {known} billed")
+        told = sum(state.counted.values(), NOTHING)
+        is_told = told.covers(used_free) and self.used_free.covers(told)
+        if self.free and (not is_told or state.counting or state.open):
+            raise Overspent(f"{told} was counted of {self.used_free} that nothing was set aside for")
         assert sums is None or sums.out == NOTHING, f"{sums.out} is set aside for nobody"
-        assert state.overrun == NOTHING, f"sessions spent {state.overrun} beyond what they were allotted"
+        assert self.free or state.overrun == NOTHING, f"sessions spent {state.overrun} beyond what they were allotted"
         self.judge()
         for stream, _, what in self.changes.found():
             raise Disobeyed(f"{stream}: {what}")
@@ -485,9 +657,10 @@ def _with(states: tuple[Any, ...], budget: Budget, at: int) -> tuple[Any, ...]:
     return decision.states
 
 
-def spend(seed: int) -> World:
-    """Live one seed through. Raises Overspent, or what else went wrong, with the seed in its words."""
-    world = World(seed)
+def spend(seed: int, *, free: bool = False) -> World:
+    """Live one seed through. free: a limit is set in the middle of it. Raises Overspent, or what else went wrong, with
+    the seed in its words."""
+    world = World(seed, free)
     try:
         asyncio.run(world.live())
     except Exception as error:

@@ -11,8 +11,10 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
-from reenact.actors import allotment, book, judge, ledger, mind, step, tool, turn
+from reenact.actors import allotment, book, count, judge, ledger, mind, step, tool, turn
 from reenact.actors import purse as money
+from reenact.actors.tally import Tally
+from reenact.counting import Counting
 from reenact.events.ledger import AllotmentReturned
 from reenact.events.purse import BudgetReserved
 from reenact.recalls import Recalls
@@ -34,6 +36,20 @@ def test_whatever_the_order_and_whoever_is_killed_nothing_is_overspent(first: in
         counts.update(denied=world.denied, changed=world.changed)
     assert counts["calls"] > A_CHUNK and counts["denied"] and counts["changed"]
     figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, overspent 0 times")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(0, SEEDS, A_CHUNK))
+def test_what_was_used_before_the_first_limit_counts_whoever_is_killed(first: int, figure: Figure) -> None:
+    """It is set in the middle of their work, in some worlds lifted and set again. What is counted is what the log knows
+    of, exactly; and from then on a limit is passed by calls that were under way, and by no others."""
+    counts: Counter[str] = Counter()
+    for seed in range(first, first + A_CHUNK):
+        world = spend(seed, free=True)
+        counts.update(commits=world.commits, kills=world.kills, calls=world.billed.requests)
+        counts.update(counted=world.used_free.requests, denied=world.denied)
+    assert counts["counted"] > A_CHUNK and counts["denied"]
+    figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, all of it counted")
 
 
 @pytest.mark.parametrize("seed", [13, 77, 1626])
@@ -82,7 +98,32 @@ async def _is_deaf(self: Recalls, stream: str) -> None:
     """A session at work does not hear that limits were changed."""
 
 
-_USED, _RESERVED = book.used, money.reserved
+_USED, _RESERVED, _JUDGE = book.used, money.reserved, judge.judge
+
+
+def _does_not_wait(state: book.State, *asked: Any, **more: Any) -> judge.Judged:
+    """It is allotted from a limit before what was used without any is counted."""
+    return _JUDGE(replace(state, counting=0), *asked, **more)
+
+
+def _counts_again(entry: Any, counted: Any, accounts: Any) -> Any:
+    """What was told once is taken for news."""
+    return entry.used, entry.spent
+
+
+async def _is_late(self: Counting, session_id: str) -> None:
+    """Nobody tells that a call is begun with nothing set aside for it."""
+
+
+def _for_good(state: book.State) -> book.State:
+    """A limit that is lifted takes what is awaited of sessions with it."""
+    return state if state.budgets else replace(state, counting=0, open={})
+
+
+def _pays(self: Tally, call: str, recorded: Any) -> None:
+    """Every call is taken for one that something was set aside for."""
+    self._call, self._paid = call, True
+
 
 BROKEN: dict[str, Callable[[], Any]] = {
     "it is checked, and then acted": lambda: patch.object(judge, "used", _checks_and_acts),
@@ -96,15 +137,25 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "who is at work does not hear of it": lambda: patch.object(Recalls, "heeded", _is_deaf),
 }
 
+MISCOUNTED: dict[str, Callable[[], Any]] = {
+    "nobody waits for the count": lambda: patch.multiple(ledger, judge=_does_not_wait),
+    "what is counted twice counts twice": lambda: patch.object(count, "_new", _counts_again),
+    "a count dies with its process": lambda: patch.object(count, "owed", lambda state: []),
+    "what is under way is forgotten": lambda: patch.object(Tally, "open", False),
+    "who has not heard is forgotten": lambda: patch.object(Counting, "late", _is_late),
+    "a limit that is lifted forgets who works": lambda: patch.object(count, "lifted", _for_good),
+    "calls without money set aside are not counted": lambda: patch.object(Tally, "_begin", _pays),
+}
+
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", BROKEN)
+@pytest.mark.parametrize("name", BROKEN | MISCOUNTED)
 def test_a_build_that_overspends_is_caught(name: str, figure: Figure) -> None:
     assert {room.money for room in (mind, turn, step, tool, allotment)} == {money}
-    with BROKEN[name]():
+    with (BROKEN | MISCOUNTED)[name]():
         for seed in range(WITHIN):
             try:
-                spend(seed)
+                spend(seed, free=name in MISCOUNTED)
             except AssertionError as error:
                 figure(f"{name}: found at seed {seed}, {error}")
                 return

@@ -200,13 +200,25 @@ def test_after_a_no_that_ends_the_job_nobody_is_sent_to_resume_it() -> None:
     assert "nothing is left to do" in reenact("resume").err
 
 
+def test_what_was_used_before_a_limit_is_said_when_it_is_set_and_counts() -> None:
+    """Nobody owns the log: whoever sets the limit counts."""
+    for _ in range(2):
+        assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    said = reenact("budget", "set", "--max-requests-daily", "3", "--max-tokens-total", "9000")
+    assert "used of it already: max_tokens_total 26, max_requests_daily 2\n" in said.err
+    assert [row["used"] for row in reenact("budget", "--json").rows] == [26, 2]
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 1
+    assert "2 sessions used 26 tokens + 2 requests with nothing set aside" in reenact("events").out
+    assert "sound" in reenact("verify").out
+
+
 def test_limits_that_are_set_again_without_some_of_before_say_which_of_them_are_lifted() -> None:
     first = reenact("budget", "set", "--max-requests-daily", "10", "--max-cost-daily", "5")
     assert "limited: max_cost_daily $5, max_requests_daily 10\n" in first.err
-    assert "counted from now on" in first.err
+    assert "used of it already" not in first.err
     again = reenact("budget", "set", "--max-requests-daily", "3", "--on-breach", "ask")
     assert "limited: max_requests_daily 3; lifted, for they were not named again: max_cost_daily $5\n" in again.err
-    assert "counted from now on" not in again.err
     reenact("budget", "set", "--principal", "ann", "--max-tokens-daily", "7")
     [whole, ann] = reenact("budget", "--json").rows
     assert (whole["limit"], whole["strategy"], ann["strategy"]) == ("max_requests_daily", "ask", "deny")

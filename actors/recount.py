@@ -1,0 +1,151 @@
+"""What sessions used with nothing set aside for it, counted again from events alone and held against what ledgers were
+told. Pure.
+
+Once a limit was set where none stood, its ledger is told what every session of the scope used until then: no more, and
+no session is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..events.agent import AgentConfigured, ModelAnswered, ModelCalled, ModelFailed, ToolStarted, TurnCompleted
+from ..events.budget import NOTHING, Amount, nanos
+from ..events.content import Cost, Usage
+from ..events.ledger import UsageCounted
+from ..events.message import Recorded
+from ..events.purse import BudgetReserved
+from ..events.session import JobStarted
+from .turn import NOT_ASKED
+
+Sums = dict[str, Amount]
+"""By principal."""
+
+
+class Recount:
+    """Of all streams of a log. What ledgers were told is to be seen before the sessions it is about, as `verify` reads
+    a log; of a session that was seen beyond what was told, it is only found whether more was told than is there."""
+
+    def __init__(self) -> None:
+        self._claims: dict[str, list[tuple[int, int, str, Amount, Amount]]] = {}
+        self._wholes: dict[str, list[tuple[int, int]]] = {}
+        self._sessions: dict[str, Session] = {}
+
+    def told(self, event: UsageCounted, recorded: Recorded) -> None:
+        """A ledger was told."""
+        scope = recorded.stream.removeprefix("ledger-")
+        for entry in event.entries:
+            claim = (event.upto, recorded.position, entry.principal_id, entry.used, entry.spent)
+            self._claims.setdefault(entry.session_id, []).append(claim)
+        if event.done:
+            self._wholes.setdefault(scope, []).append((event.upto, recorded.position))
+
+    def session(self, name: str) -> Session:
+        found = self._sessions.get(name)
+        if found is None:
+            found = self._sessions[name] = Session(self, name)
+        return found
+
+    def due(self, session: Session, before: int) -> Iterator[tuple[str, int, str]]:
+        """Hold a session as it stands against what was told of it up to a position below `before`."""
+        claims = self._claims.get(session.name)
+        if claims:
+            ready = [claim for claim in claims if claim[0] < before]
+            if ready:
+                self._claims[session.name] = [claim for claim in claims if claim[0] >= before]
+                for upto, position, principal, used, spent in ready:
+                    for what in session.compare(upto, principal, used, spent):
+                        yield f"session-{session.name}", position, what
+        for upto, position in self._wholes.get(session.scope, ()):
+            if session.whole < upto < before:
+                session.whole = upto
+                if session.at <= upto and session.told != session.used:
+                    there, told = _shown(session.used), _shown(session.told)
+                    yield f"session-{session.name}", position, f"{session.name} used {there}, and {told} was counted"
+
+    def found(self) -> Iterator[tuple[str, int, str]]:
+        """What is wrong when all streams were seen: the stream, where it was told, what."""
+        for session in self._sessions.values():
+            if not session.lost:
+                yield from self.due(session, 1 << 62)
+
+
+class Session:
+    """What one session used so far. at: the position of the newest event. told: what ledgers were told of it."""
+
+    def __init__(self, recount: Recount, name: str) -> None:
+        self._recount = recount
+        self.name = name
+        self.scope = ""
+        self.at = self.whole = 0
+        self.lost = False
+        self.used: Sums = {}
+        self.told: Sums = {}
+        self._spent = NOTHING  # by a purse, at most
+        self._terms = self._counts = self._works = False
+        self._call = ""
+        self._aside: tuple[str, str, Amount] = "", "", NOTHING  # the call, its batch, what was set aside for it
+        self._paid = False
+
+    def see(self, recorded: Recorded) -> Iterator[tuple[str, int, str]]:
+        """What was told wrongly of what came before this event."""
+        if self.lost:
+            return
+        self.scope = self.scope or recorded.context.scope
+        yield from self._recount.due(self, recorded.position)
+        self.at = recorded.position
+        match recorded.data:
+            case AgentConfigured(definition=definition):
+                self._terms = definition.terms is not None
+                self._counts = self._counts or (self._works and self._terms)
+            case JobStarted(overrides=overrides):
+                self._works = True
+                self._counts = self._terms or (overrides is not None and overrides.terms is not None)
+            case TurnCompleted():
+                self._works = self._counts = False
+            case BudgetReserved(call=call, tokens=tokens, cost=cost):
+                self._aside = call, recorded.head.id, Amount(tokens, cost, 1)
+                self._spent += self._aside[2]
+            case ModelCalled(call=call):
+                self._call, self._paid = call, self._aside[:2] == (call, recorded.head.id)
+            case ModelAnswered(usage=usage, cost=cost):
+                self._ended(usage, cost, recorded)
+            case ModelFailed(usage=usage, cost=cost, failure=failure):
+                if failure != NOT_ASKED:
+                    self._ended(usage, cost, recorded)
+            case ToolStarted(attempt=1):
+                if self._counts:
+                    self._spent += Amount(tools=1)
+                else:
+                    self._uses(Amount(tools=1), recorded)
+
+    def _ended(self, usage: Usage | None, cost: Cost | None, recorded: Recorded) -> None:
+        tokens = usage.input_tokens + usage.output_tokens if usage is not None else 0
+        amount = Amount(tokens, nanos(cost.amount) if cost is not None and cost.amount is not None else 0, 1)
+        if self._paid:
+            self._spent += amount - self._aside[2]
+        else:
+            self._uses(amount, recorded)
+
+    def _uses(self, amount: Amount, recorded: Recorded) -> None:
+        principal = recorded.context.principal
+        self.used[principal] = self.used.get(principal, NOTHING) + amount
+
+    def compare(self, upto: int, principal: str, used: Amount, spent: Amount) -> Iterator[str]:
+        there = self.used.get(principal, NOTHING)
+        if used != NOTHING:
+            self.told[principal] = used
+        if not there.covers(used):
+            yield f"{_amount(used)} of {self.name} was counted for {principal}, and {_amount(there)} is there"
+        elif self.at <= upto and used != there:
+            yield f"{_amount(used)} of {self.name} was counted for {principal} up to {upto}, of {_amount(there)}"
+        if not self._spent.covers(spent):
+            yield f"{_amount(spent)} spent by {self.name} was counted, and {_amount(self._spent)} was set aside"
+
+
+def _shown(sums: Sums) -> str:
+    return ", ".join(f"{_amount(amount)} for {name}" for name, amount in sums.items()) or "nothing"
+
+
+def _amount(amount: Amount) -> str:
+    return f"{amount.tokens}/{amount.cost}/{amount.requests}/{amount.tools}"
