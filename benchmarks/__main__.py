@@ -11,6 +11,8 @@ import datetime
 import importlib.util
 import json
 import os
+import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -21,7 +23,7 @@ if not __package__:  # run by its path
     sys.path[0] = str(Path(__file__).resolve().parent.parent)
 
 from benchmarks import rivals
-from benchmarks.harness import ROOT, calibration_ms, fresh, machine, median_of, scratch, sync_ms
+from benchmarks.harness import ROOT, calibration_ms, fresh, instructions, machine, median_of, scratch, sync_ms
 
 Found = dict[str, Any]
 
@@ -355,10 +357,42 @@ class Bench:
                 theirs=found["plain"]["turns_s"],
             )
 
+    def instructions(self) -> Iterator[Figure]:
+        """What one turn more takes of the processor, whatever the hour; by valgrind, where that is installed."""
+        if self.quick or shutil.which("valgrind") is None:
+            return
+
+        def of(**case: bool) -> float:
+            few, many = (instructions("bench_turn", "counted", turns=turns, **case) for turns in (20, 70))
+            return (many - few) / 50 / 1e6
+
+        plain = of(governed=False)
+        yield Figure("turn_instructions_without_rules", plain, "million/turn")
+        for name, case in (
+            ("turn_instructions", {}),
+            ("budget_turn_instructions", {"governed": False, "limited": True}),
+            ("turn_controlled_instructions", {"limited": True}),
+        ):
+            yield Figure(
+                name, of(**case), "million/turn", peer="the same without limits or rules", theirs=plain, at_most=1.15
+            )
+
 
 _DELTAS = {"langgraph": "langgraph stream_mode=custom", "autogen": "autogen-core publish_message"}
 
-QUESTIONS = ("turn", "sessions", "start", "stream", "idle", "replay", "tables", "tools_disk", "policy", "budget")
+QUESTIONS = (
+    "turn",
+    "sessions",
+    "start",
+    "stream",
+    "idle",
+    "replay",
+    "tables",
+    "tools_disk",
+    "policy",
+    "budget",
+    "instructions",
+)
 
 
 def _short(value: float | None) -> float | None:
@@ -422,9 +456,9 @@ def _write(bench: Bench, figures: list[Figure], speed: str, argv: list[str]) -> 
 
     used = ", ".join(f"{name} {version(name)}" for name in ("msgspec", "pykka", "eventsourcing", "reactivex"))
     said = [
-        f"## {datetime.date.today().isoformat()}",
+        f"## {datetime.datetime.now(datetime.UTC):%Y-%m-%d %H:%M} UTC",
         "",
-        f"`./dev bench {' '.join(argv)}`, reenact {reenact.__version__} with {used}. {machine()}; {speed}.",
+        f"`./dev bench {' '.join(argv)}`, reenact {reenact.__version__}{_commit()} with {used}. {machine()}; {speed}.",
         f"{bench.repeats} repeats, 3 of turn_500 beside the peers, 1 of what is named once. Input: one turn is a"
         " question of 94 characters, one tool call, 63 bytes of output, an answer of 79 characters; four commits, 13"
         " events; three layers of policy, and one watcher of everything, unless a figure says otherwise.",
@@ -446,6 +480,15 @@ def _write(bench: Bench, figures: list[Figure], speed: str, argv: list[str]) -> 
     path.write_text(f"{before}{mark}\n" + "\n".join(said) + f"\n{after}")
     if len(bench.curves) > 1:
         _draw(bench.curves)
+
+
+def _commit() -> str:
+    """Of which commit it is, where that can be told."""
+    try:
+        told = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=ROOT, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return f" at {told.stdout.strip()}" if told.returncode == 0 else ""
 
 
 def _draw(curves: dict[str, dict[str, float]]) -> None:

@@ -132,6 +132,9 @@ BUDGET = {
 }
 """Limits of a scope that no benchmark reaches, all of them counted."""
 
+EACH = {"max_tokens": 10**6, "max_cost": "5", "max_tool_calls": 100}
+"""Limits of each run that no benchmark reaches."""
+
 MONEY = frozenset(event.type for event in purse.EVENTS)
 """Events that a session has only under a budget."""
 

@@ -10,7 +10,9 @@ import asyncio
 import time
 from typing import Any
 
-from .agent import BUDGET, LAYERS, MONEY, Checking, Watcher, runtime
+from reenact import loop_commits
+
+from .agent import BUDGET, EACH, LAYERS, MONEY, Checking, Watcher, runtime
 from .harness import ANSWER, USER, Digest, main, peak_mb, scratch, size_of, sync_ms, turns
 
 
@@ -38,8 +40,9 @@ async def _durable(count: int, streamed: bool, watched: str, governed: bool, lim
                 from reenact.events.codec import TYPES
 
                 running.on(list(TYPES), watcher)
-            each = {"max_tokens": 10**6, "max_cost": "5", "max_tool_calls": 100} if limited else None
-            bot = await running.image("bench", model="scripted:bench", instructions="You are helpful.", budget=each)
+            bot = await running.image(
+                "bench", model="scripted:bench", instructions="You are helpful.", budget=EACH if limited else None
+            )
             cpu = time.process_time()
             for _ in range(count):
                 began = time.perf_counter()
@@ -67,7 +70,29 @@ async def _durable(count: int, streamed: bool, watched: str, governed: bool, lim
     }
 
 
-CASES = {"durable": durable}
+def counted(*, turns: int, governed: bool = True, limited: bool = False) -> dict[str, Any]:
+    """The same turns and nothing else, every commit made by the loop, however slow the disk or the processor: what is
+    counted of it in instructions is the same every time."""
+    loop_commits.SLOW_S = float("inf")
+    return asyncio.run(_counted(turns, governed, limited))
+
+
+async def _counted(count: int, governed: bool, limited: bool) -> dict[str, Any]:
+    digest = Digest()
+    with scratch() as folder:
+        policy, budget = LAYERS if governed else None, BUDGET if limited else None
+        async with runtime(folder, Checking(), policy=policy, budget=budget) as running:
+            running.on_any(Watcher())
+            bot = await running.image(
+                "bench", model="scripted:bench", instructions="You are helpful.", budget=EACH if limited else None
+            )
+            for _ in range(count):
+                result = await bot.send(USER)
+                digest.add(result.text, result.steps)
+    return {"turns": count, "digest": str(digest)}
+
+
+CASES = {"durable": durable, "counted": counted}
 
 if __name__ == "__main__":
     main(CASES)

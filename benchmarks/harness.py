@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import platform
+import re
 import resource
 import shutil
 import statistics
@@ -170,6 +171,18 @@ def child(argv: list[str], *, timeout_s: float = CHILD_S) -> dict[str, Any]:
 def fresh(module: str, case: str, *, python: str = sys.executable, **numbers: Any) -> dict[str, Any]:
     """One case of one benchmark, in a process of its own."""
     return child([python, "-m", f"benchmarks.{module}", case, json.dumps(numbers)])
+
+
+def instructions(module: str, case: str, **numbers: Any) -> int:
+    """How many instructions one case of one benchmark takes, by cachegrind: the same number in any hour."""
+    counter = ["valgrind", "--tool=cachegrind", "--cache-sim=no", "--cachegrind-out-file=/dev/null"]
+    argv = [*counter, sys.executable, "-m", f"benchmarks.{module}", case, json.dumps(numbers)]
+    env = os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "0"}
+    done = subprocess.run(argv, cwd=ROOT, env=env, capture_output=True, text=True, timeout=CHILD_S)
+    said = re.search(r"I *refs: *([\d,]+)", done.stderr)
+    if done.returncode != 0 or said is None:
+        raise RuntimeError(f"{' '.join(argv)} ended with {done.returncode}: {done.stderr.strip()[-800:]}")
+    return int(said[1].replace(",", ""))
 
 
 def median_of(results: list[dict[str, Any]]) -> dict[str, Any]:

@@ -111,6 +111,10 @@ def test_rules_are_asked_and_a_turn_under_them_is_the_same_turn() -> None:
     assert bench_turn.durable(turns=2)["digest"] == bench_turn.durable(turns=2, limited=True)["digest"]
 
 
+def test_what_is_counted_in_instructions_is_the_same_work_every_time() -> None:
+    assert bench_turn.counted(turns=2)["digest"] == bench_turn.counted(turns=2, governed=False, limited=True)["digest"]
+
+
 def test_a_benchmark_is_a_program_that_prints_one_line() -> None:
     argv = [sys.executable, "-m", "benchmarks.floor", "durable", '{"turns": 1}']
     done = subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, check=True)
