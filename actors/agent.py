@@ -274,6 +274,7 @@ def _owed(state: State) -> Sequence[Effect]:
                 reason="primary" if selected is None else selected.reason,
                 keys=state.keys,
                 tried=call.tried,
+                deaths=call.deaths,
                 step=state.steps,
                 paid=held is not None and knows_ledger(state),
             ),

@@ -24,7 +24,7 @@ PROBES_MAX = 256
 """Providers whose last probe is remembered."""
 
 _OF_THE_KEY = frozenset(("auth", "billing"))
-_OF_THE_MODEL = frozenset(("model_not_found", "permission", "bad_response", "internal"))
+_OF_THE_MODEL = frozenset(("model_not_found", "permission", "bad_response", "internal", "crashed"))
 """Failures that say nothing of the key."""
 
 STEPS_MAX = 100

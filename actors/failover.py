@@ -40,6 +40,10 @@ BUSY = frozenset(("rate_limit", "overloaded", "timeout"))
 ROTATES = frozenset(("auth", "billing", "rate_limit"))
 """Failures after which another key of the same provider is tried first."""
 
+STARTS_MAX = 5
+"""How often a model is asked for one call by owners that are gone before it has answered or failed, one after the
+other. Most did not die of it, and were only stopped; but what kills five would kill the next one."""
+
 KEY_ORDERS = ("least_recently_used", "given")
 
 
@@ -236,6 +240,16 @@ def _asked(call: CallModel) -> set[str]:
 def _own(call: CallModel) -> list[Tried]:
     """The attempts at this call that its model failed."""
     return [each for each in call.tried if f"{each.provider}:{each.model}" == call.model]
+
+
+def crashed(call: CallModel) -> Failure | None:
+    """Why a call is not made once more: every process that made it died. None where it is made."""
+    if call.deaths < STARTS_MAX:
+        return None
+    said = (
+        f"{call.model} is not asked again: {call.deaths} processes, one after the other, were gone before it answered."
+    )
+    return Failure(code="crashed", message=said)
 
 
 def unnoted(call: CallModel, key: str | None, keys: Keys) -> Selection | None:

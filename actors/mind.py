@@ -38,7 +38,8 @@ from .selection import Selected
 class Call(Struct, frozen=True, gc=False):
     """The model call that is owed. not_before: microseconds UTC. tried: the attempts at it that failed.
 
-    stuck: its last attempt failed, and the next one waits for what must hold before a model is called.
+    stuck: its last attempt failed, and the next one waits for what must hold before a model is called. deaths: owners
+    that were gone, one after the other, before this model had answered or failed.
     """
 
     id: str
@@ -49,6 +50,7 @@ class Call(Struct, frozen=True, gc=False):
     model: str
     tried: tuple[Tried, ...] = ()
     stuck: bool = False
+    deaths: int = 0
 
 
 class Tool(Struct, frozen=True, gc=False):

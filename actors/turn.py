@@ -184,8 +184,11 @@ def on_turn(state: State, event: TurnStarted, stamp: Stamp) -> State:
 def on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
     not_before = stamp.at + event.wait_ms * 1000 if event.wait_ms else 0
     if event.attempt > 1:
-        tried = state.call.tried if state.call is not None else ()
-        again = Call(event.call, event.attempt, event.upto, stamp.epoch, not_before, event.model, tried)
+        before, deaths = state.call, 0
+        tried = () if before is None else before.tried
+        if before is not None and before.model == event.model:
+            deaths = before.deaths + (stamp.epoch != before.epoch and not before.stuck)
+        again = Call(event.call, event.attempt, event.upto, stamp.epoch, not_before, event.model, tried, deaths=deaths)
         return replace(state, version=stamp.version, call=again)
     call = Call(event.call, 1, event.upto, stamp.epoch, not_before, event.model)
     return replace(state, version=stamp.version, call=call, calls=state.calls + 1, steps=state.steps + 1)
@@ -233,7 +236,7 @@ def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
     tried = (*call.tried, selection.tried(call.model, event.failure, event.key)) if call is not None else ()
     purse = state.purse if state.purse is None else _failed_purse(state.purse, event, stamp.at)
     if event.retry_in_ms is not None:
-        call = None if call is None else replace(call, tried=tried, stuck=event.advance)
+        call = None if call is None else replace(call, tried=tried, stuck=event.advance, deaths=0)
         return replace(state, version=stamp.version, call=call, purse=purse)
     items, fresh = state.items, state.fresh
     if event.partial:

@@ -387,8 +387,8 @@ class CallModel(Effect, frozen=True, kw_only=True):
     policy, scope, principal: it is offered no tool that these layers deny there to whoever sent the job.
     chain: the models that may be asked, in order, empty where this is the only one. selected: that it is this one is in
     the log. reason: why it is. keys: the labels of the keys that the session was last asked with, by provider. tried:
-    what did not answer this call so far. step: of the turn, from 1.
-    paid: something is set aside for it, and a ledger hears of it.
+    what did not answer this call so far. deaths: owners that were gone before this model had answered or failed, one
+    after the other. step: of the turn, from 1. paid: something is set aside for it, and a ledger hears of it.
     """
 
     type: ClassVar[str] = "call_model"
@@ -406,6 +406,7 @@ class CallModel(Effect, frozen=True, kw_only=True):
     reason: str = "primary"
     keys: tuple[tuple[str, str], ...] = ()
     tried: tuple[Tried, ...] = ()
+    deaths: int = 0
     step: int = 1
     principal: str = ""
     paid: bool = False

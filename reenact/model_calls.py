@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from .actors.failover import crashed
 from .actors.policy import rights_of
 from .adapters.tools.registry import Tools
 from .bill import Bill
@@ -100,11 +101,17 @@ class ModelCalls:
                 return choice
             whom, note = choice
             asked = spec, whom
+            if effect.deaths and (failure := crashed(effect)) is not None:
+                raise ModelFailure(failure)
             if note is not None:
                 await self._noted(stream, session, note)
             offered = _offered(tools, effect)
             answer = await self._stream(session, effect, config, offered, assembler, bill, spec, whom)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
+            if not _is_wanted():
+                failure = Failure(code="internal", message=f"The provider cancelled the call by itself: {error!r}")
+                ended = ModelFailure(failure, partial=assembler.parts(partial=True), usage=assembler.usage)
+                return await self._failed(stream, effect, ended, assembler, began, bill, asked)
             partial = await self._part_of(stream, assembler.parts(partial=True))
             usage, took_ms = assembler.usage, _since(began)
             return FailModel(
@@ -354,6 +361,12 @@ def _spec(session: LiveSession, effect: CallModel, config: ImageConfig) -> Envir
         scope=session.ids.scope,
         principal=session.ids.principal,
     )
+
+
+def _is_wanted() -> bool:
+    """Whether this call was cancelled by whoever may: what a provider raises by itself is a failure of it."""
+    task = asyncio.current_task()
+    return task is not None and task.cancelling() > 0
 
 
 def _since(began: float) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -15,6 +16,8 @@ from reenact.events.agent import ModelFailed
 from reenact.events.content import Text
 from reenact.events.errors import BadInput
 from reenact.events.log import MemoryStore
+from reenact.events.message import Signal
+from reenact.events.model import ModelAnswer, ModelRequest
 from reenact.projections.audit import records
 from reenact.runtime import Runtime
 from tests.providers import A, B, C, Provider, called, identical, notes, opened, play, selections
@@ -132,6 +135,24 @@ def test_an_interrupt_asks_nobody_else() -> None:
             assert selections(await bot.events()) == []
 
     asyncio.run(asyncio.wait_for(work(), 20))
+
+
+def test_a_provider_that_cancels_itself_has_failed_and_nobody_interrupted_anything() -> None:
+    class Cancels(Provider):
+        async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
+            if request.model == "a":
+                raise asyncio.CancelledError("a scope of its own")
+            async for item in super().stream(request):
+                yield item
+
+    async def work(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("hi")).text == "I am b."
+        [failed] = [event.data for event in await bot.events() if isinstance(event.data, ModelFailed)]
+        assert failed.failure.code == "internal" and "a scope of its own" in failed.failure.message
+        await identical(of, bot.session_id)
+
+    play(work, Cancels())
 
 
 def test_a_busy_model_is_asked_a_few_times_more_before_another_is() -> None:

@@ -235,6 +235,18 @@ def test_a_process_that_died_goes_on_with_the_model_that_was_selected() -> None:
     assert stream.events[-1].model == B and [each.model for each in stream.owed[0].tried] == ["a"]
 
 
+def test_owners_that_were_gone_before_a_model_answered_are_counted_until_it_fails_or_another_is_asked() -> None:
+    stream = awake()
+    for deaths in (1, 2):
+        [effect] = stream.after_a_crash().owed
+        stream.when(RecoverEffect(effect="m1", attempt=effect.attempt))
+        assert stream.owed[0].deaths == deaths and failover.crashed(stream.owed[0]) is None
+    assert failover.crashed(replace(stream.owed[0], deaths=failover.STARTS_MAX)) is not None
+    assert stream.when(fails("m1", retry_in_ms=5)).owed[0].deaths == 0
+    stream.after_a_crash().when(RecoverEffect(effect="m1", attempt=4))
+    assert stream.owed[0].deaths == 1 and stream.when(fails("m1", select=to(B))).owed[0].deaths == 0
+
+
 def test_a_summary_counts_what_failed_alike_and_is_not_endless() -> None:
     once = Tried(provider="p", model="a", reason="overloaded", status=529)
     failure = summary(
