@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
+from .frozen import frozen
 from .message import Command, Effect, Event
 from .tool import Place
 
@@ -69,6 +71,10 @@ class RequireAction(Command, frozen=True, kw_only=True):
     token: str | None = None
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("payload", "metadata"):
+            force_setattr(self, name, frozen(getattr(self, name)))
+
 
 class ResolveAction(Command, frozen=True, kw_only=True):
     """What a person says. at: now, microseconds UTC; from when the question has expired on, that is what is recorded.
@@ -84,6 +90,9 @@ class ResolveAction(Command, frozen=True, kw_only=True):
     by: str
     digest: str | None = None
     token: str | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "resolution", frozen(self.resolution))
 
 
 class ExpireAction(Command, frozen=True, kw_only=True):
@@ -147,6 +156,10 @@ class ActionRequired(Event, frozen=True, kw_only=True):
     token: str | None = None
     key: str | None = None
 
+    def __post_init__(self) -> None:
+        for name in ("payload", "metadata"):
+            force_setattr(self, name, frozen(getattr(self, name)))
+
 
 class ActionResolved(Event, frozen=True, kw_only=True):
     """A person decided, and what they said counts once. at: when, microseconds UTC. by: who. token: digest of theirs.
@@ -164,6 +177,9 @@ class ActionResolved(Event, frozen=True, kw_only=True):
     by: str
     digest: str | None = None
     token: str | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "resolution", frozen(self.resolution))
 
 
 class ActionExpired(Event, frozen=True, kw_only=True):

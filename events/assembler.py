@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 from . import stream
 from .content import Native, OutputPart, Text, Thinking, ToolCall, Usage
+from .frozen import frozen
 from .message import Signal
 
 LARGEST_INPUT_BYTES = 1 << 20
@@ -172,11 +173,15 @@ class _Block:
         text = "".join(self.chunks)
         if self.kind == "tool":
             value, invalid = parse_input(text, size=self.size)
-            return ToolCall(id=self.id, name=self.name, input=value, invalid=invalid, extra=self.extra)
+            return ToolCall(
+                id=self.id, name=self.name, input=value, invalid=invalid, extra=self.extra and frozen(self.extra)
+            )
         text = clean_text(text)
         if self.kind == "thinking":
-            return Thinking(thinking=text, provider=self.provider, signature=self.signature, extra=self.extra)
-        return Text(text=text, extra=self.extra)
+            return Thinking(
+                thinking=text, provider=self.provider, signature=self.signature, extra=self.extra and frozen(self.extra)
+            )
+        return Text(text=text, extra=self.extra and frozen(self.extra))
 
 
 def parse_input(text: str, *, size: int | None = None) -> tuple[dict[str, Any], str | None]:

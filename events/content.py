@@ -5,6 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
+
+from .frozen import frozen
 
 
 class Text(Struct, frozen=True, kw_only=True, rename="camel", tag="text", gc=False):
@@ -56,6 +59,9 @@ class ToolCall(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-call
     invalid: str | None = None
     extra: dict[str, Any] | None = None
 
+    def __post_init__(self) -> None:
+        force_setattr(self, "input", frozen(self.input))
+
 
 class ToolResult(Struct, frozen=True, kw_only=True, rename="camel", tag="tool-result", gc=False):
     """The one answer to a call: text, or parts where the tool returned pictures or files."""
@@ -75,6 +81,9 @@ class Native(Struct, frozen=True, kw_only=True, rename="camel", tag="native", gc
     provider: str
     block: dict[str, Any]
     text: str = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "block", frozen(self.block))
 
 
 Part = Text | Thinking | Image | File | ToolCall | ToolResult | Native

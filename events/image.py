@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import ClassVar
 
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
 from .budget import BudgetSpec
+from .frozen import frozen
 from .message import Command, Event
 from .model import ModelParams
 from .policy import Policy
@@ -39,6 +41,9 @@ class ImageConfig(Struct, frozen=True, kw_only=True, rename="camel"):
     policy: Policy | None = None
     budget: BudgetSpec | None = None
     degrade_to: str | None = None
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "metadata", frozen(self.metadata))
 
 
 # -- asked of an image --

@@ -18,6 +18,7 @@ from msgspec.structs import force_setattr
 
 from .budget import Terms
 from .errors import BadInput
+from .frozen import frozen
 from .message import Command, Event
 from .visible import shown
 
@@ -195,6 +196,7 @@ class PolicyRef(Struct, frozen=True, kw_only=True, rename="camel"):
         _check_text(self.version, "version")
         if not isinstance(self.overrides, Mapping) or not all(isinstance(key, str) for key in self.overrides):
             raise BadInput(f"overrides: must be an object, fields by name, not {shown(self.overrides)}.")
+        _set(self, "overrides", frozen(dict(self.overrides)))
 
 
 class PolicyContext(Struct, frozen=True, kw_only=True, rename="camel"):

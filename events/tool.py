@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import msgspec
 from msgspec import Struct
+from msgspec.structs import force_setattr
 
+from .frozen import frozen
 from .message import digest, show_digest
 
 EffectClass = Literal["read", "idempotent", "probeable", "unsafe"]
@@ -47,6 +49,9 @@ class Place(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     cwd: str = ""
     env: dict[str, str] = {}
     sandbox: str = ""
+
+    def __post_init__(self) -> None:
+        force_setattr(self, "env", frozen(self.env))
 
 
 class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):

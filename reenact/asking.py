@@ -11,6 +11,8 @@ import secrets
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
 from .actors.action import Asked
 from .actors.action import State as ActionState
 from .actors.mind import State as AgentState
@@ -26,6 +28,7 @@ from .events.action import (
     RevokeGrant,
 )
 from .events.errors import ActionLate, BadInput, BadResolution, NotFound
+from .events.frozen import frozen, thawed
 from .given import check_numbers
 from .projections.actions import Action, Actions, AskedCall
 from .projections.projection import catch_up
@@ -53,7 +56,7 @@ class Asking:
 
     async def _pending(self, session_id: str) -> list[Action]:
         agent, asking = await self._states(session_id)
-        return [_shown(session_id, asked, agent) for asked in asking.pending]
+        return [_own(_shown(session_id, asked, agent)) for asked in asking.pending]
 
     async def action(self, action_id: str) -> Action:
         """One of them, over or not."""
@@ -61,14 +64,14 @@ class Asking:
         agent, asking = await self._states(session_id)
         for asked in asking.pending:
             if asked.id == action:
-                return _shown(session_id, asked, agent)
+                return _own(_shown(session_id, asked, agent))
         board = Actions()
         for recorded in await self._runtime.events(session_id):
             board.apply(recorded)
         found = board.get(action_id)
         if found is None:
             raise NotFound(f"There is no action {action} in session {session_id}.")
-        return found
+        return _own(found)
 
     async def everything(self, session_id: str | None) -> list[Action]:
         """Those that wait and those that are over."""
@@ -78,7 +81,7 @@ class Asking:
                 board.apply(recorded)
         else:
             await asyncio.to_thread(catch_up, self._runtime.log, board)
-        return list(board)
+        return [_own(action) for action in board]
 
     async def session_of(self, job_id: str) -> str:
         """The session in which a job runs."""
@@ -96,7 +99,7 @@ class Asking:
             agent, asking = await self._states(session_id)
             for asked in asking.pending:
                 if asked.token is not None and secrets.compare_digest(asked.token, wanted):
-                    return _shown(session_id, asked, agent)
+                    return _own(_shown(session_id, asked, agent))
         raise NotFound("There is no pending action for this token.")
 
     async def resolve(
@@ -109,10 +112,10 @@ class Asking:
         by: str | None = None,
     ) -> Action:
         """Answer one. by: who says so, if not whoever acts now. Raises what refuses it."""
+        given = frozen(dict(resolution))  # whoever brought it cannot change it while it is looked at
         session_id, action = parts_of(action_id)
         agent, asking = await self._states(session_id)
         asked = next((each for each in asking.pending if each.id == action), None)
-        given = dict(resolution)
         check_numbers(given, "resolution", BadResolution)
         if asked is not None and given.get("arguments") is not None and asked.kind == "approval":
             check_resolution(asked.kind, asked.payload, given, of_call=asked.digest is not None)
@@ -239,6 +242,20 @@ def token_digest(token: str) -> str:
     if not isinstance(token, str):
         raise BadInput(f"A token is a text, not a value of type {type(token).__name__}.")
     return "sha256:" + hashlib.sha256(token.encode("utf-8", "replace")).hexdigest()
+
+
+def _own(action: Action) -> Action:
+    """The same with plain dicts of its own: who is handed it may do with them what they like."""
+    call = action.call
+    if call is not None:
+        call = replace(call, arguments=thawed(call.arguments), env=thawed(call.env))
+    return replace(
+        action,
+        payload=thawed(action.payload),
+        metadata=thawed(action.metadata),
+        resolution=thawed(action.resolution),
+        call=call,
+    )
 
 
 def _shown(session_id: str, asked: Asked, agent: AgentState) -> Action:

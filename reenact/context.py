@@ -17,6 +17,7 @@ from msgspec.structs import force_setattr, replace
 
 from .events.budget import BudgetSpec
 from .events.errors import BadInput, Cancelled
+from .events.frozen import frozen
 from .events.message import Context
 from .events.policy import PolicyRef
 from .given import check_numbers, checked_text
@@ -129,7 +130,7 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
                 raise BadInput(f"{name} must be a {kind.__name__}, not {ascii(value)[:60]}.")
         check_numbers(self.metadata, "metadata")
         try:
-            force_setattr(self, "metadata", msgspec.json.decode(msgspec.json.encode(self.metadata)))
+            force_setattr(self, "metadata", frozen(msgspec.json.decode(msgspec.json.encode(self.metadata))))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:
             raise BadInput(f"metadata has no JSON form: {error}.") from None
         if not isinstance(self.metadata, dict):
