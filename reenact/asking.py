@@ -170,12 +170,13 @@ class Asking:
                 vault.forget(name, scope=scope)
             raise
 
-    async def cancel(self, action_id: str, *, reason: str, cancel_job: bool) -> None:
-        """Take one back."""
+    async def cancel(self, action_id: str, *, reason: str, cancel_job: bool) -> Action:
+        """Take one back. Returns it as it stands then."""
         session_id, action = parts_of(action_id)
         await self._check_own(session_id)
         command = CancelAction(action=action, by=self._runtime.acting_as, reason=reason, cancel_job=cancel_job)
         await self._runtime.ask(f"session-{session_id}", command)
+        return await self.action(action_id)
 
     async def expire(self, action_id: str) -> None:
         """Nobody waits for the answer any more."""

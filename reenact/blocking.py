@@ -229,9 +229,9 @@ class Runtime:
         """Answer a question, once: see `reenact.Runtime.resolve_action`."""
         return self.wait(self.asynchronous.resolve_action(action_id, resolution, **options))
 
-    def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
+    def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> Action:
         """Take a question back: see `reenact.Runtime.cancel_action`."""
-        self.wait(self.asynchronous.cancel_action(action_id, reason=reason, cancel_job=cancel_job))
+        return self.wait(self.asynchronous.cancel_action(action_id, reason=reason, cancel_job=cancel_job))
 
     def issue_token(self, action_id: str) -> str:
         """A token that resolves a question once: see `reenact.Runtime.issue_token`."""

@@ -82,11 +82,12 @@ class Commands:
 
         return decide(url, action_id, resolution, digest, tools=tools, secret=secret)
 
-    def cancel(self, url: str, action_id: str, reason: str | None) -> None:
-        """Take a question back, by way of whoever owns the log, or here where nobody does."""
+    def cancel(self, url: str, action_id: str, reason: str | None) -> Row:
+        """Take a question back, by way of whoever owns the log, or here where nobody does. As it stands then."""
         from .decisions import put
 
-        put(url, "action_cancel_request", {"actionId": action_id, "reason": reason})
+        row: Row = put(url, "action_cancel_request", {"actionId": action_id, "reason": reason})["action"]
+        return row
 
     def revoke(self, url: str, action_id: str) -> None:
         """Take back the leave for calls to come that was given in an action, in the same way."""

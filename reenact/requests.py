@@ -211,8 +211,8 @@ async def _action_resolve(runtime: Runtime, data: Asked) -> Answer:
 
 async def _action_cancel(runtime: Runtime, data: Asked) -> Answer:
     action_id, reason = _text(data, "actionId"), _text(data, "reason", None) or "cancelled"
-    await runtime.cancel_action(action_id, reason=reason, cancel_job=data.get("cancelJob") is True)
-    return {"actionId": action_id}
+    action = await runtime.cancel_action(action_id, reason=reason, cancel_job=data.get("cancelJob") is True)
+    return {"actionId": action_id, "action": msgspec.to_builtins(action)}
 
 
 async def _grant_list(runtime: Runtime, data: Asked) -> Answer:

@@ -788,12 +788,13 @@ class Runtime:
 
         return ActionManager(self._of_scope(scope), call=call, waiting=waiting)
 
-    async def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> None:
-        """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Over: fine.
+    async def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> Action:
+        """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Returns it as it
+        stands then: one that was over already is as it was, and what was approved runs.
 
         Raises NotAPerson where an agent or a tool takes back what another's session asks.
         """
-        await self._asking.cancel(action_id, reason=reason, cancel_job=cancel_job)
+        return await self._asking.cancel(action_id, reason=reason, cancel_job=cancel_job)
 
     async def issue_token(self, action_id: str) -> str:
         """A token that resolves this question once, for whoever should. It is stored nowhere: only its digest is.

@@ -140,8 +140,9 @@ class Approvals:
 
     def cancel(self, action: Wanted, /, *, reason: Comment = None, common: Common = _COMMON) -> int:
         """Take a question back: nobody answers it any more. A call that waits for it is not run; its job goes on."""
-        row = self._asked(action, common)
-        self._front.cancel(common.db, row["id"], reason)
+        row = self._front.cancel(common.db, self._asked(action, common)["id"], reason)
+        if row["status"] != "cancelled":  # it was answered since it was looked at
+            raise self._over(row, action)
         if self._output.json:
             self._output.row({"actionId": row["id"], "status": "cancelled"})
         else:
@@ -216,12 +217,15 @@ class Approvals:
         with common.reading(self._front, self._output) as reading:
             row, _ = reading.action(wanted)
         if row["status"] != "pending":
-            by = f" by {row['by']}" if row["by"] else ""
-            raise ActionOver(f"{self._name(row)} is over: {stands(row)}{by}. See: reenact approvals show {wanted}")
+            raise self._over(row, wanted)
         if kinds and row["type"] not in kinds:
             how = f"reenact approvals answer {wanted} {possible(row)}"
             raise BadInput(f"a question of type {row['type']} is no call to allow: {how}")
         return row
+
+    def _over(self, row: Row, wanted: str) -> ActionOver:
+        by = f" by {row['by']}" if row["by"] else ""
+        return ActionOver(f"{self._name(row)} is over: {stands(row)}{by}. See: reenact approvals show {wanted}")
 
     def _decide(
         self,

@@ -15,8 +15,10 @@ from typing import Any
 
 import pytest
 
+from reenact.adapters.cli.app import main
 from reenact.adapters.cli.output import Output
 from reenact.adapters.cli.person import Person, Said
+from reenact.commands import Commands
 from tests.adapters.cli.processes import owning
 from tests.adapters.cli.terminal import Ended, Stream, at_terminal, one_line, reenact
 
@@ -177,6 +179,28 @@ def test_a_question_may_be_taken_back() -> None:
     shown = reenact("approvals", "show", "a1").out
     assert "taken back" in shown and "too late" in shown and "cli:" in shown
     assert "is over: cancelled" in one_line(reenact("approvals", "answer", "a1", "--yes"))
+
+
+class SomebodyElse(Commands):
+    """Somebody who says yes at another terminal, between another's look at a question and what they say of it."""
+
+    def cancel(self, url: str, action_id: str, reason: str | None) -> Any:
+        self.decide(url, action_id, {"approved": True}, None)
+        return super().cancel(url, action_id, reason)
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]])
+def test_who_takes_back_too_late_what_was_allowed_is_told_so(options: list[str]) -> None:
+    Path("script.json").write_text(
+        json.dumps([{"tool_calls": [{"name": "refund", "input": {"order": "42"}}]}, {"text": "ok"}])
+    )
+    assert reenact("run", "refund", "-m", "scripted:script.json", "--tools", "tools.py").code == 1
+    out, err = Stream(), Stream()
+    argv = ["approvals", "cancel", "a1", *options]
+    code = main(argv, SomebodyElse(), stdin=Stream(), stdout=out, stderr=err)
+    late = Ended(code, out.getvalue(), err.getvalue())
+    assert late.code == 1 and "is over: approved by cli:" in one_line(late)
+    assert reenact("resume").code == 0 and "refunded 42" in reenact("messages", "last").out
 
 
 # -- at a terminal --
