@@ -99,6 +99,8 @@ class PolicyEngine:
 
     def rights(self, context: PolicyContext) -> Rights:
         """What is left under all of its layers, in the context's scope, to its principal."""
+        if not isinstance(context, PolicyContext):
+            raise BadInput(f"What is to be done, a PolicyContext says, not {ascii(context)[:60]}.")
         ref = context.policy_ref
         layers = [*self.layers, self.policy]
         if ref is not None:
@@ -110,11 +112,12 @@ class PolicyEngine:
 
     async def check_tool(self, tool_name: str, context: PolicyContext | None = None) -> PolicyResult:
         """Whether a tool may be run."""
-        return _result(self.rights(context or PolicyContext()).tool(name_of(tool_name, "tool")))
+        asked = PolicyContext() if context is None else context
+        return _result(self.rights(asked).tool(name_of(tool_name, "tool")))
 
     async def check_model(self, model: str, context: PolicyContext | None = None) -> PolicyResult:
         """Whether a model may be called, for as many tokens as the context says."""
-        asked = context or PolicyContext()
+        asked = PolicyContext() if context is None else context
         rights = self.rights(asked)
         verdict = rights.model(name_of(model, "model"))
         result = _result(verdict)

@@ -35,8 +35,7 @@ ReenactError
 │   ├── Corrupt           the file contradicts itself
 │   └── ViewFailed        the file of a view cannot be used; the log is as it was
 ├── RequestTimeout        no response in time
-├── Cancelled             it is not wanted any more
-└── Diverged              a replay decided otherwise than the log says
+└── Cancelled             it is not wanted any more
 """
 
 from __future__ import annotations
@@ -284,9 +283,3 @@ class Cancelled(ReenactError):
     """What was being done is not wanted any more."""
 
     code = "cancelled"
-
-
-class Diverged(ReenactError):
-    """A replay decided otherwise than the log says."""
-
-    code = "diverged"

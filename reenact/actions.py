@@ -95,13 +95,26 @@ class ActionSpec(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ActionFilter(Struct, frozen=True, kw_only=True, rename="camel"):
-    """What is looked for: all that is given must hold. limit: at most so many, the oldest first."""
+    """What is looked for: all that is given must hold. limit: at most so many, the oldest first. Raises BadInput for a
+    status or a type that there is not.
+    """
 
     job_id: str | None = None
     session_id: str | None = None
     status: str | None = None
     type: str | None = None
     limit: int = 100
+
+    def __post_init__(self) -> None:
+        for field, kind in (("status", ActionStatus), ("type", ActionType)):
+            given = getattr(self, field)
+            if given is not None and given not in list(kind):
+                raise BadInput(f"{field} must be one of {', '.join(kind)}, not {ascii(given)[:60]}.")
+        for field in ("job_id", "session_id"):
+            if not isinstance(getattr(self, field), str | None):
+                raise BadInput(f"{field} must be a text, not {ascii(getattr(self, field))[:60]}.")
+        if isinstance(self.limit, bool) or not isinstance(self.limit, int) or self.limit < 0:
+            raise BadInput(f"limit must be a whole number from 0, not {ascii(self.limit)[:60]}.")
 
 
 class ActionRecord(Struct, frozen=True, kw_only=True, rename="camel", dict=True):
@@ -323,7 +336,9 @@ class ActionManager:
 
     async def list(self, wanted: ActionFilter | None = None) -> list[ActionRecord]:
         """Those that pass the filter, oldest first."""
-        wanted = wanted or ActionFilter()
+        wanted = ActionFilter() if wanted is None else wanted
+        if not isinstance(wanted, ActionFilter):
+            raise BadInput(f"What is looked for, an ActionFilter says, not {ascii(wanted)[:60]}.")
         session_id = wanted.session_id if self._call is None else self._call[0]
         if wanted.status == "pending":
             found = await self._runtime.actions(session_id)
@@ -355,7 +370,7 @@ def _spec(given: ActionSpec | Mapping[str, Any]) -> ActionSpec:
             raise BadInput(f"A question has no field {str(name)[:60]!a}. {hint}")
     try:
         return msgspec.convert({names.get(name, name): value for name, value in given.items()}, ActionSpec)
-    except msgspec.ValidationError as error:
+    except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise BadInput(f"This is no question: {error}.") from None
 
 

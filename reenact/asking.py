@@ -113,6 +113,8 @@ class Asking:
     ) -> Action:
         """Answer one. by: who says so, if not whoever acts now. Raises what refuses it."""
         given = frozen(dict(resolution))  # whoever brought it cannot change it while it is looked at
+        if shown is not None and not isinstance(shown, str):
+            raise BadInput(f"A digest is a text, as the question has it, not {ascii(shown)[:60]}.")
         session_id, action = parts_of(action_id)
         agent, asking = await self._states(session_id)
         asked = next((each for each in asking.pending if each.id == action), None)

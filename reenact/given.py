@@ -176,7 +176,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
     fields["params"] = params
     try:
         config = msgspec.convert(fields, ImageConfig)
-    except ValidationError as error:
+    except (ValidationError, UnicodeEncodeError) as error:
         raise BadInput(f"The definition does not fit: {error}.") from None
     check_config(config)
     return config

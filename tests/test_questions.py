@@ -276,3 +276,25 @@ def test_a_login_is_handed_over_and_asked_for_again_by_a_process_that_does_not_h
     run(between, store=store, armed=False)
     run(after, LOGIN[1:], repeat=False, store=store, tools=[login])
     assert not [row for each in store.all for row in each.batch.rows if PASSWORD.encode() in row.data]
+
+
+@pytest.mark.parametrize(
+    "wanted", [{"limit": -1}, {"limit": True}, {"limit": "x"}, {"status": "pendng"}, {"type": "confrim"}, {"job_id": 5}]
+)
+def test_a_filter_that_finds_nothing_whatever_there_is_is_refused(wanted: dict[str, Any]) -> None:
+    with pytest.raises(BadInput, match=f"{next(iter(wanted))} must be"):
+        ActionFilter(**wanted)
+
+
+def test_a_filter_gives_the_oldest_and_no_more_than_its_limit() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("bot")
+        manager = ActionManager(runtime)
+        asked = [await manager.require_action({"type": "confirm", "session_id": bot.session_id}) for _ in range(3)]
+        for limit in range(5):
+            found = await manager.list(ActionFilter(limit=limit, status="pending", type="confirm"))
+            assert [each.action_id for each in found] == [each.action_id for each in asked[:limit]]
+        with pytest.raises(BadInput, match="A digest is a text"):
+            await runtime.resolve_action(asked[0].action_id, True, digest=5)  # type: ignore[arg-type]
+
+    run(work)

@@ -14,6 +14,7 @@ import msgspec
 import pytest
 
 from reenact import (
+    ActionFilter,
     ActionManager,
     ActionSpec,
     Budget,
@@ -41,6 +42,7 @@ from reenact.events import codec
 from reenact.events.errors import BadInput, ReenactError, Unauthenticated
 from reenact.events.log import MemoryLog
 from reenact.events.model import Credentials
+from reenact.given import config_of
 from reenact.projections.audit import AuditFilter, query
 from reenact.tool_policy import filter_tools_by_policy
 
@@ -249,6 +251,34 @@ ASKED: dict[str, Callable[[Any], Any]] = {
     "ExecutionContext": ExecutionContext.from_dict,
     "check_tool": ENGINE.check_tool,
     "check_model": ENGINE.check_model,
+    "check_tool for": lambda wrong: ENGINE.check_tool("a", wrong),
+    "check_model for": lambda wrong: ENGINE.check_model("a:b", wrong),
+    "check_constraints": ENGINE.check_constraints,
+    "evaluate": ENGINE.evaluate,
+    "require": ENGINE.require,
+    "as_": lambda wrong: Runtime().as_(wrong),
+    "as_ by a view": lambda wrong: Runtime().scoped(scope="a").as_(wrong),
+    **{
+        f"context {name}": lambda wrong, name=name: ExecutionContext(**{name: wrong})
+        for name in ("budgets", "policy_ref", "versions", "cancellation", "metadata", "trace_id")
+    },
+    "child": lambda wrong: ExecutionContext().child(budgets=wrong).to_dict(),
+    **{
+        f"filter {name}": lambda wrong, name=name: ActionManager(Runtime()).list(ActionFilter(**{name: wrong}))
+        for name in ("limit", "status", "type", "session_id", "job_id")
+    },
+    "list of actions": lambda wrong: ActionManager(Runtime()).list(5 if wrong is None else wrong),
+    "a question": lambda wrong: ActionManager(Runtime()).require_action(wrong),
+    **{
+        f"a question's {name}": lambda wrong, name=name: ActionManager(Runtime()).require_action(
+            {"type": "confirm", "session_id": "s", name: wrong}
+        )
+        for name in ("type", "payload", "metadata", "timeout_seconds", "key", "session_id")
+    },
+    **{
+        f"image {name}": lambda wrong, name=name: config_of({name: wrong}, ImageConfig())
+        for name in ("approval_required", "approval_timeout_s", "tools", "fallbacks", "metadata", "workspace")
+    },
     "add_rule": lambda wrong: PolicyEngine().add_rule(wrong),
     "add_policy": lambda wrong: PolicyEngine().add_policy(wrong),
     "find": ENGINE.find,
