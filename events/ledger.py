@@ -19,8 +19,8 @@ AHEAD_MAX_S = 300
 RESERVED = "reserved:"
 """How the names of those begin for whom a program reserved, and no session."""
 
-ENTRIES_MAX = 500
-"""Sessions that one `UsageCounted` tells of: some 100 KB."""
+ENTRIES_MAX = 1_000
+"""Sessions that one `UsageCounted` tells of: some 300 KB."""
 
 
 class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):

@@ -128,6 +128,7 @@ MADE: frozenset[type[Any]] = frozenset(
     (
         *(content.Cost, content.Tried, content.Usage, tool.Place, agent.Selection, session.Waking, session.Definition),
         *(budget.Amount, budget.Breach, budget.BudgetSpec, budget.Grant, budget.Raise, budget.Rate, budget.Terms),
+        ledger.Counted,
     )
 )
 """What commands hold with no text of anybody's in it."""

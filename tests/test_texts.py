@@ -34,6 +34,7 @@ Allot: made session_id principal_id ask spent want least at priced last seen
 AnswerModel: made call answer checks duration_ms cost
 ApplyPolicy: made policy scope terms
 AttachSession: name session_id
+AwaitUsage: made session_id at
 CancelAction: text reason; made action by cancel_job
 CancelJob: text reason; made job_id
 CloseSession: text reason
@@ -48,6 +49,7 @@ Interrupt: text reason
 IssueToken: made action token
 ProveTool: text output; made tool happened
 RaiseBudget: made session_id principal_id consent at as_shown
+RecordCount: made count upto at entries done
 RecordUsage: text metadata; name entry kind principal_id session_id run_id job_id provider model tool holder; made at
     input_tokens output_tokens total_tokens cost duration_ms heard
 RecoverEffect: made effect attempt
@@ -63,7 +65,7 @@ ReturnAllotment: made session_id ask spent kept at
 RevokeGrant: made action by
 SelectModel: made call attempt select noted
 Send: text content; name overrides; made job_id waking priority timeout_ms
-SetBudget: name budget; made at recalls
+SetBudget: name budget; made at recalls counts
 SetPolicy: name policy; made container_id created_at
 SettleTool: text output; made tool outcome error_type duration_ms dropped_bytes
 StartTool: text problem; made tool attempt at version effect timeout_s place
@@ -82,6 +84,7 @@ CallCheck: text problem; made name effect approval timeout_s version arguments p
 ConstraintPolicy: text reason; name name; made max_cost_per_request max_tokens_per_request max_tool_calls_per_turn
     max_turns
 Cost: made amount table
+Counted: made session_id principal_id used used_daily used_monthly spent spent_daily spent_monthly open
 Definition: made image_version model params max_steps tools policy scope fallbacks approval_required
     approval_timeout_s terms
 Failure: text message; made code retryable retry_after_s status tried available_at
