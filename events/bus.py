@@ -19,7 +19,7 @@ from .delivery import Delivery
 from .errors import BadInput, Closed, NotFound
 from .message import BusEvent, Context, Live
 from .queue import LIMIT, LiveView, OnFull, Unread
-from .request import PENDING_LIMIT, TIMEOUT_S, Requests, Responder, answer_to
+from .request import PENDING_LIMIT, TIMEOUT_S, Requests, Responder, Shown, answer_to
 from .subscription import Filter, Handler, Subscription, Subscriptions, name_of
 from .view import Consumer, Kind, Producer, consumer_of, producer_of
 from .visible import shown
@@ -64,9 +64,11 @@ class SystemBus:
         now: Callable[[], int] | None = None,
         new_id: Callable[[], str] | None = None,
         context: Callable[[], Context] = Context,
+        shown: Shown | None = None,
     ) -> None:
         """context(): on whose behalf a request is asked that brings no context of its own.
 
+        shown(data, context): a request's data as its listeners hear it; whoever answers it gets it as it was asked.
         resolver(key): makes the target of a key that has none yet, or None. now(): microseconds since 1970 UTC.
         new_id(): a requestId that was never given before."""
         self.resolver = resolver
@@ -76,7 +78,7 @@ class SystemBus:
         self._now = now or _system_now
         self._subscriptions = Subscriptions()
         self._delivery = Delivery(report=self.emit, now=self._now)
-        self._requests = Requests(self, now=self._now, new_id=new_id or _request_ids(), context=context)
+        self._requests = Requests(self, now=self._now, new_id=new_id or _request_ids(), context=context, shown=shown)
         self._targets: dict[str, Target] = {}
         self._activating = threading.RLock()
         self._producer = producer_of(self)

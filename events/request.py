@@ -24,6 +24,9 @@ Answer = Mapping[str, Any] | None
 Responder = Callable[[Any, Any], Answer | Awaitable[Answer]]
 """handler(data, request) -> the response's data, now or as a coroutine; raises to answer with an error."""
 
+Shown = Callable[[Payload, Context], Payload]
+"""shown(data, context): what listeners hear of a request's data, or of what went wrong with it."""
+
 TIMEOUT_S = 30.0
 """How long `request` waits unless told otherwise."""
 
@@ -31,7 +34,8 @@ PENDING_LIMIT = 100_000
 """Requests waiting for their answer at a time; the next one is refused."""
 
 GONE_LIMIT = 10_000
-"""Requests remembered after their time-out, to tell a late answer from a stray one."""
+"""Requests remembered after their time-out, to tell a late answer from a stray one; and, with what they said, those
+with a secret in them that nobody has answered yet."""
 
 _log = logging.getLogger("reenact.bus")
 
@@ -74,7 +78,19 @@ class _Pending:
 class Requests:
     """The tables behind `SystemBus.request` and `SystemBus.on_command`."""
 
-    __slots__ = ("_bus", "_context", "_gone", "_heard", "_new_id", "_now", "_pending", "_responders", "late")
+    __slots__ = (
+        "_bus",
+        "_context",
+        "_gone",
+        "_heard",
+        "_new_id",
+        "_now",
+        "_pending",
+        "_responders",
+        "_said",
+        "_shown",
+        "late",
+    )
 
     def __init__(
         self,
@@ -83,8 +99,11 @@ class Requests:
         now: Callable[[], int],
         new_id: Callable[[], str],
         context: Callable[[], Context] = Context,
+        shown: Shown | None = None,
     ) -> None:
         self._context = context
+        self._shown = shown or (lambda data, _: data)
+        self._said: dict[tuple[Context, str], Payload] = {}  # of requests that are told otherwise than they were asked
         self._bus = bus
         self._now = now
         self._new_id = new_id
@@ -107,11 +126,19 @@ class Requests:
             payload = Payload({**payload, "requestId": request_id})
         elif not isinstance(request_id, str) or not request_id:
             raise BadInput("requestId must be a non-empty string.")
+        whose = context or self._context()
+        shown = self._shown(payload, whose)
+        if shown is not payload:
+            if shown.get("requestId") != request_id:
+                raise BadInput("There is a secret in the requestId.")
+            self._said[whose, request_id] = payload
+            if len(self._said) > GONE_LIMIT:
+                del self._said[next(iter(self._said))]
         return Live(
             kind,
-            payload,
+            shown,
             at=self._now(),
-            context=context or self._context(),
+            context=whose,
             source="command",
             category="request",
             intent="request",
@@ -206,11 +233,12 @@ class Requests:
             try:
                 if not isinstance(request.data, Payload) or _request_id(request) is None:
                     request = self.asked(kind, request.data, request.context)  # it was emitted by hand
+                data = self._said.pop((request.context, _request_id(request) or ""), request.data)
                 if is_coroutine_function:
-                    return self._later(request, handler)
-                answer = handler(request.data, request)
+                    return self._later(request, handler, data)
+                answer = handler(data, request)
                 if isinstance(answer, Awaitable):
-                    return self._later(request, lambda *_: answer)
+                    return self._later(request, lambda *_: answer, data)
             except (Exception, asyncio.CancelledError) as error:
                 self.refuse(request, error)
             else:
@@ -225,9 +253,9 @@ class Requests:
     def retire(self, kind: str) -> None:
         self._responders.discard(kind)
 
-    async def _later(self, request: BusEvent, handler: Responder) -> None:
+    async def _later(self, request: BusEvent, handler: Responder, said: Any) -> None:
         try:
-            answer = handler(request.data, request)
+            answer = handler(said, request)
             data = await answer if isinstance(answer, Awaitable) else answer
         except asyncio.CancelledError:
             self.refuse(request, Closed("The request was given up before its answer was there."))
@@ -252,6 +280,7 @@ class Requests:
         message = _message(error)
         if code == "internal":
             _log.error("%s raised", request.type, exc_info=error)
+        message = self._shown(Payload(message=message), request.context)["message"]
         details = {"code": code, "error": type(error).__name__, "request": request.type}
         trouble = Live(
             "system_error",

@@ -189,6 +189,8 @@ class ActionManager:
         Raises BadInput for a question that cannot be answered, or a job that does not run, and Full.
         """
         wanted = _spec(spec)
+        if wanted.type == "reauth" and isinstance(name := wanted.payload.get("secret"), str):
+            self._runtime._asking.check_own(name)
         session_id, job_id, tool, key = await self._belongs(wanted)
         token = new_token()
         hashed = token_digest(token)

@@ -122,6 +122,8 @@ class Asking:
         if asked is not None and given.get("arguments") is not None and asked.kind == "approval":
             check_resolution(asked.kind, asked.payload, given, of_call=asked.digest is not None)
             self._check_arguments(agent, action, given["arguments"])
+        if asked is not None and asked.kind == "reauth":
+            self._check_handed(asked.payload, given)
         command = ResolveAction(
             action=action,
             resolution=given,
@@ -139,6 +141,23 @@ class Asking:
         if any(isinstance(recorded.data, ActionExpired) for recorded in reply.events):
             raise ActionLate
         return await self.action(action_id)
+
+    def _check_handed(self, payload: Mapping[str, Any], given: Mapping[str, Any]) -> None:
+        """Raises BadResolution where a secret is said to be given that nobody handed over."""
+        name = payload.get("secret")
+        if name is None or given.get("authenticated") is not True or given.get("secret", name) != name:
+            return
+        if self._runtime._vault.get(name, scope=self._runtime.scope) is None:
+            raise BadResolution(
+                f"This question asks for the secret {name!r}, and none of that name was handed over. At a terminal:"
+                " `reenact approvals answer ID --secret`."
+            )
+
+    def check_own(self, name: str) -> None:
+        """Raises BadInput where a secret is the program's own, which no answer of a person's takes the place of."""
+        vault, scope = self._runtime._vault, self._runtime.scope
+        if vault.get(name, scope=scope) is not None and not vault.is_handed(name, scope=scope):
+            raise BadInput(f"The secret {name!r} is the program's own, and given by it: ask under another name.")
 
     def _check_arguments(self, agent: AgentState, action: str, arguments: dict[str, Any]) -> None:
         """Raises BadResolution where a call cannot run with arguments that a person wrote."""
@@ -162,13 +181,14 @@ class Asking:
         vault, scope = self._runtime._vault, self._runtime.scope
         before = vault.get(name, scope=scope)
         if action.status == "pending":
-            vault.add(name, secret, scope=scope)
+            self.check_own(name)
+            vault.hand(name, secret, scope=scope)
         try:
             return await self.resolve(action_id, {**resolution, "authenticated": True, "secret": name})
         except BaseException:
-            if before is not None:
-                vault.add(name, before, scope=scope)
-            else:
+            if before is not None and vault.is_handed(name, scope=scope):
+                vault.hand(name, before.reveal(), scope=scope)
+            elif before is None:
                 vault.forget(name, scope=scope)
             raise
 

@@ -171,7 +171,9 @@ class Runtime:
         self._vault.environment(os.environ)
         for name, value in (secrets or {}).items():
             self._vault.add(name, value, scope=scope, common=True)
-        self.bus = SystemBus(now=self.clock.now, context=lambda: Context(self.scope, self.acting_as))
+        self.bus = SystemBus(
+            now=self.clock.now, context=lambda: Context(self.scope, self.acting_as), shown=self._vault.shown
+        )
         self._models = models or Models()
         retries = retries or Retries()
         self._kernel = Kernel(
@@ -214,7 +216,10 @@ class Runtime:
         register(self)
 
     def _act(self, who: Who) -> None:
-        """Everything here that depends on whose runtime it is: a view of it makes its own."""
+        """Everything here that depends on whose runtime it is: a view of it makes its own. Raises BadInput where that
+        is a secret."""
+        if any(self._vault.is_known(name, who.scope) for name in (who.scope, who.principal)):
+            raise BadInput("There is a secret in the name of a scope or a principal, which stand in every event.")
         self.scope, self.principal = who.scope, who.principal
         access = self._access = Access(self._kernel, who)
         self.ask, self._peek = access.ask, access.peek
@@ -393,6 +398,8 @@ class Runtime:
         Found are its exact value and that in JSON, URLs and base64; not what is written otherwise. Looked for in what
         this scope says; that of the runtime itself in every scope, from `vault.COMMON_CHARS` characters on.
         """
+        if isinstance(value, str | Secret) and Secret(value).reveal().strip() in (self.scope, self.principal):
+            raise BadInput("A secret is not the name of a scope or a principal: these stand in every event.")
         return self._vault.add(name, value, scope=self.scope, common=self._root is self)
 
     # -- containers --

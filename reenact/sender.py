@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,7 +121,7 @@ class Sender:
             self._kernel.submit(session_id, command, run, by=self._access.who)
         else:
             said = self._kernel.vault.hidden(content, self._access.scope)  # not even a digest of a secret is stored
-            body = digest(msgspec.msgpack.encode((state.image_id, said, asked, priority, timeout_s)))
+            body = digest(_nameless((state.image_id, said, asked, priority, timeout_s)))
             named = f"send:{checked_text(key, 'key')}"
             self._kernel.submit(session_id, command, run, key=named, body=body, by=self._access.who)
         return run
@@ -197,3 +198,12 @@ class Sender:
     def _preamble(self, config: ImageConfig) -> str:
         """What a model reads before the conversation."""
         return config.system_prompt + msgspec.json.encode(tools_of(self._tools, config).specs()).decode()
+
+
+def _nameless(said: tuple[object, ...]) -> bytes:
+    """What a message says, whatever its secrets are called by now: the same message again is the same."""
+    raw = msgspec.msgpack.encode(said)
+    return _MASKS.sub(b"[secret]", msgspec.json.encode(said)) if b"[secret:" in raw else raw
+
+
+_MASKS = re.compile(rb"\[secret:[^\]]*\]")

@@ -97,7 +97,7 @@ FIELDS = frozenset(
 )
 """Fields of questions and answers: words of reenact's own, whatever somebody's secret is."""
 
-_CHOICES = ("choice", "choices", "secret")
+_CHOICES = ("choice", "choices", "secret", "changes")
 """What of an answer is compared with its question."""
 
 
@@ -112,7 +112,12 @@ def kinds_of(value: Struct) -> Callable[[str], Kind]:
 def names_within(value: Struct, field: str) -> Iterable[str]:
     """Which keys of an object of VALUES hold names again."""
     if isinstance(value, action.RequireAction):
-        return {"choose": ("options",), "reauth": ("secret",)}.get(value.kind, ())
+        return {
+            "choose": ("options",),
+            "reauth": ("secret",),
+            "input": ("min_length", "max_length"),
+            "upload": ("max_files",),
+        }.get(value.kind, ())
     return _CHOICES if isinstance(value, action.ResolveAction) else ()
 
 

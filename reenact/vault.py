@@ -13,6 +13,7 @@ import logging
 import os
 import re
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -22,9 +23,11 @@ from msgspec.structs import replace
 from . import shade
 from .events.content import File, Image, Text
 from .events.errors import BadInput, Unrevealed
+from .events.message import Context
 from .events.model import Credentials
+from .events.payload import Payload
 from .events.secret import FLOOR_CHARS, SHORTEST_CHARS, Secret, mask
-from .forms import Forms, Reach, Whose
+from .forms import FEW, Forms, Reach, Whose
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
 from .texts import FIELDS, Kind, kinds_of, names_within
 from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
@@ -40,6 +43,9 @@ COMMON_CHARS = 8
 
 DIGITS_CHARS = 16
 """The same of one of digits alone, which are soon counted through."""
+
+DIGITS_MAX = 64
+"""Digits of the longest value that is looked for as a number, too."""
 
 LONG_CHARS = 16
 """Characters of the shortest value of one scope that is hidden in messages of errors, which may go to any."""
@@ -67,8 +73,10 @@ class Vault:
         self._always = any(pattern not in KEY_LIKE for pattern in self.patterns)
         self._keys = bool(self.patterns)
         self._named: dict[tuple[str, str], Secret] = {}
+        self._handed: set[tuple[str, str]] = set()  # those in `_named` that people handed over
         self._known: dict[tuple[Whose, str], str] = {}  # whose, value -> the name that it is shown by
         self._given: dict[tuple[Whose, str], None] = {}  # values of credentials, oldest first
+        self._numbers: dict[Whose, dict[bytes, str]] = {}  # whose -> encoded numbers, and the values that they are
         self._lent: dict[str, str] = {}  # a question -> the token that answers it, oldest first
         self._forms = Forms()
         self._masks = self._forms.masks
@@ -98,6 +106,7 @@ class Vault:
             )
         self._know(secret.reveal(), name, self._reach(secret.reveal()) if common else scope)
         self._named[scope, name] = secret
+        self._handed.discard((scope, name))
         return secret
 
     def environment(self, environ: Mapping[str, str]) -> None:
@@ -131,9 +140,24 @@ class Vault:
         """The secret of a scope by its name, None where there is none."""
         return self._named.get((scope, name))
 
+    def is_known(self, value: str, scope: str = "default") -> bool:
+        """Whether a text is a secret of a scope, and nothing else."""
+        value = value.strip()
+        return (scope, value) in self._known or (Reach.COMMON, value) in self._known
+
+    def is_handed(self, name: str, *, scope: str = "default") -> bool:
+        """Whether a secret of a scope came from a person, in answer to a question."""
+        return (scope, name) in self._handed
+
+    def hand(self, name: str, value: str, *, scope: str = "default") -> None:
+        """`add` what a person handed over."""
+        self.add(name, value, scope=scope)
+        self._handed.add((scope, name))
+
     def forget(self, name: str, *, scope: str = "default") -> None:
         """Hand it out no more. It stays hidden: what is under way may still tell it."""
         self._named.pop((scope, name), None)
+        self._handed.discard((scope, name))
 
     def given(self, provider: str, credentials: Credentials, *, scope: str = "default") -> Credentials:
         """Know what credentials of a scope hold, before they are used, whatever it looks like.
@@ -190,14 +214,26 @@ class Vault:
         self._known[whose, value] = name
         self._given.pop((whose, value), None)
         self._forms.add(value, mask(name), whose)
+        if value.isdecimal() and len(value) <= DIGITS_MAX and str(int(value)) == value:
+            self._count(value, whose)
         if len(value) >= LONG_CHARS and not value.isdigit():
             self._forms.add(value, mask(name), Reach.LONG)
         self.open()
+
+    def _count(self, value: str, whose: Whose) -> None:
+        """Know it as a number, too: it may be said as one in JSON."""
+        numbers = self._numbers.setdefault(whose, {})
+        for number in (int(value), float(value)):
+            with suppress(OverflowError):  # one of more than 64 bits is looked at in any case
+                numbers[_encode(number)] = value
 
     def _unknow(self, whose: Whose, value: str) -> None:
         del self._given[whose, value]
         del self._known[whose, value]
         self._forms.remove(value, whose)
+        if value.isdecimal():
+            numbers = self._numbers.get(whose, {})
+            self._numbers[whose] = {code: each for code, each in numbers.items() if each != value}
         if self._forms.masks.get(value, {}).keys() == {Reach.LONG}:
             self._forms.remove(value, Reach.LONG)
 
@@ -226,7 +262,13 @@ class Vault:
             raise BadInput(f"This cannot be stored: {error}.") from None
         except (UnicodeEncodeError, OverflowError, ValueError, RecursionError):
             return self._walk(value, scope, refuse)  # whoever stores it says what is wrong with it
-        return self._walk(value, scope, refuse) if self._suspicious(blob, scope) else value
+        suspicious = self._suspicious(blob, scope) or (self._numbers and self._is_counted(blob, scope))
+        return self._walk(value, scope, refuse) if suspicious else value
+
+    def shown(self, data: Payload, context: Context) -> Payload:
+        """The data of a request, or of what went wrong with it, as listeners hear it."""
+        hidden = self.hidden(data, context.scope)
+        return data if hidden is data else Payload(hidden)
 
     def holds(self, text: str, scope: str = "default") -> bool:
         """Whether there is a secret of a scope in a text."""
@@ -323,6 +365,13 @@ class Vault:
             return False
         return bool(self._found(blob, scope)) or any(mark in blob for mark in _CUTS)
 
+    def _is_counted(self, blob: bytes, scope: str) -> bool:
+        """Whether there may be a number in it that is a known value."""
+        for codes in (self._numbers.get(scope, {}), self._numbers.get(Reach.COMMON, {})):
+            if len(codes) > FEW or any(code in blob for code in codes):
+                return True
+        return False
+
     def _walk(self, value: Any, scope: str, refuse: bool, kind: Kind = Kind.TEXT) -> Any:
         """The value with what is text in it masked."""
         if isinstance(value, str):
@@ -331,6 +380,8 @@ class Vault:
             if kind is Kind.NAME and refuse and self.is_in_name(value, scope):
                 raise BadInput("There is a secret in a name, a rule or a setting, which are stored as they are.")
             return value
+        if isinstance(value, int | float):
+            return self._number(value, scope) if kind is Kind.TEXT and self._numbers else value
         if isinstance(value, Struct):
             if isinstance(value, Image | File):
                 return self._file(value, scope)
@@ -369,6 +420,16 @@ class Vault:
             shown = self._walk(item, scope, refuse, Kind.NAME if key in names else Kind.TEXT)
             pairs.append((key, item, self._walk(key, scope, refuse and key not in FIELDS, Kind.NAME), shown))
         return _changed(value, pairs)
+
+    def _number(self, value: float, scope: str) -> Any:
+        """A number in what somebody wrote: a known value, or itself."""
+        if isinstance(value, bool) or not 0 <= value < 10**DIGITS_MAX or int(value) != value:
+            return value
+        digits = str(int(value))
+        for whose in (scope, Reach.COMMON):
+            if (whose, digits) in self._known:
+                return self._forms.mask(digits, scope)
+        return value
 
     def _masked(self, text: str, scope: str) -> str:
         if not self._suspicious(_bytes(text), scope):

@@ -234,6 +234,42 @@ def test_a_login_is_asked_for_under_a_name(name: Any) -> None:
     run(work)
 
 
+def test_a_login_is_not_recorded_where_nothing_was_handed_over() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        await bot.send("log in")
+        action = f"{bot.session_id}:a1"
+        for said in ({"authenticated": True, "secret": "shop"}, {"authenticated": True}):
+            with pytest.raises(BadResolution, match="none of that name was handed over"):
+                await runtime.resolve_action(action, said)
+        assert (await runtime.action(action)).status == "pending"
+        assert (await runtime.resolve_action(action, {"authenticated": False})).status == "resolved"
+
+    run(work, LOGIN, repeat=False, tools=[login])
+
+
+def test_no_login_takes_the_place_of_a_secret_of_the_program_s_own() -> None:
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support")
+        await bot.send("log in")
+        action = f"{bot.session_id}:a1"
+        own = runtime.secret("shop", "the-program-s-own")
+        with pytest.raises(BadInput, match="the program's own"):
+            await runtime._asking.hand_over(action, PASSWORD, {})
+        spec = ActionSpec(type="reauth", session_id=bot.session_id, payload={"secret": "shop"})
+        with pytest.raises(BadInput, match="the program's own"):
+            await ActionManager(runtime).require_action(spec)
+        assert runtime._vault.get("shop") is own
+        other = ActionSpec(type="reauth", session_id=bot.session_id, payload={"secret": "bank"})
+        for number in range(2):  # what a person gave, a person may give anew
+            asked = await ActionManager(runtime).require_action(other)
+            await runtime._asking.hand_over(asked.action_id, f"{PASSWORD} {number}", {})
+        given = runtime._vault.get("bank")
+        assert given is not None and given.reveal() == f"{PASSWORD} 1"
+
+    run(work, LOGIN, repeat=False, tools=[login])
+
+
 def test_a_login_is_handed_over_and_asked_for_again_by_a_process_that_does_not_have_it() -> None:
     store = MemoryStore()
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from reenact import Policy, Runtime, Tokens, ToolPolicy, tool
-from reenact.events.errors import BadInput, ReenactError
+from reenact import Policy, Runtime, Secret, Tokens, ToolPolicy, tool
+from reenact.events.errors import BadInput, KeyReused, ReenactError
 from reenact.scoped import Acting
 from reenact.verify import verify
 
@@ -161,6 +161,73 @@ def test_nobody_finds_another_s_secret_by_trying() -> None:
         assert (await own.send("it is 48213")).text == "it is [secret:a_door_pin]"
 
     two(work)
+
+
+def test_nobody_is_called_what_is_a_secret() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        alice.secret("n", "the-hidden-name")
+        with pytest.raises(BadInput, match="name of a scope or a principal") as refused:
+            here[0].scoped(scope="alice", principal="the-hidden-name")
+        assert "the-hidden-name" not in str(refused.value)
+        assert here[0].scoped(scope="bob", principal="the-hidden-name").scope == "bob", "it is another's secret"
+        for name in ("alice", Secret(" alice ")):
+            with pytest.raises(BadInput, match="A secret is not the name"):
+                alice.secret("n", name)
+
+    two(work)
+    for options in ({"principal": "the-hidden-name"}, {"scope": "the-hidden-name"}):
+        with pytest.raises(BadInput, match="name of a scope or a principal"):
+            Runtime("memory://", secrets={"n": "the-hidden-name"}, **options)
+
+
+def test_listeners_hear_requests_without_secrets_and_they_are_answered_as_they_were_asked() -> None:
+    got: list[str] = []
+
+    async def work(alice: Acting, bob: Acting) -> None:
+        root, heard = here[0], []
+        root.on_any(lambda event: heard.append(repr(event)))
+        alice.secret("n", "the-hidden-value")
+
+        def answer(data: Any, request: Any) -> dict[str, Any]:
+            got.append(data["said"])
+            if data["said"] == "trouble":
+                raise KeyError("the-hidden-value")
+            return {"n": len(data["said"])}
+
+        async def later(data: Any, request: Any) -> dict[str, Any]:
+            return answer(data, request)
+
+        root.bus.on_command("look_request", answer)
+        root.bus.on_command("wait_request", later)
+        for kind in ("look_request", "wait_request"):
+            said = await alice.request(kind, {"said": "the-hidden-value", "requestId": "r1"})
+            assert said.data.n == 16 and said.data.request_id == "r1"
+            assert "[secret:n]" in (await alice.request(kind, {"said": "trouble"})).data.error
+        with pytest.raises(BadInput, match="requestId"):
+            await alice.request("look_request", {"said": "x", "requestId": "the-hidden-value"})
+        assert got == ["the-hidden-value", "trouble"] * 2
+        assert len(heard) >= 8 and not [each for each in heard if "the-hidden-value" in each]
+        assert not root.bus._requests._said
+
+    two(work)
+
+
+@pytest.mark.parametrize("later", [{}, {"other": "hunter2hunter2"}])
+def test_a_message_again_is_the_same_whatever_its_secrets_are_called_by_now(
+    later: dict[str, str], tmp_path: Path
+) -> None:
+    async def life(known: dict[str, str]) -> Any:
+        async with Runtime(f"sqlite:///{tmp_path}/log.db", secrets=known) as runtime:
+            bot = await runtime.image("bot", model="scripted:echo")
+            return await bot.send("pay with hunter2hunter2", key="order-1")
+
+    first = asyncio.run(life({"pw": "hunter2hunter2"}))
+    if not later:  # one that is known no more is another text
+        with pytest.raises(KeyReused):
+            asyncio.run(life(later))
+        return
+    again = asyncio.run(life(later))
+    assert again.job_id == first.job_id and again.text == first.text == "pay with [secret:pw]"
 
 
 # -- people with addresses, and the pattern that masks addresses --

@@ -21,10 +21,11 @@ from reenact.events.errors import BadInput
 from reenact.events.image import CreateImage, ImageConfig
 from reenact.events.ledger import SetBudget
 from reenact.events.message import Command
-from reenact.events.model import ModelAnswer
+from reenact.events.model import Credentials, ModelAnswer
 from reenact.events.policy import Policy, ToolPolicy
 from reenact.events.session import Definition, Overrides, Send, Waking
 from reenact.events.tool import CallCheck
+from reenact.forms import FEW
 from reenact.texts import KINDS, MADE, Kind, kinds_of
 from reenact.vault import Vault
 
@@ -288,6 +289,38 @@ def test_one_value_of_two_scopes_is_shown_by_each_one_s_own_name_and_forgotten_b
     known._given["b", "the-same-long-value"] = None
     known._unknow("b", "the-same-long-value")
     assert known.message("the-same-long-value") == "the-same-long-value" and not len(known._forms)
+
+
+def test_a_number_that_is_a_secret_is_masked_in_what_somebody_wrote_and_nowhere_else() -> None:
+    known = Vault([])
+    known.add("pin", "4711")
+    known.add("zeros", "0815")
+    known.add("long", "9" * 40)
+    said = {"a": 4711, "b": [4711.0, 4712, 815, True, None, -4711, float("1e300")], "c": {"d": 10**40 - 1}}
+    shown = {
+        "a": "[secret:pin]",
+        "b": ["[secret:pin]", 4712, 815, True, None, -4711, float("1e300")],
+        "c": {"d": "[secret:long]"},
+    }
+    asked = RequireAction(kind="custom", timeout_ms=4711, payload=said)
+    assert known.hidden(asked) == RequireAction(kind="custom", timeout_ms=4711, payload=shown)
+    assert known.hidden(asked, "other") is asked
+    bounds = RequireAction(kind="input", timeout_ms=1, payload={"max_length": 4711, "message": 4711})
+    assert known.hidden(bounds).payload == {"max_length": 4711, "message": "[secret:pin]"}
+    answer = ModelAnswer(parts=(ToolCall(id="c", name="n", input={"n": 4711}),), stop_reason="x", usage=None)
+    hidden = known.hidden(AnswerModel(call="m1", answer=answer, duration_ms=4711))
+    assert hidden.duration_ms == 4711 and hidden.answer.parts[0].input == {"n": "[secret:pin]"}
+    for number in range(FEW * 2):
+        known.add(f"n{number}", str(10_000 + number))
+    assert known.hidden(asked).payload == shown
+
+
+def test_a_number_is_forgotten_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("reenact.vault.SECRETS_MAX", 2)
+    known = Vault([])
+    for number in (11111, 22222, 33333):
+        known.given("p", Credentials(api_key=str(number)))
+    assert known.hidden({"a": [11111, 22222, 33333]}) == {"a": [11111, "[secret:p_key]", "[secret:p_key]"]}
 
 
 def test_a_struct_that_is_no_command_s_is_text_all_through() -> None:

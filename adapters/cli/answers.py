@@ -161,6 +161,8 @@ def resolution_of(row: Row, given: Given, read: Callable[[], str]) -> dict[str, 
     if kind == "reauth":
         if given.secret and given.yes is False:
             raise BadInput("--secret hands it over, --no says that there is none.")
+        if row["payload"].get("secret") and not given.secret and given.yes:
+            raise BadInput(f"a question that asks for a secret is answered with {possible(row)}; not with --yes.")
         return {"authenticated": given.secret or given.yes is True}
     if kind == "apply_changes" and given.change:
         if given.yes is False:

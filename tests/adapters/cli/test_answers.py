@@ -119,6 +119,18 @@ def test_an_upload_goes_into_the_log_and_to_the_tool(here: Path) -> None:
     assert "bill.pdf" in shown and "JVBERi" not in shown and "answered" in shown
 
 
+def test_a_question_that_asks_for_a_secret_is_not_answered_by_saying_yes() -> None:
+    asks("reauth", {"secret": "shop"})
+    for options, said in [
+        (["--yes"], "--secret, or --no; not with --yes"),
+        (["--resolution", '{"authenticated": true}'], "none of that name was handed over"),
+        (["--resolution", '{"authenticated": true, "secret": "shop"}'], "none of that name was handed over"),
+    ]:
+        refused = reenact("approvals", "answer", "a1", *options)
+        assert refused.code in (1, 2) and said in one_line(refused), options
+    assert reenact("approvals", "--json").row["status"] == "pending"
+
+
 def test_text_may_come_from_a_pipe() -> None:
     asks("input", {})
     assert reenact("approvals", "answer", "a1", "--text", "-", stdin="of\nseveral lines").code == 0
