@@ -36,7 +36,7 @@ NEVER = ("cancelled", "context_exceeded", "too_large")
 STOP_ON = ("invalid_request", "content_filter", "bad_input")
 """After these nobody else is asked unless the settings say otherwise: the same request would be refused everywhere."""
 
-BUSY = frozenset(("rate_limit", "overloaded", "timeout"))
+BUSY = frozenset(("rate_limit", "overloaded"))
 ROTATES = frozenset(("auth", "billing", "rate_limit"))
 """Failures after which another key of the same provider is tried first."""
 
@@ -44,19 +44,31 @@ STARTS_MAX = 5
 """How often a model is asked for one call by owners that are gone before it has answered or failed, one after the
 other. Most did not die of it, and were only stopped; but what kills five would kill the next one."""
 
+ANSWER_S = 600.0
+"""Seconds for the whole of one answer, unless the settings say otherwise."""
+
+SILENCE_S = 300.0
+"""Seconds in which nothing of an answer comes, unless the settings say otherwise: some models think without a word."""
+
+SHORTEST_ANSWER_S = 0.01
+LONGEST_ANSWER_S = 86_400.0
+"""What the settings may say of either, seconds: no less and no more."""
+
 KEY_ORDERS = ("least_recently_used", "given")
 
 
 class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
     """How a runtime goes on when a model does not answer. Raises BadInput for numbers that are none.
 
-    retries: how often a model that is busy (rate limit, overload, time-out) is asked again while there is another to
-    ask; any other failure follows the runtime's `RetryPolicy`. rotations: other keys that are tried after a rate limit
-    before another model is; after a refused or unpaid key all are. attempts: of one call in all, over models and keys;
-    one is kept for each model that can be asked and was not, so that what is busy is asked less often in a long chain.
-    stop_on: codes of failures after which nobody else is asked, beside those of `NEVER`. cooldowns: for how long what
-    failed is left alone. key_order: of several keys of a provider a session that has none yet takes the one that was
-    `least_recently_used`, or the first as they were `given`; in either case those that cool come last.
+    timeout_s: seconds that a model has for the whole of one answer. silence_s: in which nothing of it may come. After
+    either the call has failed as `timeout`, and where there is another model it is asked at once. retries: how often a
+    model that is busy (rate limit, overload) is asked again while there is another to ask; any other failure follows
+    the runtime's `RetryPolicy`. rotations: other keys that are tried after a rate limit before another model is; after
+    a refused or unpaid key all are. attempts: of one call in all, over models and keys; one is kept for each model
+    that can be asked and was not, so that what is busy is asked less often in a long chain. stop_on: codes of failures
+    after which nobody else is asked, beside those of `NEVER`. cooldowns: for how long what failed is left alone.
+    key_order: of several keys of a provider a session that has none yet takes the one that was `least_recently_used`,
+    or the first as they were `given`; in either case those that cool come last.
     """
 
     retries: int = 2
@@ -65,6 +77,8 @@ class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
     stop_on: tuple[str, ...] = STOP_ON
     cooldowns: CooldownTimes = CooldownTimes()
     key_order: str = "least_recently_used"
+    timeout_s: float = ANSWER_S
+    silence_s: float = SILENCE_S
 
     def __post_init__(self) -> None:
         for name, least in (("retries", 0), ("rotations", 0), ("attempts", 1)):
@@ -72,6 +86,8 @@ class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
             check_number(name, value, least=least, most=1_000)
             if not isinstance(value, int):
                 raise BadInput(f"{name} must be a whole number, not {value}.")
+        for name in ("timeout_s", "silence_s"):
+            check_number(name, getattr(self, name), least=SHORTEST_ANSWER_S, most=LONGEST_ANSWER_S)
         if not isinstance(self.stop_on, tuple) or not all(isinstance(code, str) and code for code in self.stop_on):
             raise BadInput("stop_on must be a tuple of failure codes.")
         if not isinstance(self.cooldowns, CooldownTimes):
@@ -369,7 +385,8 @@ def _leaves(
         return True
     if code in ROTATES and _rotated(call, code, key, keys, table, now, settings) is not None:
         return True  # what is wrong with one key is nothing to wait for while another is idle
-    if code not in BUSY or tries(call, keys.named(call.model, key)) <= settings.retries:
+    waited = code == "timeout"  # as long as the settings say: not once more where another may answer
+    if not waited and (code not in BUSY or tries(call, keys.named(call.model, key)) <= settings.retries):
         return False
     return fresh > 0
 

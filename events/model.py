@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -65,12 +65,19 @@ class Credentials(Struct, frozen=True, kw_only=True):
         return f"Credentials(api_key={'***' if self.api_key else None}, base_url={url!r})"
 
 
+def _unheard() -> None:
+    return None
+
+
 class ModelRequest(Struct, frozen=True, kw_only=True):
     """One call of a model, complete: an adapter needs nothing else.
 
     model: the name after the `provider:`. items: the whole context, oldest first, every call closed. The list only
     grows from one call of a session to the next (until a compaction), so an adapter may keep what it rendered of it:
     `cache` is a dict of this session's that lives as long as the list does, for the adapter to use as it likes.
+    timeout_s, silence_s: seconds for the whole answer, and between two pieces of it. Whoever asks holds every adapter
+    to them; one that hears more than it yields (a ping, a piece of an event) says so with `heard()`, or it counts as
+    silent.
     """
 
     model: str
@@ -82,6 +89,8 @@ class ModelRequest(Struct, frozen=True, kw_only=True):
     session_id: str = ""
     call: str = ""
     timeout_s: float = 600.0
+    silence_s: float = 300.0
+    heard: Callable[[], None] = _unheard
     cache: dict[str, Any] | None = None
 
 

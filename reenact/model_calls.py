@@ -27,6 +27,7 @@ from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting
 from .events.tool import CallCheck
 from .kernel import Who
+from .patience import Patience
 from .recalls import patiently
 
 if TYPE_CHECKING:
@@ -195,6 +196,8 @@ class ModelCalls:
         credentials: Credentials,
     ) -> ModelAnswer:
         environment = self._environment_of(spec)
+        settings = self._fallover.settings
+        patience = Patience(settings.timeout_s, settings.silence_s)
         request = ModelRequest(
             model=effect.model.partition(":")[2],
             system=config.system_prompt,
@@ -204,6 +207,9 @@ class ModelCalls:
             credentials=credentials,
             session_id=session.session_id,
             call=effect.id,
+            timeout_s=settings.timeout_s,
+            silence_s=settings.silence_s,
+            heard=patience.heard,
             cache=session.context.cache,
         )
         bill.base_url = request.credentials.base_url
@@ -214,22 +220,28 @@ class ModelCalls:
         answer: ModelAnswer | None = None
         failpoint("model.request")
         try:
-            async for item in environment.effector.act(request):
-                if not begun:
-                    begun = True
-                    bill.begin()
-                    if session.session_id not in self._connected:
-                        self._connected.add(session.session_id)
-                        emit(session, Connected())
-                if isinstance(item, ModelAnswer):
-                    answer = item  # what still comes is the end of the connection, which may then be used again
-                    continue
-                assembler.feed(item)
-                if plain:
-                    emit(session, item)
-                else:
-                    for signal in perceive(item):
-                        emit(session, signal)
+            with patience:
+                async for item in environment.effector.act(request):
+                    patience.heard()
+                    if not begun:
+                        begun = True
+                        bill.begin()
+                        if session.session_id not in self._connected:
+                            self._connected.add(session.session_id)
+                            emit(session, Connected())
+                    if isinstance(item, ModelAnswer):
+                        answer = item  # what still comes is the end of the connection, which may then be used again
+                        continue
+                    assembler.feed(item)
+                    if plain:
+                        emit(session, item)
+                    else:
+                        for signal in perceive(item):
+                            emit(session, signal)
+        except TimeoutError:
+            if answer is None or not patience.over:
+                raise
+            # It had said all; only the end of its connection did not come.
         finally:
             emit(session, None)
         if answer is not None:
@@ -259,6 +271,9 @@ class ModelCalls:
             failure, partial, usage = error.failure, error.partial, error.usage
         elif isinstance(error, ReenactError):
             failure = Failure(code=error.code, message=str(error))
+        elif isinstance(error, TimeoutError):
+            failure = Failure(code="timeout", message=str(error) or "No answer in time.", retryable=True)
+            partial, usage = assembler.parts(partial=True), assembler.usage
         else:
             failure, partial = (
                 Failure(code="internal", message=f"{type(error).__name__}: {error}"),

@@ -371,6 +371,7 @@ def test_a_process_that_dies_in_the_middle_of_a_failover_is_gone_on_with_where_i
         *({"retries": bad} for bad in (-1, float("nan"), 0.5, True, "2", None)),
         *({"rotations": -1}, {"attempts": 0}, {"attempts": float("inf")}, {"stop_on": "auth"}, {"stop_on": (1,)}),
         {"cooldowns": {}},
+        *({name: bad} for name in ("timeout_s", "silence_s") for bad in (0, -1.0, 1e9, float("nan"), "5", True, None)),
     ],
 )
 def test_settings_that_make_no_sense_are_refused_by_name(settings: dict[str, Any]) -> None:

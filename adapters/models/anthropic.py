@@ -28,11 +28,15 @@ if TYPE_CHECKING:
 
 BASE_URL = "https://api.anthropic.com"
 
+SILENCE_S = 120.0
+"""The longest silence, seconds, also where a request allows more: this provider pings."""
+
 
 class Anthropic:
-    """`idle_s`: the longest silence before a call fails as timed out; the provider pings more often than that."""
+    """`idle_s`: the longest silence before a call fails as timed out, where the request allows no shorter one; the
+    provider pings more often than that."""
 
-    def __init__(self, *, idle_s: float = 120.0, http_client: httpx2.AsyncClient | None = None) -> None:
+    def __init__(self, *, idle_s: float = SILENCE_S, http_client: httpx2.AsyncClient | None = None) -> None:
         self._idle_s = idle_s
         self._clients: Clients[AsyncAnthropic] = Clients(_pool, http_client)
 
@@ -53,6 +57,7 @@ class Anthropic:
             while not reader.done:
                 with deadline:
                     piece = await anext(pieces, b"")
+                request.heard()
                 if not first:
                     first = piece.lstrip()[:1]
                     if _is_whole(first, content_type(response)):
@@ -104,7 +109,7 @@ class Anthropic:
             cast_to=object,
             stream=True,
             stream_cls=AsyncStream[object],
-            options={"timeout": waits(min(self._idle_s, request.timeout_s))},
+            options={"timeout": waits(min(self._idle_s, request.silence_s, request.timeout_s))},
         )
         return stream.response
 

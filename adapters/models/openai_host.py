@@ -6,7 +6,7 @@ Home of the openai SDK, loaded with the first request. Knows neither protocol's 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -68,12 +68,13 @@ def endpoint(credentials: Credentials, *, base_url: str, key_name: str) -> Endpo
 class Reply:
     """One answer with a good status: events to be read as they come, or one JSON body, which is then in `whole`."""
 
-    __slots__ = ("_deadline", "_pieces", "_stream", "request_id", "status", "whole")
+    __slots__ = ("_deadline", "_heard", "_pieces", "_stream", "request_id", "status", "whole")
 
-    def __init__(self, stream: AsyncStream[object], deadline: Deadline) -> None:
+    def __init__(self, stream: AsyncStream[object], deadline: Deadline, heard: Callable[[], None]) -> None:
         self._stream = stream
         self._pieces = stream.response.aiter_bytes()
         self._deadline = deadline
+        self._heard = heard
         self.status = stream.response.status_code
         self.request_id: str | None = stream.response.headers.get("x-request-id")
         self.whole: Any = None
@@ -115,7 +116,9 @@ class Reply:
     async def _piece(self) -> bytes:
         """The next bytes, empty at the end."""
         with self._deadline:
-            return await anext(self._pieces, b"")
+            piece = await anext(self._pieces, b"")
+        self._heard()
+        return piece
 
     async def _body(self, piece: bytes) -> Any:
         text = await rest(piece, self._pieces, self._deadline)
@@ -146,10 +149,19 @@ class Connections:
     def __init__(self) -> None:
         self._clients: Clients[AsyncOpenAI] = Clients(_pool)
 
-    async def post(self, where: Endpoint, path: str, body: bytes, *, idle_s: float, deadline: Deadline) -> Reply:
+    async def post(
+        self,
+        where: Endpoint,
+        path: str,
+        body: bytes,
+        *,
+        idle_s: float,
+        deadline: Deadline,
+        heard: Callable[[], None],
+    ) -> Reply:
         """Send one request, once. Raises what the SDK raises; `judge` says what that means.
 
-        idle_s: the longest silence. deadline: for the whole answer, to its last byte.
+        idle_s: the longest silence. deadline: for the whole answer, to its last byte. heard: told of every piece of it.
         """
         from openai import AsyncStream
 
@@ -167,7 +179,7 @@ class Connections:
                     "timeout": waits(idle_s),
                 },
             )
-        return Reply(stream, deadline)
+        return Reply(stream, deadline, heard)
 
     async def aclose(self) -> None:
         """Close every connection. The next call opens anew."""

@@ -27,10 +27,13 @@ _FORGET = "openai.forget"
 class OpenAIResponses:
     """A model behind the Responses protocol. base_url and key_name: where it is unless the credentials say otherwise.
 
-    idle_s: the longest silence before a call fails as timed out; a model that thinks in silence needs some.
+    idle_s: the longest silence before a call fails as timed out; None: as the request says. A model that thinks in
+    silence needs some.
     """
 
-    def __init__(self, *, base_url: str = OPENAI_URL, key_name: str = "OPENAI_API_KEY", idle_s: float = 300.0) -> None:
+    def __init__(
+        self, *, base_url: str = OPENAI_URL, key_name: str = "OPENAI_API_KEY", idle_s: float | None = None
+    ) -> None:
         self._base_url = base_url
         self._key_name = key_name
         self._idle_s = idle_s
@@ -51,8 +54,9 @@ class OpenAIResponses:
                 where,
                 "/responses",
                 responses_body(request, where),
-                idle_s=min(self._idle_s, request.timeout_s),
+                idle_s=min(self._idle_s or request.silence_s, request.silence_s, request.timeout_s),
                 deadline=deadline,
+                heard=request.heard,
             )
             reading.request_id = reply.request_id
             async with aclosing(reply.events()) as events:

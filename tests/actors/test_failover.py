@@ -483,7 +483,7 @@ def assert_every_selection_is_recorded(events: Any, definition: Definition) -> N
     assert any(isinstance(event, TurnCompleted) for event in events)
 
 
-@pytest.mark.parametrize("code", ["rate_limit", "overloaded", "timeout"])
+@pytest.mark.parametrize("code", ["rate_limit", "overloaded"])
 def test_a_model_that_is_busy_is_asked_again_so_often_and_then_another_is(code: str) -> None:
     busy, settings = Failure(code=code, message=""), Failover(retries=1)
     choice, table = failover.after(call(), busy, "k", ONE, Cooldowns(), 0, settings, wait_s=0.5)
@@ -491,6 +491,15 @@ def test_a_model_that_is_busy_is_asked_again_so_often_and_then_another_is(code: 
     again = call(tried=(Tried(provider="p", model="a", reason=code),))
     choice, table = failover.after(again, busy, "k", ONE, Cooldowns(), 0, settings, wait_s=0.5)
     assert choice == Select(Selection(model=B, reason="fallback", because=code)) and table != Cooldowns()
+
+
+def test_after_a_time_out_another_is_asked_at_once_and_the_same_only_where_there_is_none() -> None:
+    late, settings = Failure(code="timeout", message=""), Failover(retries=5)
+    choice, table = failover.after(call(), late, "k", ONE, Cooldowns(), 0, settings, wait_s=0.5)
+    assert choice == Select(Selection(model=B, reason="fallback", because="timeout")) and table != Cooldowns()
+    alone = call(model=A, chain=())
+    choice, _ = failover.after(alone, late, "k", ONE, Cooldowns(), 0, settings, wait_s=0.5)
+    assert choice == Retry(0.5)
 
 
 def test_one_that_fails_otherwise_is_asked_as_often_as_the_retry_policy_says() -> None:

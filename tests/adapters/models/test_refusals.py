@@ -107,7 +107,7 @@ def test_only_the_beginning_of_a_message_is_searched() -> None:
 
 
 def asked_then(status: int, body: Any) -> tuple[str, str, list[tuple[str, str | None]], int]:
-    """How a turn ended, with what text, who was selected and why, and how often the server was asked."""
+    """How a turn ended, with what text, who was selected because of what, and how often the server was asked."""
 
     async def run() -> tuple[str, str, list[tuple[str, str | None]], int]:
         async with serve(whole(body, status=status)) as served:
@@ -116,7 +116,12 @@ def asked_then(status: int, body: Any) -> tuple[str, str, list[tuple[str, str | 
                 bot = await runtime.image("bot", model="openai-chat:m", fallbacks=["scripted:echo"])
                 done = await bot.send("hello")
                 chosen = [event.data for event in await bot.events() if isinstance(event.data, ModelSelected)]
-                return done.status, done.text, [(each.model, each.because) for each in chosen], len(served.asked)
+                return (
+                    done.status,
+                    done.text,
+                    [(each.model, each.because) for each in chosen if each.because],
+                    len(served.asked),
+                )
 
     return asyncio.run(run())
 
