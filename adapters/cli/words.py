@@ -140,10 +140,10 @@ def _money(data: Any) -> str | None:
         case BudgetRemoved():
             return _of(data.principal_id, data.session_id)
         case UsageCounted():
-            used = sum((entry.used for entry in data.entries), NOTHING)
+            used = sum((entry.used + entry.spent for entry in data.entries), NOTHING)
             rest = ", and more follows" if data.count and not data.done else ""
             sessions = f"{shown_count(len(data.entries))} session{'' if len(data.entries) == 1 else 's'}"
-            return f"{sessions} used {_amount(used)} with nothing set aside{rest}"
+            return f"{sessions} used {_amount(used)} in all{rest}"
         case UsageAwaited():
             return f"{_value(data.session_id)} calls a model that nothing is set aside for"
         case UsageRecorded():

@@ -209,7 +209,7 @@ def test_what_was_used_before_a_limit_is_said_when_it_is_set_and_counts() -> Non
     assert [row["used"] for row in reenact("budget", "--json").rows] == [26, 2]
     assert reenact("run", "hello", "-m", "scripted:hello").code == 0
     assert reenact("run", "hello", "-m", "scripted:hello").code == 1
-    assert "2 sessions used 26 tokens + 2 requests with nothing set aside" in reenact("events").out
+    assert "2 sessions used 26 tokens + 2 requests in all" in reenact("events").out
     assert "sound" in reenact("verify").out
 
 
