@@ -33,6 +33,8 @@ from .approval import Approval
 from .policy import Rights, rights_of
 from .purse import Purse
 from .selection import Selected
+from .terms import merged
+from .wish import tokens_in
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -168,7 +170,7 @@ def cap_of(state: State) -> int | None:
 def money_terms(state: State) -> Terms | None:
     own = state.overrides.terms if state.overrides is not None else None
     terms = state.definition.terms if state.definition is not None else None
-    terms = terms if own is None else money.merged(terms, own)
+    terms = terms if own is None else merged(terms, own)
     if terms is None or terms.spec is None or state.purse is None or not state.purse.raised:
         return terms
     return replace(terms, spec=money.raised_spec(terms.spec, state.purse.raised))
@@ -206,7 +208,7 @@ def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 
 
 def on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
-    queued = event.job_id, stamp.digest, money.tokens_in(event.content)
+    queued = event.job_id, stamp.digest, tokens_in(event.content)
     return replace(state, version=stamp.version, queued=(*state.queued, queued))
 
 

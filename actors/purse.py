@@ -7,7 +7,6 @@ one that was under way when its process died.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from msgspec import Struct
@@ -23,14 +22,13 @@ from ..events.budget import (
     BudgetSpec,
     Grant,
     Raise,
-    Rate,
     Terms,
     dollars,
     nanos,
     shown_count,
     shown_dollars,
 )
-from ..events.content import Cost, Failure, File, Image, Native, OutputPart, Text, Thinking, ToolCall, Usage
+from ..events.content import Cost, Failure, OutputPart, Usage
 from ..events.purse import (
     AllotmentReleased,
     AllotmentTaken,
@@ -40,21 +38,11 @@ from ..events.purse import (
     BudgetReserved,
     RunRaised,
 )
-
-OUTPUT_TOKENS = 8_192
-"""What a call under a budget may write where nobody set max_tokens."""
-
-LEAST_TOKENS = 64
-"""A call that could write less than this, and less than it should, is not made."""
-
-LEAST_THINKING_TOKENS = 2_048
-"""The same for a call that thinks first."""
+from .wish import Wish
 
 TOOLS_AHEAD = 8
 """Calls of tools that are asked for beside a model call, which may want them."""
 
-IMAGE_TOKENS = 2_400
-"""A picture, at most; and a document that is only named counts as ten."""
 
 UNBILLED = frozenset(
     (
@@ -159,40 +147,6 @@ class Purse(Struct, frozen=True, gc=False):
 EMPTY = Purse()
 
 
-class Wish(Struct, frozen=True):
-    """A model call as it is wanted.
-
-    read: tokens that it reads, an upper bound. written: tokens that it may write, and least: with fewer it is of no
-    use. rate: None where the model has no known price. steps: calls of the run before it.
-    """
-
-    call: str
-    attempt: int
-    model: str
-    read: int
-    written: int
-    least: int
-    rate: Rate | None
-    steps: int
-    wait_ms: int = 0
-
-    def amount(self, written: int) -> Amount:
-        """What it takes, at most, when it may write so much."""
-        cost = self.rate.cost(self.read, written) if self.rate is not None else 0
-        return Amount(tokens=self.read + written, cost=cost, requests=1)
-
-    def fits(self, written: int, room: Amount) -> int:
-        """How many of so many tokens it may write within `room`; below zero where it may not even read."""
-        written = min(written, room.tokens - self.read)
-        if self.rate is not None:
-            left = room.cost * 1_000_000 - self.read * self.rate.input
-            if left < 0:
-                return -1
-            if self.rate.output:
-                written = min(written, left // self.rate.output)
-        return written if room.requests else -1
-
-
 class Gate(Struct, frozen=True):
     """What the purse says to a model call. events: what comes before it. max_tokens: what it may write.
 
@@ -208,70 +162,6 @@ class Gate(Struct, frozen=True):
 
 
 # -- what the next call may cost --
-
-
-def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
-    """The terms of an agent and those of a job together: of every limit the lower one."""
-    if terms is None or own is None:
-        return terms or own
-    return Terms(
-        spec=narrower(terms.spec, own.spec),
-        ledger=own.ledger or terms.ledger,
-        rates=(*own.rates, *terms.rates),
-        overhead=max(terms.overhead, own.overhead),
-        degrade_to=own.degrade_to or terms.degrade_to,
-    )
-
-
-def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | None:
-    """Of every limit the lower one."""
-    if one is None or other is None:
-        return one or other
-    costs = [spec.max_cost for spec in (one, other) if spec.max_cost is not None]
-    seconds = [spec.max_runtime_seconds for spec in (one, other) if spec.max_runtime_seconds is not None]
-    return BudgetSpec(
-        max_tokens=_lower(one.max_tokens, other.max_tokens),
-        max_cost=min(costs, key=nanos) if costs else None,
-        max_tool_calls=_lower(one.max_tool_calls, other.max_tool_calls),
-        max_turns=_lower(one.max_turns, other.max_turns),
-        max_runtime_seconds=min(seconds) if seconds else None,
-        unpriced="deny" if "deny" in (one.unpriced, other.unpriced) else "allow",
-        on_breach="deny" if "deny" in (one.on_breach, other.on_breach) else "ask",
-    )
-
-
-def _lower(one: int | None, other: int | None) -> int | None:
-    if one is None or other is None:
-        return other if one is None else one
-    return min(one, other)
-
-
-def rate_of(terms: Terms, model: str) -> Rate | None:
-    """The most that a model charges, None where no price is known."""
-    return next((rate for rate in terms.rates if rate.model == model), None)
-
-
-def tokens_of(text: str) -> int:
-    """The tokens of a text, more rather than fewer: 4 characters a token and a fifth on top, other scripts 2 bytes."""
-    if text.isascii():
-        return -(-len(text) * 3 // 10)
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 2)
-
-
-def tokens_in(parts: Iterable[object]) -> int:
-    """The tokens of the parts of a message, more rather than fewer."""
-    total = 0
-    for part in parts:
-        match part:
-            case Text(text=text) | Thinking(thinking=text):
-                total += 4 + tokens_of(text)
-            case Image():
-                total += IMAGE_TOKENS
-            case File(data=data):
-                total += 4 + tokens_of(data) if data else 10 * IMAGE_TOKENS
-            case ToolCall() | Native():
-                total += 16 + tokens_of(repr(part))
-    return total
 
 
 def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, degraded: bool = False) -> Gate:

@@ -24,7 +24,8 @@ from . import selection
 from .approval import model_digest, policy_digest, raise_digest
 from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
 from .policy import Rights, Said, Verdict, denied_by
-from .purse import Wish
+from .terms import rate_of
+from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, OUTPUT_TOKENS, Wish
 
 NOT_ALLOWED = "a person would have to approve it"
 NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
@@ -158,7 +159,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
             return _no_model(state, call, dear[1], dear[1].reason)
         wish = replace(wish, written=within)
     cheaper = (purse.grant.degrade_to if purse.grant is not None else None) or terms.degrade_to
-    other = None if cheaper is None else replace(wish, model=cheaper, rate=money.rate_of(terms, cheaper))
+    other = None if cheaper is None else replace(wish, model=cheaper, rate=rate_of(terms, cheaper))
     if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
         other = None
     degraded = state.selected is not None and state.selected.reason == "budget"
@@ -184,15 +185,15 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
 def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) -> Wish:
     """What a call would like to use, at most."""
     thinks = params.thinking not in (None, "off")
-    written = params.max_tokens or money.OUTPUT_TOKENS
+    written = params.max_tokens or OUTPUT_TOKENS
     return Wish(
         call=call.call,
         attempt=call.attempt,
         model=call.model,
         read=state.known + state.fresh + (0 if state.known else terms.overhead),
         written=written,
-        least=min(written, money.LEAST_THINKING_TOKENS if thinks else money.LEAST_TOKENS),
-        rate=money.rate_of(terms, call.model),
+        least=min(written, LEAST_THINKING_TOKENS if thinks else LEAST_TOKENS),
+        rate=rate_of(terms, call.model),
         steps=state.steps if call.attempt == 1 else state.steps - 1,
         wait_ms=call.wait_ms,
     )

@@ -49,6 +49,7 @@ from .mind import State, Tool, completed, money_terms, tool_of, with_tool
 from .policy import Rights, Said, Verdict, denied_by
 from .purse import Purse
 from .turn import is_spent, proceed
+from .wish import tokens_in, tokens_of
 
 SKIPPED = "Not run: the turn was stopped before this call began."
 UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."
@@ -321,7 +322,7 @@ def on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
 
 
 def _tokens_of(output: ToolOutput) -> int:
-    return 8 + (money.tokens_of(output) if isinstance(output, str) else money.tokens_in(output))
+    return 8 + (tokens_of(output) if isinstance(output, str) else tokens_in(output))
 
 
 def owed_of(state: State, tool: Tool) -> Effect | None:

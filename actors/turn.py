@@ -30,6 +30,7 @@ from . import selection
 from .mind import Call, State, Tool, completed, definition_of, money_terms
 from .purse import Purse
 from .step import again, ask_raise, called, think, unpaid
+from .wish import tokens_in
 
 NOT_ASKED = Failure(code="cancelled", message="Stopped before the model was asked.")
 
@@ -212,7 +213,7 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
     if usage is not None:
         known, fresh = usage.input_tokens + usage.output_tokens, 0
     else:
-        known, fresh = state.known, state.fresh + money.tokens_in(event.parts)
+        known, fresh = state.known, state.fresh + tokens_in(event.parts)
     return replace(
         state,
         version=stamp.version,
@@ -240,7 +241,7 @@ def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
         return replace(state, version=stamp.version, call=call, purse=purse)
     items, fresh = state.items, state.fresh
     if event.partial:
-        items, fresh = digest(items, stamp.digest), fresh + money.tokens_in(event.partial)
+        items, fresh = digest(items, stamp.digest), fresh + tokens_in(event.partial)
     selected = None if state.selected is None else selection.settled(state.selected)
     return replace(
         state,

@@ -20,7 +20,8 @@ from .actors.book import State, settled, usage_of, used_of
 from .actors.calendar import DAY_US
 from .actors.clock import Clock
 from .actors.ledger import evolve
-from .actors.purse import Purse, tokens_of
+from .actors.purse import Purse
+from .actors.wish import tokens_of
 from .adapters import prices
 from .counting import Counting
 from .events import codec

@@ -8,6 +8,8 @@ import pytest
 from msgspec.structs import replace
 
 from reenact.actors import purse as money
+from reenact.actors.terms import merged
+from reenact.actors.wish import tokens_in, tokens_of
 from reenact.events.agent import (
     AnswerModel,
     CallModel,
@@ -313,7 +315,7 @@ def test_of_each_limit_of_an_image_and_of_its_job_the_narrower_one_holds(name: s
     if none.spec is not None and getattr(none.spec, name) is None:
         pairs += [(low, none), (none, low), (low, None), (None, low)]
     for image, job in pairs:
-        held = money.merged(image, job)
+        held = merged(image, job)
         assert held is not None and held.spec is not None and getattr(held.spec, name) == narrow
 
 
@@ -549,11 +551,11 @@ def test_an_allotment_of_a_principal_ends_with_the_job() -> None:
 
 
 def test_an_estimate_is_more_rather_than_less() -> None:
-    assert money.tokens_of("") == 0
-    assert money.tokens_of("a" * 400) == 120
-    assert money.tokens_of("語" * 100) == 150
-    assert money.tokens_of("\ud800") == 2
-    assert money.tokens_in((Image(url="x"), File(url="x"), Text(text="abcd"))) == 2_400 + 24_000 + 6
+    assert tokens_of("") == 0
+    assert tokens_of("a" * 400) == 120
+    assert tokens_of("語" * 100) == 150
+    assert tokens_of("\ud800") == 2
+    assert tokens_in((Image(url="x"), File(url="x"), Text(text="abcd"))) == 2_400 + 24_000 + 6
 
 
 def test_after_an_answer_only_what_is_new_is_estimated() -> None:

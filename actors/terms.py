@@ -1,0 +1,46 @@
+"""The terms of a job: those of its agent and those that it brings along, and what models charge. Pure."""
+
+from __future__ import annotations
+
+from ..events.budget import BudgetSpec, Rate, Terms, nanos
+
+
+def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
+    """The terms of an agent and those of a job together: of every limit the lower one."""
+    if terms is None or own is None:
+        return terms or own
+    return Terms(
+        spec=narrower(terms.spec, own.spec),
+        ledger=own.ledger or terms.ledger,
+        rates=(*own.rates, *terms.rates),
+        overhead=max(terms.overhead, own.overhead),
+        degrade_to=own.degrade_to or terms.degrade_to,
+    )
+
+
+def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | None:
+    """Of every limit the lower one."""
+    if one is None or other is None:
+        return one or other
+    costs = [spec.max_cost for spec in (one, other) if spec.max_cost is not None]
+    seconds = [spec.max_runtime_seconds for spec in (one, other) if spec.max_runtime_seconds is not None]
+    return BudgetSpec(
+        max_tokens=_lower(one.max_tokens, other.max_tokens),
+        max_cost=min(costs, key=nanos) if costs else None,
+        max_tool_calls=_lower(one.max_tool_calls, other.max_tool_calls),
+        max_turns=_lower(one.max_turns, other.max_turns),
+        max_runtime_seconds=min(seconds) if seconds else None,
+        unpriced="deny" if "deny" in (one.unpriced, other.unpriced) else "allow",
+        on_breach="deny" if "deny" in (one.on_breach, other.on_breach) else "ask",
+    )
+
+
+def _lower(one: int | None, other: int | None) -> int | None:
+    if one is None or other is None:
+        return other if one is None else one
+    return min(one, other)
+
+
+def rate_of(terms: Terms, model: str) -> Rate | None:
+    """The most that a model charges, None where no price is known."""
+    return next((rate for rate in terms.rates if rate.model == model), None)

@@ -1,0 +1,79 @@
+"""What the next call of a model takes, at most: tokens that it reads and may write, and what they may cost. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from msgspec import Struct
+
+from ..events.budget import Amount, Rate
+from ..events.content import File, Image, Native, Text, Thinking, ToolCall
+
+OUTPUT_TOKENS = 8_192
+"""What a call under a budget may write where nobody set max_tokens."""
+
+LEAST_TOKENS = 64
+"""A call that could write less than this, and less than it should, is not made."""
+
+LEAST_THINKING_TOKENS = 2_048
+"""The same for a call that thinks first."""
+
+IMAGE_TOKENS = 2_400
+"""A picture, at most; and a document that is only named counts as ten."""
+
+
+class Wish(Struct, frozen=True):
+    """A model call as it is wanted.
+
+    read: tokens that it reads, an upper bound. written: tokens that it may write, and least: with fewer it is of no
+    use. rate: None where the model has no known price. steps: calls of the run before it.
+    """
+
+    call: str
+    attempt: int
+    model: str
+    read: int
+    written: int
+    least: int
+    rate: Rate | None
+    steps: int
+    wait_ms: int = 0
+
+    def amount(self, written: int) -> Amount:
+        """What it takes, at most, when it may write so much."""
+        cost = self.rate.cost(self.read, written) if self.rate is not None else 0
+        return Amount(tokens=self.read + written, cost=cost, requests=1)
+
+    def fits(self, written: int, room: Amount) -> int:
+        """How many of so many tokens it may write within `room`; below zero where it may not even read."""
+        written = min(written, room.tokens - self.read)
+        if self.rate is not None:
+            left = room.cost * 1_000_000 - self.read * self.rate.input
+            if left < 0:
+                return -1
+            if self.rate.output:
+                written = min(written, left // self.rate.output)
+        return written if room.requests else -1
+
+
+def tokens_of(text: str) -> int:
+    """The tokens of a text, more rather than fewer: 4 characters a token and a fifth on top, other scripts 2 bytes."""
+    if text.isascii():
+        return -(-len(text) * 3 // 10)
+    return -(-len(text.encode("utf-8", "surrogatepass")) // 2)
+
+
+def tokens_in(parts: Iterable[object]) -> int:
+    """The tokens of the parts of a message, more rather than fewer."""
+    total = 0
+    for part in parts:
+        match part:
+            case Text(text=text) | Thinking(thinking=text):
+                total += 4 + tokens_of(text)
+            case Image():
+                total += IMAGE_TOKENS
+            case File(data=data):
+                total += 4 + tokens_of(data) if data else 10 * IMAGE_TOKENS
+            case ToolCall() | Native():
+                total += 16 + tokens_of(repr(part))
+    return total
