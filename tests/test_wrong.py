@@ -52,7 +52,7 @@ WRONG: tuple[Any, ...] = (
 )
 """Something that is not what is wanted, for all that is wanted: text for numbers, bytes for text, nothing at all."""
 
-RUNS_ON = ("send", "sending", "resolve_action")
+RUNS_ON = ("send", "sending", "resolve_action", "set_budget")
 """Methods that begin what goes on beside what is tried next."""
 
 
