@@ -343,6 +343,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
             timeout_s=tool.timeout_s,
             epoch=tool.epoch,
             job_id=state.job_id,
+            cwd="" if tool.approval is None else tool.approval.place.cwd,
         )
     if tool.status == "doubted":
         return ProbeTool(
@@ -352,6 +353,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
             input=tool.input,
             key=f"{state.session_id}:{tool.id}",
             attempt=tool.attempt,
+            cwd="" if tool.approval is None else tool.approval.place.cwd,
         )
     if tool.status == "authorised" and tool.approval is not None:
         return LaunchTool(id=f"launch-{tool.id}", tool=tool.id, name=tool.name, input=tool.input, attempt=tool.attempt)

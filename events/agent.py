@@ -419,7 +419,9 @@ class CallModel(Effect, frozen=True, kw_only=True):
 
 
 class RunTool(Effect, frozen=True, kw_only=True):
-    """Run a tool. key: the idempotency key, the same at every attempt."""
+    """Run a tool. key: the idempotency key, the same at every attempt. cwd: the folder that a person was shown, empty
+    where none was asked.
+    """
 
     type: ClassVar[str] = "run_tool"
     name: str
@@ -431,10 +433,11 @@ class RunTool(Effect, frozen=True, kw_only=True):
     timeout_s: float
     epoch: int
     job_id: str | None = None
+    cwd: str = ""
 
 
 class ProbeTool(Effect, frozen=True, kw_only=True):
-    """Ask the world whether a call in doubt took effect. May be repeated."""
+    """Ask the world whether a call in doubt took effect. May be repeated. cwd: as in `RunTool`."""
 
     type: ClassVar[str] = "probe_tool"
     name: str
@@ -442,6 +445,7 @@ class ProbeTool(Effect, frozen=True, kw_only=True):
     input: dict[str, Any]
     key: str
     attempt: int
+    cwd: str = ""
 
 
 class LaunchTool(Effect, frozen=True, kw_only=True):

@@ -37,7 +37,8 @@ class Places:
         workspace, tool = self.workspace(image), self._tools.get(name)
         names = () if tool is None else tool.environ
         env = {each: self._shown(os.environ[each], scope) for each in names if each in os.environ}
-        return Place(cwd="" if workspace is None else str(workspace.absolute()), env=env)
+        # Where its links lead, not where they stand: they may be turned once somebody has looked.
+        return Place(cwd="" if workspace is None else os.path.realpath(workspace), env=env)
 
     def _shown(self, value: str, scope: str) -> str:
         """What a variable says, as it may be stored: a person reads it, and another value is told from it, unless it is

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -151,7 +152,7 @@ class ToolCalls:
 
     async def _tool_context(self, session: LiveSession, effect: RunTool | ProbeTool) -> ToolContext:
         image = await self._image(session.ids.image_id or "", session.ids.scope)
-        workspace = self._places.workspace(image)
+        workspace = Path(effect.cwd) if effect.cwd else self._places.workspace(image)
         tool_id = effect.id
 
         def progress(text: str) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from reenact import Runtime, tool
+from reenact import Runtime, ToolContext, tool
 from reenact.adapters.tools.errors import ToolDefinitionError
 from reenact.events.log import MemoryStore
 from tests.runtimes import Heard, run
@@ -86,6 +86,43 @@ def test_so_is_another_folder(tmp_path: Path) -> None:
         assert "another place" in heard.of("tool_settled")[0].data.output and not done
 
     run(work, DEPLOY, repeat=False, tools=[deploy])
+
+
+@tool(effect="idempotent", approval="ask")
+def clean(context: ToolContext) -> str:
+    """Delete all in the folder."""
+    done.append(str(context.workspace))
+    return "cleaned"
+
+
+CLEAN = [{"tool_calls": [{"name": "clean", "input": {}}]}, {"text": "Done."}]
+
+
+@pytest.mark.parametrize("turned", [False, True])
+def test_where_links_lead_is_the_place_and_what_runs_after_they_are_turned_does_not_run(
+    turned: bool, tmp_path: Path
+) -> None:
+    link, one, two = tmp_path / "link", tmp_path / "one", tmp_path / "two"
+    one.mkdir()
+    two.mkdir()
+    link.symlink_to(one)
+
+    async def work(runtime: Runtime) -> None:
+        action = await asked(runtime, workspace=str(link))
+        assert action.call.cwd == str(one.resolve())
+        if turned:
+            link.unlink()
+            link.symlink_to(two)
+        heard = Heard(runtime)
+        await runtime.resolve_action(action.id, True, digest=action.digest)
+        await heard.until("job_succeeded")
+        if turned:
+            assert "another place" in heard.of("tool_settled")[0].data.output and not done
+        else:
+            assert done == [str(one.resolve())], "the folder that was shown, whatever a link says by now"
+        assert (await runtime.replay(action.session_id)).identical
+
+    run(work, CLEAN, repeat=False, tools=[clean])
 
 
 def test_a_person_reads_what_the_variables_say_and_that_there_are_no_walls() -> None:
