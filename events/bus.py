@@ -15,6 +15,7 @@ from functools import partial
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from .aside import Aside
 from .delivery import Delivery
 from .errors import BadInput, Closed, NotFound
 from .message import BusEvent, Context, Live
@@ -44,12 +45,13 @@ class SystemBus:
     subscriptions that stood when it was emitted and still stand when their turn comes: higher priority first, then
     older first. What a handler emits is queued and goes out when all have seen the present event. `emit` returns when
     the event is delivered, except from within a handler or while another thread is delivering: that one delivers it.
-    No two handlers ever run at the same time.
+    No two handlers ever run at the same time, but for those on threads of their own.
 
     Threads. Any thread may emit. A handler runs in the thread that delivers, so it must be quick and must not block;
     it may subscribe, unsubscribe, emit and dispose. Where all emits come from one event loop, all handlers run there.
     A coroutine handler runs as a task of the loop it was subscribed in (else of the loop that delivers): its calls
-    start in bus order, then overlap.
+    start in bus order, then overlap. One that takes its time is subscribed with `thread=True` and runs on a thread of
+    its own. A function that holds the event loop for more than `HOLD_MAX_S` of one batch is named in the log, once.
 
     Faults. A handler that raises, or whose filter raises, costs nobody else anything: the others get the event, the
     producer sees nothing, the failure is counted on the subscription, logged, and told of as `subscriber_failed`
@@ -157,18 +159,25 @@ class SystemBus:
         filter: Filter | None = None,
         once: bool = False,
         session_id: str | None = None,
+        thread: bool = False,
     ) -> Subscription:
         """Call `handler` with every event of these types that `filter` lets through.
 
         priority: higher first. once: at most one call, given up before it is made. session_id: only events of that
         session, found by key, so that a thousand sessions with a subscriber each cost an event no more than one.
 
+        thread: True calls it on a thread of its own, in bus order, and nobody who emits waits for it; `filter` still
+        runs where all others do. It may be `UNHEARD_MAX` events behind: then the oldest are let go, and in their place
+        it is called with one `events_dropped` event with data {count}. When the subscription or the bus ends, a call
+        that is under way runs to its end, and the thread is gone. For plain functions; raises BadInput for others.
+
         After dispose it returns a subscription that has ended. Raises BadInput when no type is named.
         """
         names = _names(kinds)
         if not names:
             raise BadInput("Name at least one event type, or use on_any.")
-        return self._add(handler, kinds=names, priority=priority, filter=filter, once=once, session_id=session_id)
+        add = self._add_aside if thread else self._add
+        return add(handler, kinds=names, priority=priority, filter=filter, once=once, session_id=session_id)
 
     def on_any(
         self,
@@ -178,9 +187,11 @@ class SystemBus:
         filter: Filter | None = None,
         once: bool = False,
         session_id: str | None = None,
+        thread: bool = False,
     ) -> Subscription:
         """As `on`, for events of every type."""
-        return self._add(handler, kinds=None, priority=priority, filter=filter, once=once, session_id=session_id)
+        add = self._add_aside if thread else self._add
+        return add(handler, kinds=None, priority=priority, filter=filter, once=once, session_id=session_id)
 
     def once(
         self,
@@ -190,9 +201,12 @@ class SystemBus:
         priority: int = 0,
         filter: Filter | None = None,
         session_id: str | None = None,
+        thread: bool = False,
     ) -> Subscription:
         """As `on`, for the next such event only."""
-        return self.on(kinds, handler, priority=priority, filter=filter, once=True, session_id=session_id)
+        return self.on(
+            kinds, handler, priority=priority, filter=filter, once=True, session_id=session_id, thread=thread
+        )
 
     def stream(
         self,
@@ -413,6 +427,15 @@ class SystemBus:
         if not callable(handler):
             raise BadInput(f"A handler is called with an event; {handler!r} cannot be called.")
         return self._subscriptions.add(Subscription(self._subscriptions, handler, kinds=kinds, **place))
+
+    def _add_aside(self, handler: Handler, *, once: bool, **place: Any) -> Subscription:
+        if not callable(handler):
+            raise BadInput(f"A handler is called with an event; {handler!r} cannot be called.")
+        aside = Aside(handler, once=once, now=self._now, failed=self._delivery.failed)
+        aside.subscription = Subscription(
+            self._subscriptions, aside.push, name=name_of(handler), on_end=aside.close, **place
+        )
+        return self._subscriptions.add(aside.subscription)
 
     def _asked(self, kind: str, data: Mapping[str, Any] | None, context: Context | None) -> Live:
         if self.disposed:

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
 from threading import get_ident
+from time import perf_counter
 from traceback import format_exception_only
 from typing import Any
 
@@ -30,8 +31,13 @@ DEPTH_LIMIT = 1000
 BACKLOG_LIMIT = 100_000
 """Batches waiting behind a running handler before other threads that emit wait as well."""
 
+HOLD_MAX_S = 0.1
+"""Seconds of one batch for which a function may hold the event loop before it is named in the log."""
+
 Batch = tuple[tuple[BusEvent, tuple[Subscription, ...]], ...]
 """Events with who is to hear them, to be delivered with nothing in between."""
+
+_TIMED_BATCHES = 10_000
 
 _log = logging.getLogger("reenact.bus")
 
@@ -43,7 +49,7 @@ class Delivery:
     queued behind it, whether a handler emitted it or another thread did, and delivered by the thread that is at it.
     """
 
-    __slots__ = ("_backlog", "_busy", "_deliverer", "_depth", "_now", "_report", "_tasks")
+    __slots__ = ("_backlog", "_busy", "_deliverer", "_depth", "_now", "_report", "_tasks", "_timed")
 
     def __init__(self, *, report: Callable[[BusEvent], None], now: Callable[[], int]) -> None:
         self._report = report
@@ -53,6 +59,7 @@ class Delivery:
         self._deliverer = 0  # the thread that holds it
         self._depth = 0  # of the batch being delivered: how many handlers in a row led to it
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._timed = 0  # batches to come whose calls are timed one by one
 
     def send(self, batch: Batch) -> None:
         """Deliver, or see to it that it is delivered. Raises what no handler may swallow (KeyboardInterrupt), and
@@ -100,13 +107,49 @@ class Delivery:
         backlog = self._backlog
         self._deliverer = get_ident()
         try:
-            self._deliver(batch)
-            while backlog:
+            while True:
+                began = perf_counter()
+                if self._timed:
+                    self._deliver_timed(batch)
+                else:
+                    self._deliver(batch)
+                    if perf_counter() - began > HOLD_MAX_S:
+                        self._held(batch, perf_counter() - began)
+                if not backlog:
+                    break
                 self._depth, batch = backlog.popleft()
-                self._deliver(batch)
         finally:
             self._depth = self._deliverer = 0
             self._busy.release()
+
+    def _held(self, batch: Batch, took_s: float) -> None:
+        """The calls of a batch took long. Where it may have been any of several, those of the next ones are timed."""
+        if running_loop() is None:
+            return
+        heard = {each: None for _, subscriptions in batch for each in subscriptions if not each.named}
+        if len(heard) == 1:
+            _name(next(iter(heard)), took_s)
+        else:
+            self._timed = _TIMED_BATCHES if heard else 0
+
+    def _deliver_timed(self, batch: Batch) -> None:
+        """Deliver, and name whoever takes too much of it."""
+        self._timed -= 1
+        took: dict[Subscription, float] = {}
+        for index, (event, subscriptions) in enumerate(batch):
+            for each in subscriptions:
+                began = perf_counter()
+                try:
+                    self._deliver(((event, (each,)),))
+                except BaseException:
+                    self._put_back(batch, index, each)
+                    raise
+                took[each] = took.get(each, 0.0) + perf_counter() - began
+        if running_loop() is not None:
+            for each, took_s in took.items():
+                if took_s > HOLD_MAX_S:
+                    self._timed = 0
+                    _name(each, took_s)
 
     def _deliver(self, batch: Batch) -> None:
         for index, (event, subscriptions) in enumerate(batch):
@@ -199,3 +242,15 @@ class Delivery:
         task = loop.create_task(coroutine)
         self._tasks.add(task)  # the loop itself holds its tasks weakly
         task.add_done_callback(over)
+
+
+def _name(subscription: Subscription, took_s: float) -> None:
+    if subscription.named:
+        return
+    subscription.named = True
+    _log.warning(
+        "%s held the event loop for %.2f s, and everybody waited: subscribe it with thread=True, or make it a coroutine"
+        " function",
+        subscription.name,
+        took_s,
+    )

@@ -42,6 +42,7 @@ class Subscription:
         "live",
         "loop",
         "name",
+        "named",
         "on_end",
         "on_refused",
         "order",
@@ -78,6 +79,7 @@ class Subscription:
         self.hidden = hidden
         self.live = True
         self.failures = 0
+        self.named = False  # in the log, as one that holds the event loop
         # Coroutines begun and ended: two counters, because each is written by one thread at a time, their difference
         # would not be.
         self.begun = 0

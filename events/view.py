@@ -35,6 +35,7 @@ class Consumer(Protocol):
         filter: Filter | None = None,
         once: bool = False,
         session_id: str | None = None,
+        thread: bool = False,
     ) -> Subscription: ...
     def on_any(
         self,
@@ -44,6 +45,7 @@ class Consumer(Protocol):
         filter: Filter | None = None,
         once: bool = False,
         session_id: str | None = None,
+        thread: bool = False,
     ) -> Subscription: ...
     def once(
         self,
@@ -53,6 +55,7 @@ class Consumer(Protocol):
         priority: int = 0,
         filter: Filter | None = None,
         session_id: str | None = None,
+        thread: bool = False,
     ) -> Subscription: ...
     def on_command(self, kind: str, handler: Responder) -> Subscription: ...
     async def request(

@@ -194,15 +194,15 @@ class Runtime:
         return self.wait(self.asynchronous.request(kind, data, timeout_s=timeout_s))
 
     def on(self, kinds: Any, handler: Callable[[Any], object], **options: Any) -> Subscription:
-        """Subscribe; `handler` runs in the loop's thread."""
+        """Subscribe; `handler` runs in the loop's thread, with `thread=True` in one of its own."""
         return self.asynchronous.on(kinds, handler, **options)
 
     def on_any(self, handler: Callable[[Any], object], **options: Any) -> Subscription:
-        """Subscribe to everything; `handler` runs in the loop's thread."""
+        """Subscribe to everything; `handler` runs in the loop's thread, with `thread=True` in one of its own."""
         return self.asynchronous.on_any(handler, **options)
 
     def once(self, kinds: Any, handler: Callable[[Any], object], **options: Any) -> Subscription:
-        """Subscribe to the next one; `handler` runs in the loop's thread."""
+        """Subscribe to the next one; `handler` runs in the loop's thread, with `thread=True` in one of its own."""
         return self.asynchronous.once(kinds, handler, **options)
 
     def messages(self, session_id: str) -> list[Message]:

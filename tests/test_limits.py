@@ -6,7 +6,8 @@ import ast
 import asyncio
 import importlib
 import re
-import statistics
+import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from reenact.adapters.models import Models, sse
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.models.sse import EventReader
 from reenact.environment import EnvironmentSpec, ModelEnvironment
+from reenact.events import aside
 from reenact.events.errors import Full
 from reenact.events.model import ModelFailure
+from reenact.events.queue import Unread
 from reenact.runtime import Runtime
 from tests.conftest import LONG, Figure
-from tests.runtimes import Gate, run, runtime
+from tests.runtimes import Gate, run
 
 ROOMS = ("events", "actors", "adapters", "projections", "reenact")
 LIMIT = re.compile(
@@ -227,48 +230,108 @@ def test_who_blocks_and_never_reads_keeps_nobody_from_closing(monkeypatch: pytes
 
 # -- a slow watcher never slows the writer --
 
-TURNS = 400 if LONG else 60
+TURNS = 200 if LONG else 30
 
 
-def spent(tmp_path: Path, name: str, watchers: int) -> float:
-    """Seconds of a turn, with so many watchers that never read what they asked for."""
+def lines_of_a_turn(watchers: int) -> tuple[float, float]:
+    """Lines of Python that a turn takes in the thread of the loop, with so many watchers that never read what they
+    asked for; and events a turn. Lines and not seconds: a busy machine runs no more of them."""
+    counted = 0
 
-    async def work() -> float:
-        agent = {"model": "scripted:any"}
-        models = Models({"scripted": Scripted([{"text": "word " * 50}])})
-        async with Runtime(f"sqlite:///{tmp_path / name}.db", models=models, default_agent=agent) as opened:
-            bot = await opened.image("bot")
-            views = [opened.bus.stream(limit=100) for _ in range(watchers)]
-            turns = []
-            for turn in range(TURNS):
-                began = time.perf_counter()
-                assert (await bot.send(f"turn {turn}")).status == "succeeded"
-                turns.append(time.perf_counter() - began)
-            assert all(len(view) <= 101 and view.dropped for view in views), "they are behind, and hold no more"
-            return statistics.median(turns)
+    def trace(frame: Any, what: str, _: object) -> Any:
+        nonlocal counted
+        counted += what == "line"
+        return trace
 
-    return asyncio.run(work())
-
-
-def test_a_watcher_that_never_reads_slows_no_writer(tmp_path: Path, figure: Figure) -> None:
-    alone = min(spent(tmp_path, f"alone-{n}", 0) for n in range(2))
-    watched = min(spent(tmp_path, f"watched-{n}", 10) for n in range(2))
-    figure(f"a turn: {alone * 1e3:.2f} ms alone, {watched * 1e3:.2f} ms with ten watchers that never read")
-    assert watched < alone * 3 + 0.002  # 1.2 is usual; the rest is for busy machines
-
-
-def test_a_handler_that_waits_would_be_noticed(tmp_path: Path) -> None:
-    """The measure can fail: a watcher that is waited for costs what it waits."""
-
-    async def work(opened: Any) -> float:
+    async def work(opened: Runtime) -> tuple[float, float]:
         bot = await opened.image("bot")
-        opened.on("job_succeeded", lambda event: time.sleep(0.05))
-        began = time.perf_counter()
-        await bot.send("go")
-        return time.perf_counter() - began
+        views = [opened.bus.stream(limit=100) for _ in range(watchers)]
+        for turn in range(20):  # until they are full
+            await bot.send(f"before {turn}")
+        events: list[Any] = []
+        with opened.on_any(events.append):
+            before, others = counted, sys.gettrace()
+            sys.settrace(trace)
+            try:
+                for turn in range(TURNS):
+                    assert (await bot.send(f"turn {turn}")).status == "succeeded"
+            finally:
+                sys.settrace(others)
+        assert all(len(view) == 100 and view.dropped > len(events) for view in views), "behind, and holding no more"
+        return (counted - before) / TURNS, len(events) / TURNS
 
-    async def main() -> float:
-        async with runtime() as opened:
-            return await work(opened)
+    return run(work, models=Models({"scripted": Scripted([{"text": "word " * 50}])}))
 
-    assert asyncio.run(main()) > 0.05
+
+def more_lines_of_a_watcher() -> tuple[float, str]:
+    """What each event costs the writer more for each watcher that never reads; and that in words."""
+    (alone, events), (watched, _) = lines_of_a_turn(0), lines_of_a_turn(10)
+    more = (watched - alone) / (10 * events)
+    return more, f"a turn runs {alone:.0f} lines, {more:.0f} more an event for each watcher that never reads"
+
+
+def test_a_watcher_that_never_reads_slows_no_writer(figure: Figure) -> None:
+    more, said = more_lines_of_a_watcher()
+    figure(said)
+    assert more < 50, said
+
+
+def test_a_watcher_that_looks_through_what_it_holds_would_be_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
+    push = Unread.push
+
+    def looks_through(unread: Unread, event: Any) -> None:
+        for _ in range(unread.size):
+            pass
+        push(unread, event)
+
+    monkeypatch.setattr(Unread, "push", looks_through)
+    more, said = more_lines_of_a_watcher()
+    assert more > 100, said
+
+
+def test_a_handler_on_a_thread_of_its_own_that_never_returns_slows_no_writer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(aside, "UNHEARD_MAX", 100)
+    gate, heard = threading.Event(), list[Any]()
+    last: Any = None
+
+    async def work(opened: Runtime) -> list[Any]:
+        nonlocal last
+        told: list[Any] = []
+        loop, ended = asyncio.get_running_loop(), asyncio.Event()
+
+        def waits(event: Any) -> None:
+            assert gate.wait(60)
+            heard.append(event)
+            if event is last:
+                loop.call_soon_threadsafe(ended.set)
+
+        bot = await opened.image("bot")
+        opened.on_any(told.append)
+        opened.on_any(waits, thread=True)
+        for turn in range(TURNS):
+            assert (await bot.send(f"turn {turn}")).status == "succeeded"
+        assert heard == [], "it is at its first event still"
+        last = told[-1]
+        gate.set()
+        await asyncio.wait_for(ended.wait(), 60)
+        return told
+
+    told = run(work)
+    first, gap, *rest = heard
+    assert first is told[0] and rest == told[-100:]
+    assert (gap.type, gap.data.count) == ("events_dropped", len(told) - 101)
+
+
+def test_a_function_that_holds_the_loop_is_named_in_the_log(caplog: pytest.LogCaptureFixture) -> None:
+    def holds(event: Any) -> None:
+        time.sleep(0.11)
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        opened.on("job_succeeded", holds)
+        for turn in range(3):
+            await bot.send(f"turn {turn}")
+
+    run(work)
+    [said] = [each.getMessage() for each in caplog.records if "holds held the event loop for 0." in each.getMessage()]
+    assert "thread=True" in said and "coroutine function" in said

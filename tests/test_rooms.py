@@ -43,6 +43,7 @@ HEAVY = ("anthropic", "openai", "duckdb", "pyarrow", "genai_prices", "rich", "cy
 
 # Everything in events/ and actors/ is pure, and projections/context.py, but for these, which give the words a life.
 MACHINERY = {
+    "events/aside.py",  # a handler on a thread of its own
     "events/bus.py",  # routes, and waits for responses
     "events/delivery.py",  # how observers hear, each on its own
     "events/failpoint.py",  # kills the process, when a test says so
