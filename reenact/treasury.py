@@ -283,6 +283,8 @@ class Treasury:
         counting = (await self._state()).counting
         if not counting:
             return
+        self._kernel.wake(self._stream)  # where nobody has taken up what an earlier process left
+        await self._state()
         await self._kernel.dispatch.performed(
             self._stream, lambda effect: isinstance(effect, CountUsage) and effect.count == counting
         )

@@ -13,7 +13,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact import counting
+from reenact import budgets, counting
 from reenact.actors import judge, ledger
 from reenact.actors.book import SCOPE, State
 from reenact.actors.clock import ManualClock
@@ -23,9 +23,9 @@ from reenact.adapters.models import Models
 from reenact.events import codec
 from reenact.events.agent import ModelCalled
 from reenact.events.budget import NOTHING, Amount, Budget, nanos
-from reenact.events.errors import Corrupt
+from reenact.events.errors import Corrupt, OverBudget
 from reenact.events.ledger import AllotmentDenied, Allotted, BudgetSet, SetBudget, UsageCounted
-from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.log import MemoryLog, MemoryStore, Transaction
 from reenact.events.purse import AllotmentWanted, BudgetReserved
 from reenact.projections.ledger import Ledger
 from reenact.runtime import Runtime
@@ -266,6 +266,44 @@ def test_a_count_that_was_cut_short_is_done_by_the_next_process() -> None:
     asyncio.run(asyncio.wait_for(second(), 20))
     assert MemoryLog(store).streams("ledger-", owing=True) == []
     everything_replays(MemoryLog(store))
+
+
+def test_a_count_that_nobody_took_up_is_done_when_somebody_asks() -> None:
+    """A process that takes up nothing by itself, as `reenact run` does."""
+    store = MemoryStore()
+
+    async def first(opened: Runtime) -> None:
+        assert (await (await opened.image("bot")).send("hi")).status == "succeeded"
+        with patch.object(counting.Counting, "count", never):
+            setting = asyncio.ensure_future(opened.set_budget(Budget(max_requests_daily=3)))
+            await Heard(opened).until(BudgetSet.type)
+            setting.cancel()
+
+    async def asks(opened: Runtime) -> None:
+        assert (await state_of(opened)).counting
+        [image] = await opened.images()
+        assert (await (await opened.send(image.image_id, "hi")).result()).status == "succeeded"
+        assert await used(opened) == {"max_requests_daily": 2}
+
+    async def reserves(opened: Runtime) -> None:
+        assert (await state_of(opened)).counting
+        book = budgets.Ledger(budgets.RuntimeLedgerWriter(opened))
+        async with book.reserve(requests=2):
+            with pytest.raises(OverBudget):
+                async with book.reserve(requests=1):
+                    pass
+
+    run(first, [counted()], store=store)
+    kept = copy(store)
+    run(asks, [counted()], store=store, recover=False)
+    run(reserves, store=kept, recover=False)
+
+
+def copy(store: MemoryStore) -> MemoryStore:
+    """A log as it is now."""
+    other = MemoryStore()
+    MemoryLog(other).commit([Transaction((stored.batch,)) for stored in store.all])
+    return other
 
 
 def test_a_call_that_was_under_way_when_its_process_died_is_asked_again_with_money_set_aside() -> None:
