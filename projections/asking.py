@@ -29,6 +29,9 @@ LINES_HEAD, LINES_TAIL = 120, 60
 
 DEPTH_MAX = 12
 
+FOREIGN_MAX = 12
+"""Characters outside of ASCII that are named, those first that look like others."""
+
 BAR = "  | "
 
 EFFECTS = {
@@ -73,7 +76,7 @@ def asking(action: Action, *, zone: tzinfo = UTC) -> list[str]:
             lines += written(changed)
     foreign = _foreign(call.arguments if call is not None else action.payload)
     if foreign:
-        lines.append(f"Letters that are not ASCII, and may look like others: {foreign}")
+        lines.append(f"Characters that are not ASCII, and may look like others: {foreign}")
     if action.digest is not None:
         lines.append(f"Digest     {action.digest}")
     return lines
@@ -196,7 +199,28 @@ def _digest(text: str) -> str:
 
 
 def _foreign(value: Any) -> str:
-    """The first few letters outside ASCII, by number and name."""
-    found = dict.fromkeys(each for each in _json(value) if not each.isascii() and each.isalpha())
-    named = [f"U+{ord(each):04X} {unicodedata.name(each, 'unnamed').lower()}" for each in list(found)[:5]]
-    return ", ".join(named) + (f" and {len(found) - 5} more" if len(found) > 5 else "")
+    """What stands outside of ASCII, by number and name: first what is most like something else, then the rest."""
+    there = [each for each in dict.fromkeys(_json(value)) if not each.isascii() and exactly(each) == each]
+    first = sorted(there, key=_unlikeness)
+    named = [f"U+{ord(each):04X} {unicodedata.name(each, 'unnamed').lower()}" for each in first[:FOREIGN_MAX]]
+    return ", ".join(named) + (f" and {len(there) - FOREIGN_MAX} more" if len(there) > FOREIGN_MAX else "")
+
+
+_ALIKE = ("CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC", "LISU", "GEORGIAN")
+"""Scripts with letters that are drawn as those of ASCII."""
+
+_USUAL = frozenset("\u201c\u201d\u2018\u2019\u201e\u00ab\u00bb\u2013\u2014\u2026\u20ac\u00a3\u00a7\u00b0\u00b7\u2022")
+"""Signs that people write: quotes, dashes, three dots, currencies."""
+
+
+def _unlikeness(each: str) -> int:
+    """How little a character outside of ASCII is taken for one in it: 0 to 3."""
+    kind, name = unicodedata.category(each), unicodedata.name(each, "")
+    whole = unicodedata.normalize("NFKD", each)
+    if unicodedata.normalize("NFKC", each).isascii() or name.startswith(_ALIKE):
+        return 0  # a form of an ASCII character, or a letter that looks like one
+    if kind[0] in "PN" or kind in ("Sm", "Sk", "Sc"):
+        return 2 if each in _USUAL else 0
+    if name.startswith("LATIN") or unicodedata.bidirectional(each) in ("R", "AL"):
+        return 3 if whole[0].isascii() else 1  # a letter with marks over it is read as what it is
+    return 2

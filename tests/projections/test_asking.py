@@ -178,6 +178,38 @@ def test_letters_that_look_like_others_are_named() -> None:
     assert not any("not ASCII" in line for line in asking(action({"host": "paypal.com"})))
 
 
+HARMLESS = "\u00e9\u00fc\u00e4\u00f6\u00f1\u00e0\u00e7\u00ea\u00ee\u00f4\u00fb\u00eb\u00ef"
+HARMLESS += "\u201c\u201d\u2014\u20ac\u65e5\u672c\u8a9e"
+
+
+@pytest.mark.parametrize(
+    ("alike", "name"),
+    [
+        ("\u0430", "U+0430 cyrillic small letter a"),
+        ("\u03bf", "U+03BF greek small letter omicron"),
+        ("\u0131", "U+0131 latin small letter dotless i"),
+        ("\u05d0", "U+05D0 hebrew letter alef"),
+        ("\u2215", "U+2215 division slash"),
+        ("\uff1f", "U+FF1F fullwidth question mark"),
+        ("\uff41", "U+FF41 fullwidth latin small letter a"),
+        ("\u2024", "U+2024 one dot leader"),
+        ("\u3002", "U+3002 ideographic full stop"),
+        ("\u0661", "U+0661 arabic-indic digit one"),
+        ("\u2212", "U+2212 minus sign"),
+        ("\u01c3", "U+01C3 latin letter retroflex click"),
+    ],
+)
+def test_nothing_harmless_pushes_it_out_nor_does_it_matter_that_it_is_no_letter(alike: str, name: str) -> None:
+    for text in (f"x{alike}", f"{HARMLESS}{alike}", f"{alike}{HARMLESS}"):
+        [line] = [line for line in asking(action({"host": text})) if "not ASCII" in line]
+        assert name in line
+    assert line.endswith(" and 9 more")
+
+
+def test_what_is_written_as_an_escape_is_not_named_too() -> None:
+    assert not any("not ASCII" in line for line in asking(action({"host": "a\u200b\u202e\u0301"})))
+
+
 def test_it_says_who_asks_and_why() -> None:
     def of(**fields: Any) -> list[str]:
         return asking(action({}, call=None, **{"digest": None, "payload": {"message": "m"}, **fields}))
