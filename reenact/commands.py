@@ -30,18 +30,24 @@ class Commands:
         return Reading(url, scope=scope)
 
     def working(
-        self, url: str, *, tools: Sequence[str], policy: Sequence[str] = (), scope: str | None = None
+        self,
+        url: str,
+        *,
+        tools: Sequence[str],
+        policy: Sequence[str] = (),
+        failover: str | None = None,
+        scope: str | None = None,
     ) -> Working:
         """The log at `url`, to own from `with` on, made where there is none, and to work in one scope of it.
 
-        policy: files, outermost first.
+        policy: files, outermost first. failover: a file.
         """
         from .owner import mark_children
         from .working import Working
 
         if self._marks:
             mark_children()
-        return Working(url, tools=tools, policy=policy, scope=scope)
+        return Working(url, tools=tools, policy=policy, failover=failover, scope=scope)
 
     def policy(
         self,

@@ -27,6 +27,7 @@ from .events.image import ImageConfig
 from .events.message import BusEvent, Recorded, Signal
 from .events.model import ModelParams
 from .events.session import JobStarted
+from .failover_file import failover_in
 from .given import checked_text, config_of, fallbacks_of
 from .halt import halt_of
 from .owner import check_outside
@@ -127,10 +128,11 @@ class Talk:
 
 class Working:
     """The runtime on the log at `url`, owned from `with` to its end. tools: files of Python. policy: files of TOML,
-    outermost first; without them every session keeps those that it was last run under. scope: the one to work in.
+    outermost first; without them every session keeps those that it was last run under. failover: a file of settings.
+    scope: the one to work in.
 
-    Raises what opening a log raises, `Owned` among it, and what loading the tools and the policies raises, before the
-    log is touched.
+    Raises what opening a log raises, `Owned` among it, and what loading the tools, the policies and the settings
+    raises, before the log is touched.
     """
 
     def __init__(
@@ -139,6 +141,7 @@ class Working:
         *,
         tools: Iterable[str] = (),
         policy: Iterable[str] = (),
+        failover: str | None = None,
         scope: str | None = None,
         environ: Mapping[str, str] = os.environ,
     ) -> None:
@@ -149,7 +152,8 @@ class Working:
         self._reading: queue.SimpleQueue[BusEvent | BaseException] | None = None
         found = [tool for path in tools for tool in tools_from(path).values()]
         given = policies_from(policy)
-        self.runtime = Runtime(url, recover=False, tools=found, policy=given, scope=scope or DEFAULT)
+        settings = None if failover is None else failover_in(failover)
+        self.runtime = Runtime(url, recover=False, tools=found, policy=given, failover=settings, scope=scope or DEFAULT)
         self._keeps_rules = not given
 
     def __enter__(self) -> Self:

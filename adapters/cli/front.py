@@ -142,7 +142,13 @@ class Front(Protocol):
     def release(self) -> str: ...
     def reading(self, url: str, *, scope: str | None = None) -> AbstractContextManager[Reading]: ...
     def working(
-        self, url: str, *, tools: Sequence[str], policy: Sequence[str] = (), scope: str | None = None
+        self,
+        url: str,
+        *,
+        tools: Sequence[str],
+        policy: Sequence[str] = (),
+        failover: str | None = None,
+        scope: str | None = None,
     ) -> AbstractContextManager[Working]: ...
     def policy(
         self,

@@ -78,6 +78,17 @@ Policies = Annotated[
 ]
 
 
+FailoverFile = Annotated[
+    str | None,
+    Parameter(
+        name="--failover",
+        help="A file of TOML or JSON that says how long a model is waited for and how the next one is asked, with the"
+        " keys timeout_s, silence_s, retries, rotations, attempts, stop_on, key_order, cooldowns. It holds for this"
+        " command only.",
+    ),
+]
+
+
 @Parameter(name="*", group=_MODEL)
 @dataclass(frozen=True)
 class Asking:
@@ -103,6 +114,7 @@ class Asking:
             " here and by --model is in the place of what the image names: nobody else is asked.",
         ),
     ] = ()
+    failover: FailoverFile = None
     image: Annotated[
         str | None,
         Parameter(help="A name or an id. A new name makes an image, which keeps the model and the settings given."),

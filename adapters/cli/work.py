@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager
 from typing import Annotated, Any, TextIO
 
 from cyclopts import Parameter
@@ -14,7 +15,7 @@ from ...events.message import as_json
 from ...events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
 from .answers import is_raise, possible
 from .front import Front, Row, Talk, Working
-from .options import STDIN, Asking, Common, Policies
+from .options import STDIN, Asking, Common, FailoverFile, Policies
 from .output import Output, short
 from .person import Person
 from .screen import Screen, called
@@ -57,7 +58,7 @@ class Work:
         """
         self._output.json = common.json
         text = self._prompt(prompt)
-        with self._front.working(common.db, tools=asking.tools, policy=asking.policy, scope=common.scope) as working:
+        with self._working(asking, common) as working:
             talk = self._open(working, asking)
             return self._turn(working, talk, text)
 
@@ -68,7 +69,7 @@ class Work:
         no terminal; the exit code is then that of the last line that failed.
         """
         self._output.json = common.json
-        with self._front.working(common.db, tools=asking.tools, policy=asking.policy, scope=common.scope) as working:
+        with self._working(asking, common) as working:
             talk = self._open(working, asking)
             person = self._stdin.isatty() and self._output.tells
             if person:
@@ -119,6 +120,7 @@ class Work:
             ),
         ] = (),
         policy: Policies = (),
+        failover: FailoverFile = None,
         common: Common = _COMMON,
     ) -> int:
         """Go on with what a process left behind when it was killed or quit.
@@ -132,7 +134,9 @@ class Work:
             raise BadInput("--settle needs the session whose call it settles.")
         with self._front.reading(common.db, scope=common.scope):
             pass  # there is nothing to go on with where no log is, and none is begun
-        with self._front.working(common.db, tools=tools, policy=policy, scope=common.scope) as working:
+        with self._front.working(
+            common.db, tools=tools, policy=policy, failover=failover, scope=common.scope
+        ) as working:
             only = None if session is None else [working.session(session)]
             jobs = working.unfinished(only)
             every = list(dict.fromkeys(job.session_id for job in jobs))
@@ -156,6 +160,11 @@ class Work:
             if not jobs and not working.faults:
                 self._output.note("nothing is left to do.")
             return code
+
+    def _working(self, asking: Asking, common: Common) -> AbstractContextManager[Working]:
+        return self._front.working(
+            common.db, tools=asking.tools, policy=asking.policy, failover=asking.failover, scope=common.scope
+        )
 
     def _go_on(
         self, working: Working, ids: list[str], settled: dict[str, tuple[str, str]], jobs: Any, asked: list[str]

@@ -98,3 +98,40 @@ def test_a_process_killed_in_the_middle_of_a_failover_is_gone_on_with_where_it_w
     called = [row["data"]["model"] for row in reenact("events", "--type", "model_called", "--json").rows]
     assert called == ["scripted:fails:auth", slow, slow]
     assert reenact("replay", "last").code == 0 and reenact("verify").code == 0
+
+
+def test_a_file_says_how_long_a_model_is_waited_for(here: Path) -> None:
+    (here / "f.toml").write_text("silence_s = 0.2")
+    slow = script({"text": "Slow.", "delay_ms": 600_000})
+
+    ended = reenact("run", "hi", "-m", slow, "--fallback", "scripted:echo", "--failover", "f.toml")
+
+    assert (ended.code, ended.out) == (0, "hi\n")
+    selected = [row["data"] for row in reenact("events", "--type", "model_selected", "--json").rows]
+    assert (selected[-1]["model"], selected[-1]["because"]) == ("scripted:echo", "timeout")
+
+
+def test_what_was_left_behind_is_gone_on_with_under_the_file_of_that_command(here: Path) -> None:
+    slow = script({"text": "Slow.", "delay_ms": 600_000})
+    child = process("run", "hi", "-m", slow, "--fallback", "scripted:echo")
+    while not reenact("events", "--type", "model_called", "--json").out:
+        assert child.poll() is None
+    kill(child)
+    (here / "f.json").write_text('{"silenceS": 0.2}')
+
+    ended = reenact("resume", "--failover", "f.json")
+
+    assert ended.code == 0 and ended.out.endswith("hi\n")
+
+
+@pytest.mark.parametrize(
+    "command", [("run", "hi", "-m", "scripted:echo"), ("chat", "-m", "scripted:echo"), ("resume",)]
+)
+def test_a_file_that_is_wrong_is_one_line_and_exit_2_and_nothing_is_done(here: Path, command: tuple[str, ...]) -> None:
+    assert reenact("run", "hi", "-m", "scripted:echo").code == 0
+    (here / "f.toml").write_text("silence = 1")
+    before = reenact("events", "--json").out
+    for file, said in (("f.toml", "'silence': there is no such key"), ("nowhere.json", "No such file")):
+        ended = reenact(*command, "--failover", file)
+        assert ended.code == 2 and f"{file}: " in one_line(ended) and said in one_line(ended)
+    assert reenact("events", "--json").out == before
