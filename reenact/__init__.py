@@ -83,11 +83,11 @@ _HOMES = {
     "ExecutionContext": "reenact.context",
     "Failover": "reenact.actors.failover",
     "ImageConfig": "reenact.events.image",
-    "InMemoryLedgerWriter": "reenact.budgets",
+    "InMemoryLedgerWriter": "reenact.writers",
     "Ledger": "reenact.budgets",
-    "LedgerEvent": "reenact.budgets",
-    "LedgerEventType": "reenact.budgets",
-    "LedgerWriter": "reenact.budgets",
+    "LedgerEvent": "reenact.entries",
+    "LedgerEventType": "reenact.entries",
+    "LedgerWriter": "reenact.writers",
     "ModelParams": "reenact.events.model",
     "ModelPolicy": "reenact.events.policy",
     "Policy": "reenact.events.policy",
@@ -103,13 +103,13 @@ _HOMES = {
     "Result": "reenact.run",
     "RunVersions": "reenact.context",
     "Runtime": "reenact.runtime",
-    "RuntimeLedgerWriter": "reenact.budgets",
+    "RuntimeLedgerWriter": "reenact.writers",
     "Scripted": "reenact.adapters.models.scripted",
     "Secret": "reenact.events.secret",
     "Tokens": "reenact.credential",
     "ToolContext": "reenact.adapters.tools.context",
     "ToolPolicy": "reenact.events.policy",
-    "UsageRecord": "reenact.budgets",
+    "UsageRecord": "reenact.entries",
     "tool": "reenact.adapters.tools.tool",
 }
 
@@ -130,18 +130,15 @@ if TYPE_CHECKING:
     from .adapters.tools.tool import tool as tool
     from .budgets import BudgetDecision as BudgetDecision
     from .budgets import BudgetExceededError as BudgetExceededError
-    from .budgets import InMemoryLedgerWriter as InMemoryLedgerWriter
     from .budgets import Ledger as Ledger
-    from .budgets import LedgerEvent as LedgerEvent
-    from .budgets import LedgerEventType as LedgerEventType
-    from .budgets import LedgerWriter as LedgerWriter
-    from .budgets import RuntimeLedgerWriter as RuntimeLedgerWriter
-    from .budgets import UsageRecord as UsageRecord
     from .context import CancellationToken as CancellationToken
     from .context import ExecutionContext as ExecutionContext
     from .context import RunVersions as RunVersions
     from .credential import Authenticator as Authenticator
     from .credential import Tokens as Tokens
+    from .entries import LedgerEvent as LedgerEvent
+    from .entries import LedgerEventType as LedgerEventType
+    from .entries import UsageRecord as UsageRecord
     from .environment import Environment as Environment
     from .events.budget import Budget as Budget
     from .events.budget import BudgetSpec as BudgetSpec
@@ -162,6 +159,9 @@ if TYPE_CHECKING:
     from .events.secret import Secret as Secret
     from .run import Result as Result
     from .runtime import Runtime as Runtime
+    from .writers import InMemoryLedgerWriter as InMemoryLedgerWriter
+    from .writers import LedgerWriter as LedgerWriter
+    from .writers import RuntimeLedgerWriter as RuntimeLedgerWriter
 else:
 
     def __getattr__(name: str) -> object:

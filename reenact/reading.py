@@ -340,7 +340,7 @@ class Reading:
         from .actors.conversation import CONVERSATION
         from .actors.ledger import LEDGER
         from .events.budget import NOTHING
-        from .treasury import uses
+        from .uses import uses
 
         rows = []
         for stream in self.log.streams("ledger-"):

@@ -81,7 +81,7 @@ from .sender import Sender
 from .sessions import Sessions
 from .tool_policy import AgentToolPolicy, tool_policy_of
 from .treasuries import Treasuries
-from .treasury import LimitUse
+from .uses import LimitUse
 from .vault import Vault
 
 if TYPE_CHECKING:

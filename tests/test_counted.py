@@ -13,7 +13,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact import budgets, counting
+from reenact import Ledger as Book
+from reenact import RuntimeLedgerWriter, counting
 from reenact.actors import judge, ledger
 from reenact.actors.book import SCOPE, State
 from reenact.actors.clock import ManualClock
@@ -287,7 +288,7 @@ def test_a_count_that_nobody_took_up_is_done_when_somebody_asks() -> None:
 
     async def reserves(opened: Runtime) -> None:
         assert (await state_of(opened)).counting
-        book = budgets.Ledger(budgets.RuntimeLedgerWriter(opened))
+        book = Book(RuntimeLedgerWriter(opened))
         async with book.reserve(requests=2):
             with pytest.raises(OverBudget):
                 async with book.reserve(requests=1):

@@ -120,9 +120,9 @@ def test_windows_are_those_of_the_clock_it_was_given() -> None:
 
 def test_more_entries_than_are_listed_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """CHECKLIST f: a list that is trimmed resets nothing."""
-    from reenact import budgets
+    from reenact import writers
 
-    monkeypatch.setattr(budgets, "ENTRIES_MAX", 10)
+    monkeypatch.setattr(writers, "ENTRIES_MAX", 10)
 
     async def work() -> None:
         book = ledger()

@@ -1,0 +1,224 @@
+"""Where the entries of a ledger go: a ledger in memory, or that of a runtime's scope, in its log."""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, Protocol
+
+from .access import NO_LIMITS
+from .actors import decider
+from .actors.book import SCOPE, State, Sums
+from .actors.clock import Clock, SystemClock
+from .actors.ledger import LEDGER
+from .actors.ledger import decide as decided
+from .entries import LedgerEvent, LedgerEventType, UsageRecord, event_of, kind_of, metadata_of, time_of
+from .events import codec
+from .events.budget import Budget, checked_dollars, dollars
+from .events.errors import BadInput
+from .events.ledger import RESERVED, Allot, RecordUsage, RemoveBudget, ReturnAllotment, SetBudget, UsageRecorded
+from .events.message import Command
+
+if TYPE_CHECKING:
+    from .runtime import Runtime
+
+HOLDER: ContextVar[str | None] = ContextVar("reenact_holder", default=None)
+"""The reservation whose block is running."""
+
+ENTRIES_MAX = 100_000
+"""Entries that a writer in memory can list. Its sums hold for ever."""
+
+
+class LedgerWriter(Protocol):
+    """Where entries go. `put` decides a command in the ledger of a scope, and gives the state after it.
+
+    scope: the one that is meant where none is named. `checked` refuses a limit that cannot be set.
+    """
+
+    @property
+    def scope(self) -> str: ...
+    def checked(self, budget: Budget) -> Budget: ...
+    async def put(self, scope_id: str, command: Command) -> tuple[State, bool]: ...
+    async def state(self, scope_id: str) -> State: ...
+    async def entries(self, scope_id: str) -> list[UsageRecorded]: ...
+    def now(self) -> int: ...
+    def new_id(self) -> str: ...
+
+
+class _Writing:
+    """What every writer offers beside the port."""
+
+    async def write(self: Any, event: LedgerEvent) -> None:
+        """Record one entry. Raises BadInput for a type, a time, counts, a cost or metadata that are none."""
+        for name in ("input_tokens", "output_tokens", "total_tokens"):
+            value = getattr(event, name)
+            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**15:
+                raise BadInput(f"{name} must be a whole number from 0, not {value!r}.")
+        heard = self.now()
+        command = RecordUsage(
+            entry=event.event_id or self.new_id(),
+            kind=kind_of(event.type),
+            at=heard if event.timestamp is None else time_of(event.timestamp, heard),
+            heard=heard,
+            principal_id=event.principal_id,
+            session_id=event.session_id,
+            run_id=event.run_id,
+            job_id=event.job_id,
+            provider=event.provider,
+            model=event.model,
+            tool=event.tool_name,
+            input_tokens=event.input_tokens,
+            output_tokens=event.output_tokens,
+            total_tokens=event.total_tokens,
+            cost=checked_dollars("cost", event.cost),
+            duration_ms=event.duration_ms,
+            metadata=metadata_of(event.metadata),
+            holder=HOLDER.get(),
+        )
+        await self.put(event.scope_id, command)
+
+    def checked(self, budget: Budget) -> Budget:
+        """A limit that may be set here. Raises BadInput, and NotAPerson where an agent or one of its tools sets it."""
+        decided(State(), SetBudget(budget=budget, at=0))
+        return budget
+
+    async def get_usage(
+        self: Any, scope_id: str, principal_id: str | None = None, session_id: str | None = None
+    ) -> UsageRecord:
+        """What a scope used, or one principal or session of it: told here, and by the sessions of a runtime."""
+        state: State = await self.state(scope_id)
+        key = SCOPE
+        if session_id is not None:
+            key = ("session", session_id)
+        elif principal_id is not None:
+            key = ("principal", principal_id)
+        total = state.sums.get(key, Sums()).total
+        read = written = 0
+        for entry in await self.entries(scope_id):
+            if principal_id in (None, entry.principal_id) and session_id in (None, entry.session_id):
+                read, written = read + entry.input_tokens, written + entry.output_tokens
+        return UsageRecord(
+            input_tokens=read,
+            output_tokens=written,
+            total_tokens=total.tokens,
+            total_cost=Decimal(dollars(total.cost)),
+            requests=total.requests,
+            tool_calls=total.tools,
+        )
+
+    async def list_events(
+        self: Any,
+        scope_id: str,
+        *,
+        event_type: LedgerEventType | None = None,
+        principal_id: str | None = None,
+        limit: int = 100,
+    ) -> list[LedgerEvent]:
+        """The entries told here, the newest first."""
+        found: list[LedgerEvent] = []
+        for entry in reversed(await self.entries(scope_id)):
+            if event_type not in (None, entry.kind) or principal_id not in (None, entry.principal_id):
+                continue
+            if len(found) >= limit:
+                break
+            found.append(event_of(scope_id, entry))
+        return found
+
+
+class InMemoryLedgerWriter(_Writing):
+    """A ledger for each scope, in memory: the same decisions as a stored one."""
+
+    scope = "default"
+
+    def __init__(self, clock: Clock | None = None) -> None:
+        self._clock = clock or SystemClock()
+        self._states: dict[str, tuple[Any, ...]] = {}
+        self._entries: dict[str, list[UsageRecorded]] = {}
+
+    async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
+        states = self._states.get(scope_id, LEDGER.initial)
+        decision = decider.decide(LEDGER, states, command, version=0, at=self.now(), epoch=1)
+        self._states[scope_id] = decision.states
+        entries = self._entries.setdefault(scope_id, [])
+        entries += [event for event in decision.events if isinstance(event, UsageRecorded)]
+        del entries[:-ENTRIES_MAX]
+        return decision.states[0], bool(decision.events)
+
+    async def state(self, scope_id: str) -> State:
+        state: State = self._states.get(scope_id, LEDGER.initial)[0]
+        return state
+
+    async def entries(self, scope_id: str) -> list[UsageRecorded]:
+        return list(self._entries.get(scope_id, ()))
+
+    def now(self) -> int:
+        return self._clock.now()
+
+    def new_id(self) -> str:
+        return self._clock.new_id()
+
+
+class RuntimeLedgerWriter(_Writing):
+    """The ledger of a runtime's own scope, in its log."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._holders: set[str] = set()
+
+    @property
+    def scope(self) -> str:
+        """The one scope that it writes to."""
+        return self._runtime.scope
+
+    def _stream(self, scope_id: str) -> str:
+        if scope_id != self._runtime.scope:
+            raise BadInput(f"This runtime works for the scope {self._runtime.scope!r}, not for {scope_id!r}.")
+        return f"ledger-{scope_id}"
+
+    def checked(self, budget: Budget) -> Budget:
+        self._runtime._access.check_person(NO_LIMITS)
+        return super().checked(self._runtime._treasury.checked(budget))
+
+    async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
+        """Limits are set and lifted as the runtime does it. What is set aside is for those that reserve here, and for
+        no session. Raises NotAPerson, and BadInput for any other command."""
+        stream = self._stream(scope_id)
+        match command:
+            case SetBudget(budget=budget):
+                before = (await self.state(scope_id)).version
+                await self._runtime.set_budget(budget)
+                after = await self.state(scope_id)
+                return after, after.version > before
+            case RemoveBudget(principal_id=principal, session_id=session):
+                gone = await self._runtime.remove_budget(principal_id=principal, session_id=session)
+                return await self.state(scope_id), gone
+            case Allot(session_id=holder) if holder.startswith(RESERVED):
+                await self._runtime._treasury.counted()
+                self._holders.add(holder)
+                self._runtime._treasury.recalls.outside.add(holder)  # asked back of nobody
+            case ReturnAllotment(session_id=holder) if holder in self._holders:
+                self._holders.discard(holder)
+                self._runtime._treasury.recalls.outside.discard(holder)
+            case RecordUsage():
+                pass
+            case _:
+                raise BadInput(f"{command.type} is not for a program to put to a ledger.")
+        key = f"usage:{command.entry}" if isinstance(command, RecordUsage) else None
+        access = self._runtime._access
+        reply = await access.kernel.ask(stream, command, key=key, by=access.who)
+        return reply.states[0], bool(reply.events)
+
+    async def state(self, scope_id: str) -> State:
+        state: State = (await self._runtime._peek(self._stream(scope_id)))[0]
+        return state
+
+    async def entries(self, scope_id: str) -> list[UsageRecorded]:
+        stored = self._runtime.log.read(self._stream(scope_id))
+        found = [recorded.data for batch in stored for recorded in codec.unpack(batch)]
+        return [entry for entry in found if isinstance(entry, UsageRecorded)]
+
+    def now(self) -> int:
+        return self._runtime.clock.now()
+
+    def new_id(self) -> str:
+        return self._runtime.clock.new_id()
