@@ -5,9 +5,11 @@ import os
 import random
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -153,9 +155,12 @@ def test_the_kills_catch_a_broken_build(broken: str, tmp_path: Path) -> None:
 
 OWNER = """
 import os, sys
+from reenact.adapters.logs import owner
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import Owned
 from tests.contracts.batches import one
+if sys.argv[2] == "broken":
+    owner._lock = lambda fd: True
 print("ready", flush=True)
 sys.stdin.readline()
 try:
@@ -171,21 +176,27 @@ else:
 """
 
 
+@contextlib.contextmanager
+def contest(path: Path, build: str) -> Iterator[tuple[list[subprocess.Popen[str]], list[str]]]:
+    """Five processes that want one log at the same moment, and what each says that it got."""
+    with contextlib.ExitStack() as all_of_them:
+        children = [all_of_them.enter_context(running(OWNER, path, build)) for _ in range(5)]
+        for child in children:
+            line(child)
+        for child in children:
+            assert child.stdin is not None
+            child.stdin.write("\n")
+            child.stdin.flush()
+        yield children, [line(child) for child in children]
+
+
 def test_of_many_processes_that_race_for_a_log_one_has_it(tmp_path: Path) -> None:
     path = tmp_path / "log.db"
-    for contest in range(3):
-        with contextlib.ExitStack() as all_of_them:
-            children = [all_of_them.enter_context(running(OWNER, path)) for _ in range(5)]
-            for child in children:
-                line(child)
-            for child in children:
-                assert child.stdin is not None
-                child.stdin.write("\n")
-                child.stdin.flush()
-            said = [line(child) for child in children]
+    for number in range(3):
+        with contest(path, "ours") as (children, said):
             (winner,) = (n for n, words in enumerate(said) if words.startswith("owner"))
             _, pid, epoch = said[winner].split()
-            assert int(epoch) == contest + 1, "those who were refused took no epoch"
+            assert int(epoch) == number + 1, "those who were refused took no epoch"
             for n, words in enumerate(said):
                 assert n == winner or words.startswith("refused")
                 # Who came while the winner was still writing its name may have been told of "another process".
@@ -196,6 +207,12 @@ def test_of_many_processes_that_race_for_a_log_one_has_it(tmp_path: Path) -> Non
             dead(children[winner])
             assert not is_owned(str(path)), "the system lets go of the lock of a killed owner"
     SqliteLog(path).close()
+
+
+def test_a_build_without_the_lock_has_several_owners(tmp_path: Path) -> None:
+    """The control: the contest can be lost."""
+    with contest(tmp_path / "log.db", "broken") as (_, said):
+        assert sum(words.startswith("owner") for words in said) > 1
 
 
 def test_looking_whether_a_log_is_owned_keeps_nobody_from_owning_it(tmp_path: Path) -> None:
