@@ -79,8 +79,11 @@ def _by_number(refusals: list[Refusal], status: int | None) -> str:
 
 
 def _body_of(error: APIStatusError) -> Any:
-    """The body as it came: of one whose error is a sentence, the SDK keeps nothing but that."""
+    """The body as it came: of one whose error is a sentence, the SDK keeps nothing but that. A sentence that is all
+    there
+    is of it, in JSON, is an error too."""
     if isinstance(error.body, str):
         with suppress(ValueError, RecursionError):
-            return json.loads(error.response.text)
+            whole = json.loads(error.response.text)
+            return {"error": whole} if isinstance(whole, str) else whole
     return error.body
