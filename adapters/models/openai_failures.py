@@ -79,7 +79,7 @@ def _by_number(refusals: list[Refusal], status: int | None) -> str:
 
 
 def _body_of(error: APIStatusError) -> Any:
-    """The body as it came: of one whose error is a sentence the SDK keeps nothing else, and a body may be that alone."""
+    """The body as it came: where its error is a sentence the SDK keeps nothing else; it may be that alone."""
     if isinstance(error.body, str):
         with suppress(ValueError, RecursionError):
             whole = json.loads(error.response.text)
