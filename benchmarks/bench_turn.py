@@ -73,8 +73,11 @@ async def _durable(count: int, streamed: bool, watched: str, governed: bool, lim
 def counted(*, turns: int, governed: bool = True, limited: bool = False) -> dict[str, Any]:
     """The same turns and nothing else, every commit made by the loop, however slow the disk or the processor: what is
     counted of it in instructions is the same every time."""
-    loop_commits.SLOW_S = float("inf")
-    return asyncio.run(_counted(turns, governed, limited))
+    slow_s, loop_commits.SLOW_S = loop_commits.SLOW_S, float("inf")
+    try:
+        return asyncio.run(_counted(turns, governed, limited))
+    finally:
+        loop_commits.SLOW_S = slow_s
 
 
 async def _counted(count: int, governed: bool, limited: bool) -> dict[str, Any]:
