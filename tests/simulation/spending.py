@@ -146,6 +146,7 @@ class World:
         self.used_free = NOTHING  # of it, what the log knows
         self.begun_tools = 0
         self.asked: set[tuple[str, str]] = set()
+        self.left: set[str] = set()  # by the process before, and not taken up at once
         self.unasked = 0  # calls that were stopped before the provider was asked
 
     def _budget(self) -> Budget:
@@ -268,6 +269,9 @@ class World:
         of = next(limit.of for limit in LIMITS if limit.name == breach.limit)
         used, using = (getattr(amount, of) for amount in self.used())
         surely = using if of == "requests" else 0  # a call under way may cost less, but it is one
+        accounts = self.states[f"ledger-{SCOPE}"][0].accounts
+        # What an earlier process left was taken up later, and whoever asked before does not wait for it.
+        surely += sum(getattr(account.held, of) for name, account in accounts.items() if name in self.left)
         if used + surely + breach.wanted <= breach.most:
             what = f"{used} of {breach.most} are used, and {using} set aside for calls under way"
             self.failure = Starved(f"{denial.session_id} is denied {breach.wanted} {of}: {what}")
@@ -521,7 +525,7 @@ class World:
     def up(self) -> None:
         """A process begins: it knows the log, and nothing else."""
         self.dispatch = Dispatch(self, self.tell, clock=self.clock)
-        self.news = {}
+        self.news, self.left = {}, set()
         self.treasury = self.made()
         due = self.states[f"ledger-{SCOPE}"][0].due
         self.called_back = {f"session-{session_id}": ask for session_id, ask in due.items()}
@@ -530,6 +534,7 @@ class World:
             if not owed:
                 continue
             if self.free and stream.startswith("session-"):
+                self.left.add(stream.removeprefix("session-"))
                 self.begin(self.taken_up(stream))
             else:
                 self.dispatch.owed(stream, owed, [])
