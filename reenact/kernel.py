@@ -31,6 +31,7 @@ from .events.failpoint import failpoint
 from .events.log import Log
 from .events.message import Asked, Command, Recorded
 from .loop_commits import LoopCommits, undisturbed
+from .pane import DEFAULT, own_name
 from .run import Run
 from .runs import AllRuns
 from .telling import Telling
@@ -53,6 +54,14 @@ def check_readable(command: Command) -> None:
         msgspec.msgpack.decode(raw, type=type(command))
     except msgspec.ValidationError as error:
         raise BadInput(f"This cannot be asked as {command.type}: {error}.") from None
+
+
+def chosen(stream: str, key: str | None) -> Iterable[str]:
+    """What a caller chose of the name of a container and of a key: the words around it are reenact's own."""
+    if stream.startswith("container-") and (name := own_name(stream)) != DEFAULT:
+        yield name
+    if key is not None:
+        yield key.partition(":")[2].removeprefix(f"{DEFAULT}/")
 
 
 class Who(Struct, frozen=True):
@@ -274,10 +283,9 @@ class Kernel:
 
         So nothing is decided upon, stored, told or replayed but what the vault has let through. Raises what it raises.
         """
-        if asked.key is not None or stream.startswith("container-"):
-            for name in (stream, asked.key or ""):
-                if self.vault.holds(name, asked.scope):  # it cannot be masked: two would become one
-                    raise BadInput("There is a secret in a name or a key, which are stored as they are.")
+        for name in chosen(stream, asked.key):
+            if self.vault.holds(name, asked.scope):  # it cannot be masked: two would become one
+                raise BadInput("There is a secret in a name or a key, which are stored as they are.")
         companions = tuple((name, self._hidden(each, own)) for name, each in beside)
         self.bus.tell(stream, Ask(self._hidden(asked, own), told, companions, body, own))
 

@@ -68,6 +68,11 @@ def container_stream(scope: str, container_id: str) -> str:
     return f"container-{container_id}" if scope == DEFAULT else f"container-{scope}{_BETWEEN}{container_id}"
 
 
+def own_name(stream: str) -> str:
+    """What a caller chose of the name of a container's stream: its id."""
+    return stream.removeprefix("container-").rpartition(_BETWEEN)[2]
+
+
 def container_ids(log: Any, scope: str) -> list[str]:
     """The ids of a scope's containers, oldest first."""
     prefix = "container-" if scope == DEFAULT else f"container-{scope}{_BETWEEN}"
@@ -75,4 +80,4 @@ def container_ids(log: Any, scope: str) -> list[str]:
     return [container_id for container_id in ids if _BETWEEN not in container_id]
 
 
-__all__ = ["DEFAULT", "Pane", "container_ids", "container_stream"]
+__all__ = ["DEFAULT", "Pane", "container_ids", "container_stream", "own_name"]

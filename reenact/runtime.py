@@ -190,6 +190,7 @@ class Runtime:
         self._recover = recover
         self._armed = armed
         self._root = self
+        self._program = who.principal
         self._kept: dict[str, Kept] = {}
         self._definitions = Definitions(self._kernel, self._kept)
         self._authenticator = authenticator
@@ -218,7 +219,8 @@ class Runtime:
     def _act(self, who: Who) -> None:
         """Everything here that depends on whose runtime it is: a view of it makes its own. Raises BadInput where that
         is a secret."""
-        if any(self._vault.is_known(name, who.scope) for name in (who.scope, who.principal)):
+        program = self._root is not self and who.principal == self._program  # it acts in every scope
+        if any(self._vault.is_known(name, who.scope) for name in (who.scope, *(() if program else (who.principal,)))):
             raise BadInput("There is a secret in the name of a scope or a principal, which stand in every event.")
         self.scope, self.principal = who.scope, who.principal
         access = self._access = Access(self._kernel, who)

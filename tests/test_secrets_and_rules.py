@@ -163,6 +163,21 @@ def test_nobody_finds_another_s_secret_by_trying() -> None:
     two(work)
 
 
+def test_the_words_that_stand_around_names_and_keys_are_nobody_s_secrets() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        here[0].secret("n0", "container")
+        for number, word in enumerate(("send", "image", "session", "default")):
+            alice.secret(f"n{number}", word)
+        bot = await alice.image("bot", model="scripted:echo")
+        assert (await bot.send("hello", key="order-1")).text == "hello"
+        assert await alice.new_session(bot.id, alias="diary")
+        for trouble in (alice.image("a session", model="scripted:echo"), bot.send("x", key="to send")):
+            with pytest.raises(BadInput, match="in a name or a key"):
+                await trouble
+
+    two(work)
+
+
 def test_nobody_is_called_what_is_a_secret() -> None:
     async def work(alice: Acting, bob: Acting) -> None:
         alice.secret("n", "the-hidden-name")
@@ -170,6 +185,8 @@ def test_nobody_is_called_what_is_a_secret() -> None:
             here[0].scoped(scope="alice", principal="the-hidden-name")
         assert "the-hidden-name" not in str(refused.value)
         assert here[0].scoped(scope="bob", principal="the-hidden-name").scope == "bob", "it is another's secret"
+        alice.secret("n", "user")
+        assert here[0].scoped(scope="alice").principal == "user", "the program itself acts in every scope"
         for name in ("alice", Secret(" alice ")):
             with pytest.raises(BadInput, match="A secret is not the name"):
                 alice.secret("n", name)
