@@ -23,8 +23,9 @@ from .conversation import CONVERSATION
 from .decider import Decision, Noun
 from .image import IMAGE
 from .ledger import LEDGER
+from .windows import COOLDOWN
 
-NOUNS = (CONVERSATION, IMAGE, CONTAINER, LEDGER)
+NOUNS = (CONVERSATION, IMAGE, CONTAINER, LEDGER, COOLDOWN)
 
 _NO_CONTEXT = Context()
 

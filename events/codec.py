@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 
-from . import action, agent, container, image, ledger, policy, purse, session
+from . import action, agent, container, cooldown, image, ledger, policy, purse, session
 from .errors import BadInput, Corrupt
 from .log import Row, Stored
 from .message import Event, Head, Recorded, Unknown, digest
@@ -27,6 +27,7 @@ TYPES: dict[str, type[Event]] = {
         *policy.EVENTS,
         *purse.EVENTS,
         *ledger.EVENTS,
+        *cooldown.EVENTS,
     )
 }
 """Every event type of this release by its stored name."""

@@ -15,7 +15,7 @@ from .notes.action import ACTION_NOTES
 from .notes.agent import AGENT_NOTES
 from .notes.container import OfContainer, of_container
 from .notes.ledger import OfLedger, of_ledger
-from .notes.model import MODEL_NOTES
+from .notes.model import MODEL_NOTES, OfCooldown, of_cooldown
 from .notes.note import Note
 from .notes.purse import PURSE_NOTES
 from .notes.session import SESSION_NOTES, Session, Write
@@ -91,6 +91,8 @@ def _apart(event: Event, kind: str, id: str) -> Note:
         return of_container(event, kind, id)
     if isinstance(event, OfLedger):
         return of_ledger(event, id)
+    if isinstance(event, OfCooldown):
+        return of_cooldown(event)
     match event:
         case Erased(name=name, key=key):
             return Note(type=name, resource_type=kind, resource_id=id, context={"key": key}, tags=("erased",))

@@ -1,12 +1,13 @@
 """Whom to ask, at the edge: the keys that there are, what cools down, and the choice for each call of a model.
 
-The rules are in `actors.failover`, which is pure; here are the clock, the keys and the table. The table is this
-process's own and begins empty: what failed for an earlier one is tried again, once.
+The rules are in `actors.failover`, which is pure; here are the clock, the keys and the table. The table begins with the
+windows that earlier processes left in the log.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 
 from msgspec.structs import replace
 
@@ -21,6 +22,7 @@ from .events.agent import CallModel, FailModel, Selection, SelectModel
 from .events.content import Failure
 from .events.errors import BadInput
 from .events.model import Credentials
+from .windows import Windows
 
 KEYS_MAX = 10_000
 """Keys of which it is remembered when they were last used."""
@@ -35,6 +37,7 @@ class Fallover:
         retries: Retries,
         clock: Clock,
         credentials: Callable[[str, EnvironmentSpec], tuple[Credentials, ...]],
+        windows: Windows,
     ) -> None:
         if not isinstance(settings, Failover):
             raise BadInput(f"failover must be a Failover, not a {type(settings).__name__}.")
@@ -43,7 +46,21 @@ class Fallover:
         self._clock = clock
         self._credentials = credentials
         self.table = Cooldowns()
+        self.restored = False
+        """Whether the table has what earlier processes left."""
+        self._restoring: asyncio.Task[None] | None = None
+        self._windows = windows
         self._used: dict[str | None, int] = {}
+
+    async def restore(self) -> None:
+        """Have the table begin with what earlier processes left. Once; whoever comes meanwhile waits."""
+        if self._restoring is None:
+            self._restoring = asyncio.ensure_future(self._restore())
+        await asyncio.shield(self._restoring)
+
+    async def _restore(self) -> None:
+        self.table = await self._windows.read(self.settings.cooldowns)
+        self.restored = True
 
     def before(
         self, call: CallModel, spec: EnvironmentSpec
@@ -70,7 +87,7 @@ class Fallover:
         failure = _with(Failure(code=choice.because, message=said), choice)
         return FailModel(call=call.id, attempt=call.attempt, failure=failure, key=choice.key, exhausted=True)
 
-    def after(
+    async def after(
         self, call: CallModel, spec: EnvironmentSpec, used: Credentials, failure: Failure
     ) -> tuple[Failure, int | None, Selection | None, str | None, bool]:
         """What follows a failure: as it is recorded, when to try again (ms), who is asked instead, the label of the key
@@ -78,10 +95,11 @@ class Fallover:
         key = label_of(used)
         keys = self._keys(call, spec, self._of(call.model, spec))
         named = keys.named(call.model, key)
-        wait_s = self._retries.next_wait(failover.tries(call, named), failure)
+        wait_s, table = self._retries.next_wait(failover.tries(call, named), failure), self.table
         choice, self.table = failover.after(
             call, failure, key, keys, self.table, self._clock.now(), self.settings, wait_s=wait_s
         )
+        await self._windows.write(table, self.table, call.model)
         if isinstance(choice, Retry):
             return failure, round(choice.wait_s * 1000), None, named, False
         if isinstance(choice, Select):
@@ -90,10 +108,13 @@ class Fallover:
             return _with(failure, choice), None, None, named, True
         return failure, None, None, named, False
 
-    def answered(self, call: CallModel, used: Credentials) -> None:
-        """A model answered: nothing of it cools any more."""
-        if self.table.windows or call.reason == "probe":
-            self.table = succeeded(self.table, label_of(used), call.model)
+    def answered(self, call: CallModel, used: Credentials) -> Awaitable[None] | None:
+        """A model answered: nothing of it cools any more. Gives the noting of that, None where nothing changed."""
+        table = self.table
+        if not table.windows and call.reason != "probe":
+            return None
+        self.table = succeeded(table, label_of(used), call.model)
+        return self._windows.write(table, self.table, call.model) if self.table.windows != table.windows else None
 
     def _keys(self, call: CallModel, spec: EnvironmentSpec, mine: Sequence[Credentials]) -> Keys:
         of: dict[str, Sequence[str | None]] = {provider_of(call.model): [label_of(each) for each in mine]}

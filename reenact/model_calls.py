@@ -97,6 +97,8 @@ class ModelCalls:
             tools = self._tools if config.tools is None else self._tools.only(config.tools)
             spec = _spec(session, effect, config)
             asked = spec, Credentials()
+            if not self._fallover.restored:
+                await self._fallover.restore()
             choice = self._fallover.before(effect, spec)
             if not isinstance(choice, tuple):
                 return choice
@@ -135,7 +137,9 @@ class ModelCalls:
             image = await self._image(session.ids.image_id or "", scope)
             checks = tuple(replace(check, place=self._places.of(image, check.name, scope)) for check in checks)
         took_ms = _since(began)
-        self._fallover.answered(effect, whom)
+        noting = self._fallover.answered(effect, whom)
+        if noting is not None:
+            self._later(noting)
         cost = await bill.settle(answer.usage, answer.model)
         return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=took_ms, cost=cost)
 
@@ -285,7 +289,7 @@ class ModelCalls:
             wait_s = self._retries.next_wait(effect.attempt, failure)
             retry_in_ms = None if wait_s is None else round(wait_s * 1000)
         else:
-            failure, retry_in_ms, select, key, exhausted = self._fallover.after(effect, *asked, failure)
+            failure, retry_in_ms, select, key, exhausted = await self._fallover.after(effect, *asked, failure)
         await self._tell_failure(stream, failure, effect.attempt, retry_in_ms)
         return FailModel(
             call=effect.id,

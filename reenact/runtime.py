@@ -83,6 +83,7 @@ from .tool_policy import AgentToolPolicy, tool_policy_of
 from .treasuries import Treasuries
 from .uses import LimitUse
 from .vault import Vault
+from .windows import Windows
 
 if TYPE_CHECKING:
     from .adapters.hosts.local import LocalServer
@@ -204,7 +205,13 @@ class Runtime:
             self._definitions,
             tools=self.tools,
             environment=environment_factory or self._default_environment,
-            fallover=Fallover(Failover() if failover is None else failover, retries, self.clock, self._keys.known),
+            fallover=Fallover(
+                Failover() if failover is None else failover,
+                retries,
+                self.clock,
+                self._keys.known,
+                Windows(self._kernel),
+            ),
             retries=retries,
             base_path=self.base_path,
             treasury=self._treasuries.of,

@@ -13,7 +13,7 @@ from typing import Any
 
 from msgspec import Struct
 
-from .events import action, agent, budget, container, content, image, ledger, model, policy, session, tool
+from .events import action, agent, budget, container, content, cooldown, image, ledger, model, policy, session, tool
 from .events.message import Command
 
 
@@ -133,7 +133,7 @@ MADE: frozenset[type[Any]] = frozenset(
     (
         *(content.Cost, content.Tried, content.Usage, tool.Place, agent.Selection, session.Waking, session.Definition),
         *(budget.Amount, budget.Breach, budget.BudgetSpec, budget.Grant, budget.Raise, budget.Rate, budget.Terms),
-        ledger.Counted,
+        *(ledger.Counted, cooldown.CooldownOpened, cooldown.CooldownEnded),
     )
 )
 """What commands hold with no text of anybody's in it."""

@@ -13,9 +13,10 @@ from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ModelFailed
+from reenact.events.codec import unpack
 from reenact.events.content import Text
 from reenact.events.errors import BadInput
-from reenact.events.log import MemoryStore
+from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.message import Signal
 from reenact.events.model import ModelAnswer, ModelRequest
 from reenact.projections.audit import records
@@ -272,6 +273,27 @@ def test_the_audit_says_of_each_call_why_its_model_was_selected() -> None:
         ]
 
     play(work, provider)
+
+
+def test_the_audit_says_which_model_is_left_alone_with_which_key_until_when_and_why() -> None:
+    provider, clock, store = Provider(a=["billing"]), ManualClock(), MemoryStore()
+
+    async def work(of: Runtime) -> int:
+        bot = await of.image("x")
+        await bot.send("one")
+        failed_at = of.clock.now() // 1000
+        clock.move(s=5 * 3600 + 1)
+        heard = Heard(of)
+        assert (await bot.send("two")).text == "I am a."
+        await heard.until("cooldown_ended")  # it is noted beside the answer
+        return failed_at
+
+    failed_at = play(work, provider, clock=clock, store=store)
+    events = [event for stored in MemoryLog(store).read_all(limit=1_000) for event in unpack(stored)]
+    opened, ended = [each for each in records(events) if each.type.startswith("cooldown_")]
+    assert (opened.context["provider"], opened.context["model"]) == ("scripted", "a")
+    assert (opened.context["because"], opened.context["until"]) == ("billing", failed_at + 5 * 3_600_000)
+    assert (ended.type, ended.resource_id) == ("cooldown_ended", A)
 
 
 def test_a_changed_definition_begins_with_its_own_model() -> None:

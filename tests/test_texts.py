@@ -48,6 +48,7 @@ ExpireJob: made job_id
 FailModel: text partial; made call attempt failure usage retry_in_ms duration_ms cost key select exhausted
 Interrupt: text reason
 IssueToken: made action token
+NoteCooldowns: made opened ended
 ProveTool: text output; made tool happened
 RaiseBudget: made session_id principal_id consent at as_shown
 RecordCount: made count upto at entries done
@@ -84,6 +85,8 @@ BudgetSpec: made max_tokens max_cost max_tool_calls max_turns max_runtime_second
 CallCheck: text problem; made name effect approval timeout_s version arguments place
 ConstraintPolicy: text reason; name name; made max_cost_per_request max_tokens_per_request max_tool_calls_per_turn
     max_turns
+CooldownEnded: made model key whole
+CooldownOpened: made model key whole code since until count
 Cost: made amount table
 Counted: made session_id principal_id used used_daily used_monthly spent spent_daily spent_monthly open
 Definition: made image_version model params max_steps tools policy scope fallbacks approval_required

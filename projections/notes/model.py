@@ -6,6 +6,7 @@ from typing import Any
 
 from ...events.agent import ModelAnswered, ModelCalled, ModelFailed, ModelSelected
 from ...events.content import Cost, Usage
+from ...events.cooldown import CooldownEnded, CooldownOpened
 from ...events.message import Event, Recorded
 from ...events.policy import ModelDenied, ModelWarned
 from .note import Note, Status, error_of
@@ -101,6 +102,19 @@ def _ruled(session: Session, event: ModelDenied | ModelWarned, recorded: Recorde
     }
     status: Status = "failure" if isinstance(event, ModelDenied) else "success"
     return session.note(event, "model_call", event.call, status, context)
+
+
+OfCooldown = CooldownOpened | CooldownEnded
+
+
+def of_cooldown(event: OfCooldown) -> Note:
+    """On a model that is left alone for a while, or is not any more; of no session."""
+    provider, _, name = event.model.partition(":")
+    context: dict[str, Any] = {"model": name, "provider": provider, "key": event.key, "whole_key": event.whole}
+    if isinstance(event, CooldownOpened):
+        context |= {"because": event.code, "until": event.until // 1000, "count": event.count}
+    tags = (f"provider:{provider}",)
+    return Note(type=event.type, resource_type="model", resource_id=event.model, context=context, tags=tags)
 
 
 MODEL_NOTES: dict[type[Event], Write] = {

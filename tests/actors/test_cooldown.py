@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reenact.actors.cooldown import (
+    LONGEST_S,
     PROBES_MAX,
     WINDOWS_MAX,
     Cooldowns,
@@ -24,6 +27,7 @@ from reenact.actors.cooldown import (
     succeeded,
     until,
 )
+from reenact.actors.windows import changes, restored
 
 TIMES = CooldownTimes()
 S = 1_000_000
@@ -176,3 +180,41 @@ def test_an_open_window_never_changes_whatever_fails_within_it(story: Any) -> No
         for (holder, _), window in table.windows.items():
             if holder != key:
                 assert before.get((holder, _), window) == window
+
+
+# -- what the next process knows --
+
+
+def noted(*steps: Cooldowns) -> list[Any]:
+    """The events of a table that changed so."""
+    facts: list[Any] = []
+    for before, after in pairwise((Cooldowns(), *steps)):
+        note = changes(before, after, A)
+        facts += [] if note is None else [*note.opened, *note.ended]
+    return facts
+
+
+def test_windows_that_were_noted_are_those_of_the_next_process_and_the_next_of_a_row_is_as_long() -> None:
+    first = fail(Cooldowns(), "billing", 0)
+    second = fail(first, "overloaded", 1, key=None, model=B)
+    again = restored(noted(first, second), 2, TIMES)
+    assert (again.windows, again.probes) == (second.windows, {"anthropic": 1})
+    late = 6 * HOUR
+    over = restored(noted(first), late, TIMES)
+    assert until(over, "k", A, late) is None
+    assert until(fail(over, "billing", late), "k", A, late) == until(fail(first, "billing", late), "k", A, late)
+    assert restored(noted(first), 48 * HOUR, TIMES) == Cooldowns()
+
+
+def test_what_answered_is_noted_and_a_window_is_never_made_longer_by_a_clock_that_was_set_back() -> None:
+    cools = fail(Cooldowns(), "billing", HOUR)
+    assert restored(noted(cools, succeeded(cools, "k", A)), HOUR, TIMES).windows == {}
+    assert restored(noted(cools), 0, TIMES).windows == {}, "it began in what is the future now"
+    endless = [replace(event, until=2**62) for event in noted(cools)]
+    end = until(restored(endless, HOUR, TIMES), "k", A, HOUR)
+    assert end is not None and end - HOUR == LONGEST_S * S
+
+
+def test_failures_within_a_window_are_not_noted() -> None:
+    cools = fail(Cooldowns(), "overloaded", 0)
+    assert changes(cools, fail(cools, "overloaded", S), A) is None

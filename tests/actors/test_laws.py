@@ -26,6 +26,7 @@ from reenact.events import codec
 from reenact.events.agent import ToolSettled, ToolStarted, ToolUnproved
 from reenact.events.budget import Amount, Budget
 from reenact.events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
+from reenact.events.cooldown import CooldownEnded, CooldownOpened, NoteCooldowns
 from reenact.events.errors import ReenactError
 from reenact.events.image import AttachSession, CreateImage, DeleteImage, ImageConfig, UpdateImage
 from reenact.events.ledger import Allot, AwaitUsage, Counted, RecordCount, RemoveBudget, ReturnAllotment, SetBudget
@@ -124,8 +125,33 @@ of_a_ledger = st.one_of(
         st.integers(0, 9),
     ),
 )
-STREAMS = {"container-acme": of_a_container, "image-i": of_an_image, "ledger-default": of_a_ledger}
-any_command = st.one_of(of_a_container, of_an_image, of_a_ledger)
+opened = st.builds(
+    lambda model, key, whole, since: CooldownOpened(
+        model=model, key=key, whole=whole, code="billing", since=since, until=since + 5, count=1
+    ),
+    ids,
+    st.sampled_from([None, "k"]),
+    st.booleans(),
+    st.integers(0, 2),
+)
+ended = st.builds(
+    lambda model, key, whole: CooldownEnded(model=model, key=key, whole=whole),
+    ids,
+    st.sampled_from([None, "k"]),
+    st.booleans(),
+)
+of_cooldowns = st.builds(
+    lambda opened, ended: NoteCooldowns(opened=tuple(opened), ended=tuple(ended)),
+    st.lists(opened, max_size=2),
+    st.lists(ended, max_size=2),
+)
+STREAMS = {
+    "container-acme": of_a_container,
+    "image-i": of_an_image,
+    "ledger-default": of_a_ledger,
+    "cooldown-default": of_cooldowns,
+}
+any_command = st.one_of(of_a_container, of_an_image, of_a_ledger, of_cooldowns)
 
 
 class Told:

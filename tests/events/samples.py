@@ -1,6 +1,6 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
-from reenact.events import action, agent, container, image, ledger, policy, purse, session
+from reenact.events import action, agent, container, cooldown, image, ledger, policy, purse, session
 from reenact.events.budget import Amount, Breach, Budget, BudgetSpec, Grant, Raise, Rate, Terms
 from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Tried, Usage
 from reenact.events.message import Event
@@ -397,4 +397,14 @@ SAMPLES: tuple[Event, ...] = (
         done=True,
     ),
     ledger.UsageAwaited(session_id="sess_1", at=1_700_000_000_000_000),
+    cooldown.CooldownOpened(
+        model="scripted:hello",
+        key="1a2b3c4d",
+        whole=True,
+        code="billing",
+        since=1_700_000_000_000_000,
+        until=1_700_018_000_000_000,
+        count=1,
+    ),
+    cooldown.CooldownEnded(model="scripted:hello", key="1a2b3c4d", whole=True),
 )
