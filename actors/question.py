@@ -64,7 +64,11 @@ def check_resolution(
 ) -> None:
     """Raises BadResolution for what is no answer to the question. of_call: it is the approval of a tool's call."""
     if kind == "custom":
-        if len(msgspec.json.encode(given)) > CUSTOM_BYTES_MAX:
+        try:
+            size = len(msgspec.json.encode(given))
+        except (TypeError, ValueError, OverflowError, RecursionError) as error:  # a half of a character is a ValueError
+            raise BadResolution(f"The answer has no JSON form: {error}.") from None
+        if size > CUSTOM_BYTES_MAX:
             raise BadResolution(f"An answer of this kind has at most {CUSTOM_BYTES_MAX:,} bytes.")
         return
     known = {"comment", *_FIELDS[kind], *(_OF_CALL if of_call else ())}

@@ -234,6 +234,7 @@ BAD: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
     ("apply_changes", {"changes": ["x"]}, {"approved": True, "changes": [0, 0]}),
     ("apply_changes", {"changes": ["x"]}, {"approved": False, "changes": [0]}),
     ("apply_changes", {"changes": ["x"]}, {"approved": True, "changes": [False]}),
+    ("custom", {}, {"half of a character": "\ud800"}),
 ]
 
 

@@ -10,13 +10,21 @@ import random
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
+from reenact import context as execution
+from reenact import failover_file
+from reenact.actors import question
+from reenact.actors.question import check_resolution
 from reenact.actors.verify import verify
+from reenact.adapters import plain_file, prices
+from reenact.adapters.cli import answers
+from reenact.adapters.cli.answers import Given, resolution_of
 from reenact.adapters.hosts import local
 from reenact.adapters.hosts.caller import PERSON, Caller
 from reenact.adapters.logs import path_of
@@ -29,11 +37,16 @@ from reenact.adapters.models.openai_host import DONE, Reply
 from reenact.adapters.models.openai_responses_answer import ResponsesReading
 from reenact.adapters.models.script import _parsed
 from reenact.adapters.models.sse import EventReader
-from reenact.adapters.policy_file import parse_policy, policy_of
+from reenact.adapters.policy_file import load_policy, parse_policy, policy_of
+from reenact.context import ExecutionContext
 from reenact.events import codec, history
+from reenact.events.action import ActionResolved
 from reenact.events.assembler import parse_input
-from reenact.events.errors import BadInput, BadPolicy, Corrupt
+from reenact.events.budget import budget_of
+from reenact.events.content import Usage
+from reenact.events.errors import BadInput, BadPolicy, BadResolution, Corrupt
 from reenact.events.image import ImageConfig, ImageUpdated
+from reenact.events.ledger import BudgetSet
 from reenact.events.log import MemoryLog
 from reenact.events.message import Context
 from reenact.events.model import ModelFailure
@@ -328,6 +341,113 @@ def test_urls_of_logs() -> None:
     attacked(parse, corpus, (BadInput,))
 
 
+# -- files of a user's, what stands for whom, and what people answer
+
+PRICES = {"x:a": {"input": "3", "output": 15.5}, "y:b": {"input": 1, "output": 2, "cache_read": 0.1}}
+BUDGET = {"max_cost_total": "2.50", "maxTokensDaily": 1000, "on_breach": "deny", "principal_id": "ann"}
+SETTINGS = {"timeout_s": 120, "keyOrder": "given", "stop_on": ["auth"], "cooldowns": {"transient_s": [10, 60]}}
+FILES: dict[str, tuple[Any, bytes]] = {
+    "prices": (PRICES, b'["x:a"]\ninput = 3\noutput = "15"\n["y:b"]\ninput = 1.5\noutput = 2\ncache_read = 0.1\n'),
+    "budget": (BUDGET, b'max_cost_total = "2.50"\nmax_tokens_daily = 1000\nprincipal_id = "ann"\n'),
+    "failover": (SETTINGS, b'timeout_s = 120\nstop_on = ["auth"]\n[cooldowns]\ntransient_s = [10, 60]\n'),
+}
+
+
+def reading(what: str, path: Path) -> Callable[[bytes], None]:
+    """The parser of a kind of file, as the command line goes about it."""
+
+    def parse(data: bytes) -> None:
+        path.write_bytes(data)
+        if what == "prices":
+            cost = prices.table_of(str(path))(Usage(input_tokens=10**9, cache_read_tokens=7), "a", "x", 0)
+            assert cost.amount is None or Decimal(cost.amount) >= 0
+        elif what == "budget":
+            codec.row(BudgetSet(budget=budget_of(plain_file.object_in(str(path), "an object")), at=0))
+        else:
+            assert failover_file.failover_in(str(path)).timeout_s is not None
+
+    return parse
+
+
+@pytest.mark.parametrize("form", ["json", "toml"])
+@pytest.mark.parametrize("what", FILES)
+def test_files_of_a_user(what: str, form: str, tmp_path: Path) -> None:
+    plainly, toml = FILES[what]
+    parse = reading(what, tmp_path / f"file.{form}")
+    if form == "json":
+        attacked(parse, [json.dumps(plainly).encode()], (BadInput,), lambda rng: plain_bytes(rng, [plainly]))
+    else:
+        attacked(parse, [toml], (BadInput,))
+
+
+def test_policies_read_from_files(tmp_path: Path) -> None:
+    def parse(data: bytes) -> None:
+        (tmp_path / "policy.toml").write_bytes(data)
+        load_policy(tmp_path / "policy.toml")
+
+    attacked(parse, POLICIES, (BadPolicy,))
+
+
+CONTEXTS: list[Any] = [
+    {"scope_id": "acme", "principal_id": "ann", "trace_id": "a" * 32, "span_id": "b" * 16, "metadata": {"a": [1]}},
+    {"budgets": {"max_cost": "2"}, "policy_ref": {"name": "strict"}, "versions": {}, "job_id": None},
+]
+
+
+def understood(data: bytes) -> None:
+    context = ExecutionContext.from_dict(plain(data))
+    assert ExecutionContext.from_dict(context.to_dict()) == context
+    assert len(context.traceparent) == 55 and msgspec.json.encode(context.to_dict())
+
+
+def test_contexts() -> None:
+    attacked(understood, list(map(msgspec.json.encode, CONTEXTS)), (BadInput,), lambda rng: plain_bytes(rng, CONTEXTS))
+
+
+ANSWERS: dict[Any, tuple[dict[str, Any], Any]] = {
+    "confirm": ({}, {"approved": True, "comment": "fine"}),
+    "choose": ({"options": ["red", "blue"], "multiple": True}, {"choices": ["red"]}),
+    "input": ({"min_length": 1}, {"text": "words"}),
+    "upload": ({}, {"files": [{"name": "a", "mediaType": "text/plain", "bytes": 2, "digest": "d", "data": "aGk="}]}),
+    "reauth": ({"secret": "shop"}, {"authenticated": True, "secret": "shop"}),
+    "apply_changes": ({"changes": [1, 2]}, {"approved": True, "changes": [0]}),
+    "custom": ({}, {"any": {"thing": [1]}}),
+}
+
+
+def answered(data: bytes) -> None:
+    """A whole answer as a person or a program gives it; the first byte says to what, the rest is the answer."""
+    kind = list(ANSWERS)[(data[0] if data else 0) % len(ANSWERS)]
+    payload, _ = ANSWERS[kind]
+    text = data[1:].decode("utf-8", "surrogateescape")
+    row = {"type": kind, "payload": payload, "reason": "", "call": None}
+    given = resolution_of(row, Given(resolution=text), lambda: text)
+    check_resolution(kind, payload, given)
+    codec.row(ActionResolved(action="a1", resolution=given, at=0, by="ann"))
+
+
+def test_answers_of_people() -> None:
+    whole = [bytes([n]) + json.dumps(answer).encode() for n, (_, answer) in enumerate(ANSWERS.values())]
+
+    def twist(rng: random.Random) -> bytes:
+        number = rng.randrange(len(ANSWERS))
+        return bytes([number]) + plain_bytes(rng, [list(ANSWERS.values())[number][1]])
+
+    attacked(answered, whole, (BadInput, BadResolution), twist)
+
+
+def test_what_people_type_for_an_answer() -> None:
+    def parse(data: bytes) -> None:
+        kind = list(ANSWERS)[(data[0] if data else 0) % len(ANSWERS)]
+        payload, _ = ANSWERS[kind]
+        text = data[1:].decode("utf-8", "surrogateescape")
+        row = {"type": kind, "payload": payload, "reason": "", "call": None}
+        given = Given(**{"input": {"text": text}, "choose": {"choose": (text,)}}.get(kind, {"file": (text,)}))
+        check_resolution(kind, payload, resolution_of(row, given, lambda: text))
+
+    attacked(parse, [b"\2words", b"\1red", b"\1blue"], (BadInput, BadResolution))
+
+
 # -- what models answer
 
 
@@ -511,3 +631,44 @@ def test_a_parser_that_trusts_its_input_is_found() -> None:
     with pytest.raises((TypeError, KeyError, AttributeError, RecursionError, UnicodeError)) as found:
         attacked(trusting, CONFIGS[:1], (BadInput,))
     assert f"seed {SEED}" in found.value.__notes__[0]
+
+
+def trusting_reader(path: str, wanted: str) -> Any:
+    return json.loads(Path(path).read_bytes())
+
+
+def trusting_table(given: Any, place: str, kind: Any) -> dict[str, Any]:
+    names = {form: each.name for each in msgspec.structs.fields(kind) for form in (each.name, each.encode_name)}
+    return {names[key]: tuple(value) if isinstance(value, list) else value for key, value in given.items()}
+
+
+BROKEN: dict[str, tuple[object, str, Any]] = {
+    "prices": (prices, "object_in", trusting_reader),
+    "budget": (plain_file, "object_in", trusting_reader),
+    "failover": (failover_file, "object_in", trusting_reader),
+    "prices: an amount": (prices, "checked_dollars", lambda name, value: str(Decimal(value))),
+    "failover: a key": (failover_file, "_table", trusting_table),
+    "contexts": (execution, "checked_text", lambda value, name: value.strip()),
+    "answers": (answers, "read_object", lambda text, what: json.loads(text)),
+    "answers: a choice": (question, "_check_choice", lambda payload, given: given["choices"][0].strip()),
+}
+
+
+@pytest.mark.parametrize("build", BROKEN)
+def test_each_of_them_that_trusts_its_input_is_found(
+    build: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    where, name, broken = BROKEN[build]
+    monkeypatch.setattr(where, name, broken)
+    if name.startswith("_check"):
+        monkeypatch.setitem(question._CHECKS, "choose", broken)
+    what = build.partition(":")[0]
+    with pytest.raises(BaseException) as found:
+        if what == "contexts":
+            test_contexts()
+        elif what == "answers":
+            test_answers_of_people()
+        else:
+            test_files_of_a_user(what, "json", tmp_path)
+    assert f"seed {SEED}" in found.value.__notes__[0], found.value
+    assert not isinstance(found.value, BadInput)
