@@ -22,6 +22,7 @@ from ..events.container import (
 from ..events.message import Command, Context, Effect, Event, Stamp
 from ..events.policy import Policy
 from .decider import Decider, Noun
+from .roster import Roster
 
 
 class State(Struct, frozen=True):
@@ -32,7 +33,7 @@ class State(Struct, frozen=True):
 
     container_id: str | None = None
     created_at: int = 0
-    images: tuple[str, ...] = ()
+    images: Roster = Roster()
     tools: tuple[tuple[str, str], ...] = ()
     policy: Policy | None = None
     policies: int = 0
@@ -73,9 +74,9 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
         case ContainerCreated():
             return replace(state, container_id=event.container_id, created_at=event.created_at)
         case ImageAdded():
-            return replace(state, images=(*state.images, event.image_id))
+            return replace(state, images=state.images.plus(event.image_id))
         case ImageRemoved():
-            return replace(state, images=tuple(image for image in state.images if image != event.image_id))
+            return replace(state, images=state.images.without(event.image_id))
         case ToolRegistered():
             others = tuple(each for each in state.tools if each[0] != event.tool.name)
             return replace(state, tools=(*others, (event.tool.name, event.tool.version)))

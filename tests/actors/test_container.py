@@ -56,13 +56,13 @@ def test_the_first_image_creates_the_container_with_it() -> None:
 def test_an_image_is_added_once_and_in_order() -> None:
     stream = given(CREATE, add("img_2")).when(add("img_1")).then(ImageAdded(image_id="img_1"))
     stream.when(add("img_2")).then_nothing()
-    assert stream.states[0].images == ("img_2", "img_1")
+    assert list(stream.states[0].images) == ["img_2", "img_1"]
 
 
 def test_an_image_is_removed_once() -> None:
     stream = given(add("img_1"), add("img_2")).when(RemoveImage(image_id="img_1"))
     stream.then(ImageRemoved(image_id="img_1")).when(RemoveImage(image_id="img_1")).then_nothing()
-    assert stream.states[0].images == ("img_2",)
+    assert list(stream.states[0].images) == ["img_2"]
 
 
 def test_an_image_that_was_never_there_is_removed_in_silence() -> None:

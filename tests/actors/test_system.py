@@ -350,7 +350,7 @@ def test_where_a_companion_exists_already_nothing_of_it_is_written(office: Offic
     before = office.log.position
     reply = office.ask("container-acme", add(1), companions=newborn(1))
     assert isinstance(reply.error, Conflict) and office.log.position == before
-    assert office.peek("container-acme").states[0].images == ()
+    assert list(office.peek("container-acme").states[0].images) == []
     assert office.ask("container-acme", add(2), companions=newborn(2)).error is None
 
 
