@@ -24,6 +24,7 @@ from .events.failpoint import failpoint
 from .events.image import ImageConfig
 from .events.message import Command
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
+from .events.policy import PolicyDecision
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting
 from .events.tool import CallCheck
 from .kernel import Who
@@ -132,7 +133,8 @@ class ModelCalls:
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
         if any(check.problem is not None for check in checks):
             answer, checks = self._shown(answer, checks, session.ids.scope)
-        if effect.policy or config.approval_required or any(check.approval == "ask" for check in checks):
+        asked_about = _asked_about(effect, config)
+        if any(asked_about(check) for check in checks):
             scope = session.ids.scope
             image = await self._image(session.ids.image_id or "", scope)
             checks = tuple(replace(check, place=self._places.of(image, check.name, scope)) for check in checks)
@@ -357,6 +359,16 @@ def _offered(tools: Tools, effect: CallModel) -> Tools:
         return tools
     rights = rights_of(effect.policy, effect.scope, effect.principal)
     return tools.only(name for name in tools if rights.offers(name))
+
+
+def _asked_about(effect: CallModel, config: ImageConfig) -> Callable[[CallCheck], bool]:
+    """Whether a person may have to approve a call: then where it would run is looked up."""
+    if config.approval_required:
+        return lambda check: True
+    if not effect.policy:
+        return lambda check: check.approval == "ask"
+    rights = rights_of(effect.policy, effect.scope, effect.principal)
+    return lambda check: check.approval == "ask" or rights.tool(check.name).decision is PolicyDecision.REQUIRE_APPROVAL
 
 
 _CONNECTION = {"connection", "timeout", "stream_cut"}
