@@ -6,6 +6,7 @@ scope, beside what its own sessions use. A check alone can be outrun by another:
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from decimal import Decimal
@@ -44,6 +45,7 @@ class Ledger:
     def __init__(self, writer: Any = None) -> None:
         self.writer = InMemoryLedgerWriter() if writer is None else writer
         self._wanted: list[Budget] = []
+        self._setting = asyncio.Lock()
 
     def set_budget(self, budget: Budget) -> None:
         """Set a limit; it is in force from the next check or reservation on. Raises BadInput, and NotAPerson where an
@@ -148,9 +150,15 @@ class Ledger:
         return {"scope_id": self.writer.scope, **named}
 
     async def _ready(self, ctx: Any) -> str:
-        """The scope of a context, once the limits that were set are in force."""
+        """The scope of a context, once the limits that were set are in force, whoever sets them."""
+        if self._wanted:
+            async with self._setting:
+                await self._set_wanted()
+        return getattr(ctx, "scope_id", None) or str(self.writer.scope)
+
+    async def _set_wanted(self) -> None:
         while self._wanted:
-            budget = self._wanted[0]
+            budget = self._wanted[0]  # it stays until it is in force: till then nobody is let by
             command = SetBudget(budget=budget, at=self.writer.now())
             try:
                 await self.writer.put(budget.scope_id or self.writer.scope, command)
@@ -158,7 +166,6 @@ class Ledger:
                 self._wanted.pop(0)  # it can never be set, and is told once
                 raise
             self._wanted.pop(0)
-        return getattr(ctx, "scope_id", None) or str(self.writer.scope)
 
 
 def _whose(ctx: Any) -> tuple[str, str]:
