@@ -175,12 +175,14 @@ def files_of(paths: tuple[str, ...]) -> list[dict[str, Any]]:
     """Files as they are answered with: name, kind, size, digest, and what is in them. Raises BadInput."""
     files, left = [], FILE_BYTES_MAX
     for each in paths:
-        path = Path(each).expanduser()
         try:
+            path = Path(each).expanduser()
             if not path.is_file():
                 raise BadInput(f"{each}: there is no such file.")
             with path.open("rb") as file:
                 data = file.read(left + 1)
+        except RuntimeError:
+            raise BadInput(f"{each}: nobody of this name has a home directory here.") from None
         except (OSError, ValueError) as error:
             raise BadInput(f"{each}: {getattr(error, 'strerror', None) or error}.") from None
         left -= len(data)

@@ -165,6 +165,7 @@ def test_the_wrong_kind_of_answer_is_refused_with_what_is_possible_and_the_quest
         ("confirm", {}, ["--choose", "a"], "--yes or --no"),
         ("input", {"min_length": 3, "max_length": 5}, ["--text", "ab"], "3 to 5 characters"),
         ("upload", {}, ["--file", "nowhere"], "nowhere: there is no such file"),
+        ("upload", {}, ["--file", "~nobody-of-this-name/x"], "has a home directory here"),
         ("upload", {}, ["--file", "large"], "at most 8,388,608 bytes"),
         ("upload", {"max_files": 1}, ["--file", "s", "--file", "s"], "a list of 1 to 1"),
         ("reauth", {}, ["--secret"], "asks for no secret"),
