@@ -28,6 +28,7 @@ from ..events.ledger import (
     UsageAwaited,
     UsageCounted,
     UsageRecorded,
+    falls_to,
 )
 from ..events.message import Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
@@ -81,7 +82,7 @@ class Balance:
         self._released = False
         self._budgets: dict[tuple[str | None, str | None], Budget] = {}
         self._held: dict[str, tuple[str, str, Amount, Amount, int]] = {}  # session: principal, ask, told, held, since
-        self._spent: dict[tuple[str, str], list[_Spent]] = defaultdict(list)
+        self._spent: dict[tuple[str, str | None], list[_Spent]] = defaultdict(list)
         self._counting = 0  # the version of the limit for which is counted what was used without any
         self._told: dict[tuple[str, str], Amount] = {}  # used with nothing set aside, by session and principal
         self._session: Session | None = None
@@ -219,7 +220,7 @@ class Balance:
         if self._counting:
             yield f"{event.session_id} is allotted something, and what was used before is not counted"
         for (principal, session), budget in self._budgets.items():
-            if principal not in (None, event.principal_id) or session not in (None, event.session_id):
+            if principal not in (None, event.principal_id) or session not in (None, falls_to(event.session_id)):
                 continue
             if budget.exceed_strategy != "deny":
                 continue
@@ -237,7 +238,7 @@ class Balance:
 
     def _spend(self, principal: str, session: str, spent: _Spent) -> None:
         if spent.amount != Amount():
-            for key in (("", ""), ("principal", principal), ("session", session)):
+            for key in (("", ""), ("principal", principal), ("session", falls_to(session))):
                 self._spent[key].append(spent)
 
     def _outside(self, usage: UsageRecorded, stored_at: int) -> None:
@@ -273,7 +274,7 @@ class Balance:
             getattr(each.amount, limit.of) for each in self._spent[key] if counts(each.day, each.month, each.told)
         )
         for name, (whose, _, _, held, since) in self._held.items():
-            mine = session in (None, name) and principal in (None, whose)
+            mine = session in (None, falls_to(name)) and principal in (None, whose)
             if mine and (window in ("minute", "total") or _window(since, window) == _window(now, window)):
                 spent += getattr(held, limit.of)
         return spent

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit, most_of, nanos
-from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded
+from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to
 from .calendar import DAY_US, MINUTE_US, month_of
 
 _AHEAD_US = AHEAD_MAX_S * 1_000_000
@@ -110,7 +110,7 @@ def whose(budget: Budget) -> tuple[str | None, str | None]:
 
 def falls_under(state: State, principal: str, session: str) -> Iterator[Standing]:
     """The budgets that a session of a principal falls under: all of them count."""
-    keys = (SCOPE, ("principal", principal), ("session", session))
+    keys = (SCOPE, ("principal", principal), ("session", falls_to(session)))
     return (standing for standing in state.budgets if standing.key in keys)
 
 
@@ -222,8 +222,8 @@ def keys_of(principal: str | None, session: str | None) -> Iterator[Key]:
     yield SCOPE
     if principal is not None:
         yield "principal", principal
-    if session is not None:
-        yield "session", session
+    if session is not None and (named := falls_to(session)) is not None:
+        yield "session", named
 
 
 NO_SUMS = Sums()

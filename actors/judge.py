@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping
 from msgspec import Struct
 
 from ..events.budget import LIMITS, NOTHING, UNCOUNTED, Amount, Breach, Budget, Grant, Limit
-from ..events.ledger import Allot
+from ..events.ledger import Allot, falls_to
 from .book import NO_SUMS, State, falls_under, rolled, settled, used
 from .calendar import DAY_US, MINUTE_US
 
@@ -47,7 +47,7 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
     judged = Judged()
     if state.counting:
         _deny(judged, Breach(code=UNCOUNTED, limit="ledger", of="scope"), for_sure=False)
-    elif session in state.open:  # what it used itself is told in a moment: who asks has nothing else under way
+    elif falls_to(session) in state.open:  # what it used is told in a moment: a session that asks has no other call
         _deny(judged, Breach(code=UNCOUNTED, limit="ledger", of="session"), for_sure=False)
     for standing in falls_under(state, principal, session):
         budget, of = standing.budget, standing.key[0]

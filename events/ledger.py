@@ -17,10 +17,20 @@ AHEAD_MAX_S = 300
 """Seconds that the time of a usage may be ahead of the time at which it is told."""
 
 RESERVED = "reserved:"
-"""How the names of those begin for whom a program reserved, and no session."""
+"""How the name of a reservation of a program begins: `reserved:<id>:<session>`, its end empty where it is for none.
+
+Older releases wrote `reserved:<id>`, and knew nothing of its session."""
 
 ENTRIES_MAX = 1_000
 """Sessions that one `UsageCounted` tells of: some 300 KB."""
+
+
+def falls_to(holder: str) -> str | None:
+    """The session that what one holds is for: its own name, or the session of a reservation; None for one of none."""
+    if not holder.startswith(RESERVED):
+        return holder
+    _, colon, session = holder.removeprefix(RESERVED).partition(":")
+    return (session or None) if colon else holder
 
 
 class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):

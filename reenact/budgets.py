@@ -100,8 +100,8 @@ class Ledger:
         """
         scope = await self._ready(ctx)
         want = _amount(tokens, cost, requests, tool_calls)
-        holder, at = f"{RESERVED}{self.writer.new_id()}", self.writer.now()
-        principal, _ = _whose(ctx)
+        principal, session = _whose(ctx)
+        holder, at = f"{RESERVED}{self.writer.new_id()}:{session}", self.writer.now()
         allot = Allot(
             session_id=holder, principal_id=principal, ask="w1", spent=NOTHING, want=want, least=want, at=at, last=True
         )

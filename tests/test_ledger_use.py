@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from reenact import Budget, BudgetDecision, Ledger, RuntimeLedgerWriter
+from reenact import Budget, BudgetDecision, BudgetExceededError, Ledger, RuntimeLedgerWriter
+from reenact.events.log import MemoryLog, MemoryStore
 from reenact.runtime import Runtime
-from tests.runtimes import run
+from tests.money import everything_replays
+from tests.runtimes import run, runtime
 
 # -- limits that were set, and many who are the first --
 
@@ -42,3 +45,50 @@ def test_given_a_check_that_is_cancelled_while_limits_are_set_the_next_finds_the
         assert [budget.principal_id for budget in opened.budgets] == ["p0", "p1", "p2"]
 
     run(work)
+
+
+# -- what is set aside --
+
+ONE = SimpleNamespace(session_id="s1", principal_id="ann")
+OTHER = SimpleNamespace(session_id="s2", principal_id="ann")
+
+
+async def reserved_at_once(book: Ledger, ctx: Any, many: int, **wanted: Any) -> int:
+    """How many of so many are let in; they leave when all have tried."""
+    tried, all_tried, went = 0, asyncio.Event(), 0
+
+    async def one() -> None:
+        nonlocal tried, went
+        try:
+            async with book.reserve(ctx, **wanted):
+                went, tried = went + 1, tried + 1
+                if tried == many:
+                    all_tried.set()
+                await all_tried.wait()
+        except BudgetExceededError:
+            tried += 1
+            if tried == many:
+                all_tried.set()
+
+    await asyncio.gather(*(one() for _ in range(many)))
+    return went
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_given_a_limit_of_a_session_what_is_reserved_for_it_is_held_to_it(stored: bool) -> None:
+    store = MemoryStore()
+
+    async def work() -> None:
+        async with runtime(store=store) as opened:
+            book = Ledger(RuntimeLedgerWriter(opened) if stored else None)
+            book.set_budget(Budget(session_id="s1", max_requests_daily=5, max_cost_total="1"))
+            assert await reserved_at_once(book, ONE, 20, requests=1) == 5
+            assert await reserved_at_once(book, ONE, 20, cost="0.3") == 3
+            assert await reserved_at_once(book, OTHER, 20, requests=1) == 20
+            async with book.reserve(ONE, requests=5):
+                assert (await book.check_budget(ONE, pending_requests=1))[0] is BudgetDecision.DENY
+                assert (await book.check_budget(OTHER, pending_requests=1))[0] is BudgetDecision.ALLOW
+            assert (await book.check_budget(ONE, pending_requests=5))[0] is BudgetDecision.WARN
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+    everything_replays(MemoryLog(store))

@@ -40,11 +40,12 @@ def history(stream: Given, commands: list[Any]) -> list[Event]:
 @for_all(data=st.data())
 def test_a_sound_ledger_is_found_sound(data: st.DataObject) -> None:
     """Two tellings of the same law, written apart: what the one allots the other finds allowed."""
-    names = st.sampled_from(["a", "b", "c"])
+    names = st.sampled_from(["a", "b", "reserved:1:a", "reserved:2:a", "reserved:3:"])
     spent: dict[str, Amount] = {}
     asks: dict[str, int] = {}
     commands: list[Any] = [limit(max_tokens_daily=60, max_requests_per_minute=4, max_cost_monthly="0.00000005")]
     commands.append(limit(principal_id="ann", max_tokens_total=90))
+    commands.append(limit(session_id="a", max_tokens_daily=15))
     at = NOON
     for _ in range(data.draw(st.integers(1, 25))):
         name = data.draw(names)
