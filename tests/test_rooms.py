@@ -448,3 +448,12 @@ def test_a_room_imported_under_its_bare_name_is_found() -> None:
 
 def test_a_heavy_library_that_is_loaded_is_found() -> None:
     assert run("import reenact, rich" + LOADED) == "['rich']"
+
+
+def test_a_stranger_finds_every_room_of_the_two_largest_houses(root: Path) -> None:
+    shown = (root / "CONTRIBUTING.md").read_text("utf-8").partition("## Where things are")[2].partition("\n## ")[0]
+    tables = dict(re.findall(r"\| in `(\w+)` \| \|\n(.*?)(?=\n\n|\Z)", shown, re.S))
+    for folder in ("actors", FRONT):
+        there = {file.stem for file in (root / folder).glob("[!_]*.py")}
+        listed = re.findall(r"`(\w+)`", tables[folder])
+        assert sorted(listed) == sorted(there), f"{folder}: {sorted(there ^ set(listed))} in one of the two only"
