@@ -29,6 +29,7 @@ from ..events.ledger import (
     UsageCounted,
     UsageRecorded,
     falls_to,
+    is_paid_from,
 )
 from ..events.message import Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
@@ -254,6 +255,9 @@ class Balance:
             tools=usage.kind == "tool_usage",
         )
         self._settle(usage.principal_id or "", usage.session_id or "", spent, used_at, used_at)
+        if usage.holder is not None and usage.holder in self._held and is_paid_from(usage.holder):
+            principal, ask, known, held, since = self._held[usage.holder]
+            self._held[usage.holder] = principal, ask, known, held - spent, since
 
     def _there(self, limit: Limit, principal: str | None, session: str | None) -> int:
         """What is settled and set aside of a limit, in its window, as of now."""

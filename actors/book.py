@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit, most_of, nanos
-from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to
+from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to, is_paid_from
 from .calendar import DAY_US, MINUTE_US, month_of
 
 _AHEAD_US = AHEAD_MAX_S * 1_000_000
@@ -196,7 +196,21 @@ def used_outside(state: State, event: UsageRecorded, stored_at: int) -> State:
     sums = dict(state.sums)
     for key in keys_of(event.principal_id, event.session_id):
         sums[key] = _spend(rolled(sums.get(key, NO_SUMS), now), spent, used_at, now, made=used_at)
-    return replace(state, sums=sums, now=now)
+    after = replace(state, sums=sums, now=now)
+    return _paid(after, event.holder, spent) if event.holder is not None and is_paid_from(event.holder) else after
+
+
+def _paid(state: State, holder: str, spent: Amount) -> State:
+    """What was recorded in a reservation is set aside no more."""
+    account = state.accounts.get(holder)
+    if account is None or account.held == NOTHING:
+        return state
+    freed = account.held.least(spent)
+    sums = dict(state.sums)
+    for key in keys_of(account.principal, holder):
+        sums[key] = _free(rolled(sums.get(key, NO_SUMS), state.now), freed, account.at)
+    accounts = {**state.accounts, holder: replace(account, held=account.held - freed)}
+    return replace(state, accounts=accounts, sums=sums)
 
 
 def usage_of(event: UsageRecorded) -> Amount | None:

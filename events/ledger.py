@@ -33,6 +33,11 @@ def falls_to(holder: str) -> str | None:
     return (session or None) if colon else holder
 
 
+def is_paid_from(holder: str | None) -> bool:
+    """Whether what is recorded in a reservation is taken from what it holds. Older releases counted both to its end."""
+    return holder is not None and holder.startswith(RESERVED) and ":" in holder.removeprefix(RESERVED)
+
+
 class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What a session used for one principal, over its whole life, as its stream says.
 

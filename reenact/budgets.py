@@ -94,6 +94,7 @@ class Ledger:
     ) -> AsyncIterator[BudgetDecision]:
         """Set so much aside while the block runs, then give it back; what was used is recorded within it.
 
+        What is recorded is taken from it, so it counts once. Nothing is set aside of what is not named, requests too.
         Raises BudgetExceededError where there is too little. However many do so at once, no limit is passed. Where the
         process dies within the block, nobody knows what else was used: the next start counts what was set aside as
         used, less what was recorded in the block.

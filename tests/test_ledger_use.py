@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from reenact import Budget, BudgetDecision, BudgetExceededError, Ledger, RuntimeLedgerWriter
+from reenact.events.ledger import RecordUsage
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.runtime import Runtime
+from tests.actors.ledgers import NOON, allot, denied, ledger, limit
 from tests.money import everything_replays
 from tests.runtimes import run, runtime
 
@@ -92,3 +94,35 @@ def test_given_a_limit_of_a_session_what_is_reserved_for_it_is_held_to_it(stored
 
     asyncio.run(asyncio.wait_for(work(), 20))
     everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_given_a_reservation_what_is_recorded_in_it_counts_once(stored: bool) -> None:
+    store = MemoryStore()
+
+    async def work() -> None:
+        async with runtime(store=store) as opened:
+            book = Ledger(RuntimeLedgerWriter(opened) if stored else None)
+            book.set_budget(Budget(max_tokens_total=20))
+            book.set_budget(Budget(session_id="s1", max_tokens_daily=15, max_requests_daily=9))
+            async with book.reserve(ONE, tokens=10):
+                await book.record_model_usage(ONE, {"input_tokens": 5, "output_tokens": 4})
+                async with book.reserve(ONE, tokens=5):
+                    assert (await book.check_budget(ONE, pending_tokens=1))[0] is BudgetDecision.DENY
+                await book.record_model_usage(ONE, {"input_tokens": 2, "output_tokens": 1})  # more than was left of it
+                with pytest.raises(BudgetExceededError, match="12 used or set aside, 4 more wanted"):
+                    async with book.reserve(ONE, tokens=4):
+                        pass
+            async with book.reserve(OTHER, tokens=8):
+                pass
+            assert (await book.get_usage()).total_tokens == 12
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+    everything_replays(MemoryLog(store))
+
+
+def test_given_an_older_release_what_was_recorded_in_a_reservation_is_decided_as_it_was_then() -> None:
+    """Its reservations have no session at their end; a denial that it wrote is still what these rules say."""
+    used = RecordUsage(entry="e", kind="model_usage", at=NOON, total_tokens=10, holder="reserved:1")
+    begun = (limit(max_tokens_total=20), allot("reserved:1", tokens=10), used)
+    assert denied(ledger(*begun).when(allot("b", tokens=10))).used == 20

@@ -8,7 +8,7 @@ from unittest.mock import patch
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
-from reenact.actors import judge
+from reenact.actors import book, judge
 from reenact.actors.balance import Balance, Changes
 from reenact.events.agent import AgentConfigured, ModelCalled
 from reenact.events.budget import NOTHING, Amount, Budget, Terms
@@ -62,7 +62,10 @@ def test_a_sound_ledger_is_found_sound(data: st.DataObject) -> None:
                 kept = Amount(*(data.draw(st.integers(0, 30)) for _ in range(4)))
                 commands.append(back(name, f"w{asks.get(name, 0)}", spent=spent[name], kept=kept, at=at))
             case "outside":
-                usage = RecordUsage(entry="e", kind="model_usage", at=at, principal_id="ann", total_tokens=7)
+                holder = data.draw(st.sampled_from([None, name]))
+                usage = RecordUsage(
+                    entry="e", kind="model_usage", at=at, principal_id="ann", total_tokens=7, holder=holder
+                )
                 commands.append(usage)
     assert told(*history(ledger(), commands)) == []
 
@@ -72,6 +75,33 @@ def test_what_a_ledger_that_only_checks_allotted_is_found() -> None:
         events = history(ledger(), [limit(max_tokens_total=100), allot("a", tokens=60), allot("b", tokens=60)])
     [what] = told(*events)
     assert what == "max_tokens_total is 100: 61 is allotted to b, and 61 is used"
+
+
+def test_what_is_reserved_for_a_session_past_its_limit_is_found() -> None:
+    with patch.object(book, "falls_to", lambda holder: holder):
+        events = history(ledger(), [limit(session_id="a", max_tokens_total=60), allot("reserved:1:a", tokens=61)])
+    [what] = told(*events)
+    assert what.startswith("max_tokens_total is 60: ")
+
+
+def test_what_a_ledger_took_from_another_reservation_than_that_it_was_recorded_in_is_found() -> None:
+    used = RecordUsage(entry="e", kind="model_usage", at=NOON, total_tokens=50, holder="reserved:1:")
+    with patch.object(book, "_paid", lambda state, holder, spent: _PAID(state, "reserved:2:", spent)):
+        events = history(
+            ledger(),
+            [
+                limit(max_tokens_total=100),
+                allot("reserved:1:", tokens=49),
+                allot("reserved:2:", tokens=49),
+                used,
+                back("reserved:1:"),
+                allot("reserved:3:", tokens=49),
+            ],
+        )
+    assert told(*events) == ["max_tokens_total is 100: 49 is allotted to reserved:3:, and 99 is used"]
+
+
+_PAID = book._paid
 
 
 def test_a_session_that_keeps_more_than_it_held_is_found() -> None:
