@@ -313,23 +313,42 @@ def checked_dollars(name: str, value: Any) -> str | None:
     """An amount of US dollars as an exact decimal. Raises BadInput for anything that is none, or above DOLLARS_MAX."""
     if value is None:
         return None
-    exact: Decimal | None = None
-    written = value.removeprefix("$") if isinstance(value, str) else str(value)
-    if not isinstance(value, bool) and isinstance(value, str | int | float | Decimal):
-        try:
-            exact = Decimal(written) if not isinstance(value, str) or _PLAIN.fullmatch(written) else None
-        except InvalidOperation:
-            exact = None
-    if exact is None or not exact.is_finite() or exact < 0 or exact > DOLLARS_MAX or exact != exact.quantize(_FINEST):
+    exact = _exact(value, _PLAIN)
+    if exact is None or exact != exact.quantize(_FINEST):
         raise BadInput(
             f"{name} must be US dollars from 0 to {DOLLARS_MAX:,} in steps of a nano-dollar, not {shown(value)}."
         )
     return plain_dollars(exact)
 
 
+def used_dollars(name: str, value: Any) -> str | None:
+    """What something cost, rounded up to a nano-dollar: however fine, what was used is not to be lost. A float is what
+    it is written as. Raises BadInput for what is no amount."""
+    if value is None:
+        return None
+    exact = _exact(value, _WRITTEN)
+    if exact is None:
+        raise BadInput(f"{name} must be US dollars from 0 to {DOLLARS_MAX:,}, not {shown(value)}.")
+    return plain_dollars(exact.quantize(_FINEST, rounding=ROUND_CEILING))
+
+
+def _exact(value: Any, text: re.Pattern[str]) -> Decimal | None:
+    """The number that an amount is, None where it is none."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float | Decimal):
+        return None
+    written = value.removeprefix("$") if isinstance(value, str) else str(value)
+    try:
+        exact = Decimal(written) if not isinstance(value, str) or text.fullmatch(written) else None
+    except InvalidOperation:
+        exact = None
+    return exact if exact is not None and exact.is_finite() and 0 <= exact <= DOLLARS_MAX else None
+
+
 _FINEST = Decimal("0.000000001")
 _PLAIN = re.compile(r"-?([0-9]{1,30}(\.[0-9]{0,30})?|\.[0-9]{1,30})")
 """An amount as people write it: `Decimal` alone takes digits of any script, blanks, `1_000` and `1e3`."""
+_WRITTEN = re.compile(_PLAIN.pattern + r"([eE][+-]?[0-9]{1,3})?")
+"""And as programs write it, who make a text of a float."""
 
 
 def plain_dollars(amount: Decimal) -> str:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from .actors.judge import judge
 from .entries import LedgerEvent, LedgerEventType, UsageRecord
-from .events.budget import NOTHING, Amount, Budget, budget_of, checked_dollars, nanos
+from .events.budget import NOTHING, Amount, Budget, budget_of, nanos, used_dollars
 from .events.errors import BadInput, NotAPerson, OverBudget
 from .events.ledger import (
     RESERVED,
@@ -177,4 +177,4 @@ def _amount(tokens: int, cost: Any, requests: int, tools: int) -> Amount:
     for name, value in (("tokens", tokens), ("requests", requests), ("tool_calls", tools)):
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise BadInput(f"{name} must be a whole number from 0, not {value!r}.")
-    return Amount(tokens, nanos(checked_dollars("cost", cost) or "0"), requests, tools)
+    return Amount(tokens, nanos(used_dollars("cost", cost) or "0"), requests, tools)

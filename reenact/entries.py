@@ -9,7 +9,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from .events.budget import checked_dollars
+from .events.budget import used_dollars
 from .events.errors import BadInput
 from .events.ledger import AHEAD_MAX_S, UsageRecorded
 from .events.visible import shown
@@ -27,7 +27,8 @@ class LedgerEventType(StrEnum):
 
 
 class LedgerEvent(Struct, frozen=True, kw_only=True):
-    """One entry. timestamp: seconds since 1970 UTC. cost: US dollars as an exact decimal."""
+    """One entry. timestamp: seconds since 1970 UTC. cost: US dollars as an exact decimal, recorded in nano-dollars,
+    rounded up."""
 
     event_id: str = ""
     type: LedgerEventType = LedgerEventType.MODEL_USAGE
@@ -64,7 +65,7 @@ class LedgerEvent(Struct, frozen=True, kw_only=True):
             "input_tokens": given,
             "output_tokens": written,
             "total_tokens": read("total_tokens") or given + written,
-            "cost": None if cost is None else checked_dollars("cost", cost),
+            "cost": used_dollars("cost", cost),
         }
         return cls(**{**counted, **fields})
 

@@ -14,7 +14,7 @@ from .actors.ledger import LEDGER
 from .actors.ledger import decide as decided
 from .entries import LedgerEvent, LedgerEventType, UsageRecord, event_of, kind_of, metadata_of, time_of
 from .events import codec
-from .events.budget import Budget, checked_dollars, dollars
+from .events.budget import Budget, dollars, used_dollars
 from .events.errors import BadInput
 from .events.ledger import RESERVED, Allot, RecordUsage, RemoveBudget, ReturnAllotment, SetBudget, UsageRecorded
 from .events.message import Command
@@ -70,7 +70,7 @@ class _Writing:
             input_tokens=event.input_tokens,
             output_tokens=event.output_tokens,
             total_tokens=event.total_tokens,
-            cost=checked_dollars("cost", event.cost),
+            cost=used_dollars("cost", event.cost),
             duration_ms=event.duration_ms,
             metadata=metadata_of(event.metadata),
             holder=HOLDER.get(),

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from reenact import Budget, BudgetDecision, BudgetExceededError, Ledger, RuntimeLedgerWriter
+from reenact.events.errors import BadInput
 from reenact.events.ledger import RecordUsage
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.runtime import Runtime
@@ -126,3 +128,51 @@ def test_given_an_older_release_what_was_recorded_in_a_reservation_is_decided_as
     used = RecordUsage(entry="e", kind="model_usage", at=NOON, total_tokens=10, holder="reserved:1")
     begun = (limit(max_tokens_total=20), allot("reserved:1", tokens=10), used)
     assert denied(ledger(*begun).when(allot("b", tokens=10))).used == 20
+
+
+# -- what is recorded --
+
+
+@pytest.mark.parametrize(
+    ("cost", "counted"),
+    [
+        ("0.0000000375", "0.000000038"),
+        (0.0000000375, "0.000000038"),
+        ("3.75e-08", "0.000000038"),
+        (Decimal("0.0000000375"), "0.000000038"),
+        (0.1 + 0.2, "0.300000001"),
+        (1e-300, "0.000000001"),
+        (0.1, "0.1"),
+        ("$1.5", "1.5"),
+        (0, "0"),
+    ],
+    ids=repr,
+)
+def test_given_a_price_finer_than_a_nano_dollar_what_was_used_is_rounded_up_and_not_lost(
+    cost: Any, counted: str
+) -> None:
+    async def work() -> None:
+        book = Ledger()
+        await book.record_model_usage(None, {"input_tokens": 1, "cost": cost})
+        await book.record_model_usage(None, {"input_tokens": 1}, cost=cost)
+        assert [entry.cost for entry in await book.list_events()] == [counted, counted]
+        assert (await book.get_usage()).total_cost == 2 * Decimal(counted)
+        await book.check_budget(None, pending_cost=cost)
+        async with book.reserve(None, cost=cost):
+            pass
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize(
+    "cost", [-1, "-1e-9", "1e7", float("inf"), "nan", "1_0", "1e", "", " 1", True, Decimal("1e400"), "1e999"], ids=repr
+)
+def test_a_cost_that_is_no_amount_is_still_refused(cost: Any) -> None:
+    with pytest.raises(BadInput, match=r"^cost must be US dollars"):
+        asyncio.run(Ledger().record_model_usage(None, {"input_tokens": 1, "cost": cost}))
+
+
+def test_a_limit_finer_than_a_nano_dollar_is_refused() -> None:
+    for cost in ("0.0000000375", 0.1 + 0.2, "1e-3"):
+        with pytest.raises(BadInput, match="in steps of a nano-dollar"):
+            Budget(max_cost_total=cost)
