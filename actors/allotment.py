@@ -97,6 +97,7 @@ def owed_for(state: State, purse: Purse) -> Sequence[Effect]:
                 id=asking.ask,
                 ledger=asking.ledger,
                 session_id=state.session_id,
+                principal_id=state.principal,
                 spent=purse.spent,
                 want=asking.want,
                 least=asking.least,

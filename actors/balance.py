@@ -2,8 +2,9 @@
 
 Of a ledger: nothing was allotted that would pass a limit that denies, nor before what was used without any was counted.
 Of a session: under a budget no model was called without money set aside for it in the same append, nor with money that
-it had let go of. Of both: once a limit was set or lifted, a session makes one more call at most with what was allotted
-to it before; and what was counted is what was used (recount.py).
+it had let go of, nor for one principal with what was allotted for another. Of both: once a limit was set or lifted, a
+session makes one more call at most with what was allotted to it before; and what was counted is what was used
+(recount.py).
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from ..events.ledger import (
 )
 from ..events.message import Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
-from ..events.session import JobStarted
+from ..events.session import JobQueued, JobStarted
 from .recount import Recount, Session
 
 _DAY_US = 86_400_000_000
@@ -51,7 +52,15 @@ class Changes:
     def __init__(self) -> None:
         self._since: dict[Allotment, int] = {}
         self._last: dict[Allotment, int] = {}
+        self._for: dict[Allotment, str] = {}
         self.recount = Recount()
+
+    def allotted(self, allotment: Allotment, principal: str) -> None:
+        self._for[allotment] = principal
+
+    def principal_of(self, allotment: Allotment) -> str | None:
+        """For whom it was allotted, None where that is not known."""
+        return self._for.get(allotment)
 
     def changed(self, allotment: Allotment, position: int) -> None:
         """Limits are others than those it was allotted under."""
@@ -91,6 +100,8 @@ class Balance:
         self._terms: Terms | None = None
         self._own: Terms | None = None  # what the running job brought along
         self._reserved: tuple[str, str] | None = None
+        self._senders: dict[str, str] = {}  # of the jobs that wait
+        self._sender: str | None = None  # of the running job
 
     def lose(self) -> None:
         """What follows in its stream cannot be read, or not be understood."""
@@ -107,7 +118,10 @@ class Balance:
         match recorded.data:
             case AgentConfigured(definition=definition):
                 self._terms = definition.terms
-            case JobStarted(overrides=overrides):
+            case JobQueued(job_id=job_id):
+                self._senders[job_id] = recorded.context.principal
+            case JobStarted(job_id=job_id, overrides=overrides):
+                self._sender = self._senders.pop(job_id, None)
                 self._own = None if overrides is None else overrides.terms
             case BudgetReserved(call=call):
                 self._reserved = call, recorded.head.id
@@ -123,6 +137,9 @@ class Balance:
                 if (self._terms is not None or self._own is not None) and self._reserved != (call, recorded.head.id):
                     yield f"{call} is called under a budget, and nothing is set aside for it"
             case Allotted() | AllotmentDenied() | AllotmentReturned() as event:
+                if isinstance(event, Allotted):
+                    allotment = recorded.stream.removeprefix("ledger-"), event.session_id, event.ask
+                    self._changes.allotted(allotment, event.principal_id)
                 yield from self._moved(event)
             case BudgetSet(budget=budget, at=at, recalls=recalls, counts=counts):
                 self._budgets[budget.principal_id, budget.session_id] = budget
@@ -153,8 +170,11 @@ class Balance:
             return  # it keeps to a limit of its own, with money of no ledger
         if self._released and call != self._kept:
             yield f"{call} is called with money that was let go of"
+        allotment = self._ledger, recorded.stream.removeprefix("session-"), self._ask
+        whose = self._changes.principal_of(allotment)
+        if whose is not None and self._sender not in (None, whose):
+            yield f"{call}, which {self._sender} asked for, is paid with what was allotted for {whose}"
         if self._call is not None and self._call[0] != call:
-            allotment = self._ledger, recorded.stream.removeprefix("session-"), self._ask
             self._changes.called(allotment, self._call[1])
         self._call = call, recorded.position
 

@@ -112,7 +112,13 @@ class Cell:
             raise NewerFormat(f"{self.stream} holds events of type {self._unknown!r}, which a newer release wrote.")
         failpoint("cell.decide")
         decision = decider.decide(
-            self.noun, self.states, asked.command, version=self.version, at=asked.at, epoch=log.epoch
+            self.noun,
+            self.states,
+            asked.command,
+            version=self.version,
+            at=asked.at,
+            epoch=log.epoch,
+            principal=asked.principal,
         )
         if not decision.events:
             return None

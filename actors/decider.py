@@ -69,13 +69,14 @@ def decide(
     version: int,
     at: int,
     epoch: int,
+    principal: str = "",
     stored: Sequence[Recorded] = (),
 ) -> Decision:
     """Show the command to every decider, then every event to every decider, in order, until nothing new is decided.
 
     Each event is encoded and evolved before anyone decides upon it. Raises what a decider raises, with nothing changed.
-    stored: what the log has of it already; an event that is there is evolved by the digest of the bytes that lie there,
-    which an older release may have written.
+    principal: who asks. stored: what the log has of it already; an event that is there is evolved by the digest of the
+    bytes that lie there, which an older release may have written.
     """
     deciders = noun.deciders
     current = list(states)
@@ -90,7 +91,7 @@ def decide(
         row = codec.row(event)
         there = place < len(stored) and stored[place].data == event
         digest = stored[place].digest if there else codec.row_digest(row)
-        stamp = Stamp(version, at, epoch, digest)
+        stamp = Stamp(version, at, epoch, digest, principal)
         rows.append(row)
         digests.append(digest)
         for index, decider in enumerate(deciders):

@@ -121,6 +121,7 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
         degrade_to=(judged.degrade.degrade_to if judged.degrade else None) or degrade_to,
         warned=judged.warned,
         passed=judged.passed,
+        principal=message.principal_id if message.rules else "",
     )
 
 

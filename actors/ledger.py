@@ -152,7 +152,7 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
     return [AllotmentDenied(**asked, breach=judged.breach)]
 
 
-_ASKED = ("session_id", "principal_id", "ask", "spent", "want", "least", "at", "priced")
+_ASKED = ("session_id", "principal_id", "ask", "spent", "want", "least", "at", "priced", "rules")
 
 
 def _newer(ask: str, known: str) -> bool:

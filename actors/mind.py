@@ -76,7 +76,7 @@ class Tool(Struct, frozen=True, gc=False):
 
 class State(Struct, frozen=True, gc=False):
     """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet, with
-    their jobs and tokens.
+    their jobs, tokens and senders. principal: who sent the running job.
 
     actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
     held: the question before the next model call, with the model and the policy it is about. allowed: models that a
@@ -98,10 +98,11 @@ class State(Struct, frozen=True, gc=False):
     definition: Definition | None = None
     thinks_with: bytes = b""
     items: bytes = b""
-    queued: tuple[tuple[str, bytes, int], ...] = ()
+    queued: tuple[tuple[str, bytes, int, str], ...] = ()
     version: int = 0
     turn: int = 0
     job_id: str | None = None
+    principal: str = ""
     overrides: Overrides | None = None
     stopping: str | None = None
     steps: int = 0
@@ -208,7 +209,7 @@ def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 
 
 def on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
-    queued = event.job_id, stamp.digest, tokens_in(event.content)
+    queued = event.job_id, stamp.digest, tokens_in(event.content), stamp.principal
     return replace(state, version=stamp.version, queued=(*state.queued, queued))
 
 
@@ -252,7 +253,7 @@ def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> Sta
 
 
 def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
-    mine, tokens = next(((each[1], each[2]) for each in state.queued if each[0] == event.job_id), (b"", 0))
+    mine, tokens, principal = next((each[1:] for each in state.queued if each[0] == event.job_id), (b"", 0, ""))
     own = event.overrides is not None and event.overrides.terms is not None
     counts = own or (state.definition is not None and state.definition.terms is not None)
     return replace(
@@ -261,6 +262,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         items=digest(state.items, mine),
         queued=tuple(each for each in state.queued if each[0] != event.job_id),
         job_id=event.job_id,
+        principal=principal,
         overrides=event.overrides,
         stopping=None,
         stop_reason=None,
@@ -271,7 +273,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         allowed=(),
         rights=state.rights if event.overrides is None else _rights(state.definition, event.overrides),
         fresh=state.fresh + tokens,
-        purse=money.began(state.purse, stamp.at, counts=counts),
+        purse=money.began(state.purse, stamp.at, principal, counts=counts),
     )
 
 

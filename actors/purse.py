@@ -345,8 +345,8 @@ def consented(purse: Purse, action: str, by: str) -> Raise | None:
 # -- what becomes of it --
 
 
-def began(purse: Purse | None, at: int, *, counts: bool) -> Purse | None:
-    """A job begins. counts: under a budget."""
+def began(purse: Purse | None, at: int, principal: str, *, counts: bool) -> Purse | None:
+    """A job of a principal begins, whom an allotment for another is of no use to. counts: under a budget."""
     if purse is None:
         if not counts:
             return None
@@ -363,7 +363,8 @@ def began(purse: Purse | None, at: int, *, counts: bool) -> Purse | None:
         raising=None,
         raised=(),
     )
-    if purse.grant is not None and purse.grant.per_job:
+    grant = purse.grant
+    if grant is not None and (grant.per_job or grant.principal not in ("", principal)):
         return replace(purse, grant=None, ceiling=purse.spent)
     return purse
 

@@ -103,7 +103,14 @@ def replay(
                 return differs("no_command", first, first.type, None)
             try:
                 again = decider.decide(
-                    noun, states, command, version=version, at=batch.head.at, epoch=each.epoch, stored=recorded
+                    noun,
+                    states,
+                    command,
+                    version=version,
+                    at=batch.head.at,
+                    epoch=each.epoch,
+                    principal=batch.head.context.principal,
+                    stored=recorded,
                 )
             except Exception as error:
                 return differs("refused", first, first.type, f"{type(error).__name__}: {error}")

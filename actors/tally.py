@@ -26,7 +26,7 @@ from ..events.content import Cost, Usage
 from ..events.ledger import Counted
 from ..events.message import Erased, Event, Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
-from ..events.session import JobStarted
+from ..events.session import JobQueued, JobStarted
 from . import purse as money
 from .calendar import DAY_US, month_of
 from .purse import Purse
@@ -55,6 +55,7 @@ class Tally:
         "_principal",
         "_purse",
         "_sealed",
+        "_senders",
         "_spent",
         "_terms",
         "_used",
@@ -69,6 +70,7 @@ class Tally:
         self._purse: Purse | None = None
         self._call: str | None = None  # under way, and whether it was set aside for
         self._paid = False
+        self._senders: dict[str, str] = {}  # of the jobs that wait
         self._sealed = ""  # the batch in which something was set aside that can no longer be read
         self._used: dict[str, Sum] = {}
         self._spent = Sum()
@@ -142,11 +144,15 @@ class Tally:
         if self._terms is not None and self._works and (purse is None or not purse.counts):
             self._purse = replace(purse or money.EMPTY, counts=True)
 
+    def _on_queued(self, event: JobQueued, recorded: Recorded) -> None:
+        self._senders[event.job_id] = recorded.context.principal
+
     def _on_job(self, event: JobStarted, recorded: Recorded) -> None:
         self._works = True
         self._own = None if event.overrides is None else event.overrides.terms
         counts = self._own is not None or self._terms is not None
-        self._purse = money.began(self._purse, recorded.head.at, counts=counts)
+        sender = self._senders.pop(event.job_id, "")
+        self._purse = money.began(self._purse, recorded.head.at, sender, counts=counts)
 
     def _on_completed(self, event: TurnCompleted, recorded: Recorded) -> None:
         self._finish(recorded)
@@ -241,6 +247,7 @@ _NONE = Sum()
 
 READ: dict[type[Event], Callable[[Tally, Any, Recorded], None]] = {
     AgentConfigured: Tally._on_configured,
+    JobQueued: Tally._on_queued,
     JobStarted: Tally._on_job,
     TurnCompleted: Tally._on_completed,
     ModelSelected: Tally._on_selected,

@@ -290,7 +290,8 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     amount: to be spent until it is used up or `until` is reached (microseconds UTC, 0 for never). tokens_per_request,
     cost_per_request, tools_per_request: of every call, None where there is no limit. needs_price: models without a
     price may not be called. per_job: it ends with the job, for a limit of its principal stands. degrade: a limit was
-    passed, take the cheaper model; passed: that limit. warned: the limits that are nearly or quite used up.
+    passed, take the cheaper model; passed: that limit. warned: the limits that are nearly or quite used up. principal:
+    for whom, and with a job of another it ends; "" in what older releases allotted.
     """
 
     amount: Amount = NOTHING
@@ -304,6 +305,7 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     degrade_to: str | None = None
     warned: tuple[str, ...] = ()
     passed: Breach | None = None
+    principal: str = ""
 
 
 # -- money as it is written --

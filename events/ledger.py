@@ -21,6 +21,10 @@ RESERVED = "reserved:"
 
 Older releases wrote `reserved:<id>`, and knew nothing of its session."""
 
+RULES = 1
+"""By which rules a ledger judges what it is asked for, now. 0: those of older releases, whose decisions stay as they
+were."""
+
 ENTRIES_MAX = 1_000
 """Sessions that one `UsageCounted` tells of: some 300 KB."""
 
@@ -108,6 +112,7 @@ class Allot(Command, frozen=True, kw_only=True):
     given back with this. want: what it would like, least: what it cannot do without. priced: the model has a price.
     last: deny where there is too little; else nothing happens as long as others hold something to be asked for first.
     seen: only as long as the ledger is at this version, in which it was found that nobody has anything to give back.
+    rules: see `RULES`.
     """
 
     type: ClassVar[str] = "allot"
@@ -121,6 +126,7 @@ class Allot(Command, frozen=True, kw_only=True):
     priced: bool = True
     last: bool = False
     seen: int | None = None
+    rules: int = RULES
 
 
 class ReturnAllotment(Command, frozen=True, kw_only=True):
@@ -234,7 +240,8 @@ class BudgetRaised(Event, frozen=True, kw_only=True):
 
 
 class Allotted(Event, frozen=True, kw_only=True):
-    """So much is set aside for a session, from when it had spent `spent`. What it held before is over."""
+    """So much is set aside for a session, from when it had spent `spent`. What it held before is over. rules: see
+    `RULES`."""
 
     type: ClassVar[str] = "allotted"
     source: ClassVar[str] = "ledger"
@@ -247,10 +254,11 @@ class Allotted(Event, frozen=True, kw_only=True):
     at: int
     priced: bool
     grant: Grant
+    rules: int = 0
 
 
 class AllotmentDenied(Event, frozen=True, kw_only=True):
-    """There was not enough left. What the session held before is over."""
+    """There was not enough left. What the session held before is over. rules: see `RULES`."""
 
     type: ClassVar[str] = "allotment_denied"
     source: ClassVar[str] = "ledger"
@@ -264,6 +272,7 @@ class AllotmentDenied(Event, frozen=True, kw_only=True):
     at: int
     priced: bool
     breach: Breach
+    rules: int = 0
 
 
 class AllotmentReturned(Event, frozen=True, kw_only=True):

@@ -112,12 +112,14 @@ class Head(Struct, frozen=True, kw_only=True, gc=False):
 
 
 class Stamp(Struct, frozen=True, gc=False):
-    """What `evolve` may know of an event besides the event: where it stands in the stream and what was stored."""
+    """What `evolve` may know of an event besides the event: where it stands in the stream, what was stored, and who
+    asked."""
 
     version: int
     at: int
     epoch: int
     digest: bytes
+    principal: str = ""
 
 
 class Recorded(Struct, frozen=True, gc=False):
@@ -184,7 +186,7 @@ class Recorded(Struct, frozen=True, gc=False):
 
     @property
     def stamp(self) -> Stamp:
-        return Stamp(self.version, self.head.at, self.epoch, self.digest)
+        return Stamp(self.version, self.head.at, self.epoch, self.digest, self.head.context.principal)
 
 
 class Live(Struct, frozen=True, gc=False):

@@ -130,12 +130,14 @@ class RunRaised(Event, frozen=True, kw_only=True):
 class RequestAllotment(Effect, frozen=True, kw_only=True):
     """Have the ledger set money aside. May be asked again: the ledger knows what it has answered.
 
-    ledger: a scope. at: the time of the asking, microseconds UTC: the ledger's is no earlier.
+    ledger: a scope. principal_id: who sent the job. at: the time of the asking, microseconds UTC: the ledger's is no
+    earlier.
     """
 
     type: ClassVar[str] = "request_allotment"
     ledger: str
     session_id: str
+    principal_id: str = ""
     spent: Amount
     want: Amount
     least: Amount

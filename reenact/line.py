@@ -62,7 +62,7 @@ class Line:
         def asking(last: bool, seen: int | None = None) -> Allot:
             return Allot(
                 session_id=effect.session_id,
-                principal_id=session.ids.principal,
+                principal_id=effect.principal_id,
                 ask=effect.id,
                 spent=effect.spent,
                 want=effect.want,
@@ -83,14 +83,14 @@ class Line:
         if effect.raises is not None:
             consent = RaiseBudget(
                 session_id=effect.session_id,
-                principal_id=session.ids.principal,
+                principal_id=effect.principal_id,
                 consent=effect.raises,
                 at=max(self._clock.now(), effect.at),
             )
             failpoint("ledger.raise")
             await patiently(lambda: self._ask(ledger, consent, cause=cause, correlation=correlation))
             failpoint("ledger.raised")
-        waiter = _Waiter(effect.session_id, session.ids.principal)
+        waiter = _Waiter(effect.session_id, effect.principal_id)
         if self._is_behind(waiter):  # who is before it may wait for what it was allotted already, and did not take
             account = _answered((await self._peek(ledger))[0], effect)
         else:

@@ -23,6 +23,7 @@ class Given:
         self.version = 0
         self.epoch = 1
         self.at = 1_000_000
+        self.principal = "user"
         self._events: tuple[Event, ...] = ()
         self._refused: Exception | None = None
         self._looked = True
@@ -35,7 +36,7 @@ class Given:
 
     def _evolve(self, event: Event) -> None:
         self.version += 1
-        stamp = Stamp(self.version, self.at, self.epoch, codec.row_digest(codec.row(event)))
+        stamp = Stamp(self.version, self.at, self.epoch, codec.row_digest(codec.row(event)), self.principal)
         self.states = decider.evolve(self.noun, self.states, event, stamp)
 
     @property
@@ -54,7 +55,7 @@ class Given:
         """Ask. What follows is in `events`, or why it was refused in `error`; deciding again must give the same."""
         assert self._looked, self._refused
         self._events, self._refused = (), None
-        ask = {"version": self.version, "at": self.at, "epoch": self.epoch}
+        ask = {"version": self.version, "at": self.at, "epoch": self.epoch, "principal": self.principal}
         try:
             decision = decider.decide(self.noun, self.states, command, **ask)
         except Exception as error:

@@ -102,6 +102,7 @@ GRANT = Grant(
     degrade=True,
     degrade_to="scripted:hello",
     warned=("max_cost_daily of the scope",),
+    principal="ann",
 )
 BREACH = Breach(code="budget_exceeded", limit="max_cost_daily", of="scope", used=1, wanted=2, most=3)
 CONSENT = Raise(action="a1", limit="max_cost_daily", of="scope", most=1_000_000_000, by=1_000_000_000, principal="ann")
@@ -346,6 +347,7 @@ SAMPLES: tuple[Event, ...] = (
         at=1_700_000_000_000_000,
         priced=False,
         grant=GRANT,
+        rules=1,
     ),
     ledger.AllotmentDenied(
         session_id="sess_1",
@@ -357,6 +359,7 @@ SAMPLES: tuple[Event, ...] = (
         at=1_700_000_000_000_000,
         priced=False,
         breach=BREACH,
+        rules=1,
     ),
     ledger.AllotmentReturned(session_id="sess_1", ask="w1", spent=AMOUNT, kept=AMOUNT, at=1_700_000_000_000_000),
     ledger.UsageRecorded(

@@ -83,7 +83,6 @@ class Session:
 
     def __init__(self, newest: Recorded | None) -> None:
         self.newest = newest
-        self.ids = Context(scope=SCOPE, principal="ann")
 
 
 class Hearing:
@@ -109,9 +108,10 @@ class Reading(Counting):
 
 
 class World:
-    """One seed. `billed` is the truth: what the provider asks for. free: nothing is limited in the beginning."""
+    """One seed. `billed` is the truth: what the provider asks for. free: nothing is limited in the beginning. several:
+    more than one principal sends to each session, and one of them is limited too."""
 
-    def __init__(self, seed: int, free: bool = False) -> None:
+    def __init__(self, seed: int, free: bool = False, several: bool = False) -> None:
         self.chance = random.Random(seed)
         chances = random.Random(-seed - 1)
         self.clock = ManualClock()
@@ -148,6 +148,12 @@ class World:
         self.asked: set[tuple[str, str]] = set()
         self.left: set[str] = set()  # by the process before, and not taken up at once
         self.unasked = 0  # calls that were stopped before the provider was asked
+        self.people = random.Random(f"people {seed}") if several else None
+        self.sent: dict[str, str] = {}  # the principals of jobs
+        self.billed_to: dict[str, Amount] = {}
+        self.used_by: dict[str, Amount] = {}
+        self.his = book.standing_of(self._budget_of_bob()) if several else None
+        self.changing = self.changing and not several
 
     def _budget(self) -> Budget:
         chance = self.chance
@@ -160,6 +166,13 @@ class World:
             limits["max_tool_calls_daily"] = chance.randint(5, 60)
         return Budget(**limits)
 
+    def _budget_of_bob(self) -> Budget:
+        assert self.people is not None
+        limits: dict[str, Any] = {"max_requests_daily": self.people.randint(0, 20)}
+        if self.people.random() < 0.5:
+            limits["max_tokens_total"] = self.people.randint(0, 4_000)
+        return Budget(principal_id="bob", **limits)
+
     # -- a log and its loop --
 
     async def turn(self) -> None:
@@ -168,17 +181,19 @@ class World:
         self.waiting.append(mine)
         await mine
 
-    def commit(self, stream: str, command: Command) -> tuple[tuple[Any, ...], list[Recorded]]:
+    def commit(self, stream: str, command: Command, principal: str = "ann") -> tuple[tuple[Any, ...], list[Recorded]]:
         noun = noun_of(stream)
         states, version = self.states.get(stream, noun.initial), self.versions.get(stream, 0)
         earlier = states
-        decision = decider.decide(noun, states, command, version=version, at=self.clock.now(), epoch=self.epoch)
+        decision = decider.decide(
+            noun, states, command, version=version, at=self.clock.now(), epoch=self.epoch, principal=principal
+        )
         if not decision.events:
             return states, []
         self.commits += 1
         owed = decider.owed(noun, decision.states)
         owes = tuple(effect.id for effect in owed)
-        context = Context(scope=SCOPE, principal="ann")
+        context = Context(scope=SCOPE, principal=principal)
         head = Head(id=self.clock.new_id(), at=self.clock.now(), asked=command.type, context=context, owes=owes)
         events = []
         for part, event in enumerate(decision.events):
@@ -220,9 +235,27 @@ class World:
                 settled + out > most and not self.changed and not self.free
             ):  # else what was under way then may be told later
                 self.failure = Overspent(f"{limit.name}: {settled} settled and {out} set aside of {most}")
+        for limit, most in self.his.limits if self.his is not None else ():
+            billed = getattr(self.billed_to.get("bob", NOTHING), limit.of)
+            if billed > most:
+                self.failure = Overspent(f"{limit.name} of bob: {billed} billed of {most}")
+
+    def bill(self, stream: str, amount: Amount) -> None:
+        """What the provider asks for, and of whom: of whoever sent the running job."""
+        self.billed += amount
+        whose = self.runs_for(self.states[stream])
+        self.billed_to[whose] = self.billed_to.get(whose, NOTHING) + amount
+
+    def runs_for(self, states: tuple[Any, ...]) -> str:
+        running = states[0].running
+        return self.sent.get(running.job_id, "ann") if running is not None else "ann"
 
     def spends(self, earlier: tuple[Any, ...], states: tuple[Any, ...], events: list[Recorded]) -> None:
-        """What the log knows of that nothing was set aside for."""
+        """Who spent what was set aside; and what the log knows of that nothing was set aside for."""
+        if events[0].stream.startswith("session-") and states[1].purse is not None:
+            before = earlier[1].purse.spent if earlier[1].purse is not None else NOTHING
+            whose = self.runs_for(earlier if earlier[0].running is not None else states)
+            self.used_by[whose] = self.used_by.get(whose, NOTHING) + (states[1].purse.spent - before)
         for recorded in events:
             match recorded.data:
                 case ModelAnswered(call=call, usage=usage, cost=cost) | ModelFailed(call=call, usage=usage, cost=cost):
@@ -268,6 +301,8 @@ class World:
         assert breach.code != UNCOUNTED, "nobody waited so long"
         of = next(limit.of for limit in LIMITS if limit.name == breach.limit)
         used, using = (getattr(amount, of) for amount in self.used())
+        if breach.of == "principal":
+            used = getattr(self.used_by.get(denial.principal_id, NOTHING), of)
         surely = using if of == "requests" else 0  # a call under way may cost less, but it is one
         accounts = self.states[f"ledger-{SCOPE}"][0].accounts
         # What an earlier process left was taken up later, and whoever asked before does not wait for it.
@@ -280,7 +315,7 @@ class World:
 
     async def ask(self, stream: str, command: Command, **envelope: Any) -> Reply:
         await self.turn()
-        states, events = self.commit(stream, command)
+        states, events = self.commit(stream, command, envelope.get("principal", "ann"))
         await self.turn()
         return Reply(states, events)
 
@@ -357,7 +392,7 @@ class World:
             return await self.call(stream, effect)
         assert isinstance(effect, RunTool)
         await self.turn()
-        self.billed += Amount(tools=1) if effect.attempt == 1 else NOTHING
+        self.bill(stream, Amount(tools=1) if effect.attempt == 1 else NOTHING)
         self.judge()
         for child in self.children.pop(stream, []):
             self.begin(self.start(child))
@@ -385,7 +420,7 @@ class World:
             0
         ]
         bill = Amount(requests=1) if fate == "is refused" else Amount(tokens=read + written, cost=paid, requests=1)
-        self.billed += bill
+        self.bill(stream, bill)
         self.asked.add((stream, effect.id))
         self.billed_free += bill if held is None else NOTHING
         self.late += bill if self.limited and not effect.paid else NOTHING
@@ -450,8 +485,12 @@ class World:
         )
         waking = Waking(agent_id="a", image_id="i", container_id="c", registered_at=1, definition=definition)
         text = Text(text="x" * self.chance.randint(1, 300))
-        with suppress(Closed):
-            await self.ask(f"session-{name}", Send(job_id=f"job-{name}", content=(text,), waking=waking))
+        for n in range(1 if self.people is None else self.people.randint(1, 4)):
+            job = f"job-{name}-{n}"
+            self.sent[job] = "ann" if self.people is None else self.people.choice(["ann", "bob", "bob", "cid"])
+            with suppress(Closed):
+                message = Send(job_id=job, content=(text,), waking=waking)
+                await self.ask(f"session-{name}", message, principal=self.sent[job])
 
     def terms(self, spec: BudgetSpec | None) -> Terms | None:
         if spec is None and not self.limited:
@@ -568,6 +607,9 @@ class World:
         self.treasury = self.made()
         if self.limited:
             self.states[f"ledger-{SCOPE}"] = _with(self.states[f"ledger-{SCOPE}"], self.budget, self.clock.now())
+        if self.his is not None:
+            ledger = _with(self.states[f"ledger-{SCOPE}"], self.his.budget, self.clock.now())
+            self.states[f"ledger-{SCOPE}"] = ledger
         parents = [f"p{n}" for n in range(PARENTS)]
         children = [f"{parent}.{n}" for parent in parents for n in range(CHILDREN)]
         for name in (*parents, *children):
@@ -650,6 +692,10 @@ class World:
         is_told = told.covers(used_free) and self.used_free.covers(told)
         if self.free and (not is_told or state.counting or state.open):
             raise Overspent(f"{told} was counted of {self.used_free} that nothing was set aside for")
+        for whose, billed in self.billed_to.items() if self.people is not None else ():
+            his = state.sums.get(("principal", whose), book.NO_SUMS).total
+            if not his.covers(billed) or not self.used_by[whose].covers(his):
+                raise Overspent(f"{his} was counted for {whose}, {billed} billed and {self.used_by[whose]} used")
         assert sums is None or sums.out == NOTHING, f"{sums.out} is set aside for nobody"
         assert self.free or state.overrun == NOTHING, f"sessions spent {state.overrun} beyond what they were allotted"
         self.judge()
@@ -662,10 +708,10 @@ def _with(states: tuple[Any, ...], budget: Budget, at: int) -> tuple[Any, ...]:
     return decision.states
 
 
-def spend(seed: int, *, free: bool = False) -> World:
-    """Live one seed through. free: a limit is set in the middle of it. Raises Overspent, or what else went wrong, with
-    the seed in its words."""
-    world = World(seed, free)
+def spend(seed: int, *, free: bool = False, several: bool = False) -> World:
+    """Live one seed through. free: a limit is set in the middle of it. several: principals share the sessions. Raises
+    Overspent, or what else went wrong, with the seed in its words."""
+    world = World(seed, free, several)
     try:
         asyncio.run(world.live())
     except Exception as error:

@@ -11,7 +11,7 @@ from unittest.mock import patch
 import pytest
 from msgspec.structs import replace
 
-from reenact.actors import allotment, book, count, judge, ledger, mind, step, tool, turn
+from reenact.actors import agent, allotment, book, count, judge, ledger, mind, step, tool, turn
 from reenact.actors import purse as money
 from reenact.actors.tally import Tally
 from reenact.counting import Counting
@@ -50,6 +50,20 @@ def test_what_was_used_before_the_first_limit_counts_whoever_is_killed(first: in
         counts.update(counted=world.used_free.requests, denied=world.denied)
     assert counts["counted"] > A_CHUNK and counts["denied"]
     figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, all of it counted")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("first", range(0, SEEDS, A_CHUNK))
+def test_who_shares_a_session_spends_what_is_theirs(first: int, figure: Figure) -> None:
+    """Three principals send to the same sessions, and one of them has limits of his own: what each of them used is
+    counted for them, and no call of his is paid by what was allotted for another."""
+    counts: Counter[str] = Counter()
+    for seed in range(first, first + A_CHUNK):
+        world = spend(seed, several=True)
+        counts.update(commits=world.commits, kills=world.kills, denied=world.denied)
+        counts.update({whose: billed.requests for whose, billed in world.billed_to.items()})
+    assert counts["ann"] and counts["bob"] and counts["cid"] and counts["denied"]
+    figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, each of them counted")
 
 
 @pytest.mark.parametrize("seed", [13, 77, 1626])
@@ -142,6 +156,25 @@ BROKEN: dict[str, Callable[[], Any]] = {
     "who is at work does not hear of it": lambda: patch.object(Recalls, "heeded", _is_deaf),
 }
 
+
+def _for_whomever(purse: Any, at: int, principal: str, *, counts: bool) -> Any:
+    """What was allotted for one principal pays for the jobs of the next."""
+    return _BEGAN(purse, at, "" if purse is None or purse.grant is None else purse.grant.principal, counts=counts)
+
+
+def _of_the_newest(state: Any, purse: Any) -> Any:
+    """It is asked for on behalf of whoever sent something last, though another's job runs."""
+    last = state.queued[-1][3] if state.queued else state.principal
+    return _OWED_FOR(replace(state, principal=last), purse)
+
+
+_BEGAN, _OWED_FOR = money.began, allotment.owed_for
+
+SHARED: dict[str, Callable[[], Any]] = {
+    "an allotment outlives its principal": lambda: patch.object(money, "began", _for_whomever),
+    "it is asked for whoever was heard last": lambda: patch.object(agent, "owed_for", _of_the_newest),
+}
+
 MISCOUNTED: dict[str, Callable[[], Any]] = {
     "nobody waits for the count": lambda: patch.multiple(ledger, judge=_does_not_wait),
     "what is counted twice counts twice": lambda: patch.object(count, "_new", _counts_again),
@@ -154,13 +187,13 @@ MISCOUNTED: dict[str, Callable[[], Any]] = {
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("name", BROKEN | MISCOUNTED)
+@pytest.mark.parametrize("name", BROKEN | MISCOUNTED | SHARED)
 def test_a_build_that_overspends_is_caught(name: str, figure: Figure) -> None:
     assert {room.money for room in (mind, turn, step, tool, allotment)} == {money}
-    with (BROKEN | MISCOUNTED)[name]():
+    with (BROKEN | MISCOUNTED | SHARED)[name]():
         for seed in range(WITHIN):
             try:
-                spend(seed, free=name in MISCOUNTED)
+                spend(seed, free=name in MISCOUNTED, several=name in SHARED)
             except AssertionError as error:
                 figure(f"{name}: found at seed {seed}, {error}")
                 return
