@@ -58,12 +58,16 @@ class Ledger:
         *,
         pending_tokens: int = 0,
         pending_cost: str | int | float | Decimal = 0,
-        pending_requests: int = 0,
+        pending_requests: int | None = None,
         pending_tool_calls: int = 0,
     ) -> tuple[BudgetDecision, str]:
-        """What the limits say to so much more, and why. It sets nothing aside: see `reserve`. A denial is recorded."""
+        """What the limits say to so much more, and why. It sets nothing aside: see `reserve`. A denial is recorded.
+
+        It asks for one request of a model, unless another number is named or only calls of tools are. A request uses
+        some tokens and some money, whether they are named or not: a limit of them that is used up denies it.
+        """
         scope = await self._ready(ctx)
-        want = _amount(pending_tokens, pending_cost, pending_requests, pending_tool_calls)
+        want = _pending(pending_tokens, pending_cost, pending_requests, pending_tool_calls)
         state = await self.writer.state(scope)
         state = replace(state, now=max(state.now, self.writer.now()))
         judged = judge(state, *_whose(ctx), want, want)
@@ -171,6 +175,15 @@ class Ledger:
 
 def _whose(ctx: Any) -> tuple[str, str]:
     return getattr(ctx, "principal_id", None) or "", getattr(ctx, "session_id", None) or ""
+
+
+def _pending(tokens: int, cost: Any, requests: int | None, tools: int) -> Amount:
+    """What a check asks for, with what goes without saying."""
+    want = _amount(tokens, cost, requests or 0, tools)
+    if want.tools and want == Amount(tools=want.tools):
+        return want
+    asked = 1 if requests is None else want.requests
+    return Amount(max(1, want.tokens), max(1, want.cost), asked, want.tools)
 
 
 def _amount(tokens: int, cost: Any, requests: int, tools: int) -> Amount:

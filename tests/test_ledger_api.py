@@ -106,14 +106,14 @@ def test_many_who_reserve_at_once_pass_no_limit() -> None:
 def test_windows_are_those_of_the_clock_it_was_given() -> None:
     async def work() -> None:
         clock = ManualClock()
-        book = ledger(clock, max_requests_per_minute=1, max_tokens_daily=100)
+        book = ledger(clock, max_requests_per_minute=1, max_tokens_daily=101)
         await book.record_model_usage(ANN, {"input_tokens": 100, "output_tokens": 0})
         assert (await book.check_budget(ANN, pending_requests=1))[0] is BudgetDecision.DENY
         clock.move(s=61)
         assert (await book.check_budget(ANN, pending_requests=1))[0] is not BudgetDecision.DENY
-        assert (await book.check_budget(ANN, pending_tokens=1))[0] is BudgetDecision.DENY
+        assert (await book.check_budget(ANN, pending_tokens=2))[0] is BudgetDecision.DENY
         clock.move(s=24 * 3600)
-        assert (await book.check_budget(ANN, pending_tokens=1))[0] is BudgetDecision.ALLOW
+        assert (await book.check_budget(ANN, pending_tokens=1, pending_requests=0))[0] is BudgetDecision.ALLOW
 
     asyncio.run(work())
 

@@ -130,6 +130,51 @@ def test_given_an_older_release_what_was_recorded_in_a_reservation_is_decided_as
     assert denied(ledger(*begun).when(allot("b", tokens=10))).used == 20
 
 
+# -- what is checked --
+
+DENY, WARN, ALLOW = BudgetDecision.DENY, BudgetDecision.WARN, BudgetDecision.ALLOW
+
+
+@pytest.mark.parametrize(
+    ("limits", "pending", "said"),
+    [
+        ({"max_requests_daily": 2}, {}, DENY),
+        ({"max_requests_daily": 2}, {"pending_tokens": 5, "pending_cost": "0.15"}, DENY),
+        ({"max_requests_daily": 3}, {}, WARN),
+        ({"max_requests_daily": 2}, {"pending_requests": 0}, WARN),
+        ({"max_requests_daily": 2, "exceed_strategy": "warn"}, {}, WARN),
+        ({"max_requests_daily": 2, "exceed_strategy": "degrade"}, {}, BudgetDecision.DEGRADE),
+        ({"max_requests_per_minute": 2}, {}, DENY),
+        ({"max_tokens_total": 20}, {}, DENY),
+        ({"max_tokens_daily": 20}, {"pending_tokens": 0}, DENY),
+        ({"max_tokens_total": 30}, {"pending_tokens": 10}, WARN),
+        ({"max_tokens_total": 30}, {"pending_tokens": 11}, DENY),
+        ({"max_cost_monthly": "0.5"}, {}, DENY),
+        ({"max_cost_total": "0.500000001"}, {}, WARN),
+        ({"max_cost_total": 0}, {}, DENY),
+        ({"max_tool_calls_daily": 1}, {"pending_tool_calls": 1}, DENY),
+        ({"max_tool_calls_daily": 2}, {"pending_tool_calls": 1}, WARN),
+        ({"max_tool_calls_daily": 1}, {}, WARN),
+        ({"max_tokens_total": 20, "max_requests_daily": 2}, {"pending_tool_calls": 1}, WARN),
+        ({"max_requests_daily": 2}, {"pending_tool_calls": 1, "pending_tokens": 1}, DENY),
+        ({"max_tokens_total": 1000}, {}, ALLOW),
+    ],
+    ids=repr,
+)
+def test_given_two_requests_of_ten_tokens_and_a_tool_a_check_says_whether_there_may_be_one_more(
+    limits: dict[str, Any], pending: dict[str, Any], said: BudgetDecision
+) -> None:
+    async def work() -> None:
+        book = Ledger()
+        book.set_budget(Budget(**limits))
+        for _ in range(2):
+            await book.record_model_usage(None, {"input_tokens": 5, "output_tokens": 5, "cost": "0.25"})
+        await book.record_tool_usage(None, tool_name="look")
+        assert (await book.check_budget(None, **pending))[0] is said
+
+    asyncio.run(work())
+
+
 # -- what is recorded --
 
 
