@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
@@ -9,7 +10,7 @@ from typing import Any, Self
 
 from msgspec import Struct
 
-from .events.budget import used_dollars
+from .events.budget import COUNT_MAX, used_dollars
 from .events.errors import BadInput
 from .events.ledger import AHEAD_MAX_S, UsageRecorded
 from .events.visible import shown
@@ -50,7 +51,9 @@ class LedgerEvent(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_llm_usage(cls, usage: Any, **fields: Any) -> Self:
-        """An entry of what a model used. usage: anything with input_tokens, output_tokens, total_tokens, total_cost."""
+        """An entry of what a model used. usage: anything with input_tokens, output_tokens, total_tokens, total_cost.
+
+        Raises BadInput for counts and costs that are none."""
 
         def read(*names: str) -> Any:
             for name in names:
@@ -59,12 +62,16 @@ class LedgerEvent(Struct, frozen=True, kw_only=True):
                     return value
             return None
 
-        given, written = read("input_tokens") or 0, read("output_tokens") or 0
+        def count(name: str) -> int:
+            found = read(name)
+            return 0 if found is None else counted_of(name, found)
+
+        given, written = count("input_tokens"), count("output_tokens")
         cost = read("cost", "total_cost")
         counted = {
             "input_tokens": given,
             "output_tokens": written,
-            "total_tokens": read("total_tokens") or given + written,
+            "total_tokens": count("total_tokens") or given + written,
             "cost": used_dollars("cost", cost),
         }
         return cls(**{**counted, **fields})
@@ -104,6 +111,21 @@ def time_of(seconds: object, heard: int) -> int:
             f" {AHEAD_MAX_S} ahead of now, not {shown(seconds)}."
         )
     return int(seconds * 1_000_000)
+
+
+def counted_of(name: str, given: object) -> int:
+    if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= COUNT_MAX:
+        raise BadInput(f"{name} must be a whole number from 0, not {shown(given)}.")
+    return given
+
+
+def duration_of(given: object) -> float | None:
+    """Milliseconds."""
+    if given is None:
+        return None
+    if isinstance(given, bool) or not isinstance(given, int | float) or not 0 <= given < math.inf:
+        raise BadInput(f"duration_ms must be milliseconds from 0, not {shown(given)}.")
+    return given
 
 
 def metadata_of(given: object) -> dict[str, str] | None:

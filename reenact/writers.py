@@ -12,7 +12,17 @@ from .actors.book import SCOPE, State, Sums
 from .actors.clock import Clock, SystemClock
 from .actors.ledger import LEDGER
 from .actors.ledger import decide as decided
-from .entries import LedgerEvent, LedgerEventType, UsageRecord, event_of, kind_of, metadata_of, time_of
+from .entries import (
+    LedgerEvent,
+    LedgerEventType,
+    UsageRecord,
+    counted_of,
+    duration_of,
+    event_of,
+    kind_of,
+    metadata_of,
+    time_of,
+)
 from .events import codec
 from .events.budget import Budget, dollars, used_dollars
 from .events.errors import BadInput
@@ -49,11 +59,7 @@ class _Writing:
     """What every writer offers beside the port."""
 
     async def write(self: Any, event: LedgerEvent) -> None:
-        """Record one entry. Raises BadInput for a type, a time, counts, a cost or metadata that are none."""
-        for name in ("input_tokens", "output_tokens", "total_tokens"):
-            value = getattr(event, name)
-            if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value <= 10**15:
-                raise BadInput(f"{name} must be a whole number from 0, not {value!r}.")
+        """Record one entry. Raises BadInput where its type, time, counts, cost, duration or metadata is none."""
         heard = self.now()
         command = RecordUsage(
             entry=event.event_id or self.new_id(),
@@ -67,11 +73,11 @@ class _Writing:
             provider=event.provider,
             model=event.model,
             tool=event.tool_name,
-            input_tokens=event.input_tokens,
-            output_tokens=event.output_tokens,
-            total_tokens=event.total_tokens,
+            input_tokens=counted_of("input_tokens", event.input_tokens),
+            output_tokens=counted_of("output_tokens", event.output_tokens),
+            total_tokens=counted_of("total_tokens", event.total_tokens),
             cost=used_dollars("cost", event.cost),
-            duration_ms=event.duration_ms,
+            duration_ms=duration_of(event.duration_ms),
             metadata=metadata_of(event.metadata),
             holder=HOLDER.get(),
         )

@@ -152,7 +152,17 @@ def test_what_was_used_outside_counts_against_the_sessions_of_a_runtime() -> Non
 
 @pytest.mark.parametrize(
     "usage",
-    [{"input_tokens": -1}, {"input_tokens": True}, {"total_cost": "much"}, {"total_cost": float("nan")}, {"cost": -1}],
+    [
+        {"input_tokens": -1},
+        {"input_tokens": True},
+        {"input_tokens": "5"},
+        {"output_tokens": 1.5},
+        {"total_tokens": []},
+        {"total_tokens": "6"},
+        {"total_cost": "much"},
+        {"total_cost": float("nan")},
+        {"cost": -1},
+    ],
     ids=repr,
 )
 def test_usage_that_is_none_is_refused(usage: dict[str, Any]) -> None:
@@ -210,6 +220,12 @@ def test_a_record_that_was_handed_out_changes_nothing_of_what_the_ledger_holds(s
         ({"timestamp": -1.0}, "timestamp"),
         ({"metadata": None}, "metadata"),
         ({"metadata": {"n": 1}}, "metadata"),
+        ({"duration_ms": float("nan")}, "duration_ms"),
+        ({"duration_ms": float("inf")}, "duration_ms"),
+        ({"duration_ms": -5}, "duration_ms"),
+        ({"duration_ms": "1"}, "duration_ms"),
+        ({"input_tokens": "5"}, "input_tokens"),
+        ({"total_tokens": 10**16}, "total_tokens"),
     ],
     ids=repr,
 )
