@@ -6,8 +6,8 @@ from collections.abc import Container, Mapping
 
 from msgspec import Struct
 
-from ..events.budget import LIMITS, NOTHING, UNCOUNTED, Amount, Breach, Budget, Grant, Limit
-from ..events.ledger import Allot, falls_to
+from ..events.budget import LIMITS, NOTHING, UNCOUNTED, Amount, Breach, Budget, CallLimit, Grant, Limit
+from ..events.ledger import RESERVED, Allot, falls_to
 from .book import NO_SUMS, State, falls_under, rolled, settled, used
 from .calendar import DAY_US, MINUTE_US
 
@@ -42,9 +42,24 @@ class Judged(Struct):
     warned: tuple[str, ...] = ()
 
 
-def judge(state: State, principal: str, session: str, want: Amount, least: Amount, *, priced: bool = True) -> Judged:
-    """Hold what is wanted against every limit there is; the worst of what they say counts."""
+def judge(
+    state: State,
+    principal: str,
+    session: str,
+    want: Amount,
+    least: Amount,
+    *,
+    priced: bool = True,
+    rules: int = 0,
+) -> Judged:
+    """Hold what is wanted against every limit there is; the worst of what they say counts. rules: see `RULES`.
+
+    A limit that denies is passed by what cannot be done without, and lets so much be wanted as is left; one that
+    degrades is passed by all that is wanted, for nothing lowers that. Those of single calls that do not deny are held
+    against each call by its session.
+    """
     judged = Judged()
+    by_session = rules > 0 and not session.startswith(RESERVED)
     if state.counting:
         _deny(judged, Breach(code=UNCOUNTED, limit="ledger", of="scope"), for_sure=False)
     elif falls_to(session) in state.open:  # what it used is told in a moment: a session that asks has no other call
@@ -56,9 +71,14 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
         if not priced and costs is not None and budget.unpriced == "deny":
             _deny(judged, Breach(code="unpriced", limit=costs, of=of), for_sure=True)
         for limit, most in standing.limits:
+            if by_session and limit.window == "request" and budget.exceed_strategy != "deny":
+                continue
             wanted, needed = getattr(want, limit.of), getattr(least, limit.of)
             settled, out = used(sums, limit, state.now)
             before = settled + out
+            if rules and budget.exceed_strategy == "degrade":
+                # Of calls of tools a model may want some or none: those that were made count.
+                needed = wanted if limit.of != "tools" else max(needed, int(before > most))
             if needed and before + needed > most:
                 asked = budget.on_breach == "ask" and limit.window in RAISABLE
                 breach = Breach(limit=limit.name, of=of, used=before, wanted=needed, most=most, asks=asked)
@@ -69,7 +89,9 @@ def judge(state: State, principal: str, session: str, want: Amount, least: Amoun
                 judged.warned += (f"{limit.name} of the {of}",)
                 judged.spare[limit.of] = 0
                 continue
-            if budget.exceed_strategy == "deny":
+            if budget.exceed_strategy == "deny" or (
+                rules and limit.of == "tools" and budget.exceed_strategy == "degrade"
+            ):
                 judged.most[limit.of] = min(judged.most.get(limit.of, wanted), max(0, most - before))
             if limit.window == "request":
                 continue
@@ -96,6 +118,7 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
     # An allotment is of its day: what is spent of it is settled in that day, whatever limits are set meanwhile.
     until = (state.now // DAY_US + 1) * DAY_US
     needs_price, per_job, degrade_to = False, False, None
+    calls: list[CallLimit] = []
     for standing in falls_under(state, message.principal_id, message.session_id):
         budget = standing.budget
         needs_price = needs_price or (standing.costs is not None and budget.unpriced == "deny")
@@ -107,6 +130,11 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
                 if limit.of != "tools":
                     # So much at once is never used, and the rest would lie idle: but for the calls that follow.
                     amounts[limit.of] = min(amounts[limit.of], most * GENEROUS)
+            elif limit.window == "request" and message.rules:
+                degrades = budget.exceed_strategy == "degrade"
+                calls.append(
+                    CallLimit(limit=limit.name, whose=standing.key[0], of=limit.of, most=most, degrades=degrades)
+                )
             elif limit.window == "minute":
                 until = min(until, state.now + MINUTE_US)
     return Grant(
@@ -122,6 +150,7 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
         warned=judged.warned,
         passed=judged.passed,
         principal=message.principal_id if message.rules else "",
+        calls=tuple(calls),
     )
 
 
@@ -132,7 +161,7 @@ def in_the_way(state: State, message: Allot) -> Breach | None:
     """The limit that forbids what is asked for now, None where there is none."""
     free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at)
     asker = message.principal_id, message.session_id
-    return judge(free, *asker, message.want, message.least, priced=message.priced).breach
+    return judge(free, *asker, message.want, message.least, priced=message.priced, rules=message.rules).breach
 
 
 def may_come_back(

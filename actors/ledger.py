@@ -142,7 +142,8 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
     if account is not None and not _newer(message.ask, account.ask):
         return ()
     free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at)
-    judged = judge(free, message.principal_id, message.session_id, message.want, message.least, priced=message.priced)
+    asker = message.principal_id, message.session_id
+    judged = judge(free, *asker, message.want, message.least, priced=message.priced, rules=message.rules)
     asked: dict[str, Any] = {name: getattr(message, name) for name in _ASKED}
     if judged.breach is None:
         return [Allotted(**asked, grant=granted(free, message, judged))]

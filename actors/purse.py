@@ -7,6 +7,7 @@ one that was under way when its process died.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 from msgspec import Struct
@@ -20,6 +21,7 @@ from ..events.budget import (
     Amount,
     Breach,
     BudgetSpec,
+    CallLimit,
     Grant,
     Raise,
     Terms,
@@ -36,6 +38,7 @@ from ..events.purse import (
     BudgetDegraded,
     BudgetExceeded,
     BudgetReserved,
+    BudgetWarned,
     RunRaised,
 )
 from .wish import Wish
@@ -154,7 +157,7 @@ class Gate(Struct, frozen=True):
     degrades: it is made with another model, which is to be selected first.
     """
 
-    events: tuple[BudgetReserved | BudgetDegraded | AllotmentWanted, ...] = ()
+    events: tuple[BudgetReserved | BudgetDegraded | BudgetWarned | AllotmentWanted, ...] = ()
     max_tokens: int = 0
     breach: Breach | None = None
     asks: bool = False
@@ -175,13 +178,16 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
         purse = replace(purse, spent=purse.at_most, held=None)  # its process died: it is spent as it was set aside
     left = purse.left
     grant = purse.grant if left.requests else None  # else other limits may be in force than it was made under
-    if grant is not None and grant.degrade and not degraded:
-        why = _no_cheaper(other, wish, grant)
-        if other is not None and why is None:
-            event = BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model)
-            return Gate(events=(event,), degrades=other.model)
-        if grant.passed is not None:
-            return Gate(breach=replace(grant.passed, why=f"It should go on with a cheaper model: {why}."))
+    passes = () if grant is None else tuple(_passed(grant, wish))
+    if grant is not None and not degraded:
+        passed = grant.passed if grant.degrade else next((breach for each, breach in passes if each.degrades), None)
+        if grant.degrade or passed is not None:
+            why = _no_cheaper(other, wish, grant)
+            if other is not None and why is None:
+                event = BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model)
+                return Gate(events=(event,), degrades=other.model)
+            if passed is not None:
+                return Gate(breach=replace(passed, why=f"It should go on with a cheaper model: {why}."))
     breach = _run_breach(purse, terms.spec, wish)
     if breach is not None:
         return Gate(breach=breach)
@@ -202,7 +208,21 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
         written = within
     amount = wish.amount(written)
     reserved = BudgetReserved(call=wish.call, tokens=amount.tokens, cost=amount.cost, max_tokens=written)
-    return Gate(events=(reserved,), max_tokens=written)
+    warned = tuple(
+        each.text for each, _ in passes if each.of != "tools"
+    )  # of tools it was said when they were asked for
+    return Gate(events=(BudgetWarned(limits=warned), reserved) if warned else (reserved,), max_tokens=written)
+
+
+def _passed(grant: Grant, wish: Wish) -> Iterator[tuple[CallLimit, Breach]]:
+    """The limits of every call that do not deny, and that this one may pass; of tools, that the last answer did."""
+    if not grant.calls:
+        return
+    amount = replace(wish.amount(wish.written), tools=wish.tools)
+    for each in grant.calls:
+        takes: int = getattr(amount, each.of)
+        if takes > each.most:
+            yield each, Breach(limit=each.limit, of=each.whose, wanted=takes, most=each.most)
 
 
 def wanted(
@@ -294,6 +314,15 @@ def tool_breach(purse: Purse, terms: Terms, ordinal: int) -> Breach | None:
     return None
 
 
+def tool_warning(purse: Purse, terms: Terms, ordinal: int) -> BudgetWarned | None:
+    """What is said where an answer asks for more calls of tools than a limit that does not deny: once, at the first."""
+    grant = purse.grant
+    if terms.ledger is None or grant is None:
+        return None
+    passed = tuple(each.text for each in grant.calls if each.of == "tools" and ordinal == each.most + 1)
+    return BudgetWarned(limits=passed) if passed else None
+
+
 PER_REQUEST = "max_tool_calls_per_request"
 """The limit that is told to the model and does not end the turn: it may ask again, for less at once."""
 
@@ -346,7 +375,8 @@ def consented(purse: Purse, action: str, by: str) -> Raise | None:
 
 
 def began(purse: Purse | None, at: int, principal: str, *, counts: bool) -> Purse | None:
-    """A job of a principal begins, whom an allotment for another is of no use to. counts: under a budget."""
+    """A job of a principal begins, who may not spend what was allotted for another; and what degrades does so for the
+    rest of a job. counts: under a budget."""
     if purse is None:
         if not counts:
             return None
@@ -364,7 +394,7 @@ def began(purse: Purse | None, at: int, principal: str, *, counts: bool) -> Purs
         raised=(),
     )
     grant = purse.grant
-    if grant is not None and (grant.per_job or grant.principal not in ("", principal)):
+    if grant is not None and (grant.per_job or (grant.principal and (grant.degrade or grant.principal != principal))):
         return replace(purse, grant=None, ceiling=purse.spent)
     return purse
 
@@ -485,7 +515,7 @@ def released(purse: Purse | None, event: AllotmentReleased) -> Purse:
     purse = purse or EMPTY
     grant = purse.grant
     if grant is not None:
-        grant = replace(grant, tokens_per_request=None, cost_per_request=None, tools_per_request=None)
+        grant = replace(grant, tokens_per_request=None, cost_per_request=None, tools_per_request=None, calls=())
     return replace(purse, ceiling=event.spent + event.kept, grant=grant)
 
 

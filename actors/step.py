@@ -196,6 +196,7 @@ def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) ->
         rate=rate_of(terms, call.model),
         steps=state.steps if call.attempt == 1 else state.steps - 1,
         wait_ms=call.wait_ms,
+        tools=state.asked,
     )
 
 

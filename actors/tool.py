@@ -248,14 +248,16 @@ class _Means:
         breach = money.tool_breach(self._purse, self._terms, self._asked)
         if breach is not None:
             return [BudgetExceeded(breach=breach, tools=(tool,)), not_funded(tool, breach)]
+        warning = money.tool_warning(self._purse, self._terms, self._asked)
+        said = () if warning is None else (warning,)
         if asks:
-            return begun  # it is counted when it starts
+            return [*said, *begun]  # it is counted when it starts
         left = self._terms.ledger is None or self._purse.left.tools > self._begun
         if left or any(isinstance(event, GrantUsed) for event in begun):
             self._begun += 1
-            return begun
+            return [*said, *begun]
         self._waiting.append(tool)
-        return ()
+        return said
 
     def asks(self) -> Sequence[Event]:
         """What the ledger is asked for, for those that wait. What the session still has is asked for again with it."""

@@ -26,7 +26,8 @@ class Wish(Struct, frozen=True):
     """A model call as it is wanted.
 
     read: tokens that it reads, an upper bound. written: tokens that it may write, and least: with fewer it is of no
-    use. rate: None where the model has no known price. steps: calls of the run before it.
+    use. rate: None where the model has no known price. steps: calls of the run before it. tools: calls of tools that
+    the answer before it asked for.
     """
 
     call: str
@@ -38,6 +39,7 @@ class Wish(Struct, frozen=True):
     rate: Rate | None
     steps: int
     wait_ms: int = 0
+    tools: int = 0
 
     def amount(self, written: int) -> Amount:
         """What it takes, at most, when it may write so much."""

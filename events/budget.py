@@ -284,6 +284,22 @@ class Raise(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     principal: str
 
 
+class CallLimit(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
+    """A limit of every call that does not deny, by its name. whose: `scope`, `principal` or `session`. of: a field of
+    `Amount`. degrades: what may pass it goes to the cheaper model; else it is warned of."""
+
+    limit: str
+    whose: str
+    of: str
+    most: int
+    degrades: bool
+
+    @property
+    def text(self) -> str:
+        """As it is warned of."""
+        return f"{self.limit} of the {self.whose}"
+
+
 class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What a ledger allots to a session.
 
@@ -291,7 +307,8 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     cost_per_request, tools_per_request: of every call, None where there is no limit. needs_price: models without a
     price may not be called. per_job: it ends with the job, for a limit of its principal stands. degrade: a limit was
     passed, take the cheaper model; passed: that limit. warned: the limits that are nearly or quite used up. principal:
-    for whom, and with a job of another it ends; "" in what older releases allotted.
+    for whom, and with a job of another it ends, one that degrades with any job; "" in what older releases allotted.
+    calls: limits of every call that warn or degrade.
     """
 
     amount: Amount = NOTHING
@@ -306,6 +323,7 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     warned: tuple[str, ...] = ()
     passed: Breach | None = None
     principal: str = ""
+    calls: tuple[CallLimit, ...] = ()
 
 
 # -- money as it is written --

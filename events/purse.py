@@ -59,7 +59,8 @@ class BudgetDegraded(Event, frozen=True, kw_only=True):
 
 
 class BudgetWarned(Event, frozen=True, kw_only=True):
-    """These limits are nearly or quite used up."""
+    """These limits are nearly or quite used up; or the call that follows may pass them, or an answer that asked for
+    more calls of tools than they say."""
 
     type: ClassVar[str] = "budget_warned"
     limits: tuple[str, ...]

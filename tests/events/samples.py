@@ -1,7 +1,7 @@
 """One sample of every stored event, every field set. The golden bytes are made of these."""
 
 from reenact.events import action, agent, container, cooldown, image, ledger, policy, purse, session
-from reenact.events.budget import Amount, Breach, Budget, BudgetSpec, Grant, Raise, Rate, Terms
+from reenact.events.budget import Amount, Breach, Budget, BudgetSpec, CallLimit, Grant, Raise, Rate, Terms
 from reenact.events.content import Cost, Failure, File, Image, Native, Text, Thinking, ToolCall, Tried, Usage
 from reenact.events.message import Event
 from reenact.events.model import ModelParams
@@ -103,6 +103,7 @@ GRANT = Grant(
     degrade_to="scripted:hello",
     warned=("max_cost_daily of the scope",),
     principal="ann",
+    calls=(CallLimit(limit="max_tokens_per_request", whose="scope", of="tokens", most=600, degrades=True),),
 )
 BREACH = Breach(code="budget_exceeded", limit="max_cost_daily", of="scope", used=1, wanted=2, most=3)
 CONSENT = Raise(action="a1", limit="max_cost_daily", of="scope", most=1_000_000_000, by=1_000_000_000, principal="ann")

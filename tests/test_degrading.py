@@ -1,0 +1,137 @@
+"""Limits that degrade or warn: every call is held against them, with what it may take at most, job by job."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
+from reenact.events.agent import ModelCalled
+from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.purse import BudgetReserved, BudgetWarned
+from reenact.runtime import Runtime
+from tests.money import DEAR, counted, everything_replays, look
+from tests.runtimes import Heard, run
+
+CHEAP = "anthropic:claude-haiku-4-5"
+LOOKS = counted(tool_calls=[{"name": "look", "input": {"n": n}} for n in range(5)])
+
+
+def scripted(*steps: Any, max_tokens: int = 100, **limits: Any) -> dict[str, Any]:
+    limits.setdefault("exceed_strategy", "degrade")
+    if limits["exceed_strategy"] == "degrade":
+        limits["degrade_to"] = CHEAP
+    script = list(steps) or [counted()]
+    models = Models({name: Scripted(script, repeat=True) for name in ("anthropic", "openai")})
+    agent = {"model": DEAR, "params": {"maxTokens": max_tokens}}
+    return {"models": models, "default_agent": agent, "budget": limits, "tools": [look]}
+
+
+def called(heard: Heard) -> list[str]:
+    return [event.data.model for event in heard.of(ModelCalled.type)]
+
+
+def warned(heard: Heard) -> list[str]:
+    return [name for event in heard.of(BudgetWarned.type) for name in event.data.limits]
+
+
+def test_a_call_that_may_pass_a_limit_goes_to_the_cheaper_model() -> None:
+    """It may cost 90 cents, of ten that are left. What it needs at least would fit."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        assert called(heard) == [CHEAP]
+        assert heard.of(BudgetReserved.type)[0].data.max_tokens == 60_000, "nothing cuts the cheaper one short"
+
+    run(work, store=store, **scripted(max_tokens=60_000, max_cost_daily="0.10"))
+    everything_replays(MemoryLog(store))
+
+
+def test_no_dear_call_passes_a_limit_that_degrades() -> None:
+    """Until it is used up the dear model answers, and all that it was asked for together fits."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot")
+        for _ in range(12):
+            assert (await bot.send("hi")).status == "succeeded"
+        models = called(heard)
+        dear = models.index(CHEAP)
+        assert dear > 1 and set(models[dear:]) == {CHEAP}
+        assert 225 * dear <= 1000
+
+    step = {"text": "x", "usage": {"inputTokens": 125, "outputTokens": 100}}
+    run(work, store=store, **scripted(step, max_tokens_daily=1000))
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("strategy", ["warn", "degrade"])
+def test_every_call_is_held_against_a_limit_of_single_calls(strategy: str) -> None:
+    """A small one is allotted, and a large one of the same session is paid out of that."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        assert (called(heard), warned(heard)) == ([DEAR], [])
+        for large in (1, 2):
+            assert (await bot.send("x" * 8000)).status == "succeeded"
+            assert called(heard) == [DEAR, *[DEAR if strategy == "warn" else CHEAP] * large]
+            assert warned(heard) == ["max_tokens_per_request of the scope"] * large
+
+    run(work, store=store, **scripted(max_tokens_per_request=600, exceed_strategy=strategy))
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("strategy", ["warn", "degrade"])
+def test_an_answer_that_asks_for_too_many_tools_at_once_is_noticed(strategy: str) -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot", tools=["look"])
+        for told in (1, 2):
+            assert (await bot.send("hi")).status == "succeeded"
+            assert called(heard) == [DEAR, DEAR if strategy == "warn" else CHEAP] * told
+            assert warned(heard) == ["max_tool_calls_per_request of the scope"] * told
+
+    run(work, store=store, **scripted(LOOKS, counted(), max_tool_calls_per_request=2, exceed_strategy=strategy))
+    everything_replays(MemoryLog(store))
+
+
+def test_calls_of_tools_that_pass_a_limit_of_the_day_lead_to_the_cheaper_model() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot", tools=["look"])
+        assert (await bot.send("hi")).status == "succeeded"
+        assert called(heard) == [DEAR, CHEAP]
+        assert (await bot.send("hi")).status == "succeeded"
+        assert called(heard) == [DEAR, CHEAP, CHEAP, CHEAP], "the day has passed its limit"
+
+    run(work, store=store, **scripted(LOOKS, counted(), max_tool_calls_daily=2))
+    everything_replays(MemoryLog(store))
+
+
+def test_a_limit_degrades_for_the_rest_of_a_job_and_no_longer() -> None:
+    """The next one names a model that fits, and that costs less than the one to degrade to."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        sent = await opened.send(bot.id, "hi", model="openai:gpt-5-nano")
+        assert (await sent.result()).status == "succeeded"
+        assert called(heard) == [CHEAP, "openai:gpt-5-nano"]
+
+    run(work, store=store, **scripted(max_cost_daily="0.001"))
+    everything_replays(MemoryLog(store))
