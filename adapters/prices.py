@@ -159,6 +159,8 @@ def table_of(path: str) -> Callable[[Usage, str, str, int], Cost]:
 
 def _read(path: str) -> dict[str, dict[str, Decimal]]:
     given = object_in(path, "a table of prices has a name for every model.")
+    if not given:
+        raise BadInput(f"{path}: a table of prices names a model at least.")
     rates: dict[str, dict[str, Decimal]] = {}
     for model, prices in given.items():
         if not isinstance(prices, dict) or not {"input", "output"} <= prices.keys() <= set(_PRICED):

@@ -188,7 +188,8 @@ class Read:
         with common.reading(self._front, self._output) as reading:
             rows = reading.cost(by, prices=prices)
             shown = cost_columns(by, self._short, rows if self._output.shows else ())
-            return listed(self._output, shown, rows, none="no model or tool was called yet.")
+            none = "no tool was called yet." if by == "tool" else "no model was called yet."
+            return listed(self._output, shown, rows, none=none)
 
     def audit(
         self,

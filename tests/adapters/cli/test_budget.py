@@ -148,7 +148,7 @@ def test_history_is_priced_anew_without_touching_the_log() -> None:
     assert reenact("cost", "--json").row["amount"] == "0"
     Path("q.toml").write_text('["other:model"]\ninput = 1\noutput = 1\n')
     assert reenact("cost", "--prices", "q.toml", "--json").row["unpriced"] == 1
-    for text in ("{", "[]", '{"a:b": {"input": 1}}', '{"a:b": {"input": -1, "output": 1}}', '{"a:b": 3}'):
+    for text in ("{", "[]", "{}", '{"a:b": {"input": 1}}', '{"a:b": {"input": -1, "output": 1}}', '{"a:b": 3}'):
         Path("bad.json").write_text(text)
         ended = reenact("cost", "--prices", "bad.json")
         assert ended.code == 2 and "bad.json" in ended.err
@@ -159,6 +159,17 @@ def test_history_is_priced_anew_without_touching_the_log() -> None:
 def test_cost_is_added_up_by(by: str) -> None:
     assert reenact("run", "hello", "-m", "scripted:hello").code == 0
     assert reenact("cost", "--by", by, "--json").code == 0
+
+
+def test_after_a_model_was_called_and_no_tool_that_is_what_is_said_of_tools() -> None:
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    assert reenact("cost", "--by", "tool").err == "no tool was called yet.\n"
+
+
+def test_a_file_of_limits_that_names_one_twice_is_refused() -> None:
+    Path("b.json").write_text('{"max_cost_daily": 5, "max_cost_daily": 7}')
+    ended = reenact("budget", "set", "--file", "b.json")
+    assert ended.code == 2 and "b.json: 'max_cost_daily' is named twice." in ended.err
 
 
 def test_on_a_terminal_a_bar_shows_how_much_is_gone() -> None:
