@@ -133,6 +133,7 @@ MADE: frozenset[type[Any]] = frozenset(
     (
         *(content.Cost, content.Tried, content.Usage, tool.Place, agent.Selection, session.Waking, session.Definition),
         *(budget.Amount, budget.Breach, budget.BudgetSpec, budget.Grant, budget.Raise, budget.Rate, budget.Terms),
+        budget.CallLimit,
         *(ledger.Counted, cooldown.CooldownOpened, cooldown.CooldownEnded),
     )
 )

@@ -31,7 +31,7 @@ from reenact.vault import Vault
 
 TABLE = """
 AddImage: made container_id image_id created_at
-Allot: made session_id principal_id ask spent want least at priced last seen
+Allot: made session_id principal_id ask spent want least at priced last seen rules
 AnswerModel: made call answer checks duration_ms cost
 ApplyPolicy: made policy scope terms
 AttachSession: name session_id
@@ -82,6 +82,7 @@ Budget: name scope_id principal_id session_id degrade_to; made max_tokens_per_re
     max_requests_per_minute max_requests_daily max_tool_calls_per_request max_tool_calls_daily warning_threshold
     exceed_strategy unpriced on_breach
 BudgetSpec: made max_tokens max_cost max_tool_calls max_turns max_runtime_seconds unpriced on_breach
+CallLimit: made limit whose of most degrades
 CallCheck: text problem; made name effect approval timeout_s version arguments place
 ConstraintPolicy: text reason; name name; made max_cost_per_request max_tokens_per_request max_tool_calls_per_turn
     max_turns
@@ -94,7 +95,7 @@ Definition: made image_version model params max_steps tools policy scope fallbac
 Failure: text message; made code retryable retry_after_s status tried available_at
 File: text media_type name data url file_id
 Grant: made amount until tokens_per_request cost_per_request tools_per_request needs_price per_job degrade degrade_to
-    warned passed
+    warned passed principal calls
 Image: text media_type data url
 ImageConfig: text name description system_prompt metadata; name model fallbacks tools params workspace policy budget
     degrade_to; made max_steps approval_required approval_timeout_s
