@@ -107,8 +107,10 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, rename="camel"):
     """What one run (a job) may use; None: no such limit. Raises BadInput for a limit that is none.
 
     max_cost: US dollars. max_turns: turns of the model, that is, calls of it. max_runtime_seconds: from when the job
-    starts. unpriced: whether a model without a known price may be called although max_cost is set. on_breach: `ask` has
-    the job wait for a person, who may raise max_tokens, max_cost or max_turns of this run; not with max_tool_calls.
+    starts; then what is under way is stopped. It is a timer, and no gate: in the moment in which it goes off a call may
+    still begin, and is stopped. unpriced: whether a model without a known price may be called although max_cost is set.
+    on_breach: `ask` has the job wait for a person, who may raise max_tokens, max_cost or max_turns of this run; not
+    with max_tool_calls.
     """
 
     max_tokens: int | None = None

@@ -142,7 +142,7 @@ class Ledger:
         return usage
 
     async def list_events(self, scope_id: str | None = None, **only: Any) -> list[LedgerEvent]:
-        """The entries, the newest first."""
+        """The entries that programs told, the newest first: see `InMemoryLedgerWriter.list_events`."""
         found: list[LedgerEvent] = await self.writer.list_events(scope_id or self.writer.scope, **only)
         return found
 

@@ -78,7 +78,11 @@ class LedgerEvent(Struct, frozen=True, kw_only=True):
 
 
 class UsageRecord(Struct, frozen=True, kw_only=True):
-    """What was used in all. total_cost: US dollars."""
+    """What was used in all. total_cost: US dollars.
+
+    input_tokens, output_tokens: of what programs told. What sessions of a runtime used is in the totals alone, for
+    their ledger hears of it as one number.
+    """
 
     input_tokens: int = 0
     output_tokens: int = 0

@@ -91,7 +91,8 @@ class _Writing:
     async def get_usage(
         self: Any, scope_id: str, principal_id: str | None = None, session_id: str | None = None
     ) -> UsageRecord:
-        """What a scope used, or one principal or session of it: told here, and by the sessions of a runtime."""
+        """What a scope used, or one principal or session of it: told here, and by the sessions of a runtime as they
+        settle with its ledger; what they hold is in `runtime.budget()`."""
         state: State = await self.state(scope_id)
         key = SCOPE
         if session_id is not None:
@@ -120,7 +121,8 @@ class _Writing:
         principal_id: str | None = None,
         limit: int = 100,
     ) -> list[LedgerEvent]:
-        """The entries told here, the newest first."""
+        """The entries told here, the newest first. What sessions of a runtime used is none: it is in their own streams,
+        and added up by `projections.ledger.Ledger` and `reenact cost`."""
         found: list[LedgerEvent] = []
         for entry in reversed(await self.entries(scope_id)):
             if event_type not in (None, entry.kind) or principal_id not in (None, entry.principal_id):
