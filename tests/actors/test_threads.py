@@ -433,8 +433,9 @@ def test_a_message_with_its_park_and_unpark_costs_five_microseconds() -> None:
             worked = True
         return worked
 
-    best = float("inf")
+    best = plain = float("inf")
     for _ in range(5):
+        plain = min(plain, rounds_s())
         with pool_of(1, on_idle=unpark_all) as pool:
             parks = [Parks() for _ in range(lanes)]
             for n, behaviour in enumerate(parks):
@@ -446,5 +447,13 @@ def test_a_message_with_its_park_and_unpark_costs_five_microseconds() -> None:
             while sum(behaviour.got for behaviour in parks) < lanes * each:
                 time.sleep(0.001)
             best = min(best, (time.process_time() - begun) / (lanes * each))
-    print(f"tell, receive, park, unpark: {best * 1e6:.2f} us of CPU a message")
-    assert best < 5e-6
+    print(f"tell, receive, park, unpark: {best * 1e6:.2f} us of CPU a message, {best / plain:.0f} rounds of a loop")
+    assert best < 170 * plain  # 5 us where a round takes 30 ns; how fast the machine is now is measured beside it
+
+
+def rounds_s() -> float:
+    """CPU seconds of one round of a loop in plain Python, on this machine as it is right now."""
+    begun, total = time.process_time(), 0
+    for number in range(2_000_000):
+        total += number & 7
+    return (time.process_time() - begun) / 2_000_000
