@@ -103,6 +103,7 @@ def owed_for(state: State, purse: Purse) -> Sequence[Effect]:
                 least=asking.least,
                 priced=asking.priced,
                 at=asking.at,
+                made=purse.made,
                 raises=asking.raises,
             )
         )

@@ -196,7 +196,8 @@ class Balance:
         principal, ask, told, held, since = self._held.get(event.session_id, ("", "", Amount(), Amount(), 0))
         if isinstance(event, AllotmentReturned) and event.ask != ask:
             yield f"{event.session_id} gives back {event.ask}, and holds {ask}"
-        self._settle(principal, event.session_id, event.spent - told, since or self._now)
+        made = self._now - max(0, event.at - event.made) if event.made else self._now
+        self._settle(principal, event.session_id, event.spent - told, since or self._now, made)
         kept = event.kept if isinstance(event, AllotmentReturned) else Amount()
         if not held.covers(kept):
             yield f"{event.session_id} keeps more than it held"

@@ -25,7 +25,7 @@ SCOPE: Key = ("scope", "")
 class Sums(Struct, frozen=True, gc=False):
     """What one of them used. out: set aside and not settled. The three of a window are those of `day` and `month`.
 
-    recent: (microseconds UTC, how many) of requests that were settled in the last minute.
+    recent: (microseconds UTC, how many) of requests of the last minute, as far as they were heard of.
     """
 
     total: Amount = NOTHING
@@ -141,19 +141,27 @@ def used_of(state: State, standing: Standing, limit: Limit, at: int) -> tuple[in
 # -- what happens to it --
 
 
-def settled(state: State, session: str, principal: str, spent: Amount, kept: Amount, at: int) -> State:
-    """What the session spent since it was last heard is settled in the window it was allotted in; it keeps `kept`."""
+def settled(state: State, session: str, principal: str, spent: Amount, kept: Amount, at: int, made: int = 0) -> State:
+    """What the session spent since it was last heard is settled in the window it was allotted in; it keeps `kept`.
+    made: no call of it was made later, see `AllotmentReturned`; it says in which minute they count."""
     now = max(state.now, at)
+    made = made_at(made, at, now)
     account = state.accounts.get(session) or Account(principal)
     used_now, freed = spent - account.told, account.held - kept
     sums = dict(state.sums)
     for key in keys_of(account.principal, session):
         one = rolled(sums.get(key, NO_SUMS), now)
-        sums[key] = _free(_spend(one, used_now, account.at or now, now), freed, account.at)
+        sums[key] = _free(_spend(one, used_now, account.at or now, now, made=made), freed, account.at)
     told = account.told + used_now
     accounts = {**state.accounts, session: replace(account, principal=principal, told=told, held=account.held - freed)}
     overrun = state.overrun + ((used_now + kept) - account.held)
     return replace(state, accounts=accounts, sums=sums, now=now, overrun=overrun)
+
+
+def made_at(made: int, at: int, now: int) -> int:
+    """When something was made that is told at `at`, by the ledger's time `now`: so long ago as it was for who tells it.
+    So what a clock tells that is behind the ledger's is not older than it is."""
+    return now - max(0, at - made) if made else now
 
 
 def allotted(state: State, event: Allotted) -> State:

@@ -159,7 +159,7 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
 
 def in_the_way(state: State, message: Allot) -> Breach | None:
     """The limit that forbids what is asked for now, None where there is none."""
-    free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at)
+    free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at, message.made)
     asker = message.principal_id, message.session_id
     return judge(free, *asker, message.want, message.least, priced=message.priced, rules=message.rules).breach
 

@@ -141,7 +141,7 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
     account = state.accounts.get(message.session_id)
     if account is not None and not _newer(message.ask, account.ask):
         return ()
-    free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at)
+    free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at, message.made)
     asker = message.principal_id, message.session_id
     judged = judge(free, *asker, message.want, message.least, priced=message.priced, rules=message.rules)
     asked: dict[str, Any] = {name: getattr(message, name) for name in _ASKED}
@@ -153,7 +153,7 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
     return [AllotmentDenied(**asked, breach=judged.breach)]
 
 
-_ASKED = ("session_id", "principal_id", "ask", "spent", "want", "least", "at", "priced", "rules")
+_ASKED = ("session_id", "principal_id", "ask", "spent", "want", "least", "at", "priced", "rules", "made")
 
 
 def _newer(ask: str, known: str) -> bool:
@@ -177,7 +177,14 @@ def _give_back(state: State, message: ReturnAllotment) -> Sequence[Event]:
     if message.spent == account.told and kept == account.held and message.session_id not in state.due:
         return ()
     return [
-        AllotmentReturned(session_id=message.session_id, ask=message.ask, spent=message.spent, kept=kept, at=message.at)
+        AllotmentReturned(
+            session_id=message.session_id,
+            ask=message.ask,
+            spent=message.spent,
+            kept=kept,
+            at=message.at,
+            made=message.made,
+        )
     ]
 
 
@@ -196,17 +203,17 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
 def _evolve(state: State, event: Event, version: int) -> State:
     match event:
         case Allotted():
-            free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at)
+            free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at, event.made)
             return _came_back(allotted(free, event), event.session_id)
         case AllotmentDenied():
-            free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at)
+            free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at, event.made)
             account = free.accounts[event.session_id]
             account = replace(account, ask=event.ask, grant=None, breach=event.breach)
             denied = replace(free, accounts={**free.accounts, event.session_id: account})
             return _came_back(denied, event.session_id)
         case AllotmentReturned():
             account = state.accounts.get(event.session_id) or Account("")
-            free = settled(state, event.session_id, account.principal, event.spent, event.kept, event.at)
+            free = settled(state, event.session_id, account.principal, event.spent, event.kept, event.at, event.made)
             return _came_back(free, event.session_id)
         case BudgetSet():
             named = whose(event.budget)
@@ -293,7 +300,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return Allot(**{name: getattr(answered, name) for name in _ASKED}, last=True)
         case "return_allotment", AllotmentReturned() as back:
             return ReturnAllotment(
-                session_id=back.session_id, ask=back.ask, spent=back.spent, kept=back.kept, at=back.at
+                session_id=back.session_id, ask=back.ask, spent=back.spent, kept=back.kept, at=back.at, made=back.made
             )
         case "record_usage", UsageRecorded() as entry:
             return RecordUsage(**{name: getattr(entry, name) for name in entry.__struct_fields__})

@@ -100,10 +100,10 @@ class Raising(Struct, frozen=True, gc=False):
 class Purse(Struct, frozen=True, gc=False):
     """spent: all that the session ever spent under a budget. ceiling: what it may have spent by the allotment `source`.
 
-    asks: how often it asked. began, began_at: what was spent, and the time, when the running job began. now: the latest
-    recorded time. counts: the running job is under a budget. breach: the limit that ends the turn. warned: the limits
-    it was last warned of. raising: what a person is asked; refused: the limit that they may be asked about. raised: by
-    what people raised limits of the running job.
+    asks: how often it asked. began, began_at: what was spent, and the time, when the running job began. now: the
+    latest recorded time. made: no call that it has spent was made later. counts: the running job is under a budget.
+    breach: the limit that ends the turn. warned: the limits it was last warned of. raising: what a person is asked;
+    refused: the limit that they may be asked about. raised: by what people raised limits of the running job.
     """
 
     spent: Amount = NOTHING
@@ -116,6 +116,7 @@ class Purse(Struct, frozen=True, gc=False):
     began: Amount = NOTHING
     began_at: int = 0
     now: int = 0
+    made: int = 0
     counts: bool = False
     closing: bool = False
     breach: Breach | None = None
@@ -403,7 +404,9 @@ def reserved(purse: Purse | None, event: BudgetReserved, at: int) -> Purse:
     purse = purse or EMPTY
     amount = Amount(tokens=event.tokens, cost=event.cost, requests=1)
     held = Held(event.call, amount, event.max_tokens)
-    return replace(purse, spent=purse.at_most, held=held, now=max(purse.now, at))
+    now = max(purse.now, at)
+    made = now if purse.held is not None else purse.made
+    return replace(purse, spent=purse.at_most, held=held, now=now, made=made)
 
 
 def settled(purse: Purse | None, call: str, usage: Usage | None, cost: Cost | None, at: int) -> Purse | None:
@@ -417,7 +420,7 @@ def settled(purse: Purse | None, call: str, usage: Usage | None, cost: Cost | No
     if usage is not None:
         paid = nanos(cost.amount) if cost is not None and cost.amount is not None else amount.cost
         amount = Amount(tokens=max(0, usage.input_tokens + usage.output_tokens), cost=max(0, paid), requests=1)
-    return replace(purse, spent=purse.spent + amount, held=None, now=now)
+    return replace(purse, spent=purse.spent + amount, held=None, now=now, made=now)
 
 
 def turned(purse: Purse, reason: str) -> Purse:
@@ -426,7 +429,9 @@ def turned(purse: Purse, reason: str) -> Purse:
     """
     if purse.held is None:
         return purse
-    return replace(purse, spent=purse.at_most if reason == "budget" else purse.spent, held=None)
+    if reason == "budget":
+        return replace(purse, spent=purse.at_most, held=None, made=purse.now)
+    return replace(purse, held=None)
 
 
 def failed(
@@ -441,7 +446,8 @@ def failed(
     """The call failed: what was counted is spent; what was turned away is free again, but for the request itself."""
     mine = purse.held is not None and purse.held.call == call
     if mine and usage is None and not partial and failure.code in UNBILLED:
-        return replace(purse, spent=purse.spent + Amount(requests=1), held=None, now=max(purse.now, at))
+        now = max(purse.now, at)
+        return replace(purse, spent=purse.spent + Amount(requests=1), held=None, now=now, made=now)
     return settled(purse, call, usage, cost, at) or purse
 
 
@@ -472,6 +478,7 @@ def asked(purse: Purse | None, event: AllotmentWanted, at: int) -> Purse:
         ),
         asks=purse.asks + 1,
         now=now,
+        made=now if purse.held is not None else purse.made,
         refused=None,
         raising=None,
     )
@@ -531,6 +538,7 @@ def ended(purse: Purse | None, at: int) -> Purse | None:
         breach=None,
         counts=False,
         now=max(purse.now, at),
+        made=max(purse.now, at) if purse.held is not None else purse.made,
         refused=None,
         raising=None,
     )

@@ -112,7 +112,7 @@ class Allot(Command, frozen=True, kw_only=True):
     given back with this. want: what it would like, least: what it cannot do without. priced: the model has a price.
     last: deny where there is too little; else nothing happens as long as others hold something to be asked for first.
     seen: only as long as the ledger is at this version, in which it was found that nobody has anything to give back.
-    rules: see `RULES`.
+    rules: see `RULES`. made: see `AllotmentReturned`.
     """
 
     type: ClassVar[str] = "allot"
@@ -127,12 +127,13 @@ class Allot(Command, frozen=True, kw_only=True):
     last: bool = False
     seen: int | None = None
     rules: int = RULES
+    made: int = 0
 
 
 class ReturnAllotment(Command, frozen=True, kw_only=True):
     """A session gives back what it does not need of the allotment `ask`. kept: what it still holds on to.
 
-    Of an allotment that is not its newest, or older than what is known: nothing happens.
+    Of an allotment that is not its newest, or older than what is known: nothing happens. made: see `AllotmentReturned`.
     """
 
     type: ClassVar[str] = "return_allotment"
@@ -141,6 +142,7 @@ class ReturnAllotment(Command, frozen=True, kw_only=True):
     spent: Amount
     kept: Amount = NOTHING
     at: int
+    made: int = 0
 
 
 class RecordUsage(Command, frozen=True, kw_only=True):
@@ -241,7 +243,7 @@ class BudgetRaised(Event, frozen=True, kw_only=True):
 
 class Allotted(Event, frozen=True, kw_only=True):
     """So much is set aside for a session, from when it had spent `spent`. What it held before is over. rules: see
-    `RULES`."""
+    `RULES`. made: see `AllotmentReturned`."""
 
     type: ClassVar[str] = "allotted"
     source: ClassVar[str] = "ledger"
@@ -255,10 +257,12 @@ class Allotted(Event, frozen=True, kw_only=True):
     priced: bool
     grant: Grant
     rules: int = 0
+    made: int = 0
 
 
 class AllotmentDenied(Event, frozen=True, kw_only=True):
-    """There was not enough left. What the session held before is over. rules: see `RULES`."""
+    """There was not enough left. What the session held before is over. rules: see `RULES`. made: see
+    `AllotmentReturned`."""
 
     type: ClassVar[str] = "allotment_denied"
     source: ClassVar[str] = "ledger"
@@ -273,10 +277,15 @@ class AllotmentDenied(Event, frozen=True, kw_only=True):
     priced: bool
     breach: Breach
     rules: int = 0
+    made: int = 0
 
 
 class AllotmentReturned(Event, frozen=True, kw_only=True):
-    """What was spent of it so far is settled; what is not kept is free again."""
+    """What was spent of it so far is settled; what is not kept is free again.
+
+    made: no call that it has spent was made later, microseconds UTC, which says in which minute they count. 0: that is
+    not known, and they were made when it was told.
+    """
 
     type: ClassVar[str] = "allotment_returned"
     source: ClassVar[str] = "ledger"
@@ -285,6 +294,7 @@ class AllotmentReturned(Event, frozen=True, kw_only=True):
     spent: Amount
     kept: Amount
     at: int
+    made: int = 0
 
 
 class UsageRecorded(Event, frozen=True, kw_only=True):

@@ -131,8 +131,8 @@ class RunRaised(Event, frozen=True, kw_only=True):
 class RequestAllotment(Effect, frozen=True, kw_only=True):
     """Have the ledger set money aside. May be asked again: the ledger knows what it has answered.
 
-    ledger: a scope. principal_id: who sent the job. at: the time of the asking, microseconds UTC: the ledger's is no
-    earlier.
+    ledger: a scope. principal_id: who sent the job. made: no call that it has spent was made later. at: the time of
+    the asking, microseconds UTC: the ledger's is no earlier.
     """
 
     type: ClassVar[str] = "request_allotment"
@@ -144,6 +144,7 @@ class RequestAllotment(Effect, frozen=True, kw_only=True):
     least: Amount
     priced: bool = True
     at: int = 0
+    made: int = 0
     raises: Raise | None = None
 
 

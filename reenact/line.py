@@ -68,6 +68,7 @@ class Line:
                 want=effect.want,
                 least=effect.least,
                 at=max(self._clock.now(), effect.at),
+                made=effect.made,
                 priced=effect.priced,
                 last=last,
                 seen=seen,

@@ -127,10 +127,10 @@ class Recalls:
         states = await self._peek(stream)
         purse: Purse | None = states[1].purse
         if purse is None:
-            spent, kept = account.told, NOTHING
-        elif purse.asking is not None and purse.asking.ask == account.ask:
+            return self.back(session_id, account.ask, account.told, NOTHING)
+        if purse.asking is not None and purse.asking.ask == account.ask:
             return None
-        elif purse.source != account.ask:
+        if purse.source != account.ask:
             spent, kept = purse.spent, NOTHING  # nobody took it
         else:
             if purse.ceiling - purse.spent != _under_way(purse):
@@ -142,14 +142,18 @@ class Recalls:
             if purse.source != account.ask:
                 return None  # it has asked for more meanwhile, and told all
             spent, kept = purse.spent, purse.ceiling - purse.spent
-        return self.back(session_id, account.ask, spent, kept)
+        return self.back(session_id, account.ask, spent, kept, purse.made)
 
-    def back(self, session_id: str, ask: str, spent: Amount, kept: Amount) -> ReturnAllotment:
-        return ReturnAllotment(session_id=session_id, ask=ask, spent=spent, kept=kept, at=self._clock.now())
+    def back(self, session_id: str, ask: str, spent: Amount, kept: Amount, made: int = 0) -> ReturnAllotment:
+        at = self._clock.now()
+        return ReturnAllotment(session_id=session_id, ask=ask, spent=spent, kept=kept, at=at, made=made)
 
     async def settle(self, session_id: str, released: AllotmentReleased, scope: str) -> None:
         """A session has let go of something: let the ledger know. Were this cut short, the next recall tells it."""
-        await self._ask(f"ledger-{scope}", self.back(session_id, released.ask, released.spent, released.kept))
+        purse: Purse | None = (await self._peek(f"session-{session_id}"))[1].purse
+        made = 0 if purse is None else purse.made  # which may tell of a later call: that counts longer, never shorter
+        back = self.back(session_id, released.ask, released.spent, released.kept, made)
+        await self._ask(f"ledger-{scope}", back)
 
 
 async def patiently(ask: Callable[[], Awaitable[Reply]]) -> Reply:

@@ -39,7 +39,7 @@ def uses(state: State, purses: dict[str, Purse | None], at: int) -> list[LimitUs
         purse = purses.get(session_id)
         if account.held != NOTHING and purse is not None:
             kept = account.held - (purse.spent - account.told) if purse.source == account.ask else account.held
-            state = settled(state, session_id, account.principal, purse.spent, kept, at)
+            state = settled(state, session_id, account.principal, purse.spent, kept, at, purse.made)
     found = []
     for standing in state.budgets:
         of, name = standing.key

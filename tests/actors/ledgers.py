@@ -42,9 +42,15 @@ def allot(
 
 
 def back(
-    session: str = "s", ask: str = "w1", *, spent: Amount = NOTHING, kept: Amount = NOTHING, at: int = NOON
+    session: str = "s",
+    ask: str = "w1",
+    *,
+    spent: Amount = NOTHING,
+    kept: Amount = NOTHING,
+    at: int = NOON,
+    made: int = 0,
 ) -> Any:
-    return ReturnAllotment(session_id=session, ask=ask, spent=spent, kept=kept, at=at)
+    return ReturnAllotment(session_id=session, ask=ask, spent=spent, kept=kept, at=at, made=made)
 
 
 def granted(stream: Given) -> Grant:

@@ -84,6 +84,29 @@ def test_a_minute_is_the_last_sixty_seconds_wherever_they_lie() -> None:
     stream.when(allot("t", "w2", requests=1, at=NOON + 70 * second)).then(Allotted)
 
 
+def test_a_call_counts_in_the_minute_in_which_it_was_made_whenever_it_is_told() -> None:
+    second = 1_000_000
+    one = Amount(requests=1)
+    stream = ledger(limit(max_requests_per_minute=2), allot(requests=1), allot("t", requests=1))
+    stream.when(back(spent=one, made=NOON, at=NOON + 130 * second))
+    stream.when(allot("t", "w2", requests=1, spent=one, made=NOON + 100 * second, at=NOON + 130 * second)).then(
+        Allotted
+    )
+    assert denied(stream.when(allot("u", requests=1, at=NOON + 130 * second))).used == 2, "one a half minute ago"
+    stream.when(back("t", "w2", spent=one, made=NOON + 100 * second, at=NOON + 131 * second))
+    stream.when(allot("u", "w2", requests=1, at=NOON + 131 * second)).then(Allotted)
+
+
+@pytest.mark.parametrize("behind", [0, 3600, DAY_US // 1_000_000])
+def test_what_was_made_is_so_old_as_it_is_for_who_tells_it(behind: int) -> None:
+    """Their clock is behind that of the ledger: a call of a moment ago is not one of yesterday."""
+    second = 1_000_000
+    at = NOON - behind * second
+    stream = ledger(limit(max_requests_per_minute=1), allot("early", tokens=1, at=NOON), allot(requests=1, at=at))
+    stream.when(back(spent=Amount(requests=1), made=at, at=at + 59 * second))
+    stream.when(allot("t", requests=1, at=at + 59 * second)).then(AllotmentDenied)
+
+
 def test_a_month_is_that_of_the_calendar() -> None:
     from datetime import UTC, datetime
 

@@ -349,6 +349,7 @@ SAMPLES: tuple[Event, ...] = (
         priced=False,
         grant=GRANT,
         rules=1,
+        made=1_699_999_999_000_000,
     ),
     ledger.AllotmentDenied(
         session_id="sess_1",
@@ -361,8 +362,16 @@ SAMPLES: tuple[Event, ...] = (
         priced=False,
         breach=BREACH,
         rules=1,
+        made=1_699_999_999_000_000,
     ),
-    ledger.AllotmentReturned(session_id="sess_1", ask="w1", spent=AMOUNT, kept=AMOUNT, at=1_700_000_000_000_000),
+    ledger.AllotmentReturned(
+        session_id="sess_1",
+        ask="w1",
+        spent=AMOUNT,
+        kept=AMOUNT,
+        at=1_700_000_000_000_000,
+        made=1_699_999_999_000_000,
+    ),
     ledger.UsageRecorded(
         entry="evt-1",
         kind="model_usage",

@@ -56,7 +56,8 @@ def test_what_was_used_before_the_first_limit_counts_whoever_is_killed(first: in
 @pytest.mark.parametrize("first", range(0, SEEDS, A_CHUNK))
 def test_who_shares_a_session_spends_what_is_theirs(first: int, figure: Figure) -> None:
     """Three principals send to the same sessions, and one of them has limits of his own: what each of them used is
-    counted for them, and no call of his is paid by what was allotted for another."""
+    counted for them, no call of his is paid by what was allotted for another, and in no 60 seconds are more made than
+    his limit of a minute says."""
     counts: Counter[str] = Counter()
     for seed in range(first, first + A_CHUNK):
         world = spend(seed, several=True)
@@ -170,8 +171,17 @@ def _of_the_newest(state: Any, purse: Any) -> Any:
 
 _BEGAN, _OWED_FOR = money.began, allotment.owed_for
 
+
+def _long_ago(made: int, at: int, now: int) -> int:
+    """A call is told as one of half a minute before it was made."""
+    return _MADE_AT(made, at, now) - 30_000_000
+
+
+_MADE_AT = book.made_at
+
 SHARED: dict[str, Callable[[], Any]] = {
     "an allotment outlives its principal": lambda: patch.object(money, "began", _for_whomever),
+    "a call counts before it was made": lambda: patch.object(book, "made_at", _long_ago),
     "it is asked for whoever was heard last": lambda: patch.object(agent, "owed_for", _of_the_newest),
 }
 
