@@ -30,7 +30,7 @@ from ..events.ledger import (
     UsageCounted,
     UsageRecorded,
     falls_to,
-    is_paid_from,
+    is_exact,
 )
 from ..events.message import Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
@@ -276,7 +276,7 @@ class Balance:
             tools=usage.kind == "tool_usage",
         )
         self._settle(usage.principal_id or "", usage.session_id or "", spent, used_at, used_at)
-        if usage.holder is not None and usage.holder in self._held and is_paid_from(usage.holder):
+        if usage.holder is not None and usage.holder in self._held and is_exact(usage.holder):
             principal, ask, known, held, since = self._held[usage.holder]
             self._held[usage.holder] = principal, ask, known, held - spent, since
 

@@ -11,7 +11,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit, most_of, nanos
-from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to, is_paid_from
+from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to, is_exact
 from .calendar import DAY_US, MINUTE_US, month_of
 
 _AHEAD_US = AHEAD_MAX_S * 1_000_000
@@ -205,7 +205,7 @@ def used_outside(state: State, event: UsageRecorded, stored_at: int) -> State:
     for key in keys_of(event.principal_id, event.session_id):
         sums[key] = _spend(rolled(sums.get(key, NO_SUMS), now), spent, used_at, now, made=used_at)
     after = replace(state, sums=sums, now=now)
-    return _paid(after, event.holder, spent) if event.holder is not None and is_paid_from(event.holder) else after
+    return _paid(after, event.holder, spent) if event.holder is not None and is_exact(event.holder) else after
 
 
 def _paid(state: State, holder: str, spent: Amount) -> State:

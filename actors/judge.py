@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping
 from msgspec import Struct
 
 from ..events.budget import LIMITS, NOTHING, UNCOUNTED, Amount, Breach, Budget, CallLimit, Grant, Limit
-from ..events.ledger import RESERVED, Allot, falls_to
+from ..events.ledger import RESERVED, Allot, falls_to, is_exact
 from .book import NO_SUMS, State, falls_under, rolled, settled, used
 from .calendar import DAY_US, MINUTE_US
 
@@ -112,7 +112,7 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
     amounts = {}
     for of in Amount.__struct_fields__:
         want = getattr(message.want, of)
-        spare = want * (GENEROUS - 1)
+        spare = 0 if is_exact(message.session_id) else want * (GENEROUS - 1)
         amounts[of] = judged.most.get(of, want) + max(0, min(spare, judged.spare.get(of, spare)))
     caps: dict[str, int] = {}
     # An allotment is of its day: what is spent of it is settled in that day, whatever limits are set meanwhile.

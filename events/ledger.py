@@ -37,8 +37,9 @@ def falls_to(holder: str) -> str | None:
     return (session or None) if colon else holder
 
 
-def is_paid_from(holder: str | None) -> bool:
-    """Whether what is recorded in a reservation is taken from what it holds. Older releases counted both to its end."""
+def is_exact(holder: str | None) -> bool:
+    """Whether it is a reservation that holds what was asked for and no more, and what is recorded in it is taken from
+    that. Those of older releases held more where there was more, and what was recorded counted beside it."""
     return holder is not None and holder.startswith(RESERVED) and ":" in holder.removeprefix(RESERVED)
 
 

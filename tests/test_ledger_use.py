@@ -14,7 +14,7 @@ from reenact.events.errors import BadInput
 from reenact.events.ledger import RecordUsage
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.runtime import Runtime
-from tests.actors.ledgers import NOON, allot, denied, ledger, limit
+from tests.actors.ledgers import NOON, allot, denied, granted, ledger, limit
 from tests.money import everything_replays
 from tests.runtimes import run, runtime
 
@@ -88,6 +88,7 @@ def test_given_a_limit_of_a_session_what_is_reserved_for_it_is_held_to_it(stored
             book.set_budget(Budget(session_id="s1", max_requests_daily=5, max_cost_total="1"))
             assert await reserved_at_once(book, ONE, 20, requests=1) == 5
             assert await reserved_at_once(book, ONE, 20, cost="0.3") == 3
+            assert await reserved_at_once(book, ONE, 20, cost="0.5") == 2
             assert await reserved_at_once(book, OTHER, 20, requests=1) == 20
             async with book.reserve(ONE, requests=5):
                 assert (await book.check_budget(ONE, pending_requests=1))[0] is BudgetDecision.DENY
@@ -121,6 +122,13 @@ def test_given_a_reservation_what_is_recorded_in_it_counts_once(stored: bool) ->
 
     asyncio.run(asyncio.wait_for(work(), 20))
     everything_replays(MemoryLog(store))
+
+
+def test_given_room_for_more_a_reservation_holds_what_was_asked_for() -> None:
+    begun = ledger(limit(max_tokens_total=10_000))
+    assert granted(begun.when(allot("reserved:1:", tokens=10))).amount.tokens == 10
+    assert granted(begun.when(allot("reserved:1", tokens=10))).amount.tokens > 10  # as older releases decided
+    assert granted(begun.when(allot("s1", tokens=10))).amount.tokens > 10
 
 
 def test_given_an_older_release_what_was_recorded_in_a_reservation_is_decided_as_it_was_then() -> None:
