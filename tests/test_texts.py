@@ -31,7 +31,7 @@ from reenact.vault import Vault
 
 TABLE = """
 AddImage: made container_id image_id created_at
-Allot: made session_id principal_id ask spent want least at priced last seen rules
+Allot: made session_id principal_id ask spent want least at priced last seen rules made
 AnswerModel: made call answer checks duration_ms cost
 ApplyPolicy: made policy scope terms
 AttachSession: name session_id
@@ -63,7 +63,7 @@ RemoveImage: made image_id
 RequireAction: text metadata; values payload; name key; made kind timeout_ms job_id tool token
 ResolveAction: values resolution; made action at by digest token
 ResolveTool: text output; made tool outcome
-ReturnAllotment: made session_id ask spent kept at
+ReturnAllotment: made session_id ask spent kept at made
 RevokeGrant: made action by
 SelectModel: made call attempt select noted
 Send: text content; name overrides; made job_id waking priority timeout_ms
