@@ -13,9 +13,9 @@ from ..events.agent import AgentConfigured, ModelAnswered, ModelCalled, ModelFai
 from ..events.budget import NOTHING, Amount, nanos
 from ..events.content import Cost, Usage
 from ..events.ledger import UsageCounted
-from ..events.message import Recorded
+from ..events.message import Erased, Recorded
 from ..events.purse import BudgetReserved
-from ..events.session import JobStarted
+from ..events.session import JobQueued, JobStarted
 from .turn import NOT_ASKED
 
 Sums = dict[str, Amount]
@@ -86,6 +86,8 @@ class Session:
         self._call = ""
         self._aside: tuple[str, str, Amount] = "", "", NOTHING  # the call, its batch, what was set aside for it
         self._paid = False
+        self._senders: dict[str, str] = {}  # of the jobs that wait
+        self._sender = ""  # of the running job, or of the last one
 
     def see(self, recorded: Recorded) -> Iterator[tuple[str, int, str]]:
         """What was told wrongly of what came before this event."""
@@ -98,8 +100,13 @@ class Session:
             case AgentConfigured(definition=definition):
                 self._terms = definition.terms is not None
                 self._counts = self._counts or (self._works and self._terms)
-            case JobStarted(overrides=overrides):
+            case JobQueued(job_id=job_id):
+                self._senders[job_id] = recorded.context.principal
+            case Erased(name="job_started"):
+                self._sender = ""
+            case JobStarted(job_id=job_id, overrides=overrides):
                 self._works = True
+                self._sender = self._senders.pop(job_id, "")
                 self._counts = self._terms or (overrides is not None and overrides.terms is not None)
             case TurnCompleted():
                 self._works = self._counts = False
@@ -128,7 +135,7 @@ class Session:
             self._uses(amount, recorded)
 
     def _uses(self, amount: Amount, recorded: Recorded) -> None:
-        principal = recorded.context.principal
+        principal = self._sender or recorded.context.principal
         self.used[principal] = self.used.get(principal, NOTHING) + amount
 
     def compare(self, upto: int, principal: str, used: Amount, spent: Amount) -> Iterator[str]:

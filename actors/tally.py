@@ -55,6 +55,7 @@ class Tally:
         "_principal",
         "_purse",
         "_sealed",
+        "_sender",
         "_senders",
         "_spent",
         "_terms",
@@ -71,6 +72,7 @@ class Tally:
         self._call: str | None = None  # under way, and whether it was set aside for
         self._paid = False
         self._senders: dict[str, str] = {}  # of the jobs that wait
+        self._sender = ""  # of the running job, or of the last one
         self._sealed = ""  # the batch in which something was set aside that can no longer be read
         self._used: dict[str, Sum] = {}
         self._spent = Sum()
@@ -84,7 +86,7 @@ class Tally:
         become(self, recorded.data, recorded)
         purse = self._purse
         if purse is not None and purse.spent != spent:
-            self._principal = recorded.context.principal
+            self._principal = self._whose(recorded)
             self._add(self._spent, purse.spent - spent, recorded.head.at)
 
     @property
@@ -129,8 +131,12 @@ class Tally:
         if month_of(at) >= self._month:
             into.monthly += amount
 
+    def _whose(self, recorded: Recorded) -> str:
+        """Who sent the running job. What drives it may have come of the end of another's before it."""
+        return self._sender or recorded.context.principal
+
     def _use(self, amount: Amount, recorded: Recorded) -> None:
-        name = recorded.context.principal
+        name = self._whose(recorded)
         used = self._used.get(name)
         if used is None:
             used = self._used[name] = Sum()
@@ -151,8 +157,8 @@ class Tally:
         self._works = True
         self._own = None if event.overrides is None else event.overrides.terms
         counts = self._own is not None or self._terms is not None
-        sender = self._senders.pop(event.job_id, "")
-        self._purse = money.began(self._purse, recorded.head.at, sender, counts=counts)
+        self._sender = self._senders.pop(event.job_id, "")
+        self._purse = money.began(self._purse, recorded.head.at, self._sender, counts=counts)
 
     def _on_completed(self, event: TurnCompleted, recorded: Recorded) -> None:
         self._finish(recorded)
@@ -218,7 +224,7 @@ class Tally:
         """That it happened is known, what it said is not: a call that was erased was one."""
         match event.name:
             case "job_started":
-                self._works = True
+                self._works, self._sender = True, ""
             case "turn_completed":
                 self._finish(recorded)
             case "budget_reserved":

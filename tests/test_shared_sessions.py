@@ -125,3 +125,25 @@ def test_a_log_in_which_one_principal_paid_for_another_is_not_sound(name: str) -
     assert [violation.what for violation in found] == [
         "m2, which ann asked for, is paid with what was allotted for bob"
     ]
+
+
+def test_what_was_used_before_any_limit_is_counted_for_who_used_it() -> None:
+    """Ann's job waits in the lane while bob's runs, and begins where that ends."""
+    store = MemoryStore()
+    gate = Gate()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot")
+        first = await opened.scoped(principal="bob").send(bot.id, "hi")
+        await heard.until("text_delta")
+        waiting = [await opened.scoped(principal="ann").send(bot.id, "hi") for _ in range(2)]
+        gate.opened.set()
+        assert [(await each.result()).status for each in (first, *waiting)] == ["succeeded"] * 3
+        for principal in ("ann", "bob"):
+            await opened.set_budget({"principal_id": principal, "max_requests_daily": 50})
+        used = {use.name: (use.used, use.counting) for use in await opened.budget()}
+        assert used == {"ann": (2, False), "bob": (1, False)}
+
+    run(work, store=store, models=Models({"scripted": gate}))
+    everything_replays(MemoryLog(store))

@@ -110,7 +110,7 @@ def _money(data: Any) -> str | None:
         case BudgetDegraded():
             return f"{data.call} {data.degraded_to} in place of {data.model}"
         case BudgetWarned(limits=limits):
-            return f"nearly used up: {', '.join(limits)}" if limits else "no limit is near"
+            return f"nearly used up, or passed: {', '.join(limits)}" if limits else "no limit is near"
         case BudgetExceeded():
             calls = data.tools or ((data.call,) if data.call else ())
             return f"{' '.join(calls)} {data.breach.text}".strip()
