@@ -294,7 +294,7 @@ def test_cost_is_added_up_by_every_group(spoken: Path) -> None:
         rows = reenact("cost", "--by", group, "--json").rows
         assert sum(row["calls"] for row in rows) == sum(row["calls"] for row in by_model.values())
         assert reenact("cost", "--by", group).code == 0
-    assert "no model or tool" in reenact("cost", "--by", "tool").err
+    assert "no tool was called" in reenact("cost", "--by", "tool").err
 
 
 def test_the_audit_is_filtered(spoken: Path) -> None:
