@@ -239,7 +239,7 @@ class Delivery:
             if not task.cancelled() and isinstance(error := task.exception(), Exception):
                 self.failed(subscription, event, error)
 
-        task = loop.create_task(coroutine)
+        task = loop.create_task(coroutine, context=subscription.context.copy())
         self._tasks.add(task)  # the loop itself holds its tasks weakly
         task.add_done_callback(over)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable
+from contextvars import copy_context
+from functools import partial
 from itertools import count
 from typing import Any, Self
 
@@ -26,8 +28,9 @@ ROUTES_LIMIT = 4096
 
 
 class Subscription:
-    """One handler's place on the bus. Give it up by `unsubscribe()`, by calling it, or by leaving its `with` block.
+    """One handler's place on the bus, called in the context in which it was subscribed.
 
+    Give it up by `unsubscribe()`, by calling it, or by leaving its `with` block.
     live: not given up yet. failures: how often its handler or its filter raised.
     """
 
@@ -35,6 +38,7 @@ class Subscription:
         "_table",
         "begun",
         "call",
+        "context",
         "ended",
         "failures",
         "hidden",
@@ -85,7 +89,10 @@ class Subscription:
         self.begun = 0
         self.ended = 0
         self.loop = running_loop()
-        self.call: Handler = handler if filter is None and not once else self._guarded(handler, filter, once)
+        # Whoever emits lends nobody its rights, and whoever subscribes keeps its own: a tool stays a tool.
+        self.context = copy_context()
+        heard = handler if filter is None and not once else self._guarded(handler, filter, once)
+        self.call: Handler = partial(self.context.run, heard)  # type: ignore[call-arg]  # the event comes with the call
 
     def unsubscribe(self) -> None:
         """No call begins after this, not even for events already on their way. As often as you like."""

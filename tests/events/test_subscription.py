@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from contextvars import ContextVar, copy_context
 from typing import Any
 
 import pytest
@@ -191,3 +192,25 @@ def test_types_without_end_do_not_fill_the_memory(bus: SystemBus) -> None:
         bus.emit(note(f"type_{n}"))
 
     assert len(bus._subscriptions.common.routes) <= 4097
+
+
+def test_a_handler_and_its_filter_are_called_in_the_context_they_were_subscribed_in(bus: SystemBus) -> None:
+    whose: ContextVar[str] = ContextVar("whose", default="nobody")
+    heard: list[tuple[str, str]] = []
+
+    def subscribed() -> None:
+        whose.set("subscriber")
+        bus.on(
+            "text_delta",
+            lambda event: heard.append(("handler", whose.get())),
+            filter=lambda event: not heard.append(("filter", whose.get())),
+        )
+
+    def told() -> None:
+        whose.set("teller")
+        bus.emit(delta("x"))
+
+    copy_context().run(subscribed)
+    copy_context().run(told)
+
+    assert heard == [("filter", "subscriber"), ("handler", "subscriber")]
