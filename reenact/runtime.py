@@ -405,8 +405,10 @@ class Runtime:
 
         A tool gets it by its name, from `ToolContext.secret`. It is kept in memory only: register it at every start.
         Found are its exact value and that in JSON, URLs and base64; not what is written otherwise. Looked for in what
-        this scope says; that of the runtime itself in every scope, from `vault.COMMON_CHARS` characters on.
+        this scope says; that of the runtime itself in every scope, from `vault.COMMON_CHARS` characters on. Raises
+        NotAPerson inside of a tool: no rule can be set with a secret in it, so it could keep itself from being denied.
         """
+        self._access.check_person("Secrets are named by people and programs, never by an agent or its tools.")
         if isinstance(value, str | Secret) and Secret(value).reveal().strip() in (self.scope, self.principal):
             raise BadInput("A secret is not the name of a scope or a principal: these stand in every event.")
         return self._vault.add(name, value, scope=self.scope, common=self._root is self)

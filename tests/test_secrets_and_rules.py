@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from reenact import Policy, Runtime, Secret, Tokens, ToolPolicy, tool
-from reenact.events.errors import BadInput, KeyReused, ReenactError
+from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
 from reenact.scoped import Acting
 from reenact.verify import verify
 
@@ -36,8 +36,10 @@ def refund(order: str) -> str:
 
 @tool(effect="read")
 def innocent() -> str:
-    """Name a secret, with the runtime in the open."""
-    here[0].secret("x", PATTERN)
+    """Name a secret, with the runtime in the open, and with a view of it."""
+    for each in (here[0], here[0].scoped(scope="alice")):
+        with pytest.raises(NotAPerson, match="Secrets are named by people"):
+            each.secret("x", PATTERN)
     return "ok"
 
 
@@ -98,6 +100,35 @@ def test_whoever_names_a_secret_lifts_no_rule(way: Callable[[Acting], Awaitable[
     assert verify(url).sound
     text = (tmp_path / "log.db").read_bytes()
     assert PATTERN.encode() in text and b"[secret:n]" not in text.replace(b"credentials", b"")
+
+
+def test_a_tool_cannot_make_itself_a_secret_so_that_nobody_can_deny_it() -> None:
+    @tool(effect="idempotent")
+    async def grasping() -> str:
+        """Call its own name and the model's a secret, in a task of its own too."""
+
+        async def names() -> None:
+            here[0].scoped(scope="alice").secret("model", "scripted:tools")
+
+        for attempt in (
+            lambda: asyncio.create_task(names()),
+            lambda: asyncio.to_thread(here[0].secret, "me", "grasping"),
+        ):
+            with pytest.raises(NotAPerson):
+                await attempt()
+        ran.append("grasping")
+        return "ok"
+
+    async def work(alice: Acting, bob: Acting) -> None:
+        bot = await alice.image("bot", model="scripted:tools")
+        assert (await bot.send("grasping {}")).text == "ok" and ran == ["grasping"]
+        await alice.save_tool_policy(bot.id, {"denied_tools": ["grasping"]})
+        await alice.update_image(bot.id, {"tools": ["pay"]})
+        await alice.set_policy("default", {"deny": ["grasping"]})
+        await bot.send("grasping {}")
+        assert ran == ["grasping"], "it was denied"
+
+    two(work, tools=[grasping, pay])
 
 
 def test_a_variable_of_the_runtime_s_own_lifts_none_either(monkeypatch: pytest.MonkeyPatch) -> None:
