@@ -221,6 +221,7 @@ class Images:
         await self.tell_tools(state.container_id, config)
         if config == state.config:
             return state
+        self._access.kernel.vault.check_names(config, self._access.scope, before=state.config)
         command = UpdateImage(config=config, updated_at=self._access.now_ms(), base=state.version)
         await self._access.ask(f"image-{image_id}", command)
         defined = await self.state(image_id)

@@ -168,14 +168,14 @@ class Runtime:
         who = Who(checked_text(scope, "scope"), checked_text(principal, "principal"))
         self.clock = clock or SystemClock()
         self.new_id = Ids(self.clock)
-        self._vault = Vault(patterns, scope=who.scope)
+        self._models = models or Models()
+        self._vault = Vault(patterns, scope=who.scope, is_tool=self.tools.__contains__, is_model=self._models.is_name)
         self._vault.environment(os.environ)
         for name, value in (secrets or {}).items():
             self._vault.add(name, value, scope=scope, common=True)
         self.bus = SystemBus(
             now=self.clock.now, context=lambda: Context(self.scope, self.acting_as), shown=self._vault.shown
         )
-        self._models = models or Models()
         retries = retries or Retries()
         self._kernel = Kernel(
             persistence,

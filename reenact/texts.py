@@ -7,7 +7,7 @@ where a secret stands in it. Every other field is made here, out of what was loo
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from enum import Enum
 from typing import Any
 
@@ -79,7 +79,6 @@ KINDS: dict[type[Struct], Kinds] = {
     action.CancelAction: _are("reason"),
     # asked of images, containers and ledgers
     image.CreateImage: _are(names="session_id alias config"),
-    image.UpdateImage: _are(names="config"),
     image.AttachSession: _are(names="session_id"),
     container.SetPolicy: _are(names="policy"),
     ledger.SetBudget: _are(names="budget"),
@@ -119,6 +118,32 @@ def names_within(value: Struct, field: str) -> Iterable[str]:
             "upload": ("max_files",),
         }.get(value.kind, ())
     return _CHOICES if isinstance(value, action.ResolveAction) else ()
+
+
+def names_in(value: Any, kind: Kind = Kind.TEXT, field: str = "") -> Iterator[tuple[str, str]]:
+    """The names that somebody chose in a command, or in a struct of one, each after the field that it stands in."""
+    if isinstance(value, str):
+        if kind is Kind.NAME:
+            yield field, value
+    elif isinstance(value, Struct):
+        kinds = kinds_of(value)
+        for each in () if kind is Kind.MADE else value.__struct_fields__:
+            inner, of = getattr(value, each), kinds(each)
+            if of is Kind.VALUES and isinstance(inner, dict):
+                within = names_within(value, each)
+                for key, item in inner.items():
+                    if key not in FIELDS:
+                        yield from names_in(key, Kind.NAME, each)
+                    yield from names_in(item, Kind.NAME if key in within else Kind.TEXT, each)
+            else:
+                yield from names_in(inner, of, each)
+    elif isinstance(value, tuple | list):
+        for each in value:
+            yield from names_in(each, kind, field)
+    elif isinstance(value, dict):
+        for pair in value.items():
+            for each in pair:
+                yield from names_in(each, kind, field)
 
 
 def _made(field: str) -> Kind:

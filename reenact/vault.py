@@ -12,7 +12,7 @@ import base64
 import logging
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
@@ -29,7 +29,7 @@ from .events.payload import Payload
 from .events.secret import FLOOR_CHARS, SHORTEST_CHARS, Secret, mask
 from .forms import FEW, Forms, Reach, Whose
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
-from .texts import FIELDS, Kind, kinds_of, names_within
+from .texts import Kind, kinds_of, names_in, names_within
 from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
 
 SECRETS_MAX = 100_000
@@ -61,14 +61,27 @@ _encode = msgspec.msgpack.Encoder().encode
 _log = logging.getLogger("reenact")
 
 
+def _is_none(name: str) -> bool:
+    return False
+
+
 class Vault:
     """Knows secrets by their value and hides them. `patterns`: see `patterns.patterns_of`. scope: the runtime's own.
+    is_tool, is_model: whether a text is the name of one that there is; it may always be said in a rule.
 
     Used on the event loop's thread; `hidden` also from others.
     """
 
-    def __init__(self, patterns: Iterable[str] | Mapping[str, Any] | None = None, *, scope: str = "default") -> None:
+    def __init__(
+        self,
+        patterns: Iterable[str] | Mapping[str, Any] | None = None,
+        *,
+        scope: str = "default",
+        is_tool: Callable[[str], bool] = _is_none,
+        is_model: Callable[[str], bool] = _is_none,
+    ) -> None:
         self._scope = scope
+        self._is_tool, self._is_model = is_tool, is_model
         self.patterns: tuple[Pattern, ...] = patterns_of(patterns)
         self._always = any(pattern not in KEY_LIKE for pattern in self.patterns)
         self._keys = bool(self.patterns)
@@ -261,9 +274,27 @@ class Vault:
                 raise Unrevealed from None
             raise BadInput(f"This cannot be stored: {error}.") from None
         except (UnicodeEncodeError, OverflowError, ValueError, RecursionError):
-            return self._walk(value, scope, refuse)  # whoever stores it says what is wrong with it
+            return self._checked(value, scope, refuse)  # whoever stores it says what is wrong with it
         suspicious = self._suspicious(blob, scope) or (self._numbers and self._is_counted(blob, scope))
-        return self._walk(value, scope, refuse) if suspicious else value
+        return self._checked(value, scope, refuse) if suspicious else value
+
+    def check_names(self, value: Struct, scope: str, before: Struct | None = None) -> None:
+        """Raises BadInput where a secret of a scope stands in a name within a value, which is stored as it is.
+
+        before: what the value is made from; a name that stands in it already was not chosen now.
+        """
+        known: set[str] | None = None
+        for field, name in names_in(value):
+            if self._is_tool(name) or not self.is_in_name(name, scope):
+                continue
+            if self.is_known(name, scope) and self._is_model(name):
+                continue
+            if known is None:
+                known = set() if before is None else {each for _, each in names_in(before)}
+            if name not in known:
+                raise BadInput(
+                    f"There is a secret in a name, a rule or a setting ({field}), which are stored as they are."
+                )
 
     def shown(self, data: Payload, context: Context) -> Payload:
         """The data of a request, or of what went wrong with it, as listeners hear it."""
@@ -372,53 +403,53 @@ class Vault:
                 return True
         return False
 
-    def _walk(self, value: Any, scope: str, refuse: bool, kind: Kind = Kind.TEXT) -> Any:
+    def _checked(self, value: Any, scope: str, refuse: bool) -> Any:
+        if refuse:
+            self.check_names(value, scope)
+        return self._walk(value, scope)
+
+    def _walk(self, value: Any, scope: str, kind: Kind = Kind.TEXT) -> Any:
         """The value with what is text in it masked."""
         if isinstance(value, str):
-            if kind is Kind.TEXT:
-                return self._masked(value, scope)
-            if kind is Kind.NAME and refuse and self.is_in_name(value, scope):
-                raise BadInput("There is a secret in a name, a rule or a setting, which are stored as they are.")
-            return value
+            return self._masked(value, scope) if kind is Kind.TEXT else value
         if isinstance(value, int | float):
             return self._number(value, scope) if kind is Kind.TEXT and self._numbers else value
         if isinstance(value, Struct):
             if isinstance(value, Image | File):
                 return self._file(value, scope)
-            return self._struct(value, scope, refuse and kind is not Kind.MADE)
+            return self._struct(value, scope)
         if isinstance(value, tuple | list):
-            items = [self._walk(item, scope, refuse, kind) for item in value]
+            items = [self._walk(item, scope, kind) for item in value]
             if all(after is before for after, before in zip(items, value, strict=True)):
                 return value
             return tuple(items) if isinstance(value, tuple) else items
         if isinstance(value, dict):
             pairs = [
-                (key, item, self._walk(key, scope, refuse, kind), self._walk(item, scope, refuse, kind))
-                for key, item in value.items()
+                (key, item, self._walk(key, scope, kind), self._walk(item, scope, kind)) for key, item in value.items()
             ]
             return _changed(value, pairs)
         if isinstance(value, Secret):
             raise Unrevealed
         return value
 
-    def _struct(self, value: Struct, scope: str, refuse: bool) -> Struct:
+    def _struct(self, value: Struct, scope: str) -> Struct:
         kinds, changes = kinds_of(value), {}
         for name in value.__struct_fields__:
             before, kind = getattr(value, name), kinds(name)
             if kind is Kind.VALUES and isinstance(before, dict):
-                after = self._values(before, scope, refuse, names_within(value, name))
+                after = self._values(before, scope, names_within(value, name))
             else:
-                after = self._walk(before, scope, refuse, kind)
+                after = self._walk(before, scope, kind)
             if after is not before:
                 changes[name] = after
         return replace(value, **changes) if changes else value
 
-    def _values(self, value: dict[Any, Any], scope: str, refuse: bool, names: Iterable[str]) -> dict[Any, Any]:
+    def _values(self, value: dict[Any, Any], scope: str, names: Iterable[str]) -> dict[Any, Any]:
         """An object whose keys are names of fields, as they are. names: those whose values are names again."""
         pairs = []
         for key, item in value.items():
-            shown = self._walk(item, scope, refuse, Kind.NAME if key in names else Kind.TEXT)
-            pairs.append((key, item, self._walk(key, scope, refuse and key not in FIELDS, Kind.NAME), shown))
+            shown = self._walk(item, scope, Kind.NAME if key in names else Kind.TEXT)
+            pairs.append((key, item, self._walk(key, scope, Kind.NAME), shown))
         return _changed(value, pairs)
 
     def _number(self, value: float, scope: str) -> Any:

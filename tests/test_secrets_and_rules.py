@@ -157,6 +157,49 @@ def test_a_tenant_s_own_rule_with_a_secret_in_it_is_refused_and_another_s_is_sto
     two(work)
 
 
+def test_of_a_changed_image_only_what_the_caller_chose_is_looked_at_and_the_refusal_says_where() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        bot = await alice.image(
+            "bot",
+            model="scripted:tools",
+            workspace="/tmp/postgres-data",
+            params={"stop_sequences": ["postgres"]},
+            policy={"name": "postgres", "deny": ["refund"]},
+        )
+        alice.secret("n", "postgres")
+        await alice.update_image(bot.id, {"system_prompt": "Not of postgres."})
+        await alice.update_image(bot.id, {"params": {"stop_sequences": ["postgres"], "max_tokens": 9}})
+        await alice.save_tool_policy(bot.id, {"denied_tools": ["pay"]})
+        config = (await alice.image_state(bot.id)).config
+        assert config.system_prompt == "Not of [secret:n]." and config.workspace == "/tmp/postgres-data"
+        assert config.params.stop_sequences == ("postgres",) and config.params.max_tokens == 9
+        for field, changes in (
+            ("workspace", {"workspace": "/postgres/b"}),
+            ("deny", {"policy": {"deny": ["postgres*"]}}),
+        ):
+            with pytest.raises(BadInput, match=rf"rule or a setting \({field}\)") as refused:
+                await alice.update_image(bot.id, changes)
+            assert "postgres" not in str(refused.value)
+
+    two(work)
+
+
+def test_what_is_called_as_a_tool_or_a_model_can_be_ruled_upon_whatever_else_is_called_so() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        alice.secret("a", "innocent")
+        alice.secret("b", "scripted:tools")
+        bot = await alice.image("bot", model="scripted:tools", tools=["innocent", "pay"])
+        await alice.set_policy(
+            "default", {"deny": ["innocent"], "rules": [{"kind": "model", "modelPatterns": ["x:*"]}]}
+        )
+        await alice.save_tool_policy(bot.id, {"denied_tools": ["pay"]})
+        assert "tools are: none" in (await bot.send('pay {"cents": 1}')).text and ran == []
+        with pytest.raises(BadInput, match="rule or a setting"):
+            await alice.set_policy("default", {"deny": ["innocent*"]})
+
+    two(work)
+
+
 def test_what_another_calls_secret_does_not_keep_anybody_from_deciding_or_from_their_tools() -> None:
     async def work(alice: Acting, bob: Acting) -> None:
         for number, word in enumerate(("approved", "refund", "scripted:tools", "order", "default")):

@@ -73,7 +73,7 @@ SettleTool: text output; made tool outcome error_type duration_ms dropped_bytes
 StartTool: text problem; made tool attempt at version effect timeout_s place
 StopAgent: text reason
 TakeAllotment: made ask grant
-UpdateImage: name config; made updated_at base
+UpdateImage: made config updated_at base
 WakeAgent: made waking
 Amount: made tokens cost requests tools
 Breach: made code limit of used wanted most why asks

@@ -121,6 +121,14 @@ class Models:
             return ModelName(provider, model)
         return model_for(name)
 
+    def is_name(self, name: str) -> bool:
+        """Whether it is the name of a model, as `parse` takes it."""
+        try:
+            self.parse(name)
+        except BadInput:
+            return False
+        return True
+
     async def aclose(self) -> None:
         """Close the connections of every adapter; each makes new ones when it is used again."""
         closers = [adapter.aclose() for adapter in self._adapters.values() if hasattr(adapter, "aclose")]
