@@ -36,6 +36,7 @@ PLACES = (
     *("tool exception", "cause of an exception", "tool progress", "tool log line", "tool traceback"),
     *("model text", "model text in pieces", "model thinking", "model call id", "partial answer", "failure message"),
     *("header", "error body", "reason of a stop", "image description", "settings of a request"),
+    "failure code",
 )
 SECRETS = {place: f"canary/{number:02}-{place.replace(' ', '+')}=x" for number, place in enumerate(PLACES)}
 UNKNOWN = "sk-ant-canary-nobody-registered-0001"
@@ -76,7 +77,7 @@ class Model:
             yield TextDelta(text=f"now {secret['partial answer']}")
             message = f"refused: {secret['failure message']} " + "x" * 20 + secret["failure message"][:14] + " ..."
             raise ModelFailure(
-                Failure(code="server_error", message=message, retryable=True),
+                Failure(code=f"weird_{secret['failure code']}", message=message, retryable=True),
                 partial=(Text(text=f"now {secret['partial answer']}"),),
             )
         else:

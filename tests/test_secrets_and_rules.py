@@ -10,9 +10,11 @@ from typing import Any
 import pytest
 
 from reenact import Policy, Runtime, Secret, Tokens, ToolPolicy, tool
+from reenact.adapters.models import Models
 from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
 from reenact.scoped import Acting
 from reenact.verify import verify
+from tests.providers import Provider
 
 PATTERN = "pay*"
 HOUSE = Policy(name="house", rules=(ToolPolicy(tool_patterns=(PATTERN,), decision="deny"),))
@@ -367,3 +369,15 @@ def test_a_limit_of_one_address_binds_no_other() -> None:
         assert {each.name for each in await runtime.budget()} == {ANN}
 
     with_addresses(work)
+
+
+def test_a_code_that_decides_what_is_done_next_is_kept_whatever_is_called_so_and_an_adapter_s_own_is_text() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
+        alice.secret("a", "billing")
+        alice.secret("b", "hunter2hunter")
+        bot = await alice.image("bot", model="scripted:m")
+        assert (failure := (await bot.send("first")).failure) is not None and failure.code == "billing"
+        other = await alice.image("other", model="scripted:n")
+        assert (failure := (await other.send("x")).failure) is not None and failure.code == "weird_[secret:b]"
+
+    two(work, models=Models({"scripted": Provider(m="billing", n="weird_hunter2hunter")}))
