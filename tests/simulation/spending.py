@@ -53,7 +53,14 @@ from reenact.events.log import Batch, Stored
 from reenact.events.message import Command, Context, Head, Recorded
 from reenact.events.model import ModelAnswer, ModelParams
 from reenact.events.policy import ApplyPolicy
-from reenact.events.purse import AllotmentReleased, BudgetReserved, ReleaseAllotment, RequestAllotment
+from reenact.events.purse import (
+    AllotmentReleased,
+    AllotmentTaken,
+    AllotmentWanted,
+    BudgetReserved,
+    ReleaseAllotment,
+    RequestAllotment,
+)
 from reenact.events.session import CloseSession, CreateSession, Definition, Send, Waking
 from reenact.events.tool import CallCheck
 from reenact.kernel import Who
@@ -207,7 +214,7 @@ class World:
         self.newest[stream] = events[-1]
         self.stored.append(Stored(events[0].position, self.epoch, Batch(stream, version, head, decision.rows)))
         self.spends(earlier, decision.states, events)
-        self.slips(stream, events)
+        self.slips(stream, earlier, events)
         self.judge()
         for recorded in events:
             for what in self.balance.setdefault(stream, Balance(self.changes)).see(recorded):
@@ -281,17 +288,23 @@ class World:
                     if self.limited and not knows_ledger(states[1]):
                         self.late += Amount(tools=1)
 
-    def slips(self, stream: str, events: list[Recorded]) -> None:
-        """What a session that has not heard of a change yet begins with what it had before."""
+    def slips(self, stream: str, earlier: tuple[Any, ...], events: list[Recorded]) -> None:
+        """What a session that has not heard of a change yet begins with what it had before; the same events may go on
+        to ask for more."""
         session_id = stream.removeprefix("session-")
         due = self.states[f"ledger-{SCOPE}"][0].due.get(session_id)
-        if due is None or self.states[stream][1].purse.source != due:
+        if due is None:
             return
+        held = None if earlier[1].purse is None else earlier[1].purse.source
         for recorded in events:
             match recorded.data:
-                case BudgetReserved(tokens=tokens, cost=cost):
+                case AllotmentTaken(ask=ask):
+                    held = ask
+                case AllotmentWanted():
+                    held = None
+                case BudgetReserved(tokens=tokens, cost=cost) if held == due:
                     self.before += Amount(tokens, cost, 1, 0)
-                case ToolStarted(attempt=1):
+                case ToolStarted(attempt=1) if held == due:
                     self.before += Amount(tools=1)
 
     def used(self) -> tuple[Amount, Amount]:
