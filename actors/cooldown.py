@@ -167,7 +167,7 @@ def failed(
             windows[place] = replace(known, failed_at=now)
         return replace(table, windows=windows)
     windows[place] = _next(known, code, now, times, retry_after_s)
-    return replace(table, windows=_bounded(windows, now))
+    return replace(table, windows=bounded(windows))
 
 
 def succeeded(table: Cooldowns, key: str | None, model: str) -> Cooldowns:
@@ -186,6 +186,16 @@ def probed(table: Cooldowns, provider: str, now: int, times: CooldownTimes) -> C
         del probes[next(iter(probes))]
     probes[provider] = now
     return replace(table, probes=probes)
+
+
+def joined(table: Cooldowns, left: Cooldowns) -> Cooldowns:
+    """The table, and what another knows besides: of two windows of the same key and model the later one."""
+    windows = dict(table.windows)
+    for place, window in left.windows.items():
+        if place not in windows or windows[place].since < window.since:
+            windows[place] = window
+    probes = {name: max(at, table.probes.get(name, at)) for name, at in left.probes.items()}
+    return replace(table, windows=bounded(windows), probes={**table.probes, **probes})
 
 
 def soonest(table: Cooldowns, places: Iterable[tuple[str | None, str]], now: int) -> int | None:
@@ -247,9 +257,8 @@ def span_s(kind: Kind, count: int, times: CooldownTimes, retry_after_s: float | 
     return min(first * 2.0 ** min(count - 1, 64), most)
 
 
-def _bounded(
-    windows: dict[tuple[str | None, str | None], Window], now: int
-) -> dict[tuple[str | None, str | None], Window]:
-    if len(windows) > WINDOWS_MAX:
+def bounded(windows: dict[tuple[str | None, str | None], Window]) -> dict[tuple[str | None, str | None], Window]:
+    """These, without those too many: they are taken out of it."""
+    while len(windows) > WINDOWS_MAX:
         del windows[min(windows, key=lambda place: windows[place].until)]
     return windows

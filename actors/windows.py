@@ -30,7 +30,7 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
     if not isinstance(message, NoteCooldowns):
         return []
     told: tuple[Fact, ...] = (*message.opened, *message.ended)
-    facts = {_place(fact): fact for fact in told}  # of two of the same key and model the last one
+    facts = {place_of(fact): fact for fact in told}  # of two of the same key and model the last one
     new = [fact for fact in facts.values() if fact not in state.last]
     return sorted(new, key=lambda fact: isinstance(fact, CooldownEnded))
 
@@ -38,7 +38,7 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
 def evolve(state: State, event: Event, stamp: Stamp) -> State:
     if not isinstance(event, CooldownOpened | CooldownEnded):
         return state
-    others = [fact for fact in state.last if _place(fact) != _place(event)]
+    others = [fact for fact in state.last if place_of(fact) != place_of(event)]
     return State((*others[-(LAST_FACTS - 1) :], event))
 
 
@@ -90,6 +90,19 @@ def changes(before: Cooldowns, after: Cooldowns, model: str) -> NoteCooldowns | 
     return NoteCooldowns(opened=opened, ended=ended) if opened or ended else None
 
 
+def opened_by(note: NoteCooldowns | None, after: Cooldowns, told: Cooldowns) -> tuple[CooldownOpened, ...]:
+    """The windows of a note that the call before `after` opened itself, or widened from one that its scope was told of.
+
+    One that another scope's failure began, and that now is the whole key's, says when that was: it is not told of.
+    """
+    known = {(window.code, window.since, window.until) for window in told.windows.values()}
+    return tuple(
+        fact
+        for fact in (() if note is None else note.opened)
+        if after.windows[place_of(fact)].failed_at == fact.since or (fact.code, fact.since, fact.until) in known
+    )
+
+
 def restored(events: Iterable[Event], now: int, times: CooldownTimes) -> Cooldowns:
     """The table that these facts leave, oldest first: the windows that are open, and those whose count still counts.
 
@@ -100,7 +113,7 @@ def restored(events: Iterable[Event], now: int, times: CooldownTimes) -> Cooldow
     for event in events:
         if not isinstance(event, CooldownOpened | CooldownEnded):
             continue
-        place = _place(event)
+        place = place_of(event)
         windows.pop(place, None)
         if isinstance(event, CooldownEnded):
             continue
@@ -112,5 +125,6 @@ def restored(events: Iterable[Event], now: int, times: CooldownTimes) -> Cooldow
     return Cooldowns(windows, probes)
 
 
-def _place(fact: Fact) -> tuple[str | None, str | None]:
+def place_of(fact: Fact) -> tuple[str | None, str | None]:
+    """The key and the model of a window, as in a table."""
     return fact.key, None if fact.whole else fact.model

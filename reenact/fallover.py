@@ -1,7 +1,8 @@
 """Whom to ask, at the edge: the keys that there are, what cools down, and the choice for each call of a model.
 
-The rules are in `actors.failover`, which is pure; here are the clock, the keys and the table. The table begins with the
-windows that earlier processes left in the log.
+The rules are in `actors.failover`, which is pure; here are the clock, the keys and the table. A window of a key
+is of the key, so within a process all scopes heed it. What earlier processes left is read from the stream of each scope
+when that first needs a model.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from msgspec.structs import replace
 
 from .actors import failover
 from .actors.clock import Clock
-from .actors.cooldown import Cooldowns, succeeded
+from .actors.cooldown import WINDOWS_MAX, Cooldowns, joined, succeeded
 from .actors.failover import Exhausted, Failover, Go, Keys, Retry, Select
 from .actors.selection import provider_of
 from .adapters.models import Retries, label_of
@@ -46,21 +47,25 @@ class Fallover:
         self._clock = clock
         self._credentials = credentials
         self.table = Cooldowns()
-        self.restored = False
-        """Whether the table has what earlier processes left."""
-        self._restoring: asyncio.Task[None] | None = None
+        self.restored: set[str] = set()
+        """The scopes of which the table has what earlier processes left."""
+        self._restoring: dict[str, asyncio.Task[None]] = {}
+        self._well: set[str] = set()
+        """Models that answered in this process since they last failed in it."""
         self._windows = windows
         self._used: dict[str | None, int] = {}
 
-    async def restore(self) -> None:
-        """Have the table begin with what earlier processes left. Once; whoever comes meanwhile waits."""
-        if self._restoring is None:
-            self._restoring = asyncio.ensure_future(self._restore())
-        await asyncio.shield(self._restoring)
+    async def restore(self, scope: str) -> None:
+        """Have in the table what earlier processes left to a scope. Once; whoever comes meanwhile waits."""
+        if scope not in self._restoring:
+            self._restoring[scope] = asyncio.ensure_future(self._restore(scope))
+        await asyncio.shield(self._restoring[scope])
 
-    async def _restore(self) -> None:
-        self.table = await self._windows.read(self.settings.cooldowns)
-        self.restored = True
+    async def _restore(self, scope: str) -> None:
+        left = await self._windows.read(scope, self.settings.cooldowns, self._well)
+        self.table = joined(self.table, left)
+        self.restored.add(scope)
+        del self._restoring[scope]
 
     def before(
         self, call: CallModel, spec: EnvironmentSpec
@@ -99,7 +104,8 @@ class Fallover:
         choice, self.table = failover.after(
             call, failure, key, keys, self.table, self._clock.now(), self.settings, wait_s=wait_s
         )
-        await self._windows.write(table, self.table, call.model)
+        self._well.discard(call.model)
+        await self._windows.failed(spec.scope, table, self.table, call.model)
         if isinstance(choice, Retry):
             return failure, round(choice.wait_s * 1000), None, named, False
         if isinstance(choice, Select):
@@ -108,13 +114,17 @@ class Fallover:
             return _with(failure, choice), None, None, named, True
         return failure, None, None, named, False
 
-    def answered(self, call: CallModel, used: Credentials) -> Awaitable[None] | None:
+    def answered(self, call: CallModel, scope: str, used: Credentials) -> Awaitable[None] | None:
         """A model answered: nothing of it cools any more. Gives the noting of that, None where nothing changed."""
-        table = self.table
-        if not table.windows and call.reason != "probe":
+        if call.model not in self._well:
+            if len(self._well) >= WINDOWS_MAX:
+                self._well.clear()
+            self._well.add(call.model)
+        if not self.table.windows and call.reason != "probe" and not self._windows.tells(scope):
             return None
-        self.table = succeeded(table, label_of(used), call.model)
-        return self._windows.write(table, self.table, call.model) if self.table.windows != table.windows else None
+        key = label_of(used)
+        self.table = succeeded(self.table, key, call.model)
+        return self._windows.answered(scope, key, call.model)
 
     def _keys(self, call: CallModel, spec: EnvironmentSpec, mine: Sequence[Credentials]) -> Keys:
         of: dict[str, Sequence[str | None]] = {provider_of(call.model): [label_of(each) for each in mine]}

@@ -100,8 +100,8 @@ class ModelCalls:
             tools = self._tools if config.tools is None else self._tools.only(config.tools)
             spec = _spec(session, effect, config)
             asked = spec, Credentials()
-            if not self._fallover.restored:
-                await self._fallover.restore()
+            if spec.scope not in self._fallover.restored:
+                await self._fallover.restore(spec.scope)
             choice = self._fallover.before(effect, spec)
             if not isinstance(choice, tuple):
                 return choice
@@ -141,7 +141,7 @@ class ModelCalls:
             image = await self._image(session.ids.image_id or "", scope)
             checks = tuple(replace(check, place=self._places.of(image, check.name, scope)) for check in checks)
         took_ms = _since(began)
-        noting = self._fallover.answered(effect, whom)
+        noting = self._fallover.answered(effect, session.ids.scope, whom)
         if noting is not None:
             self._later(noting)
         cost = await bill.settle(answer.usage, answer.model)

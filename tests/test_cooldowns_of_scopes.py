@@ -1,0 +1,142 @@
+"""What cools down is of the key for all tenants of a process; of each tenant's failures only its own log tells."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from reenact import Runtime, Tokens
+from reenact.actors.clock import ManualClock
+from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed
+from reenact.actors.verify import verify
+from reenact.actors.windows import changes, opened_by, restored
+from reenact.events import codec
+from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.model import Credentials
+from tests.providers import A, B, C, Provider, opened
+from tests.runtimes import Heard
+
+TOKENS = Tokens()
+OURS = TOKENS.issue(scope="default", principal="ann")[0].reveal()
+THEIRS = TOKENS.issue(scope="b", principal="bob")[0].reveal()
+BILLING = 5 * 3600
+
+
+def process(store: MemoryStore, provider: Provider, clock: ManualClock) -> Runtime:
+    """A runtime of the scope `default`, whose tenants share one key of each provider."""
+    return opened(
+        provider,
+        store=store,
+        clock=clock,
+        authenticator=TOKENS,
+        default_agent={"model": A, "fallbacks": [C]},
+        credentials=lambda name, spec: [Credentials(api_key=f"the key of {name}")],
+    )
+
+
+async def says(of: Runtime, token: str) -> str:
+    view = await of.authenticate(token)
+    return (await (await view.image("bot")).send("hi")).text
+
+
+def cooldowns(store: MemoryStore) -> list[tuple[str, str, str]]:
+    """Of each event of a cooldown: its stream, whose it is, and its type."""
+    return [
+        (stored.batch.stream, stored.batch.head.context.scope, recorded.type)
+        for stored in list(store.all)
+        for recorded in codec.unpack(stored)
+        if recorded.type.startswith("cooldown_")
+    ]
+
+
+def told(
+    store: MemoryStore, provider: Provider, clock: ManualClock, *tokens: str, until: str = "job_succeeded"
+) -> list[str]:
+    """A process that hears one message of each of these, and what they were answered. until: what is heard before it
+    closes."""
+
+    async def main() -> list[str]:
+        async with process(store, provider, clock) as of:
+            heard = Heard(of)
+            said = [await says(of, token) for token in tokens]
+            await heard.until(until)
+            return said
+
+    return asyncio.run(asyncio.wait_for(main(), 20))
+
+
+def test_a_tenant_of_the_runtimes_own_scope_hears_nothing_of_what_failed_for_another() -> None:
+    store = MemoryStore()
+
+    async def main() -> tuple[str, str]:
+        async with process(store, Provider(a="billing"), ManualClock()) as of:
+            ours, theirs = await of.authenticate(OURS), await of.authenticate(THEIRS)
+            heard: tuple[list[Any], list[Any]] = [], []
+            ours.on_any(heard[0].append)
+            theirs.on_any(heard[1].append)
+            assert await says(of, THEIRS) == "I am c."
+            bot = await ours.image("bot", model=C, fallbacks=[])  # it has nothing to do with the model that cools
+            assert (await bot.send("hi")).text == "I am c."
+            return repr((heard[0], await past(ours))), repr((heard[1], await past(theirs)))
+
+    ours, theirs = asyncio.run(asyncio.wait_for(main(), 20))
+    assert "I am c." in ours and not any(word in ours for word in ("ooldown", "billing", A))
+    assert theirs.count("CooldownOpened(") == 2, "live, and followed"
+    assert cooldowns(store) == [("cooldown-b", "b", "cooldown_opened")]
+    assert verify(MemoryLog(store)).sound
+
+
+async def past(view: Any) -> list[Any]:
+    """What a view follows, to the end of its first job."""
+    found: list[Any] = []
+    async for event in view.follow():
+        found.append(event)
+        if event.type == "job_succeeded":
+            break
+    return found
+
+
+def test_a_key_that_cools_is_heeded_by_all_scopes_of_a_process_and_noted_for_whose_call_it_was() -> None:
+    store, provider = MemoryStore(), Provider(a="billing")
+    assert told(store, provider, ManualClock(), THEIRS, OURS) == ["I am c.", "I am c."]
+    assert provider.models == ["a", "c", "c"]
+    assert cooldowns(store) == [("cooldown-b", "b", "cooldown_opened")]
+
+
+def test_over_a_restart_each_scope_knows_its_own() -> None:
+    store, clock = MemoryStore(), ManualClock()
+    told(store, Provider(a="billing"), clock, THEIRS)
+    clock.move(s=3600)
+    later = Provider()
+    assert told(store, later, clock, THEIRS) == ["I am c."]
+    assert told(store, later, clock, OURS) == ["I am a."]
+    assert told(store, later, clock, OURS, THEIRS, until="cooldown_ended") == ["I am a.", "I am a."]
+    assert cooldowns(store) == [("cooldown-b", "b", "cooldown_opened"), ("cooldown-b", "b", "cooldown_ended")]
+    assert told(store, later, clock, THEIRS) == ["I am a."]
+
+
+def test_what_answers_is_noted_for_the_scope_whose_log_says_that_it_cools_and_for_no_other() -> None:
+    store, clock, provider = MemoryStore(), ManualClock(), Provider(a=["billing"])
+
+    async def main() -> None:
+        async with process(store, provider, clock) as of:
+            assert await says(of, THEIRS) == "I am c."
+            clock.move(s=BILLING + 1)
+            assert await says(of, OURS) == "I am a."
+            assert cooldowns(store) == [("cooldown-b", "b", "cooldown_opened")]
+            heard = Heard(of)
+            assert await says(of, THEIRS) == "I am a."
+            await heard.until("cooldown_ended")  # it is noted beside the answer
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+    assert cooldowns(store) == [("cooldown-b", "b", "cooldown_opened"), ("cooldown-b", "b", "cooldown_ended")]
+
+
+def test_a_window_that_another_scopes_failure_began_is_not_told_of_when_it_becomes_the_whole_keys() -> None:
+    times, second = CooldownTimes(), 1_000_000
+    theirs = failed(Cooldowns(), "k", A, "rate_limit", 0, times)
+    ours = failed(theirs, "k", B, "overloaded", second, times)
+    note = changes(theirs, ours, B)
+    assert [(fact.model, fact.whole) for fact in opened_by(note, ours, Cooldowns())] == [(B, False)]
+    assert [fact.whole for fact in opened_by(note, ours, theirs)] == [True, False]
+    assert restored(opened_by(note, ours, Cooldowns()), 2 * second, times).windows.keys() == {("k", B)}
