@@ -33,6 +33,7 @@ from .asking import Asking, answer_of
 from .containers import Containers
 from .context import ExecutionContext, checked_context
 from .definitions import Definitions
+from .discretion import discreet, mask
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events.action import (
     ActionCancelled,
@@ -91,6 +92,12 @@ if TYPE_CHECKING:
     from .scoped import Acting
 
 
+def _masked(self: Runtime, text: str) -> str:
+    """A message for whoever calls this runtime, or this view of one."""
+    return self._vault.text(text, 0, self.scope)
+
+
+@discreet(_masked)
 class Runtime:
     """Runs agents on a log.
 
@@ -589,6 +596,7 @@ class Runtime:
             options["session_id"] = options.get("session_id") or state.session_id
             sent.set_result(self._submit(state, content_of(content), **options))
         except Exception as error:
+            mask(error, self, _masked)
             sent.set_exception(error)
         return sent
 

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, Self
 from .adapters.tools.acting import acting_as
 from .bounds import Bounds
 from .context import ExecutionContext, checked_context
+from .discretion import discreet
 from .events.errors import BadInput, Refused
 from .events.message import BusEvent, Context, Live
 from .events.request import TIMEOUT_S
@@ -31,6 +32,7 @@ _NOT_TENANTS = frozenset(("subscriber_failed",))
 """What is told of the program's own handlers."""
 
 
+@discreet(lambda self, text: self._vault.text(text, 0, self.scope))
 class Acting(Runtime):
     """A view of a runtime. `context` is on whose behalf it acts; its trace is in the envelope of what it asks.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import traceback
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -235,6 +236,36 @@ def test_nobody_finds_another_s_secret_by_trying() -> None:
         assert heard and not [each for each in heard if "[secret" in each]
         own = await alice.image("bot", model="scripted:echo")
         assert (await own.send("it is 48213")).text == "it is [secret:a_door_pin]"
+
+    two(work)
+
+
+def test_an_error_is_without_the_secrets_of_whoever_hears_it_however_short_and_not_without_another_s() -> None:
+    async def trouble(view: Runtime, value: str) -> list[str]:
+        bot = await view.image("bot", model="scripted:echo")
+        said = []
+        for ask in (
+            lambda: view.open_image(f"x{value}"),
+            lambda: view.messages(value),
+            lambda: view.set_budget({value: 5}),
+            lambda: view.set_policy("default", {"name": "x", "rules": [{"kind": value}]}),
+            lambda: bot.send("x", params={value: 1}),
+            lambda: bot.send("x", model=f"nobody:{value}"),
+        ):
+            with pytest.raises(ReenactError) as refused:
+                await ask()
+            said.append("".join(traceback.format_exception(refused.value)))
+        return said
+
+    async def work(alice: Acting, bob: Acting) -> None:
+        alice.secret("pin", "12345678")
+        alice.secret("word", "abcd")
+        here[0].secret("ours", "hunter2hunter")
+        for value, masks in (("12345678", "pin"), ("abcd", "word"), ("hunter2hunter", "ours")):
+            said = await trouble(alice, value)
+            assert all(f"[secret:{masks}]" in each and value not in each for each in said), said
+        assert all("12345678" in each and "[secret" not in each for each in await trouble(bob, "12345678"))
+        assert all("[secret:ours]" in each for each in await trouble(bob, "hunter2hunter"))
 
     two(work)
 
