@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING
 from .actors.image import State as ImageState
 from .adapters.tools.registry import Tools
 from .events.message import digest, show_digest
+from .events.secret import mask
 from .events.tool import Place
+from .variables import secrets_in
 
 if TYPE_CHECKING:
     from .vault import Vault
@@ -36,14 +38,16 @@ class Places:
         """
         workspace, tool = self.workspace(image), self._tools.get(name)
         names = () if tool is None else tool.environ
-        env = {each: self._shown(os.environ[each], scope) for each in names if each in os.environ}
+        env = {each: self._shown(each, os.environ[each], scope) for each in names if each in os.environ}
         # Where its links lead, not where they stand: they may be turned once somebody has looked.
         return Place(cwd="" if workspace is None else os.path.realpath(workspace), env=env)
 
-    def _shown(self, value: str, scope: str) -> str:
+    def _shown(self, name: str, value: str, scope: str) -> str:
         """What a variable says, as it may be stored: a person reads it, and another value is told from it, unless it is
         a secret, of which not even a digest is kept."""
         shown = self._vault.text(value, scope=scope)
+        for part in sorted((part for _, part in secrets_in({name: value})), key=len, reverse=True):
+            shown = shown.replace(part, mask(name))  # it may have changed since the vault looked, at the start
         if shown != value or len(value) <= VARIABLE_CHARS_MAX:
             return shown[:VARIABLE_CHARS_MAX]
         return show_digest(digest(value.encode("utf-8", "surrogateescape")))

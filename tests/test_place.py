@@ -148,6 +148,23 @@ def test_of_a_secret_its_name_is_stored_and_of_a_long_value_a_digest(monkeypatch
     assert not [row for each in store.all for row in each.batch.rows if b"horse" in row.data]
 
 
+def test_a_variable_that_became_a_secret_after_the_start_is_not_stored(monkeypatch: pytest.MonkeyPatch) -> None:
+    store = MemoryStore()
+    monkeypatch.setenv("DEPLOY_PASSWORD", "first-Pa55-of-all")
+
+    @tool(effect="idempotent", approval="ask", environ=["DEPLOY_PASSWORD"])
+    def deploy() -> str:
+        """Deploy."""
+        return "done"
+
+    async def work(runtime: Runtime) -> None:
+        monkeypatch.setenv("DEPLOY_PASSWORD", "an0ther-Pa55-word")
+        assert (await asked(runtime)).call.env["DEPLOY_PASSWORD"] == "[secret:DEPLOY_PASSWORD]"
+
+    run(work, DEPLOY, store=store, tools=[deploy])
+    assert not [row for each in store.all for row in each.batch.rows if b"an0ther" in row.data]
+
+
 @pytest.mark.parametrize("names", [("",), ("A=B",), ("9A",), (3,), tuple(f"V{n}" for n in range(33))])
 def test_what_is_no_name_of_a_variable_is_refused(names: Any) -> None:
     with pytest.raises(ToolDefinitionError, match="environ"):
