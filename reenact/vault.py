@@ -321,7 +321,7 @@ class Vault:
                     text = text.replace(form, self._forms.mask(form, scope) or mask(None))
                 text = head + text
             if _CUT.search(text):
-                text = self._whole(text, scope)
+                text = self._whole(text, start, scope)
         for pattern in self.patterns:
             text = pattern.sub(text, start)
         return text
@@ -334,11 +334,11 @@ class Vault:
         """A text for whoever asked, in whatever scope: what nobody finds by guessing is masked."""
         return self.text(text, 0, Reach.LONG)
 
-    def _whole(self, text: str, scope: Whose) -> str:
-        """The text without the beginnings of known values that were cut off by somebody else's bound."""
+    def _whole(self, text: str, start: int, scope: Whose) -> str:
+        """The text, from `start` on without beginnings of known values that were cut off by somebody else's bound."""
         for match in reversed(list(_CUT.finditer(text))):
             head = text[: match.start()]
-            at = self._forms.begun(head, 0, scope)
+            at = self._forms.begun(head, start, scope)
             if len(head) - at >= SHORTEST_CHARS:
                 text = head[:at] + mask(None) + text[match.start() :]
         return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import json
 import random
@@ -13,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from reenact import Runtime
 from reenact.events.agent import AnswerModel, SettleTool
 from reenact.events.content import File, Image, Text, Thinking, ToolCall
 from reenact.events.errors import BadInput, NotFound, Unrevealed
@@ -345,3 +347,24 @@ def test_what_never_stops_looking_like_a_secret_is_not_shown_to_its_end() -> Non
     known = Vault()
     seen = shown(known, ["key: sk-", *("A" * 1000 for _ in range(HELD_MAX // 1000 + 20)), "tail"])
     assert "".join(seen) == "key: [secret:api_key]"
+
+
+def test_what_was_shown_already_is_left_alone_also_before_a_cut() -> None:
+    known = vault("p@ss w0rd!")
+    text = "p@ss w0rd ..."
+    for start in range(1, len(text) + 1):
+        assert known.text(text, start)[:start] == text[:start]
+    assert known.text("so p@ss w0rd ...") == "so [secret] ...", "a beginning that was cut off is masked"
+
+
+def test_of_a_live_text_no_letter_is_lost_where_three_dots_stand_behind_what_begins_like_a_secret() -> None:
+    async def live() -> None:
+        async with Runtime("memory://") as runtime:
+            runtime.secret("n", "p@ss w0rd!")
+            bot = await runtime.image("bot", model="scripted:echo")
+            for text in ("p@ss w0rd ...x", "p@ss w0rd ...p@ss w0rdlonger"):
+                heard: list[str] = []
+                with runtime.on("text_delta", lambda event, heard=heard: heard.append(event.data.text)):
+                    assert (await bot.send(text)).text == text == "".join(heard)
+
+    asyncio.run(asyncio.wait_for(live(), 30))
