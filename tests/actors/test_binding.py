@@ -142,7 +142,7 @@ BOUND = {
     "arguments": ({"n": 0}, {"n": 1}),
     "effect": ("unsafe", "idempotent"),
     "timeout_s": (60.0, 61.0),
-    "place": (PLACE, replace(PLACE, cwd="/work/")),
+    "place": (PLACE, replace(PLACE, cwd="/srv/elsewhere")),
     "policy": ("sha256:rules", "sha256:other"),
     "timeout_ms": (1000, 1001),
 }
