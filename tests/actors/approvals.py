@@ -15,7 +15,7 @@ from tests.actors.words import CREATE, DEFINITION, asks, send
 
 NOW = 1_000_000
 DAY = 24 * 3600 * 1_000_000
-PLACE = Place(cwd="/work", env={"LANG": "C"}, sandbox="sha256:box")
+PLACE = Place(cwd="/srv/app", env={"LANG": "C"}, sandbox="sha256:box")
 
 
 def check(effect: EffectClass = "unsafe", **fields: Any) -> CallCheck:
