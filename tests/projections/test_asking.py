@@ -18,7 +18,7 @@ from reenact.projections.asking import BAR, LINES_HEAD, LINES_TAIL, TEXT_HEAD, T
 
 def action(arguments: dict[str, Any], **fields: Any) -> Action:
     call = AskedCall(
-        tool="t1", name="refund", version="sha256:1", arguments=arguments, effect="unsafe", timeout_s=60.0, cwd="/srv/app"
+        tool="t1", name="refund", version="sha256:1", arguments=arguments, effect="unsafe", timeout_s=60.0, cwd="/srv"
     )
     known: dict[str, Any] = {
         "id": "sess_1:a1",
@@ -37,7 +37,7 @@ def test_it_says_what_would_run_where_and_with_what() -> None:
         "Action sess_1:a1: approval, until 1970-01-01 01:00:00",
         "Tool       refund, unsafe: may change anything",
         "Version    sha256:1",
-        "Runs in    /srv/app, in no sandbox, at most 60 s",
+        "Runs in    /srv, in no sandbox, at most 60 s",
         "Arguments, in the model's words:",
         "  | {",
         '  |   "order": "42",',
