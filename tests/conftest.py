@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("tests.contracts")  # A clause that fails shows what it saw.
+pytest.register_assert_rewrite("tests.contracts", "tests.malformed.attack")  # What fails there shows what it saw.
 
 LONG = bool(os.environ.get("REENACT_LONG"))
 
