@@ -11,7 +11,7 @@ import queue
 import threading
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from types import TracebackType
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, Unpack
 
 from . import runtime as _async
 from .actions import ActionManager as _AsyncManager
@@ -31,6 +31,7 @@ from .policies import Given
 from .projections.actions import Action
 from .run import UNREAD_MAX, Result
 from .run import Run as AsyncRun
+from .sender import MessageOptions
 from .tool_policy import AgentToolPolicy
 
 T = TypeVar("T")
@@ -285,11 +286,11 @@ class Image:
         self.session_id = image.session_id
         self.container_id = image.container_id
 
-    def send(self, content: object, **options: Any) -> Run:
+    def send(self, content: object, **options: Unpack[MessageOptions]) -> Run:
         """Send a message: iterate the run for its events, or ask it for its `result()`. Raises what refuses it."""
         return self._runtime.wait(self._sent(content, options))
 
-    async def _sent(self, content: object, options: dict[str, Any]) -> Run:
+    async def _sent(self, content: object, options: MessageOptions) -> Run:
         run = Run(self._runtime, await self._image.send(content, **options).run())
         run._watch()  # from the first signal on, however late it is iterated
         await run._run.accepted()

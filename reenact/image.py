@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from .handlers import ApprovalHandler
     from .policies import OfJob
     from .runtime import Runtime
+    from .sender import MessageOptions
 
 
 class Image:
@@ -60,7 +61,7 @@ class Image:
         yes; what it raises is no, and so is its silence when the runtime's `handler_timeout_s` is over. Called in a
         thread of its own, one at a time, where it is not async.
         """
-        options: dict[str, Any] = {
+        options: MessageOptions = {
             "model": model,
             "fallbacks": fallbacks,
             "params": params,
@@ -69,11 +70,9 @@ class Image:
             "timeout_s": timeout_s,
             "key": key,
             "approval_handler": approval_handler,
+            "policy": policy,
+            "credentials": credentials,
         }
-        if policy is not None:
-            options["policy"] = policy
-        if credentials is not None:
-            options["credentials"] = credentials
         return Sending(self._runtime.sending(self.id, content, session_id=self.session_id, **options))
 
     async def interrupt(self, reason: str = "user_interrupt") -> None:

@@ -12,11 +12,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .access import NO_LIMITS, Access
 from .actors.clock import Clock, Ids, SystemClock
@@ -53,7 +53,6 @@ from .events.image import ImageConfig
 from .events.ledger import BudgetRaised, BudgetRemoved, BudgetSet
 from .events.log import Log
 from .events.message import Context, Live, Recorded
-from .events.model import ModelParams
 from .events.notice import Message
 from .events.policy import Policy
 from .events.purse import AllotmentReleased
@@ -72,13 +71,13 @@ from .kernel import Kernel, Who
 from .options import check_options
 from .pane import Pane
 from .perform import Outside
-from .policies import Given, OfJob, Policies, policies_from
+from .policies import Given, Policies, policies_from
 from .projections.actions import Action
 from .provider_keys import Provide, ProviderKeys, from_environment
 from .recovery import Recovery
 from .requests import register
 from .run import Run
-from .sender import Sender
+from .sender import MessageOptions, Sender
 from .sessions import Sessions
 from .tool_policy import AgentToolPolicy, tool_policy_of
 from .treasuries import Treasuries
@@ -548,91 +547,36 @@ class Runtime:
     # -- messages --
 
     async def send(
-        self,
-        image_id: str,
-        content: object,
-        *,
-        session_id: str | None = None,
-        model: str | None = None,
-        fallbacks: Sequence[str] | None = None,
-        params: ModelParams | None = None,
-        budget: object = None,
-        priority: int = 0,
-        timeout_s: float | None = None,
-        key: str | None = None,
-        approval_handler: ApprovalHandler | None = None,
-        policy: OfJob | None = None,
-        credentials: Mapping[str, Any] | None = None,
+        self, image_id: str, content: object, *, session_id: str | None = None, **options: Unpack[MessageOptions]
     ) -> Run:
         """Send a message to an image, waking its agent where it sleeps. Returns the run; see `Image.send`."""
         state = await self._images.state(image_id)
-        own: Any = {"budget": budget, "policy": policy, "session_id": session_id}
-        if self._sender.waits(state, model=model, fallbacks=fallbacks, **own):
+        if self._sender.waits(state, session_id=session_id, **options):
             await self._treasury.ready()
-        return self._submit(
-            state,
-            content_of(content),
-            session_id=session_id or state.session_id,
-            model=model,
-            fallbacks=fallbacks,
-            params=params,
-            budget=budget,
-            priority=priority,
-            timeout_s=timeout_s,
-            key=key,
-            approval_handler=approval_handler,
-            policy=policy,
-            credentials=credentials,
-        )
+        return self._submit(state, content_of(content), session_id=session_id or state.session_id, **options)
 
-    def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
+    def sending(
+        self, image_id: str, content: object, *, session_id: str | None = None, **options: Unpack[MessageOptions]
+    ) -> asyncio.Future[Run]:
         """As `send`, at once where the image is at hand; what is wrong with the message is raised by the future."""
         state = self._at_hand.get(image_id) if isinstance(image_id, str) else None
         sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
         try:
             at_hand = state is not None and self._policies.at_hand(state.container_id)
-            if state is None or not at_hand or self._sender.waits(state, **options):
-                return asyncio.ensure_future(self.send(image_id, content, **options))
-            options["session_id"] = options.get("session_id") or state.session_id
-            sent.set_result(self._submit(state, content_of(content), **options))
+            if state is None or not at_hand or self._sender.waits(state, session_id=session_id, **options):
+                return asyncio.ensure_future(self.send(image_id, content, session_id=session_id, **options))
+            there = session_id or state.session_id
+            sent.set_result(self._submit(state, content_of(content), session_id=there, **options))
         except Exception as error:
             mask(error, self, _masked)
             sent.set_exception(error)
         return sent
 
     def submit(
-        self,
-        state: ImageState,
-        content: tuple[InputPart, ...],
-        *,
-        session_id: str,
-        model: str | None = None,
-        fallbacks: Sequence[str] | None = None,
-        params: ModelParams | None = None,
-        budget: object = None,
-        priority: int = 0,
-        timeout_s: float | None = None,
-        key: str | None = None,
-        approval_handler: ApprovalHandler | None = None,
-        policy: OfJob | None = None,
-        credentials: Mapping[str, Any] | None = None,
+        self, state: ImageState, content: tuple[InputPart, ...], *, session_id: str, **options: Unpack[MessageOptions]
     ) -> Run:
         """As `send`, at once, for an image whose state is at hand."""
-        return self._submit(
-            state,
-            content,
-            session_id=session_id,
-            model=model,
-            fallbacks=fallbacks,
-            params=params,
-            budget=budget,
-            priority=priority,
-            timeout_s=timeout_s,
-            key=key,
-            approval_handler=approval_handler,
-            policy=policy,
-            credentials=credentials,
-        )
+        return self._submit(state, content, session_id=session_id, **options)
 
     # -- budgets --
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
-from typing import TYPE_CHECKING, Any, NoReturn, Self
+from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
 from .adapters.tools.acting import acting_as
 from .bounds import Bounds
@@ -22,9 +22,12 @@ from .events.subscription import Filter, Handler, Subscription
 from .kernel import Who
 from .run import Run
 from .runtime import Runtime
+from .sender import MessageOptions
 
 if TYPE_CHECKING:
+    from .actors.image import State as ImageState
     from .events.bus import SystemBus
+    from .events.content import InputPart
     from .events.queue import LiveView
     from .events.view import Kind
 
@@ -79,27 +82,34 @@ class Acting(Runtime):
         """Raises Refused: who a caller is, is found out before there is a view."""
         raise Refused("Ask the runtime itself who shows a token.")
 
-    async def send(self, image_id: str, content: object, **options: Any) -> Run:
+    async def send(
+        self, image_id: str, content: object, *, session_id: str | None = None, **options: Unpack[MessageOptions]
+    ) -> Run:
         """As `Runtime.send`, within the context's budget where the message names none of its own, and under the policy
         that the context names. Raises BadInput where the message brings another, NotFound where there is none.
         """
-        return await super().send(image_id, content, **self._within(options))
+        return await super().send(image_id, content, session_id=session_id, **self._within(options))
 
-    def sending(self, image_id: str, content: object, **options: Any) -> asyncio.Future[Run]:
+    def sending(
+        self, image_id: str, content: object, *, session_id: str | None = None, **options: Unpack[MessageOptions]
+    ) -> asyncio.Future[Run]:
         """As `Runtime.sending`, likewise."""
         try:
-            return super().sending(image_id, content, **self._within(options))
+            return super().sending(image_id, content, session_id=session_id, **self._within(options))
         except BadInput as error:
             sent: asyncio.Future[Run] = asyncio.get_running_loop().create_future()
             sent.set_exception(error)
             return sent
 
-    def _within(self, options: dict[str, Any]) -> dict[str, Any]:
+    def _within(self, options: MessageOptions) -> MessageOptions:
         ref, own = self.context.policy_ref, options.get("policy")
         if ref is not None and own not in (None, ref):
             raise BadInput(f"This context is held to the policy {ref.name}: what narrows it stands in its overrides.")
-        within = {"budget": self.context.budgets, "policy": ref}
-        return {**options, **{name: value for name, value in within.items() if options.get(name) is None}}
+        if own is None:
+            options["policy"] = ref
+        if options.get("budget") is None:
+            options["budget"] = self.context.budgets
+        return options
 
     async def request(self, kind: str, data: Mapping[str, Any] | None = None, *, timeout_s: float = TIMEOUT_S) -> Live:
         """As `Runtime.request`. A message: raises BadInput where the context names a policy or a budget, which `send`
@@ -108,9 +118,11 @@ class Acting(Runtime):
         _check_request(self._bounds, kind)
         return await super().request(kind, data, timeout_s=timeout_s)
 
-    def submit(self, *args: Any, **options: Any) -> Run:
+    def submit(
+        self, state: ImageState, content: tuple[InputPart, ...], *, session_id: str, **options: Unpack[MessageOptions]
+    ) -> Run:
         """As `Runtime.submit`, likewise."""
-        return super().submit(*args, **self._within(options))
+        return super().submit(state, content, session_id=session_id, **self._within(options))
 
     def _cancelled_with_it(self, submit: Callable[..., Run], *args: Any, **options: Any) -> Run:
         """Submit a message; its job is cancelled when the context is."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypedDict
 
 import msgspec
 from msgspec.structs import replace
@@ -31,6 +31,21 @@ from .policies import OfJob, Policies, limits_cost
 from .provider_keys import ProviderKeys, credentials_of
 from .run import Run
 from .treasury import Treasury
+
+
+class MessageOptions(TypedDict, total=False):
+    """What may be said of a message besides its content: see `Image.send`."""
+
+    model: str | None
+    fallbacks: Sequence[str] | None
+    params: ModelParams | None
+    budget: object
+    priority: int
+    timeout_s: float | None
+    key: str | None
+    approval_handler: ApprovalHandler | None
+    policy: OfJob | None
+    credentials: Mapping[str, Any] | None
 
 
 class Sender:

@@ -44,6 +44,7 @@ from reenact.events.log import MemoryLog
 from reenact.events.model import Credentials
 from reenact.given import config_of
 from reenact.projections.audit import AuditFilter, query
+from reenact.sender import MessageOptions
 from reenact.tool_policy import filter_tools_by_policy
 
 WRONG: tuple[Any, ...] = (
@@ -81,7 +82,11 @@ METHODS = sorted(
 
 def settable(name: str) -> list[inspect.Parameter]:
     given = [*inspect.signature(getattr(Runtime, name)).parameters.values()][1:]
-    return [each for each in given if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    options = MessageOptions.__annotations__ if name in ("send", "sending") else ()
+    return [
+        *(each for each in given if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)),
+        *(inspect.Parameter(option, inspect.Parameter.KEYWORD_ONLY, default=None) for option in options),
+    ]
 
 
 @pytest.mark.parametrize("name", METHODS)
