@@ -63,7 +63,7 @@ def complaints(says: dict[str, Any], exchange: dict[str, Any], outcome: Outcome)
     if "error" in says:
         if failed is None:
             return ["there was no failure"]
-        if " ".join(says["error"]["message"].split())[:900] != failed.message[:900]:
+        if wanted_message(says, body) != failed.message[:900]:
             out.append(f"the failure says {failed.message!r}")
         if failed.code not in wanted_codes(says):
             out.append(f"the failure is {failed.code}")
@@ -111,6 +111,13 @@ def wanted_calls(says: dict[str, Any], body: str) -> list[dict[str, Any]]:
 
 def arguments(text: str) -> Any:
     return text if text == "INVALID-JSON" else json.loads(text or "{}")
+
+
+def wanted_message(says: dict[str, Any], body: str) -> str:
+    """What the oracle says, or the words of the provider itself where a gateway passes them on beside its own."""
+    passed_on = re.search(r'"error": ?\{.*"raw": ?"((?:[^"\\]|\\.)*)"', body)
+    said = json.loads(f'"{passed_on[1]}"') if passed_on else says["error"]["message"]
+    return " ".join(said.split())[:900]
 
 
 def wanted_codes(says: dict[str, Any]) -> set[str]:
