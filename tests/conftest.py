@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
-pytest.register_assert_rewrite("tests.contracts", "tests.malformed.attack")  # What fails there shows what it saw.
+# What fails there shows what it saw.
+pytest.register_assert_rewrite("tests.contracts", "tests.malformed.attack", "tests.kills.judges")
 
 LONG = bool(os.environ.get("REENACT_LONG"))
 
