@@ -1,4 +1,4 @@
-"""What the tests of lanes get."""
+"""What the tests of lanes and of the actor system get."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterator
 
 import pytest
+
+from tests.actors.office import Office
 
 
 @pytest.fixture
@@ -15,3 +17,10 @@ def restless() -> Iterator[None]:
     sys.setswitchinterval(1e-5)
     yield
     sys.setswitchinterval(before)
+
+
+@pytest.fixture
+def office() -> Iterator[Office]:
+    office = Office()
+    yield office
+    office.system.close()
