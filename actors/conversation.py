@@ -17,13 +17,13 @@ from .session import SESSION
 
 
 def _context(states: tuple[Any, ...], context: Context) -> Context:
-    session, agent, _ = states
+    session = states[0]
     return replace(
         context,
         container_id=session.container_id,
         image_id=session.image_id,
         session_id=session.session_id,
-        agent_id=agent.last_agent,  # also of one that sleeps: what ends now was its doing
+        agent_id=session.last_agent,
     )
 
 

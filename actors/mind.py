@@ -92,9 +92,7 @@ class State(Struct, frozen=True, gc=False):
 
     session_id: str = ""
     agent_id: str | None = None
-    last_agent: str | None = None
     container_id: str | None = None
-    image_id: str | None = None
     definition: Definition | None = None
     thinks_with: bytes = b""
     items: bytes = b""
@@ -202,7 +200,6 @@ def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
         state,
         version=stamp.version,
         session_id=event.session_id,
-        image_id=event.image_id,
         container_id=event.container_id,
         items=stamp.digest,
     )
@@ -219,14 +216,7 @@ def on_gone(state: State, event: JobCancelled | JobTimedOut, stamp: Stamp) -> St
 
 
 def on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
-    return replace(
-        state,
-        version=stamp.version,
-        agent_id=event.agent_id,
-        last_agent=event.agent_id,
-        container_id=event.container_id,
-        image_id=event.image_id,
-    )
+    return replace(state, version=stamp.version, agent_id=event.agent_id, container_id=event.container_id)
 
 
 def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:

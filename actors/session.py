@@ -73,7 +73,7 @@ class State(Struct, frozen=True, gc=False):
     """queue: in the order in which it will run. doubts: calls of the running job that only a person can settle.
 
     asked: questions of the running job to a person, as (action, call, kind). waiting_for: the doubt or the question
-    that the job was last said to wait for.
+    that the job was last said to wait for. last_agent: who is awake, or was last: what ends now was its doing.
     """
 
     session_id: str | None = None
@@ -81,6 +81,7 @@ class State(Struct, frozen=True, gc=False):
     container_id: str | None = None
     closed: bool = False
     awake: bool = False
+    last_agent: str | None = None
     queue: tuple[Queued, ...] = ()
     running: Queued | None = None
     stopping: str | None = None
@@ -330,7 +331,7 @@ def _on_answered(state: State, event: ActionEnded, stamp: Stamp) -> State:
 
 
 def _on_registered(state: State, event: AgentRegistered, stamp: Stamp) -> State:
-    return replace(state, awake=True)
+    return replace(state, awake=True, last_agent=event.agent_id)
 
 
 def _on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:
