@@ -47,7 +47,6 @@ from .events.action import (
 from .events.agent import AgentUnregistered, Interrupt, ResolveTool, StopAgent
 from .events.budget import Budget
 from .events.bus import SystemBus
-from .events.content import InputPart
 from .events.errors import BadInput, NotFound, StoreError, Unauthenticated
 from .events.image import ImageConfig
 from .events.ledger import BudgetRaised, BudgetRemoved, BudgetSet
@@ -571,12 +570,6 @@ class Runtime:
             mask(error, self, _masked)
             sent.set_exception(error)
         return sent
-
-    def submit(
-        self, state: ImageState, content: tuple[InputPart, ...], *, session_id: str, **options: Unpack[MessageOptions]
-    ) -> Run:
-        """As `send`, at once, for an image whose state is at hand."""
-        return self._submit(state, content, session_id=session_id, **options)
 
     # -- budgets --
 

@@ -25,9 +25,7 @@ from .runtime import Runtime
 from .sender import MessageOptions
 
 if TYPE_CHECKING:
-    from .actors.image import State as ImageState
     from .events.bus import SystemBus
-    from .events.content import InputPart
     from .events.queue import LiveView
     from .events.view import Kind
 
@@ -117,12 +115,6 @@ class Acting(Runtime):
         """
         _check_request(self._bounds, kind)
         return await super().request(kind, data, timeout_s=timeout_s)
-
-    def submit(
-        self, state: ImageState, content: tuple[InputPart, ...], *, session_id: str, **options: Unpack[MessageOptions]
-    ) -> Run:
-        """As `Runtime.submit`, likewise."""
-        return super().submit(state, content, session_id=session_id, **self._within(options))
 
     def _cancelled_with_it(self, submit: Callable[..., Run], *args: Any, **options: Any) -> Run:
         """Submit a message; its job is cancelled when the context is."""

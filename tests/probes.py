@@ -7,7 +7,7 @@ import re
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from reenact.events.errors import ReenactError
+from reenact.events.errors import NotFound, ReenactError
 from reenact.events.image import ImageConfig
 from reenact.events.session import CancelJob
 from reenact.requests import NAMES
@@ -90,9 +90,8 @@ PROBES: dict[str, Probe] = {
     "update_image": lambda view, theirs: view.update_image(theirs.image, {"name": "stolen"}),
     "delete_image": lambda view, theirs: view.delete_image(theirs.image),
     "new_session": lambda view, theirs: view.new_session(theirs.image, alias=theirs.alias),
-    "send": lambda view, theirs: view.send(theirs.image, "hi", key=theirs.key),
+    "send": lambda view, theirs: _sent(view, theirs),
     "sending": lambda view, theirs: view.sending(theirs.image, "hi", session_id=theirs.session),
-    "submit": lambda view, theirs: _submitted(view, theirs),
     "messages": lambda view, theirs: view.messages(theirs.session),
     "events": lambda view, theirs: view.events(theirs.session, after=1),
     "wake": lambda view, theirs: view.wake(theirs.image, theirs.session),
@@ -135,13 +134,13 @@ async def _said(what: object) -> object:
     return what
 
 
-async def _submitted(view: Acting, theirs: Theirs) -> object:
-    """One's own image, and a session that is another's: the way in that no image guards."""
-    from reenact.given import content_of
-
+async def _sent(view: Acting, theirs: Theirs) -> object:
+    """From one's own image to a session that is another's, the way in that no image guards; else to another's image."""
     own = await view.image("own")
-    run = view.submit(await view.image_state(own.id), content_of("hi"), session_id=theirs.session)
-    return await run.result(TURN_S)
+    try:
+        return await (await view.send(own.id, "hi", session_id=theirs.session)).result(TURN_S)
+    except NotFound:
+        return await view.send(theirs.image, "hi", key=theirs.key)
 
 
 async def _requested(view: Acting, theirs: Theirs) -> object:
