@@ -29,6 +29,9 @@ VIOLATIONS_MAX = 1000
 
 PAGE_BATCHES = 500
 
+SKIPPED_MAX = 10_000
+"""So many positions in a row of which none can be read are tried one by one: a damaged number may be of any size."""
+
 LOOKS_MAX = 100
 """How often a stream is looked at that is written to meanwhile, until it rests for a moment."""
 
@@ -197,8 +200,9 @@ class _Checker:
             self.found("order", f"the last batch ends at {before}, the log at {self.upto}", position=self.upto)
 
     def _by_position(self) -> Iterator[Stored]:
-        """Every batch that can be read. A damaged one is told of and passed over."""
-        after, limit, told = 0, PAGE_BATCHES, ""
+        """Every batch that can be read. A damaged one is told of and passed over, and with it, where `SKIPPED_MAX`
+        positions in a row are of none, the rest."""
+        after, limit, told, skipped = 0, PAGE_BATCHES, "", 0
         while after < self.upto:
             try:
                 page = self.log.read_all(after=after, limit=limit)
@@ -212,11 +216,15 @@ class _Checker:
                     told = _say(error)
                     self.found("atomic", told, position=after + 1)
                 after += 1
+                skipped += 1
+                if skipped > SKIPPED_MAX:
+                    self.found("order", "nothing can be read from here on", position=after)
+                    return
                 continue
             if not page:
                 return
             yield from page
-            after, limit = page[-1].position, PAGE_BATCHES
+            after, limit, skipped = page[-1].position, PAGE_BATCHES, 0
 
     # -- by stream --
 

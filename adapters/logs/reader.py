@@ -108,6 +108,8 @@ class SqliteReader:
         beginning = self._row(_NEXT_BEGINNING, after)
         if beginning is None:
             return []
+        if beginning[0] <= after:
+            raise Corrupt(f"{self.path}: event {beginning[0]} stands behind event {after}.")
         rows = self._rows(_OF_ALL, beginning, limit, following=lambda row: (row[0] + 1,))
         return self._batches(rows, limit)
 
@@ -158,7 +160,10 @@ class SqliteReader:
                 yield Keyed(*row)
             if len(page) < PAGE_ROWS:
                 return
-            above, last = "WHERE (scope, key) > (?, ?) ", page[-1][:2]
+            before, last = last, page[-1][:2]
+            if not all(isinstance(each, str) for each in last) or (before and last <= before):
+                raise Corrupt(f"{self.path}: the idempotency keys are out of order at {last[1]!r}.")
+            above = "WHERE (scope, key) > (?, ?) "
 
     def flaws(self) -> list[str]:
         """What SQLite finds wrong with the file, and whether its newest events were taken away. Reads all of it."""

@@ -128,11 +128,14 @@ def unpack_data(key: int | None, data: bytes, position: int) -> bytes:
 def batches(rows: Iterable[EventRow], names: Names) -> Iterator[Stored]:
     """The batches that these rows are, each yielded when its last row has come.
 
-    The rows are those of whole batches, in order of position or of one stream's versions. Raises `Corrupt` where they
-    contradict each other, naming the position.
+    The rows are those of whole batches, in order of position or of one stream's versions, so positions rise. Raises
+    `Corrupt` where they contradict each other, naming the position.
     """
-    left = 0
+    left = last = 0
     for position, stream, version, part, kind, epoch, key, head, data in rows:
+        if position <= last:  # else who reads page by page would never come to the end
+            raise Corrupt(f"Event {position} stands behind event {last}.")
+        last = position
         if not (type(stream) is type(version) is type(part) is type(kind) is type(epoch) is int):
             raise Corrupt(f"Event {position} holds something else than numbers where they belong.")
         if left == 0:

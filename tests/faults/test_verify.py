@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 
 import duckdb
@@ -322,6 +322,46 @@ def test_a_flipped_bit_in_the_file_never_passes_for_the_truth(path: Path, figure
             named += 1
     figure(f"{refused} refused, {named} named, {harmless} in unused bytes")
     assert named > 0 and refused > 0
+
+
+def positions_in(path: Path) -> list[int]:
+    """Where in the file the positions of events stand: in the leaves of their table, and in the pages above, which say
+    where to look for one. https://www.sqlite.org/fileformat2.html#b_tree_pages"""
+    whole = path.read_bytes()
+    with closing(sqlite3.connect(path)) as db:
+        (size,) = db.execute("PRAGMA page_size").fetchone()
+        pages = db.execute("SELECT pageno, pagetype FROM dbstat WHERE name = 'events' ORDER BY pageno").fetchall()
+    found = []
+    for number, kind in pages:
+        page = (number - 1) * size
+        leaf = kind == "leaf"
+        for cell in range(int.from_bytes(whole[page + 3 : page + 5], "big")):
+            pointer = page + (8 if leaf else 12) + 2 * cell
+            at = page + int.from_bytes(whole[pointer : pointer + 2], "big")
+            at += number_length(whole, at) if leaf else 4  # the row's length, or the page below
+            found += range(at, at + number_length(whole, at))
+    return found
+
+
+def number_length(whole: bytes, at: int) -> int:
+    return next(length for length in range(1, 10) if length == 9 or whole[at + length - 1] < 0x80)
+
+
+@pytest.mark.timeout(300 if LONG else 60)
+def test_a_flipped_bit_in_a_position_keeps_no_reader_for_ever(path: Path, figure: Figure) -> None:
+    whole = path.read_bytes()
+    flips = [(at, bit) for at in positions_in(path) for bit in range(8)]
+    assert len(flips) > 1000
+    copy = path.with_name("flipped.db")
+    for at, bit in flips if LONG else random.Random(3).sample(flips, 150):
+        damaged = bytearray(whole)
+        damaged[at] ^= 1 << bit
+        copy.write_bytes(damaged)
+        with suppress(ReenactError):
+            assert not verify(str(copy)).sound, f"bit {bit} of byte {at} went unseen"
+        with suppress(ReenactError):
+            content(copy)
+    figure(f"{len(flips)} bits")
 
 
 # -- damage that only a decider could do
