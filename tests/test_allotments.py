@@ -42,7 +42,7 @@ def test_a_conversation_asks_its_ledger_once_for_many_calls() -> None:
 
 
 def test_many_sessions_at_once_never_spend_more_than_there_is() -> None:
-    """CHECKLIST e: N parallel requests that would all pass a check made before."""
+    """N parallel requests that would all pass a check made before."""
     store = MemoryStore()
     gate = Gate()
 

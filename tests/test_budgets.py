@@ -75,7 +75,7 @@ def test_money_is_settled_with_what_was_paid() -> None:
 
 
 def test_usage_of_a_call_that_was_interrupted_is_counted() -> None:
-    """CHECKLIST h: usage recorded only on success."""
+    """Usage recorded only on success."""
     gate = Gate()
 
     async def work(opened: Runtime) -> None:

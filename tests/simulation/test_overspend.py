@@ -4,26 +4,22 @@ that was changed: 50 sessions at once, over the real deciders and treasury."""
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
-from typing import Any
-from unittest.mock import patch
 
 import pytest
-from msgspec.structs import replace
 
-from reenact.actors import agent, allotment, book, count, judge, ledger, mind, step, tool, turn
+from reenact.actors import allotment, mind, step, tool, turn
 from reenact.actors import purse as money
-from reenact.actors.tally import Tally
-from reenact.counting import Counting
-from reenact.events.ledger import AllotmentReturned
-from reenact.events.purse import BudgetReserved
-from reenact.recalls import Recalls
 from tests.conftest import LONG, Figure
-from tests.simulation.spending import spend
+from tests.simulation.spending.broken import BROKEN, MISCOUNTED, SHARED
+from tests.simulation.spending.world import World, spend
 
 SEEDS, A_CHUNK = (10_000, 250) if LONG else (60, 20)
 WITHIN = 500
 """Every broken build is caught within so many seeds."""
+
+
+def happened(world: World) -> dict[str, int]:
+    return {"commits": world.log.commits, "kills": world.kernel.kills, "denied": world.judge.denied}
 
 
 @pytest.mark.timeout(900)
@@ -32,8 +28,7 @@ def test_whatever_the_order_and_whoever_is_killed_nothing_is_overspent(first: in
     counts: Counter[str] = Counter()
     for seed in range(first, first + A_CHUNK):
         world = spend(seed)
-        counts.update(commits=world.commits, kills=world.kills, calls=world.billed.requests)
-        counts.update(denied=world.denied, changed=world.changed)
+        counts.update(happened(world), calls=world.provider.billed.requests, changed=world.limits.changed)
     assert counts["calls"] > A_CHUNK and counts["denied"] and counts["changed"]
     figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, overspent 0 times")
 
@@ -46,8 +41,8 @@ def test_what_was_used_before_the_first_limit_counts_whoever_is_killed(first: in
     counts: Counter[str] = Counter()
     for seed in range(first, first + A_CHUNK):
         world = spend(seed, free=True)
-        counts.update(commits=world.commits, kills=world.kills, calls=world.billed.requests)
-        counts.update(counted=world.used_free.requests, denied=world.denied)
+        counts.update(happened(world), calls=world.provider.billed.requests)
+        counts.update(counted=world.evidence.used_free.requests)
     assert counts["counted"] > A_CHUNK and counts["denied"]
     figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, all of it counted")
 
@@ -61,8 +56,8 @@ def test_who_shares_a_session_spends_what_is_theirs(first: int, figure: Figure) 
     counts: Counter[str] = Counter()
     for seed in range(first, first + A_CHUNK):
         world = spend(seed, several=True)
-        counts.update(commits=world.commits, kills=world.kills, denied=world.denied)
-        counts.update({whose: billed.requests for whose, billed in world.billed_to.items()})
+        counts.update(happened(world))
+        counts.update({whose: billed.requests for whose, billed in world.provider.billed_to.items()})
     assert counts["ann"] and counts["bob"] and counts["cid"] and counts["denied"]
     figure(f"seeds {first} to {first + A_CHUNK - 1}: {dict(counts)}, each of them counted")
 
@@ -75,125 +70,6 @@ def test_seeds_that_once_failed(seed: int) -> None:
 @pytest.mark.parametrize("seed", [14, 205, 385, 3035, 12124])
 def test_seeds_that_once_failed_where_nothing_is_limited_in_the_beginning(seed: int) -> None:
     spend(seed, free=True)
-
-
-# -- builds with one thing wrong each --
-
-
-def _checks_and_acts(sums: book.Sums, limit: Any, now: int) -> tuple[int, int]:
-    """CHECKLIST e: what others are about to spend is not looked at."""
-    return _USED(sums, limit, now)[0], 0
-
-
-def _forgets(purse: money.Purse | None, event: BudgetReserved, at: int) -> money.Purse:
-    """A call whose process died is forgotten, though it may have been billed."""
-    purse = purse or money.EMPTY
-    return _RESERVED(replace(purse, held=None), event, at)
-
-
-def _believes(state: book.State, message: Any) -> Any:
-    """What a session gave back of an earlier allotment is taken off its newest."""
-    account = state.accounts.get(message.session_id)
-    if account is None:
-        return ()
-    fields = {"session_id": message.session_id, "ask": account.ask, "at": message.at}
-    return [AllotmentReturned(spent=message.spent, kept=message.kept, **fields)]
-
-
-def _only_success(purse: Any, call: str, failure: Any, partial: Any, usage: Any, cost: Any, at: int) -> Any:
-    """CHECKLIST h: only what succeeded is counted."""
-    return replace(purse, held=None)
-
-
-async def _takes_all(self: Recalls, session_id: str, account: Any) -> Any:
-    """What a session holds is taken back without asking it."""
-    return self.back(session_id, account.ask, account.told, money.NOTHING)
-
-
-async def _asks_nobody(self: Recalls, *_: Any) -> None:
-    """What others hold and do not need is left with them."""
-
-
-async def _is_deaf(self: Recalls, stream: str) -> None:
-    """A session at work does not hear that limits were changed."""
-
-
-_USED, _RESERVED, _JUDGE = book.used, money.reserved, judge.judge
-
-
-def _does_not_wait(state: book.State, *asked: Any, **more: Any) -> judge.Judged:
-    """It is allotted from a limit before what was used without any is counted."""
-    return _JUDGE(replace(state, counting=0), *asked, **more)
-
-
-def _counts_again(entry: Any, counted: Any, accounts: Any) -> Any:
-    """What was told once is taken for news."""
-    return entry.used, entry.spent
-
-
-async def _is_late(self: Counting, session_id: str) -> None:
-    """Nobody tells that a call is begun with nothing set aside for it."""
-
-
-def _for_good(state: book.State) -> book.State:
-    """A limit that is lifted takes what is awaited of sessions with it."""
-    return state if state.budgets else replace(state, counting=0, open={})
-
-
-def _pays(self: Tally, call: str, recorded: Any) -> None:
-    """Every call is taken for one that something was set aside for."""
-    self._call, self._paid = call, True
-
-
-BROKEN: dict[str, Callable[[], Any]] = {
-    "it is checked, and then acted": lambda: patch.object(judge, "used", _checks_and_acts),
-    "a reservation dies with its process": lambda: patch.object(money, "reserved", _forgets),
-    "a late message is believed": lambda: patch.object(ledger, "_give_back", _believes),
-    "only success is counted": lambda: patch.object(money, "failed", _only_success),
-    "an allotment is taken back unasked": lambda: patch.object(Recalls, "_let_go", _takes_all),
-    "nobody waits for who is at work": lambda: patch.object(judge, "may_come_back", lambda *_: False),
-    "nobody is asked for what lies idle": lambda: patch.object(Recalls, "all_but", _asks_nobody),
-    "a limit binds what is allotted later": lambda: patch.object(ledger, "_called_back", lambda state, _: state),
-    "who is at work does not hear of it": lambda: patch.object(Recalls, "heeded", _is_deaf),
-}
-
-
-def _for_whomever(purse: Any, at: int, principal: str, *, counts: bool) -> Any:
-    """What was allotted for one principal pays for the jobs of the next."""
-    return _BEGAN(purse, at, "" if purse is None or purse.grant is None else purse.grant.principal, counts=counts)
-
-
-def _of_the_newest(state: Any, purse: Any) -> Any:
-    """It is asked for on behalf of whoever sent something last, though another's job runs."""
-    last = state.queued[-1][3] if state.queued else state.principal
-    return _OWED_FOR(replace(state, principal=last), purse)
-
-
-_BEGAN, _OWED_FOR = money.began, allotment.owed_for
-
-
-def _long_ago(made: int, at: int, now: int) -> int:
-    """A call is told as one of half a minute before it was made."""
-    return _MADE_AT(made, at, now) - 30_000_000
-
-
-_MADE_AT = book.made_at
-
-SHARED: dict[str, Callable[[], Any]] = {
-    "an allotment outlives its principal": lambda: patch.object(money, "began", _for_whomever),
-    "a call counts before it was made": lambda: patch.object(book, "made_at", _long_ago),
-    "it is asked for whoever was heard last": lambda: patch.object(agent, "owed_for", _of_the_newest),
-}
-
-MISCOUNTED: dict[str, Callable[[], Any]] = {
-    "nobody waits for the count": lambda: patch.multiple(ledger, judge=_does_not_wait),
-    "what is counted twice counts twice": lambda: patch.object(count, "_new", _counts_again),
-    "a count dies with its process": lambda: patch.object(count, "owed", lambda state: []),
-    "what is under way is forgotten": lambda: patch.object(Tally, "open", False),
-    "who has not heard is forgotten": lambda: patch.object(Counting, "late", _is_late),
-    "a limit that is lifted forgets who works": lambda: patch.object(count, "lifted", _for_good),
-    "calls without money set aside are not counted": lambda: patch.object(Tally, "_begin", _pays),
-}
 
 
 @pytest.mark.timeout(600)
