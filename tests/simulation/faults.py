@@ -12,11 +12,7 @@ from reenact.events.errors import Busy, DiskFull, UnknownOutcome
 from reenact.events.log import MemoryLog, Result, Transaction
 
 if TYPE_CHECKING:
-    from .world import Node
-
-
-PATIENCE_S = 1e9
-"""How long people wait for an answer: for ever. What is not answered by then will never be."""
+    from .node import Node
 
 
 class Died(KeyboardInterrupt):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from reenact.actors.cell import Cell
@@ -12,6 +12,7 @@ from reenact.events import codec
 from reenact.events.action import ActionCancelled, ActionExpired, ActionRequired, ActionResolved, GrantUsed
 from reenact.events.agent import ModelCalled, ToolChecked, ToolRelaunched, ToolRequested, ToolSettled, ToolStarted
 from reenact.events.container import ImageAdded
+from reenact.events.content import AssistantItem, ResultItem, ToolCall
 from reenact.events.image import ImageCreated, ImageDeleted
 from reenact.events.log import Stored
 from reenact.events.message import Recorded
@@ -19,12 +20,8 @@ from reenact.events.session import JobCancelled, JobFailed, JobQueued, JobStarte
 from reenact.projections.context import Context
 from tests.chains import broken_at
 
-from .outside import flaw
-
 if TYPE_CHECKING:
     from .world import World
-
-Judge = Callable[["World"], Iterator[str]]
 
 ENDS = {JobSucceeded: "succeeded", JobFailed: "failed", JobCancelled: "cancelled", JobTimedOut: "timed_out"}
 
@@ -41,6 +38,9 @@ class Evidence:
             for stream, batches in self.streams.items()
         }
         self.sessions = {name: events for name, events in self.events.items() if name.startswith("session-")}
+
+
+Judge = Callable[[Evidence], Iterator[str]]
 
 
 def nothing_acknowledged_is_lost(seen: Evidence) -> Iterator[str]:
@@ -135,19 +135,13 @@ def replay_decides_alike(seen: Evidence) -> Iterator[str]:
 def calls_start_and_end_as_their_class_allows(seen: Evidence) -> Iterator[str]:
     """I9, in the log: a call ends once, after its start; an unsafe one starts again only when a person says so."""
     for stream, events in seen.sessions.items():
-        effects: dict[str, str] = {}
+        effects, retries = _calls(events)
         starts: dict[str, int] = defaultdict(int)
-        retries: Counter[str] = Counter()
         ends: Counter[str] = Counter()
         for event in events:
             match event.data:
-                case ToolRequested() as asked:
-                    effects[asked.tool] = asked.effect
-                case ToolRelaunched() as again:
-                    retries[again.tool] += event.head.asked == "resolve_tool"
                 case ToolStarted() as started:
                     starts[started.tool] += 1
-                    retries[started.tool] += event.head.asked == "resolve_tool"
                     if ends[started.tool]:
                         yield f"{stream} {started.tool} started after its end"
                 case ToolSettled() as settled:
@@ -157,6 +151,19 @@ def calls_start_and_end_as_their_class_allows(seen: Evidence) -> Iterator[str]:
                 yield f"{stream} {tool} ended {ends[tool]} times"
             if effect == "unsafe" and starts[tool] > 1 + retries[tool]:
                 yield f"{stream} {tool} is unsafe and started {starts[tool]} times, people asked for {retries[tool]}"
+
+
+def _calls(events: Sequence[Recorded]) -> tuple[dict[str, str], Counter[str]]:
+    """The class of each call of a session, and how often people asked that it be run again."""
+    effects: dict[str, str] = {}
+    retries: Counter[str] = Counter()
+    for event in events:
+        match event.data:
+            case ToolRequested() as asked:
+                effects[asked.tool] = asked.effect
+            case ToolStarted() | ToolRelaunched() as started:
+                retries[started.tool] += event.head.asked == "resolve_tool"
+    return effects, retries
 
 
 def what_needs_a_person_starts_only_by_a_person(seen: Evidence) -> Iterator[str]:
@@ -213,21 +220,14 @@ def the_world_saw_what_the_log_says(seen: Evidence) -> Iterator[str]:
     accounted: set[str] = set()
     for stream, events in seen.sessions.items():
         session = stream.removeprefix("session-")
-        effects: dict[str, str] = {}
-        retries: Counter[str] = Counter()
-        for event in events:
-            match event.data:
-                case ToolRequested() as asked:
-                    effects[asked.tool] = asked.effect
-                    accounted.add(f"{session}:{asked.tool}")
-                case ToolStarted() | ToolRelaunched() as started:
-                    retries[started.tool] += event.head.asked == "resolve_tool"
-                case ToolSettled() as settled:
-                    happened = executions[f"{session}:{settled.tool}"]
-                    if settled.outcome == "ok" and settled.proof != "person" and not happened:
-                        yield f"{stream} {settled.tool} is settled as ok and never took place"
-                    if settled.outcome in ("skipped", "denied") and happened:
-                        yield f"{stream} {settled.tool} is settled as {settled.outcome} and took place"
+        effects, retries = _calls(events)
+        accounted.update(f"{session}:{tool}" for tool in effects)
+        for settled in (event.data for event in events if isinstance(event.data, ToolSettled)):
+            happened = executions[f"{session}:{settled.tool}"]
+            if settled.outcome == "ok" and settled.proof != "person" and not happened:
+                yield f"{stream} {settled.tool} is settled as ok and never took place"
+            if settled.outcome in ("skipped", "denied") and happened:
+                yield f"{stream} {settled.tool} is settled as {settled.outcome} and took place"
         for tool, effect in effects.items():
             count = executions[f"{session}:{tool}"]
             if effect == "unsafe" and count > 1 + retries[tool]:
@@ -277,6 +277,27 @@ def the_model_is_shown_every_call_closed_once(seen: Evidence) -> Iterator[str]:
             yield f"{stream} at its end: {problem}"
 
 
+def flaw(items: Sequence[Any]) -> str | None:
+    """What is wrong with a context: a call that is not closed exactly once, right behind, or an id that comes twice."""
+    open_calls: list[str] = []
+    ids: set[str] = set()
+    for item in items:
+        if open_calls and not isinstance(item, ResultItem):
+            return f"{item.__struct_config__.tag} behind open calls {open_calls}"
+        if isinstance(item, ResultItem):
+            results = [result.id for result in item.results]
+            if results != open_calls:
+                return f"results {results} for the calls {open_calls}"
+            open_calls = []
+        elif isinstance(item, AssistantItem):
+            open_calls = [part.id for part in item.parts if isinstance(part, ToolCall)]
+            twice = [each for each in open_calls if each in ids or open_calls.count(each) > 1]
+            if twice:
+                return f"the ids {twice} twice"
+            ids.update(open_calls)
+    return f"open calls {open_calls} at the end" if open_calls else None
+
+
 def a_name_is_one_image(seen: Evidence) -> Iterator[str]:
     """Within a container, until that image is deleted; and a container lists what is in it."""
     named: dict[tuple[str, str], str] = {}
@@ -307,7 +328,7 @@ def every_event_has_its_cause(seen: Evidence) -> Iterator[str]:
         known.update(f"{head.id}-{part}" for part in range(len(stored.batch.rows)))
 
 
-SAFETY: tuple[Callable[[Evidence], Iterator[str]], ...] = (
+SAFETY: tuple[Judge, ...] = (
     nothing_acknowledged_is_lost,
     a_batch_is_there_whole_and_once,
     versions_and_positions_are_dense,
@@ -357,11 +378,11 @@ def nobody_waits_for_an_answer(seen: Evidence) -> Iterator[str]:
             yield f"on the loop of {node.name}: {raised.get('message')} {raised.get('exception')!r}"
 
 
-LIVENESS: tuple[Callable[[Evidence], Iterator[str]], ...] = (everything_came_to_its_end, nobody_waits_for_an_answer)
+LIVENESS: tuple[Judge, ...] = (everything_came_to_its_end, nobody_waits_for_an_answer)
 """True when faults have stopped, people have answered, and everything has come to rest."""
 
 
-def judge(world: World, judges: Any) -> list[str]:
+def judge(world: World, judges: Sequence[Judge]) -> list[str]:
     """What these judges found, each with its name in front."""
     evidence = Evidence(world)
     return [f"{each.__name__}: {found}" for each in judges for found in each(evidence)]

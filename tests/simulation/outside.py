@@ -5,18 +5,21 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from reenact import tool
 from reenact.adapters.tools.context import ToolContext
-from reenact.events.content import AssistantItem, Failure, OutputPart, ResultItem, Text, ToolCall, Usage
+from reenact.events.content import Failure, OutputPart, Text, ToolCall, Usage
 from reenact.events.message import Signal
 from reenact.events.model import ModelAnswer, ModelFailure, ModelRequest
 from reenact.events.stream import MessageRef, MessageStart, TextBlockStart, TextDelta
 
+from .judges import flaw
+
 if TYPE_CHECKING:
-    from .world import Node, World
+    from .node import Node
+    from .world import World
 
 TIMEOUT_S = 20.0
 
@@ -186,24 +189,3 @@ def answer(world: World) -> tuple[OutputPart, ...]:
             given = {"n": given["n"] if given["n"] == "bad" else 1}
         parts.append(ToolCall(id=chance.choice(["", "call", f"call_{len(parts)}"]), name=name, input=given))
     return tuple(parts)
-
-
-def flaw(items: Sequence[Any]) -> str | None:
-    """What is wrong with a context: a call that is not closed exactly once, right behind, or an id that comes twice."""
-    open_calls: list[str] = []
-    ids: set[str] = set()
-    for item in items:
-        if open_calls and not isinstance(item, ResultItem):
-            return f"{item.__struct_config__.tag} behind open calls {open_calls}"
-        if isinstance(item, ResultItem):
-            results = [result.id for result in item.results]
-            if results != open_calls:
-                return f"results {results} for the calls {open_calls}"
-            open_calls = []
-        elif isinstance(item, AssistantItem):
-            open_calls = [part.id for part in item.parts if isinstance(part, ToolCall)]
-            twice = [each for each in open_calls if each in ids or open_calls.count(each) > 1]
-            if twice:
-                return f"the ids {twice} twice"
-            ids.update(open_calls)
-    return f"open calls {open_calls} at the end" if open_calls else None

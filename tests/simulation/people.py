@@ -28,10 +28,12 @@ from reenact.events.model import ModelAnswer, ModelParams
 from reenact.events.session import CancelJob, CreateSession, ExpireJob, Send
 from reenact.requests import NAMES
 
-from .faults import PATIENCE_S
-
 if TYPE_CHECKING:
-    from .world import Node, World
+    from .node import Node
+    from .world import World
+
+PATIENCE_S = 1e9
+"""How long people wait for an answer: for ever. What is not answered by then will never be."""
 
 FINAL = {"succeeded", "failed", "cancelled", "timed_out"}
 
