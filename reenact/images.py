@@ -26,6 +26,7 @@ from .events.message import Recorded
 from .events.session import CloseSession, CreateSession
 from .given import check_id, checked_text, config_of
 from .kept import Kept
+from .pane import BETWEEN
 from .policies import policy_from
 from .tool_policy import AgentToolPolicy, tool_policy_of, with_tool_policy
 
@@ -95,17 +96,24 @@ class Images:
 
     async def named(self, container_id: str, name: str) -> tuple[ImageState | None, str]:
         """The one that has a name, and the key under which it has it, or would have it."""
+        state, key = await self._keyed(container_id, name, f"image:{container_id}{BETWEEN}{name}", BETWEEN)
+        if state is None:  # a log that is older may have it under a key that two names share
+            state = (await self._keyed(container_id, name, f"image:{container_id}/{name}", "#"))[0]
+        return state, key
+
+    async def _keyed(self, container_id: str, name: str, first: str, mark: str) -> tuple[ImageState | None, str]:
+        """The one of a name under a key or those that follow it, and its key; None and the first key that is free."""
         for number in count(1):
-            key = f"image:{container_id}/{name}" + (f"#{number}" if number > 1 else "")
+            key = first + (f"{mark}{number}" if number > 1 else "")
             keyed = await asyncio.to_thread(self._access.reads.keyed, self._access.scope, key)
             if keyed is None:
                 return None, key
             for recorded in await self._batch_of(keyed):
                 if isinstance(recorded.data, ImageAdded):
                     state = await self.find(recorded.data.image_id)
-                    if state is not None:
+                    if state is not None and (state.container_id, state.alias) == (container_id, name):
                         return state, key
-            # That one was deleted: its name is free, its key is not.
+            # That one was deleted, or is called otherwise: its name is free, its key is not.
         raise AssertionError("count ends")
 
     async def _batch_of(self, keyed: Keyed) -> list[Recorded]:

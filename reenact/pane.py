@@ -13,8 +13,8 @@ from .events.log import Keyed, Stored
 DEFAULT = "default"
 """The scope of programs that have one tenant only."""
 
-_BETWEEN = "\x1f"
-"""Stands between a scope and the id of its container: no id and no scope holds it, for it cannot be printed."""
+BETWEEN = "\x1f"
+"""Stands between two names in one, a scope and the id of its container: no name holds it, for it cannot be printed."""
 
 
 class Pane:
@@ -65,19 +65,19 @@ class Pane:
 
 def container_stream(scope: str, container_id: str) -> str:
     """The stream of a container: two scopes may each have one of the same id."""
-    return f"container-{container_id}" if scope == DEFAULT else f"container-{scope}{_BETWEEN}{container_id}"
+    return f"container-{container_id}" if scope == DEFAULT else f"container-{scope}{BETWEEN}{container_id}"
 
 
 def own_name(stream: str) -> str:
     """What a caller chose of the name of a container's stream: its id."""
-    return stream.removeprefix("container-").rpartition(_BETWEEN)[2]
+    return stream.removeprefix("container-").rpartition(BETWEEN)[2]
 
 
 def container_ids(log: Any, scope: str) -> list[str]:
     """The ids of a scope's containers, oldest first."""
-    prefix = "container-" if scope == DEFAULT else f"container-{scope}{_BETWEEN}"
+    prefix = "container-" if scope == DEFAULT else f"container-{scope}{BETWEEN}"
     ids = [stream.removeprefix(prefix) for stream in log.streams(prefix)]
-    return [container_id for container_id in ids if _BETWEEN not in container_id]
+    return [container_id for container_id in ids if BETWEEN not in container_id]
 
 
-__all__ = ["DEFAULT", "Pane", "container_ids", "container_stream", "own_name"]
+__all__ = ["BETWEEN", "DEFAULT", "Pane", "container_ids", "container_stream", "own_name"]
