@@ -63,12 +63,12 @@ class Failover(Struct, frozen=True, kw_only=True, rename="camel"):
     timeout_s: seconds that a model has for the whole of one answer. silence_s: in which nothing of it may come. After
     either the call has failed as `timeout`, and where there is another model it is asked at once. retries: how often a
     model that is busy (rate limit, overload) is asked again while there is another to ask; any other failure follows
-    the runtime's `RetryPolicy`. rotations: other keys that are tried after a rate limit before another model is; after
-    a refused or unpaid key all are. attempts: of one call in all, over models and keys; one is kept for each model
-    that can be asked and was not, so that what is busy is asked less often in a long chain. stop_on: codes of failures
-    after which nobody else is asked, beside those of `NEVER`. cooldowns: for how long what failed is left alone.
-    key_order: of several keys of a provider a session that has none yet takes the one that was `least_recently_used`,
-    or the first as they were `given`; in either case those that cool come last.
+    the runtime's `RetryPolicy`. rotations: other keys that are tried after a rate limit before another model is; where
+    none can be asked, and after a refused or unpaid key, all are. attempts: of one call in all, over models and keys;
+    one is kept for each model that can be asked and was not, so that what is busy is asked less often in a long chain.
+    stop_on: codes of failures after which nobody else is asked, beside those of `NEVER`. cooldowns: for how long what
+    failed is left alone. key_order: of several keys of a provider a session that has none yet takes the one that was
+    `least_recently_used`, or the first as they were `given`; in either case those that cool come last.
     """
 
     retries: int = 2
@@ -234,7 +234,7 @@ def after(
     if not others:
         return Stop(), table
     if may_go_on:
-        other = _rotated(call, code, key, keys, table, now, settings) if left > fresh else None
+        other = _rotated(call, code, key, fresh, keys, table, now, settings) if left > fresh else None
         if other is not None:
             selection = Selection(model=call.model, reason="fallback", key=other, because=code)
             return Select(selection), table
@@ -383,7 +383,7 @@ def _leaves(
     """Whether another is asked although the same could be asked again. fresh: models that were not asked and can be."""
     if call.reason == "probe":
         return True
-    if code in ROTATES and _rotated(call, code, key, keys, table, now, settings) is not None:
+    if code in ROTATES and _rotated(call, code, key, fresh, keys, table, now, settings) is not None:
         return True  # what is wrong with one key is nothing to wait for while another is idle
     waited = code == "timeout"  # as long as the settings say: not once more where another may answer
     if not waited and (code not in BUSY or tries(call, keys.named(call.model, key)) <= settings.retries):
@@ -392,14 +392,14 @@ def _leaves(
 
 
 def _rotated(
-    call: CallModel, code: str, key: str | None, keys: Keys, table: Cooldowns, now: int, settings: Failover
+    call: CallModel, code: str, key: str | None, fresh: int, keys: Keys, table: Cooldowns, now: int, settings: Failover
 ) -> str | None:
-    """Another key of the same provider that this model was not asked with for this call."""
+    """Another key of the same provider that this model was not asked with for this call. fresh: see `_leaves`."""
     if code not in ROTATES or len(keys.all(call.model)) < 2:
         return None
     mine = _own(call)
     asked = {each.key for each in mine} | {key}
-    if code == "rate_limit":
+    if code == "rate_limit" and fresh:
         limited = {each.key for each in mine if each.reason == code} | {key}
         if len(limited) > settings.rotations:
             return None

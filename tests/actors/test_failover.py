@@ -348,6 +348,18 @@ def test_while_another_key_is_idle_nobody_waits_for_one_that_is_limited() -> Non
     assert choice == Retry(3.0), "and when it is limited too, it is waited for"
 
 
+def test_where_no_other_model_can_be_asked_every_idle_key_is_before_a_limited_call_is_over() -> None:
+    keys, limited = Keys({"p": ["k1", "k2", "k3"]}), Failure(code="rate_limit", message="")
+    choice, table = failover.after(call(chain=()), limited, "k1", keys, Cooldowns(), 0, Failover(), wait_s=None)
+    assert choice == Select(Selection(model=A, reason="fallback", key="k2", because="rate_limit"))
+    again = call(chain=(), tried=(Tried(provider="p", model="a", reason="rate_limit", key="k1"),))
+    choice, _ = failover.after(again, limited, "k2", keys, table, 0, Failover(), wait_s=None)
+    assert choice == Select(Selection(model=A, reason="fallback", key="k3", because="rate_limit"))
+    more = Keys({"p": ["k1", "k2", "k3"], "q": ["k4"]})
+    choice, _ = failover.after(replace(again, chain=(A, C)), limited, "k2", more, table, 0, Failover(), wait_s=None)
+    assert choice == Select(Selection(model=C, reason="fallback", because="rate_limit")), "before a third key"
+
+
 CODES = [
     *("auth", "billing", "rate_limit", "overloaded", "timeout", "server_error", "model_not_found", "permission"),
     *("something_new", "context_exceeded", "invalid_request"),
