@@ -107,7 +107,8 @@ class Rights:
         return verdict
 
     def offers(self, name: str) -> bool:
-        """Whether a tool is listed to a model: exactly when a first call of it would not be denied."""
+        """Whether a tool is listed to a model: exactly when the first call of a turn would not be denied if it were one
+        of it. What a turn has used up stays listed: providers cache the list, and some refuse results without it."""
         limit = self.limits.tool_calls_per_turn
         return self.tool(name).decision is not DENY and (limit is None or limit[0] > 0)
 

@@ -129,6 +129,26 @@ def test_a_build_that_lists_by_other_rules_than_it_runs_by_is_found(monkeypatch:
     assert offered > ran
 
 
+def test_a_limit_of_calls_that_is_used_up_takes_nothing_off_the_list_and_denies_what_is_beyond_it() -> None:
+    """Given one call a turn, when the model asks for three, then one runs, and each of the two others is told why."""
+
+    async def work() -> None:
+        model = Obedient("read", rounds=3)
+        async with obeying(model, policy=Policy(max_tool_calls_per_turn=1)) as opened:
+            bot = await opened.image("bot", tools=["read"])
+            for turn in (1, 2):
+                assert (await bot.send("go")).status == "succeeded"
+                assert ["read"] * turn == RAN and model.offered == [["read"]] * 4 * turn
+                outcomes = [settled.outcome for settled in await events(bot, ToolSettled)]
+                assert outcomes == ["ok", "denied", "denied"] * turn
+            assert model.told[1] == (
+                "Denied by policy policy (version 1): at most 1 calls of tools are allowed in a turn."
+                " The call was not run."
+            )
+
+    asyncio.run(work())
+
+
 def test_a_denied_call_is_told_to_the_model_and_shown_to_an_audit() -> None:
     store, model = MemoryStore(), Obedient("exec")
 
