@@ -6,9 +6,11 @@ Time is what the commands say, and never runs backwards: a clock that was set ba
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from msgspec import Struct
 from msgspec.structs import replace
+from rpds import HashTrieMap
 
 from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit, most_of, nanos
 from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to, is_exact
@@ -69,11 +71,17 @@ class Standing(Struct, frozen=True):
         return next((limit.name for limit, _ in self.limits if limit.of == "cost"), None)
 
 
+# A map that never changes and gives another one, of which one more entry costs no more when there are many: a scope may
+# have had a hundred thousand sessions. In no order.
+_NONE: HashTrieMap[Any, Any] = HashTrieMap()
+
+
 class State(Struct, frozen=True):
     """now: the highest recorded time. overrun: what calls cost beyond what was set aside for them.
 
-    due: sessions that hold what was allotted under other limits, with its ask: it is called back. raised: the
-    newest question in each session by which a limit was raised. version: of its stream.
+    due: sessions that hold what was allotted under other limits, with its ask: it is called back, since the limit that
+    was set at the version `recalling`. raised: the newest question in each session by which a limit was raised.
+    version: of its stream.
 
     counting: it is owed to count what was used while nothing was limited, for the limit that was set at this version.
     upto: the position in the log up to which that was counted before. counted: what was, by session and principal.
@@ -81,16 +89,17 @@ class State(Struct, frozen=True):
     """
 
     budgets: tuple[Standing, ...] = ()
-    accounts: Mapping[str, Account] = {}
-    sums: Mapping[Key, Sums] = {}
+    accounts: HashTrieMap[str, Account] = _NONE
+    sums: HashTrieMap[Key, Sums] = _NONE
     now: int = 0
     overrun: Amount = NOTHING
-    due: Mapping[str, str] = {}
+    due: HashTrieMap[str, str] = _NONE
+    recalling: int = 0
     raised: Mapping[str, int] = {}
     version: int = 0
     counting: int = 0
     upto: int = 0
-    counted: Mapping[tuple[str, str], Amount] = {}
+    counted: HashTrieMap[tuple[str, str], Amount] = _NONE
     open: Mapping[str, None] = {}
 
 
@@ -148,12 +157,13 @@ def settled(state: State, session: str, principal: str, spent: Amount, kept: Amo
     made = made_at(made, at, now)
     account = state.accounts.get(session) or Account(principal)
     used_now, freed = spent - account.told, account.held - kept
-    sums = dict(state.sums)
+    sums = state.sums
     for key in keys_of(account.principal, session):
         one = rolled(sums.get(key, NO_SUMS), now)
-        sums[key] = _free(_spend(one, used_now, account.at or now, now, made=made), freed, account.at)
+        sums = sums.insert(key, _free(_spend(one, used_now, account.at or now, now, made=made), freed, account.at))
     told = account.told + used_now
-    accounts = {**state.accounts, session: replace(account, principal=principal, told=told, held=account.held - freed)}
+    now_held = replace(account, principal=principal, told=told, held=account.held - freed)
+    accounts = state.accounts.insert(session, now_held)
     overrun = state.overrun + ((used_now + kept) - account.held)
     return replace(state, accounts=accounts, sums=sums, now=now, overrun=overrun)
 
@@ -175,13 +185,14 @@ def allotted(state: State, event: Allotted) -> State:
         grant=event.grant,
         breach=None,
     )
-    sums = dict(state.sums)
+    sums = state.sums
     for key in keys_of(event.principal_id, event.session_id):
         one = rolled(sums.get(key, NO_SUMS), now)
-        sums[key] = replace(
+        more = replace(
             one, out=one.out + amount, out_daily=one.out_daily + amount, out_monthly=one.out_monthly + amount
         )
-    return replace(state, accounts={**state.accounts, event.session_id: account}, sums=sums)
+        sums = sums.insert(key, more)
+    return replace(state, accounts=state.accounts.insert(event.session_id, account), sums=sums)
 
 
 def usage_times(event: UsageRecorded, now: int, stored_at: int) -> tuple[int, int]:
@@ -201,9 +212,9 @@ def used_outside(state: State, event: UsageRecorded, stored_at: int) -> State:
     spent = usage_of(event)
     if spent is None:
         return replace(state, now=now)
-    sums = dict(state.sums)
+    sums = state.sums
     for key in keys_of(event.principal_id, event.session_id):
-        sums[key] = _spend(rolled(sums.get(key, NO_SUMS), now), spent, used_at, now, made=used_at)
+        sums = sums.insert(key, _spend(rolled(sums.get(key, NO_SUMS), now), spent, used_at, now, made=used_at))
     after = replace(state, sums=sums, now=now)
     return _paid(after, event.holder, spent) if event.holder is not None and is_exact(event.holder) else after
 
@@ -214,10 +225,10 @@ def _paid(state: State, holder: str, spent: Amount) -> State:
     if account is None or account.held == NOTHING:
         return state
     freed = account.held.least(spent)
-    sums = dict(state.sums)
+    sums = state.sums
     for key in keys_of(account.principal, holder):
-        sums[key] = _free(rolled(sums.get(key, NO_SUMS), state.now), freed, account.at)
-    accounts = {**state.accounts, holder: replace(account, held=account.held - freed)}
+        sums = sums.insert(key, _free(rolled(sums.get(key, NO_SUMS), state.now), freed, account.at))
+    accounts = state.accounts.insert(holder, replace(account, held=account.held - freed))
     return replace(state, accounts=accounts, sums=sums)
 
 

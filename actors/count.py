@@ -20,7 +20,7 @@ from msgspec.structs import replace
 from ..events.budget import NOTHING, Amount
 from ..events.ledger import AwaitUsage, Counted, CountUsage, RecordCount, UsageAwaited, UsageCounted
 from ..events.message import Effect, Event
-from .book import NO_SUMS, Account, Key, State, Sums, keys_of, rolled
+from .book import NO_SUMS, Account, State, Sums, keys_of, rolled
 from .calendar import DAY_US, month_of
 
 
@@ -96,21 +96,23 @@ def awaited(state: State, event: UsageAwaited) -> State:
 
 def counted(state: State, event: UsageCounted) -> State:
     now = max(state.now, event.at)
-    sums, told, accounts = dict(state.sums), dict(state.counted), dict(state.accounts)
+    sums, told, accounts = state.sums, state.counted, state.accounts
     still = dict(state.open)
     for entry in event.entries:
         session, principal = entry.session_id, entry.principal_id
         used, spent = _new(entry, told, accounts)
         if used != NOTHING:
-            told[session, principal] = told.get((session, principal), NOTHING) + used
+            key = session, principal
+            told = told.insert(key, told.get(key, NOTHING) + used)
         if spent != NOTHING:
             account = accounts.get(session) or Account(principal)
-            accounts[session] = replace(account, told=account.told + spent)
+            accounts = accounts.insert(session, replace(account, told=account.told + spent))
         if used != NOTHING or spent != NOTHING:
             daily = entry.used_daily.least(used) + entry.spent_daily.least(spent)
             monthly = entry.used_monthly.least(used) + entry.spent_monthly.least(spent)
-            for key in keys_of(principal, session):
-                sums[key] = _with(sums, key, used + spent, daily, monthly, event.at, now)
+            for whose in keys_of(principal, session):
+                one = _with(sums.get(whose, NO_SUMS), used + spent, daily, monthly, event.at, now)
+                sums = sums.insert(whose, one)
         if entry.open:
             still[session] = None
         elif not event.count:  # what a whole count read may be older than what is awaited since
@@ -119,9 +121,9 @@ def counted(state: State, event: UsageCounted) -> State:
     return replace(changed, counting=0, upto=event.upto) if event.done else changed
 
 
-def _with(sums: dict[Key, Sums], key: Key, more: Amount, daily: Amount, monthly: Amount, at: int, now: int) -> Sums:
+def _with(sums: Sums, more: Amount, daily: Amount, monthly: Amount, at: int, now: int) -> Sums:
     """daily, monthly: what of it is of the day and the month of `at`."""
-    one = rolled(sums.get(key, NO_SUMS), now)
+    one = rolled(sums, now)
     return replace(
         one,
         total=one.total + more,

@@ -29,7 +29,7 @@ from ..events.agent import (
 )
 from ..events.errors import ReenactError
 from ..events.failpoint import failpoint
-from ..events.ledger import CountUsage, RecallAllotment
+from ..events.ledger import CountUsage, RecallAllotments
 from ..events.message import Command, Effect, Recorded
 from ..events.purse import RequestAllotment
 from ..events.session import ExpireJob
@@ -37,7 +37,7 @@ from .clock import Clock
 
 _log = logging.getLogger("reenact.dispatch")
 
-Work = CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment | RecallAllotment | CountUsage
+Work = CallModel | RunTool | ProbeTool | LaunchTool | RequestAllotment | RecallAllotments | CountUsage
 """Effects that reach outside."""
 
 CLOSE_S = 1.5

@@ -36,7 +36,7 @@ from ..events.ledger import (
     BudgetRemoved,
     BudgetSet,
     RaiseBudget,
-    RecallAllotment,
+    RecallAllotments,
     RecordCount,
     RecordUsage,
     RemoveBudget,
@@ -209,7 +209,7 @@ def _evolve(state: State, event: Event, version: int) -> State:
             free = settled(state, event.session_id, event.principal_id, event.spent, NOTHING, event.at, event.made)
             account = free.accounts[event.session_id]
             account = replace(account, ask=event.ask, grant=None, breach=event.breach)
-            denied = replace(free, accounts={**free.accounts, event.session_id: account})
+            denied = replace(free, accounts=free.accounts.insert(event.session_id, account))
             return _came_back(denied, event.session_id)
         case AllotmentReturned():
             account = state.accounts.get(event.session_id) or Account("")
@@ -220,7 +220,7 @@ def _evolve(state: State, event: Event, version: int) -> State:
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
             budgets = sorted((*others, standing_of(event.budget)), key=lambda standing: _ORDER[standing.key[0]])
             changed = replace(state, budgets=tuple(budgets), now=max(state.now, event.at))
-            changed = _called_back(changed, event.budget.session_id) if event.recalls else changed
+            changed = _called_back(changed, event.budget.session_id, version) if event.recalls else changed
             return count.begun(changed, version) if event.counts else changed
         case BudgetRaised():
             return _raised(state, event)
@@ -228,7 +228,7 @@ def _evolve(state: State, event: Event, version: int) -> State:
             named = (event.principal_id, event.session_id)
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
             changed = count.lifted(replace(state, budgets=others, now=max(state.now, event.at)))
-            return _called_back(changed, event.session_id) if event.recalls else changed
+            return _called_back(changed, event.session_id, version) if event.recalls else changed
         case UsageCounted():
             return count.counted(state, event)
         case UsageAwaited():
@@ -255,7 +255,7 @@ def _raised(state: State, event: BudgetRaised) -> State:
     return replace(state, budgets=budgets, raised=raised, now=max(state.now, event.at))
 
 
-def _called_back(state: State, session: str | None) -> State:
+def _called_back(state: State, session: str | None, version: int) -> State:
     """What was allotted under other limits is called back: that of one session, or all of it. A limit of a principal
     is news to all too: that it ends with their jobs was not said to those who hold something."""
     due = {
@@ -263,20 +263,21 @@ def _called_back(state: State, session: str | None) -> State:
         for name, account in state.accounts.items()
         if account.held != NOTHING and session in (None, name)
     }
-    return replace(state, due={**state.due, **due}) if due else state
+    return replace(state, due=state.due.update(due), recalling=version) if due else state
 
 
 def _came_back(state: State, session: str) -> State:
     if session not in state.due:
         return state
-    return replace(state, due={name: ask for name, ask in state.due.items() if name != session})
+    return replace(state, due=state.due.remove(session))
 
 
 _ORDER = {"scope": 0, "principal": 1, "session": 2}
 
 
 def owed(state: State) -> Sequence[Effect]:
-    recalls = [RecallAllotment(id=f"{name}:{ask}", session_id=name, ask=ask) for name, ask in state.due.items()]
+    # One effect for all who hold something: what is owed stands in every batch, as long as one of them is missing.
+    recalls = [RecallAllotments(id=f"recall:{state.recalling}", due=state.due)] if state.due else []
     return [*recalls, *count.owed(state)] if state.counting or state.open else recalls
 
 

@@ -6,6 +6,7 @@ a session has spent it tells as one sum over its whole life, so nothing is lost 
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 from msgspec import Struct
@@ -367,15 +368,14 @@ class CountUsage(Effect, frozen=True, kw_only=True):
     session_id: str = ""
 
 
-class RecallAllotment(Effect, frozen=True, kw_only=True):
-    """Have a session let go of what it holds of the allotment `ask`, which was allotted under other limits.
+class RecallAllotments(Effect, frozen=True, kw_only=True):
+    """Have every session of `due` let go of what it holds of its newest allotment, which was made under other limits.
 
     May be done again: the ledger knows what came back.
     """
 
-    type: ClassVar[str] = "recall_allotment"
-    session_id: str
-    ask: str
+    type: ClassVar[str] = "recall_allotments"
+    due: Mapping[str, str]
 
 
 COMMANDS = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordUsage, RecordCount, AwaitUsage)

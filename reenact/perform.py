@@ -15,13 +15,13 @@ from .counting import not_counted
 from .environment import EnvironmentFactory
 from .events.agent import CallModel, CancelEffect, LaunchTool, RunTool
 from .events.errors import ReenactError
-from .events.ledger import CountUsage, RecallAllotment
+from .events.ledger import CountUsage, RecallAllotments
 from .events.message import Command
 from .events.purse import RequestAllotment
 from .line import not_asked
 from .model_calls import ModelCalls
 from .places import Places
-from .recalls import not_back
+from .recalls import NOT_BACK
 from .tool_calls import Actions, ToolCalls
 
 if TYPE_CHECKING:
@@ -77,7 +77,7 @@ class Outside:
             return await self._tools.launch(stream, effect)
         if isinstance(effect, RequestAllotment):
             return await self._treasury(effect.ledger).line.fetch(stream, effect)
-        if isinstance(effect, RecallAllotment):
+        if isinstance(effect, RecallAllotments):
             return await self._treasury(stream.removeprefix("ledger-")).recalls.recall(effect)
         if isinstance(effect, CountUsage):
             return await self._treasury(stream.removeprefix("ledger-")).counting.count(effect)
@@ -96,8 +96,8 @@ class Outside:
             return self._models.failed(effect, code, said)
         if isinstance(effect, RequestAllotment):
             return not_asked(effect, code)
-        if isinstance(effect, RecallAllotment):
-            return not_back(effect)
+        if isinstance(effect, RecallAllotments):
+            return NOT_BACK
         if isinstance(effect, CountUsage):
             return not_counted(effect)
         return self._tools.failed(effect, error, said)

@@ -17,9 +17,9 @@ from .actors.clock import Clock
 from .actors.purse import Purse
 from .ends import retell_s
 from .events.budget import NOTHING, Amount
-from .events.errors import Busy, Conflict, Corrupt, DiskFull
+from .events.errors import Busy, Closed, Conflict, Corrupt, DiskFull
 from .events.failpoint import failpoint
-from .events.ledger import RecallAllotment, ReturnAllotment
+from .events.ledger import RecallAllotments, ReturnAllotment
 from .events.message import Command
 from .events.purse import AllotmentReleased, ReleaseAllotment
 from .kernel import Kernel, Who
@@ -58,15 +58,26 @@ class Recalls:
 
     # -- limits that were changed --
 
-    async def recall(self, effect: RecallAllotment) -> Command:
-        """Have a session let go of what was allotted under other limits, and give its ledger's command. One that is in
-        the middle of something lets go before its next call of a model."""
-        stream = f"session-{effect.session_id}"
-        self._kernel.called_back[stream] = effect.ask
+    async def recall(self, effect: RecallAllotments) -> Command:
+        """Have every session that holds something let go of what was allotted under other limits, and tell the ledger.
+        One that is in the middle of something lets go before its next call of a model."""
+        due = sorted((f"session-{session_id}", ask) for session_id, ask in effect.due.items())
+        self._kernel.called_back.update(due)
         failpoint("ledger.recall")
-        back = await self._called_back(stream, effect.ask)
-        failpoint("ledger.recalled")
-        return not_back(effect) if back is None else back
+        for at in range(0, len(due), RECALLS_MAX):
+            await asyncio.gather(*(self._recall(*each) for each in due[at : at + RECALLS_MAX]))
+        return NOT_BACK
+
+    async def _recall(self, stream: str, ask: str) -> None:
+        try:
+            back = await self._called_back(stream, ask)
+            failpoint("ledger.recalled")
+            if back is not None:
+                await patiently(lambda: self._ask(self._stream, back))
+        except Closed:
+            raise
+        except Exception:
+            _log.exception("what %s holds under other limits could not be called back", stream)
 
     async def heeded(self, stream: str) -> None:
         """Before a session calls a model: it lets go of what is called back, but for this call."""
@@ -97,7 +108,7 @@ class Recalls:
         state: State = (await self._peek(ledger))[0]
         holding = [
             (session_id, account)
-            for session_id, account in state.accounts.items()
+            for session_id, account in sorted(state.accounts.items())
             if account.held != NOTHING and session_id != asker.session_id and (whom is None or session_id in whom)
         ]
 
@@ -168,9 +179,8 @@ async def patiently(ask: Callable[[], Awaitable[Reply]]) -> Reply:
             tries += 1
 
 
-def not_back(effect: RecallAllotment) -> ReturnAllotment:
-    """What its ledger is told where nothing came back: nothing. It stays owed, for the next owner to see to."""
-    return ReturnAllotment(session_id=effect.session_id, ask="", spent=NOTHING, at=0)
+NOT_BACK = ReturnAllotment(session_id="", ask="", spent=NOTHING, at=0)
+"""What its ledger is told at the end: nothing. What did not come back stays owed, for the next owner to see to."""
 
 
 class _LeftAlone(Exception):

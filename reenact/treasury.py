@@ -32,7 +32,7 @@ from .events.ledger import (
     BudgetRemoved,
     BudgetSet,
     CountUsage,
-    RecallAllotment,
+    RecallAllotments,
     RemoveBudget,
     SetBudget,
     UsageRecorded,
@@ -103,7 +103,7 @@ class Treasury:
                         doubt[holder] = want
                     case UsageRecorded(holder=str(holder)) as usage if holder in doubt:
                         doubt[holder] -= usage_of(usage) or NOTHING
-        for holder, account in left.items():
+        for holder, account in sorted(left.items()):
             spent = account.told + doubt.get(holder, account.held)
             await self._ask(self._stream, self.recalls.back(holder, account.ask, spent, NOTHING))
 
@@ -295,7 +295,7 @@ class Treasury:
 
 
 def _calls_back(effect: Effect) -> bool:
-    return isinstance(effect, RecallAllotment)
+    return isinstance(effect, RecallAllotments)
 
 
 def _may_be_cheaper(name: str, rate: Rate | None, than: str, its: Rate | None) -> bool:

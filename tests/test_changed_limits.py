@@ -190,7 +190,7 @@ def test_a_build_in_which_a_limit_binds_later_is_found_by_verify(broken: str) ->
             await each.result()
 
     with (
-        patch.object(rules, "_called_back", lambda state, _: state)
+        patch.object(rules, "_called_back", lambda state, *_: state)
         if broken == "_called_back"
         else patch.multiple(recalls.Recalls, heeded=deaf, _let_go=left_alone)
     ):

@@ -24,8 +24,9 @@ from tests.actors.ledgers import NOON, allot, back, denied, ledger, limit
 
 def test_what_was_allotted_under_other_limits_is_called_back() -> None:
     stream = ledger(limit(max_tokens_total=10**6), allot("a", tokens=60), allot("b", tokens=60)).owes()
-    stream.when(limit(max_tokens_total=0)).owes("a:w1", "b:w1")
-    stream.when(back("a", spent=Amount(tokens=30), kept=Amount(tokens=20))).then(AllotmentReturned).owes("b:w1")
+    stream.when(limit(max_tokens_total=0)).owes(called := f"recall:{stream.version}")
+    assert dict(stream.states[0].due) == {"a": "w1", "b": "w1"}
+    stream.when(back("a", spent=Amount(tokens=30), kept=Amount(tokens=20))).then(AllotmentReturned).owes(called)
     stream.when(allot("b", "w2", tokens=60, spent=Amount(tokens=50))).then(AllotmentDenied).owes()
 
 
@@ -38,17 +39,20 @@ def test_one_that_has_spent_nothing_of_it_and_keeps_it_all_has_heard_of_it_too()
 
 def test_a_limit_of_a_session_calls_back_what_that_one_holds_and_one_of_a_principal_all_there_is() -> None:
     stream = ledger(allot("a", tokens=60), allot("b", tokens=60, principal="bob"))
-    stream.when(limit(session_id="a", max_tokens_total=10)).owes("a:w1")
-    stream.when(limit(principal_id="bob", max_tokens_total=10)).owes("a:w1", "b:w1")
+    stream.when(limit(session_id="a", max_tokens_total=10)).owes(f"recall:{stream.version}")
+    assert dict(stream.states[0].due) == {"a": "w1"}
+    stream.when(limit(principal_id="bob", max_tokens_total=10)).owes(f"recall:{stream.version}")
+    assert dict(stream.states[0].due) == {"a": "w1", "b": "w1"}
 
 
 def test_what_is_lifted_or_raised_is_called_back_as_well() -> None:
     """The limits of a single call came with it, and that it needs a price."""
     stream = ledger(limit(max_tokens_per_request=10), allot("a", tokens=6))
-    stream.when(limit(max_tokens_per_request=100)).owes("a:w1")
+    stream.when(limit(max_tokens_per_request=100)).owes(f"recall:{stream.version}")
     stream.when(back("a")).then(AllotmentReturned)
     stream.when(allot("a", "w2", tokens=60)).then(Allotted).owes()
-    stream.when(RemoveBudget(at=NOON)).owes("a:w2")
+    stream.when(RemoveBudget(at=NOON)).owes(f"recall:{stream.version}")
+    assert dict(stream.states[0].due) == {"a": "w2"}
 
 
 def test_a_limit_set_again_calls_nothing_back() -> None:

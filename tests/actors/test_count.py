@@ -88,7 +88,7 @@ def test_limits_of_an_older_release_count_with_the_next_one_that_is_set() -> Non
     stream = ledger(BudgetSet(budget=Budget(max_tokens_total=100), at=NOON, recalls=True), allot("a", tokens=90))
     stream.owes()
     assert denied(stream.when(allot("b", tokens=20))).used == 90
-    stream.when(first(max_tokens_total=200)).owes("a:w1", f"count:{stream.version}")
+    stream.when(first(max_tokens_total=200)).owes(f"recall:{stream.version}", f"count:{stream.version}")
 
 
 # -- what is told --

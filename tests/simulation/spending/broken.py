@@ -27,7 +27,7 @@ BROKEN: dict[str, Build] = {
     "an allotment is taken back unasked": lambda: patch.object(Recalls, "_let_go", _takes_all),
     "nobody waits for who is at work": lambda: patch.object(judge, "may_come_back", lambda *_: False),
     "nobody is asked for what lies idle": lambda: patch.object(Recalls, "all_but", _asks_nobody),
-    "a limit binds what is allotted later": lambda: patch.object(ledger, "_called_back", lambda state, _: state),
+    "a limit binds what is allotted later": lambda: patch.object(ledger, "_called_back", lambda state, *_: state),
     "who is at work does not hear of it": lambda: patch.object(Recalls, "heeded", _is_deaf),
 }
 """Where something is limited from the beginning."""

@@ -9,11 +9,11 @@ from reenact.counting import not_counted
 from reenact.events.agent import CallModel, CancelEffect, FailModel, ProbeTool, RunTool, SettleTool
 from reenact.events.budget import NOTHING, Amount
 from reenact.events.content import Failure
-from reenact.events.ledger import CountUsage, RecallAllotment
+from reenact.events.ledger import CountUsage, RecallAllotments
 from reenact.events.message import Command
 from reenact.events.purse import RequestAllotment
 from reenact.line import not_asked
-from reenact.recalls import not_back
+from reenact.recalls import NOT_BACK
 
 if TYPE_CHECKING:
     from .world import World
@@ -32,7 +32,7 @@ class Outside:
             return await treasury.line.fetch(stream, effect)
         if isinstance(effect, CountUsage):
             return await treasury.counting.count(effect)
-        if isinstance(effect, RecallAllotment):
+        if isinstance(effect, RecallAllotments):
             return await treasury.recalls.recall(effect)
         if isinstance(effect, CallModel):
             return await self._call(stream, effect)
@@ -67,8 +67,8 @@ class Outside:
     def failed(self, effect: Any, error: BaseException) -> Command:
         if isinstance(effect, RequestAllotment):
             return not_asked(effect, "internal")
-        if isinstance(effect, RecallAllotment):
-            return not_back(effect)
+        if isinstance(effect, RecallAllotments):
+            return NOT_BACK
         if isinstance(effect, CountUsage):
             return not_counted(effect)
         if isinstance(effect, CallModel):
