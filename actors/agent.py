@@ -101,7 +101,7 @@ from ..events.session import (
     SessionClosed,
     SessionCreated,
 )
-from . import allotment, consent, doubt, mind, tool, turn
+from . import allotment, consent, doubt, mind, selection, tool, turn
 from .allotment import owed_for
 from .decider import Decider
 from .mind import State, knows_ledger, params_of
@@ -277,6 +277,7 @@ def _owed(state: State) -> Sequence[Effect]:
                 deaths=call.deaths,
                 step=state.steps,
                 paid=held is not None and knows_ledger(state),
+                degraded=selection.is_degraded(selected),
             ),
         )
     if not state.open:

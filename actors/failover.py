@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..events.agent import CallModel, Selection
 from ..events.content import Failure, Tried
@@ -274,7 +275,12 @@ def unnoted(call: CallModel, key: str | None, keys: Keys) -> Selection | None:
     if named in (None, call.key) and (call.selected or not call.chain):
         return None
     gone = "key_gone" if call.key is not None and named not in (None, call.key) else None
-    return Selection(model=call.model, reason=call.reason, key=named, because=gone)
+    return held(call, Selection(model=call.model, reason=call.reason, key=named, because=gone))
+
+
+def held(call: CallModel, selection: Selection) -> Selection:
+    """A selection for a call: what takes the place of a model that a budget chose holds for the job as that did."""
+    return replace(selection, degraded=True) if call.degraded else selection
 
 
 # -- where to go --

@@ -258,7 +258,7 @@ def _no_cheaper(other: Wish | None, wish: Wish, grant: Grant) -> str | None:
 def _run_breach(purse: Purse, spec: BudgetSpec | None, wish: Wish) -> Breach | None:
     if spec is None:
         return None
-    if spec.max_cost is not None and wish.rate is None and spec.unpriced == "deny":
+    if spec.needs_price and wish.rate is None:
         return Breach(code="unpriced", limit="max_cost", of="run")
     if spec.max_turns is not None and wish.steps >= spec.max_turns:
         asks = spec.on_breach == "ask"

@@ -30,7 +30,7 @@ KEYS_MAX = 32
 class Selected(Struct, frozen=True, gc=False):
     """What was selected last. head: the first of the chain it was selected from; it holds while that is the first.
 
-    job: the only one it holds for, None for all.
+    job: the only one it holds for, as a budget would have it; None for all.
     """
 
     model: str
@@ -83,8 +83,13 @@ def after(event: ModelSelected, definition: Definition, overrides: Overrides | N
         event.model,
         event.reason,
         chain_of(definition, overrides)[0],
-        job if event.reason == "budget" else None,
+        job if event.reason == "budget" or event.degraded else None,
     )
+
+
+def is_degraded(selected: Selected | None) -> bool:
+    """Whether a budget chose what is asked, or that in whose place it is."""
+    return selected is not None and selected.job is not None
 
 
 def settled(selected: Selected) -> Selected:

@@ -162,8 +162,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
     other = None if cheaper is None else replace(wish, model=cheaper, rate=rate_of(terms, cheaper))
     if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
         other = None
-    degraded = state.selected is not None and state.selected.reason == "budget"
-    gate = money.gate(purse, terms, wish, other, degraded=degraded)
+    gate = money.gate(purse, terms, wish, other, degraded=selection.is_degraded(state.selected))
     if gate.breach is not None:
         exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)
         return [exceeded, ask_raise(state, gate.breach)]

@@ -19,7 +19,7 @@ from ..events.agent import (
     SelectModel,
     TurnStarted,
 )
-from ..events.budget import Breach
+from ..events.budget import Breach, Rate
 from ..events.content import Failure, ToolCall
 from ..events.message import Event, Stamp, digest
 from ..events.policy import PolicyDecision
@@ -30,6 +30,7 @@ from . import selection
 from .mind import Call, State, Tool, completed, definition_of, money_terms
 from .purse import Purse
 from .step import again, ask_raise, called, think, unpaid
+from .terms import rate_of
 from .wish import tokens_in
 
 NOT_ASKED = Failure(code="cancelled", message="Stopped before the model was asked.")
@@ -153,11 +154,13 @@ def _selection(select: Selection, call: Call) -> ModelSelected:
         because=select.because,
         call=call.id,
         attempt=call.attempt,
+        degraded=select.degraded,
     )
 
 
 def selection_of(event: ModelSelected) -> Selection:
-    return Selection(model=event.model, reason=event.reason, key=event.key, because=event.because)
+    names = ("model", "reason", "key", "because", "degraded")
+    return Selection(**{name: getattr(event, name) for name in names})
 
 
 def models_left(state: State) -> tuple[str, ...]:
@@ -165,14 +168,33 @@ def models_left(state: State) -> tuple[str, ...]:
     definition, overrides = definition_of(state), state.overrides
     if not definition.fallbacks and (overrides is None or not overrides.fallbacks):
         return ()
-    if state.selected is not None and state.selected.reason == "budget":
-        return ()  # the others cost more than there is
-    chain = selection.chain_of(definition, overrides)
-    rights = state.rights
+    chain, selected = selection.chain_of(definition, overrides), state.selected
+    if selected is not None and selection.is_degraded(selected):
+        chain = tuple(dict.fromkeys((selected.model, *chain[1:])))
+    chain, rights = _payable(state, chain), state.rights
     if rights is not None:  # what the rules deny is no way out; what a person may allow is, they are asked then
         denied = PolicyDecision.DENY
         chain = (chain[0], *(model for model in chain[1:] if rights.model(model).decision is not denied))
     return chain if len(chain) > 1 else ()
+
+
+def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
+    """The first of a chain, and of the others those that a call may go to for all that is known of money: with a price
+    where one is needed, and where a budget chose the first, with none that is higher than its."""
+    terms, degraded = money_terms(state), selection.is_degraded(state.selected)
+    if terms is None:
+        return chain[:1] if degraded else chain
+    first, grant = rate_of(terms, chain[0]), state.purse.grant if state.purse is not None else None
+    if degraded:
+        return (chain[0], *(each for each in chain[1:] if _costs_no_more(rate_of(terms, each), first)))
+    needed = grant is not None and grant.needs_price and terms.ledger is not None
+    if not needed and not (terms.spec is not None and terms.spec.needs_price):
+        return chain
+    return (chain[0], *(each for each in chain[1:] if rate_of(terms, each) is not None))
+
+
+def _costs_no_more(rate: Rate | None, than: Rate | None) -> bool:
+    return rate is not None and than is not None and rate.input <= than.input and rate.output <= than.output
 
 
 # -- evolve --

@@ -54,12 +54,14 @@ class Selection(Struct, frozen=True, kw_only=True, gc=False):
     """Which model is asked from now on. reason: `fallback`, `probe` (to see whether it answers again), `primary`.
 
     key: the label of the key it is asked with, None where its provider has only one. because: what led to it.
+    degraded: it is in the place of one that a budget chose, and holds for the job too.
     """
 
     model: str
     reason: str
     key: str | None = None
     because: str | None = None
+    degraded: bool = False
 
 
 class FailModel(Command, frozen=True, kw_only=True):
@@ -216,7 +218,8 @@ class ModelSelected(Event, frozen=True, kw_only=True):
     named it), `budget`. key: the label of the key that is used, None where the provider has only one: its name, or a
     short digest that tells keys apart. because: the failure's code, `cooldown`, `key_gone` (the session's own is not
     among the keys any more), or None. call, attempt: of the model call that goes on with it, None and 0 where none was
-    under way. noted: of a call that was about to ask just this, and does.
+    under way. noted: of a call that was about to ask just this, and does. degraded: it is in the place of one that a
+    budget chose, and holds for the job too.
     """
 
     type: ClassVar[str] = "model_selected"
@@ -229,6 +232,7 @@ class ModelSelected(Event, frozen=True, kw_only=True):
     call: str | None = None
     attempt: int = 0
     noted: bool = False
+    degraded: bool = False
 
 
 class ModelCalled(Event, frozen=True, kw_only=True):
@@ -388,7 +392,8 @@ class CallModel(Effect, frozen=True, kw_only=True):
     chain: the models that may be asked, in order, empty where this is the only one. selected: that it is this one is in
     the log. reason: why it is. keys: the labels of the keys that the session was last asked with, by provider. tried:
     what did not answer this call so far. deaths: owners that were gone before this model had answered or failed, one
-    after the other. step: of the turn, from 1. paid: something is set aside for it, and a ledger hears of it.
+    after the other. step: of the turn, from 1. paid: something is set aside for it, and a ledger hears of it. degraded:
+    a budget chose this one, or the one in whose place it is.
     """
 
     type: ClassVar[str] = "call_model"
@@ -410,6 +415,7 @@ class CallModel(Effect, frozen=True, kw_only=True):
     step: int = 1
     principal: str = ""
     paid: bool = False
+    degraded: bool = False
 
     @property
     def key(self) -> str | None:

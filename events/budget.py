@@ -135,6 +135,11 @@ class BudgetSpec(Struct, frozen=True, kw_only=True, rename="camel"):
         _checked_word("unpriced", self.unpriced, ("deny", "allow"))
         _checked_word("on_breach", self.on_breach, ("deny", "ask"))
 
+    @property
+    def needs_price(self) -> bool:
+        """Whether no model without a known price may be called."""
+        return self.max_cost is not None and self.unpriced == "deny"
+
 
 class Budget(Struct, frozen=True, kw_only=True, rename="camel"):
     """Limits of a scope, or within it of one principal or one session. Raises BadInput for a limit that is none.

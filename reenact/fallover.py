@@ -79,7 +79,7 @@ class Fallover:
         keys, now = self._keys(call, spec, mine), self._clock.now()
         choice, self.table = failover.before(call, keys, self.table, now, self.settings)
         if isinstance(choice, Select):
-            return SelectModel(call=call.id, attempt=call.attempt, select=choice.selection)
+            return SelectModel(call=call.id, attempt=call.attempt, select=failover.held(call, choice.selection))
         if isinstance(choice, Go):
             if len(mine) > 1:
                 self._take(choice.key, now)
@@ -109,7 +109,7 @@ class Fallover:
         if isinstance(choice, Retry):
             return failure, round(choice.wait_s * 1000), None, named, False
         if isinstance(choice, Select):
-            return failure, 0, choice.selection, named, False
+            return failure, 0, failover.held(call, choice.selection), named, False
         if isinstance(choice, Exhausted):
             return _with(failure, choice), None, None, named, True
         return failure, None, None, named, False

@@ -13,9 +13,11 @@ from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import BudgetReserved, BudgetWarned
 from reenact.runtime import Runtime
 from tests.money import DEAR, counted, everything_replays, look
+from tests.providers import Provider, identical, selections
 from tests.runtimes import Heard, run
 
 CHEAP = "anthropic:claude-haiku-4-5"
+CHEAPER, UNPRICED = "openai:gpt-4.1-nano", "other:x"
 LOOKS = counted(tool_calls=[{"name": "look", "input": {"n": n}} for n in range(5)])
 
 
@@ -135,3 +137,61 @@ def test_a_limit_degrades_for_the_rest_of_a_job_and_no_longer() -> None:
 
     run(work, store=store, **scripted(max_cost_daily="0.001"))
     everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("code", ["auth", "overloaded", "timeout"])
+def test_where_the_cheaper_model_does_not_answer_a_fallback_does_that_costs_no_more(code: str) -> None:
+    """Of the fallbacks one costs more, and one has no price: they are not asked."""
+    store, provider = MemoryStore(), Provider(**{"claude-haiku-4-5": code})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        for _ in range(2):
+            answer = await bot.send("hi")
+            assert (answer.status, answer.text) == ("succeeded", "I am gpt-4.1-nano.")
+        assert not {"claude-sonnet-4-5", "gpt-4.1", "x"} & {*provider.models}
+        first = selections(await bot.events())[:2]
+        assert first == [(CHEAP, "budget", None), (CHEAPER, "fallback", code)]
+        await identical(opened, bot.session_id)
+
+    fallbacks = ["openai:gpt-4.1", UNPRICED, CHEAPER]
+    run(work, store=store, **falling(provider, fallbacks, max_requests_daily=0))
+    everything_replays(MemoryLog(store))
+
+
+def test_a_fallback_for_a_degraded_job_holds_for_its_other_calls_too() -> None:
+    store = MemoryStore()
+    asks = counted(tool_calls=[{"name": "look", "input": {"n": 1}}])
+    models = {"anthropic": Provider(**{"claude-haiku-4-5": "auth"}), "openai": Scripted([asks, counted()], repeat=True)}
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot", tools=["look"])
+        for _ in range(2):
+            assert (await bot.send("hi")).status == "succeeded"
+        assert called(heard) == [CHEAP, CHEAPER, CHEAPER, CHEAP, CHEAPER, CHEAPER]
+
+    options = falling(Provider(), [CHEAPER], max_requests_daily=0)
+    run(work, store=store, **{**options, "models": Models(models), "tools": [look]})
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("run_limit", [True, False])
+def test_a_fallback_without_a_price_is_passed_over_where_a_price_is_needed(run_limit: bool) -> None:
+    store, provider = MemoryStore(), Provider(**{"claude-sonnet-4-5": "auth"})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", **({"budget": "1"} if run_limit else {}))
+        assert (await bot.send("hi")).text == "I am gpt-4.1-nano."
+        assert selections(await bot.events()) == [(CHEAPER, "fallback", "auth")]
+
+    limits = {} if run_limit else {"max_cost_daily": "1", "exceed_strategy": "deny"}
+    options = falling(provider, [UNPRICED, CHEAPER], **limits)
+    run(work, store=store, **({**options, "budget": None} if run_limit else options))
+    everything_replays(MemoryLog(store))
+
+
+def falling(provider: Provider, fallbacks: list[str], **limits: Any) -> dict[str, Any]:
+    models = Models(dict.fromkeys(("anthropic", "openai", "other"), provider))
+    agent = {"model": DEAR, "fallbacks": fallbacks, "params": {"maxTokens": 100}}
+    return {**scripted(**limits), "models": models, "default_agent": agent}

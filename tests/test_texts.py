@@ -111,7 +111,7 @@ Policy: name name version rules profile allow also_allow deny profiles profile_t
 Profile: name name tools
 Raise: made action limit of most by principal
 Rate: made model input output
-Selection: made model reason key because
+Selection: made model reason key because degraded
 Terms: made spec ledger rates overhead degrade_to
 Text: text text extra
 Thinking: text thinking signature extra; made provider

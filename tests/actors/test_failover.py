@@ -130,7 +130,7 @@ def test_a_definition_with_other_models_forgets_the_selection_and_one_with_other
     assert stream.when(says("m2")).when(send("job_3", waking=waking(definition=models))).events[-1].model == C
 
 
-def test_a_model_selected_for_want_of_money_holds_for_its_job_and_knows_no_way_out() -> None:
+def test_a_model_selected_for_want_of_money_holds_for_its_job_and_knows_no_way_out_without_prices() -> None:
     stream = stream_of(CREATE).when(send(waking=waking(definition=DEFINITION)))
     cheaper = ModelSelected(model="p:small", provider="p", reason="budget")
     past = [*_past(stream, says("m1"), send("job_2", waking=waking(definition=DEFINITION)))]
