@@ -11,10 +11,8 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from .actors.failover import NEVER, STOP_ON, crashed
+from .actors.failover import crashed
 from .actors.policy import rights_of
-from .actors.purse import UNBILLED
-from .adapters.models.failures import RETRYABLE
 from .adapters.tools.registry import Tools
 from .bill import Bill
 from .environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
@@ -32,6 +30,7 @@ from .events.tool import CallCheck
 from .kernel import Who
 from .patience import Patience
 from .recalls import patiently
+from .texts import WORDS
 
 if TYPE_CHECKING:
     from .adapters.models.retry import Retries
@@ -277,9 +276,8 @@ class ModelCalls:
         usage: Usage | None = None
         if isinstance(error, ModelFailure):
             failure, partial, usage = error.failure, error.partial, error.usage
-            if failure.code not in _CODES:  # an adapter's own word, and nobody knows what is in it
-                scope = (await self._session(stream)).ids.scope
-                failure = replace(failure, code=self._vault.text(failure.code, scope=scope))
+            if failure.code not in WORDS:  # an adapter's own, which goes into what is selected next
+                failure = self._vault.hidden(failure, (await self._session(stream)).ids.scope)
         elif isinstance(error, ReenactError):
             failure = Failure(code=error.code, message=str(error))
         elif isinstance(error, TimeoutError):
@@ -378,9 +376,6 @@ def _asked_about(effect: CallModel, config: ImageConfig) -> Callable[[CallCheck]
 
 _CONNECTION = {"connection", "timeout", "stream_cut"}
 """Failures after which a provider counts as not reached."""
-
-_CODES = RETRYABLE | UNBILLED | {*NEVER, *STOP_ON, "internal", "crashed", "bad_response"}
-"""Codes that decide what is done next: words of reenact's own, whatever somebody's secret is."""
 
 _CANCELLED = Failure(code="cancelled", message="Stopped: the turn was interrupted.")
 

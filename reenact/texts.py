@@ -1,8 +1,9 @@
 """Texts: which fields of a command hold what somebody wrote, and which are names that somebody chose.
 
-Only texts are masked: messages, instructions, arguments, outputs, answers, comments, payloads. Names decide: rules,
-patterns, models, tools, principals, limits. They are stored as they are, and one that a caller asks with is refused
-where a secret stands in it. Every other field is made here, out of what was looked at before, and is left alone.
+Only texts are masked: messages, instructions, arguments, outputs, answers, comments, payloads, and words for what
+became of something, unless they are reenact's own. Names decide: rules, patterns, models, tools, principals, limits.
+They are stored as they are, and one that a caller asks with is refused where a secret stands in it. Every other field
+is made here, out of what was looked at before, and is left alone.
 """
 
 from __future__ import annotations
@@ -13,7 +14,26 @@ from typing import Any
 
 from msgspec import Struct
 
-from .events import action, agent, budget, container, content, cooldown, image, ledger, model, policy, session, tool
+from .actors.failover import NEVER, STOP_ON
+from .actors.purse import UNBILLED
+from .adapters.models.failures import RETRYABLE
+from .adapters.models.providers import PROVIDERS
+from .events import (
+    action,
+    agent,
+    budget,
+    container,
+    content,
+    cooldown,
+    errors,
+    image,
+    ledger,
+    model,
+    policy,
+    session,
+    stream,
+    tool,
+)
 from .events.message import Command
 
 
@@ -22,6 +42,7 @@ class Kind(Enum):
 
     TEXT = "what somebody wrote: masked, the keys of objects too"
     VALUES = "an object whose keys are names of fields: its values are masked"
+    WORD = "a word, or words by their counts: masked where it is none of WORDS, and numbers never"
     NAME = "a name that somebody chose: refused where a secret stands in it, and never rewritten"
     MADE = "made here: left alone"
 
@@ -29,8 +50,8 @@ class Kind(Enum):
 Kinds = dict[str, Kind]
 
 
-def _are(texts: str = "", names: str = "", values: str = "") -> Kinds:
-    every = ((Kind.TEXT, texts), (Kind.NAME, names), (Kind.VALUES, values))
+def _are(texts: str = "", names: str = "", values: str = "", words: str = "") -> Kinds:
+    every = ((Kind.TEXT, texts), (Kind.NAME, names), (Kind.VALUES, values), (Kind.WORD, words))
     return {field: kind for kind, fields in every for field in fields.split()}
 
 
@@ -39,13 +60,15 @@ _RULE = "name allowed_scopes"
 KINDS: dict[type[Struct], Kinds] = {
     # what a message is made of
     content.Text: _are("text extra"),
-    content.Thinking: _are("thinking signature extra"),
+    content.Thinking: _are("thinking signature extra", words="provider"),
     content.Image: _are("media_type data url"),
     content.File: _are("media_type name data url file_id"),
     content.ToolCall: _are("id invalid extra", values="input"),
-    content.Native: _are("block text"),
-    content.Failure: _are("message"),
-    model.ModelAnswer: _are("parts model response_id stop_sequence request_id"),
+    content.Native: _are("block text", words="provider"),
+    content.Usage: _are(words="extra"),
+    content.Failure: _are("message", words="code"),
+    model.ModelAnswer: _are("parts model response_id stop_sequence request_id", words="stop_reason"),
+    stream.MessageStop: _are("stop_sequence", words="stop_reason"),
     # what structures it
     model.ModelParams: _are(names="thinking stop_sequences tool_choice"),
     tool.ToolSpec: _are("description parameters"),
@@ -69,7 +92,7 @@ KINDS: dict[type[Struct], Kinds] = {
     agent.StopAgent: _are("reason"),
     agent.Interrupt: _are("reason"),
     agent.FailModel: _are("partial"),
-    agent.SettleTool: _are("output"),
+    agent.SettleTool: _are("output", words="error_type"),
     agent.ProveTool: _are("output"),
     agent.StartTool: _are("problem"),
     agent.ResolveTool: _are("output"),
@@ -95,6 +118,29 @@ FIELDS = frozenset(
     )
 )
 """Fields of questions and answers: words of reenact's own, whatever somebody's secret is."""
+
+_ERRORS = [each for each in vars(errors).values() if isinstance(each, type) and issubclass(each, errors.ReenactError)]
+
+WORDS = frozenset(
+    (
+        *RETRYABLE | UNBILLED | {*NEVER, *STOP_ON, "internal", "crashed", "bad_response", "unpriced"},
+        *("end_turn", "tool_use", "max_tokens", "stop_sequence", "refusal", "pause_turn", "context_exceeded"),
+        *(
+            "UnknownTool",
+            "Interrupted",
+            "BadArguments",
+            "Timeout",
+            "NotStarted",
+            "Unshowable",
+            "CancelledError",
+            "SystemExit",
+        ),
+        *PROVIDERS,
+        *(word for error in _ERRORS for word in (error.code, error.__name__)),
+    )
+)
+"""Codes of failures, reasons of stops, types of errors and providers that are reenact's own, whatever somebody's secret
+is: they decide what is done next."""
 
 _CHOICES = ("choice", "choices", "secret", "changes")
 """What of an answer is compared with its question."""
@@ -156,7 +202,7 @@ def _text(field: str) -> Kind:
 
 MADE: frozenset[type[Any]] = frozenset(
     (
-        *(content.Cost, content.Tried, content.Usage, tool.Place, agent.Selection, session.Waking, session.Definition),
+        *(content.Cost, content.Tried, tool.Place, agent.Selection, session.Waking, session.Definition),
         *(budget.Amount, budget.Breach, budget.BudgetSpec, budget.Grant, budget.Raise, budget.Rate, budget.Terms),
         budget.CallLimit,
         *(ledger.Counted, cooldown.CooldownOpened, cooldown.CooldownEnded),

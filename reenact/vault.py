@@ -29,7 +29,7 @@ from .events.payload import Payload
 from .events.secret import FLOOR_CHARS, SHORTEST_CHARS, Secret, mask
 from .forms import FEW, Forms, Reach, Whose
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
-from .texts import Kind, kinds_of, names_in, names_within
+from .texts import WORDS, Kind, kinds_of, names_in, names_within
 from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
 
 SECRETS_MAX = 100_000
@@ -411,7 +411,8 @@ class Vault:
     def _walk(self, value: Any, scope: str, kind: Kind = Kind.TEXT) -> Any:
         """The value with what is text in it masked."""
         if isinstance(value, str):
-            return self._masked(value, scope) if kind is Kind.TEXT else value
+            is_text = kind is Kind.TEXT or (kind is Kind.WORD and value not in WORDS)
+            return self._masked(value, scope) if is_text else value
         if isinstance(value, int | float):
             return self._number(value, scope) if kind is Kind.TEXT and self._numbers else value
         if isinstance(value, Struct):

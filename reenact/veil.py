@@ -22,6 +22,7 @@ from .events.stream import (
     ThinkingStop,
     ToolUseStop,
 )
+from .texts import WORDS
 from .vault import Vault
 
 HELD_MAX = 64 * 1024
@@ -103,7 +104,7 @@ def _is_wordless(signal: Signal, kind: type[Signal]) -> bool:
     if kind in _WORDLESS:
         return True
     if kind is MessageStop:
-        return signal.stop_sequence is None  # type: ignore[attr-defined]
+        return signal.stop_sequence is None and signal.stop_reason in WORDS  # type: ignore[attr-defined]
     if kind is TextBlockStop or kind is ToolUseStop:
         return signal.extra is None  # type: ignore[attr-defined]
     return False

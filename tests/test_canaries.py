@@ -22,7 +22,7 @@ from reenact.adapters.models.anthropic import Anthropic
 from reenact.events.content import Failure, Text, Thinking, ToolCall, Usage
 from reenact.events.message import BusEvent, Live, Recorded, as_json
 from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
-from reenact.events.stream import InputJsonDelta, TextDelta, ThinkingDelta, ToolUseStart
+from reenact.events.stream import InputJsonDelta, MessageStop, TextDelta, ThinkingDelta, ToolUseStart
 from reenact.reading import Reading
 from reenact.vault import Vault
 from reenact.veil import Veil
@@ -36,7 +36,7 @@ PLACES = (
     *("tool exception", "cause of an exception", "tool progress", "tool log line", "tool traceback"),
     *("model text", "model text in pieces", "model thinking", "model call id", "partial answer", "failure message"),
     *("header", "error body", "reason of a stop", "image description", "settings of a request"),
-    "failure code",
+    *("failure code", "class of an exception", "reason of an answer", "writer of a thought", "unit of a bill"),
 )
 SECRETS = {place: f"canary/{number:02}-{place.replace(' ', '+')}=x" for number, place in enumerate(PLACES)}
 UNKNOWN = "sk-ant-canary-nobody-registered-0001"
@@ -69,6 +69,7 @@ class Model:
             parts = (
                 Text(text=f"{secret['model text in pieces']} {secret['model text']} {UNKNOWN}"),
                 Thinking(thinking=secret["model thinking"], provider="x", signature=secret["model thinking"]),
+                Thinking(thinking="", provider=secret["writer of a thought"]),
                 ToolCall(id=f"call {secret['model call id']}", name="work", input=given),
                 ToolCall(id="c2", name="fail", input={}),
             )
@@ -81,7 +82,9 @@ class Model:
                 partial=(Text(text=f"now {secret['partial answer']}"),),
             )
         else:
-            yield ModelAnswer(parts=(Text(text="done"),), stop_reason="end_turn", usage=Usage())
+            reason, usage = secret["reason of an answer"], Usage(extra={secret["unit of a bill"]: 1})
+            yield MessageStop(stop_reason=reason)
+            yield ModelAnswer(parts=(Text(text="done"),), stop_reason=reason, usage=usage)
 
 
 @tool(effect="read")
@@ -108,7 +111,8 @@ def fail() -> str:
         raise ValueError(SECRETS["cause of an exception"])
     except ValueError as error:
         long = "y" * 150 + SECRETS["tool output that is cut"] + "y" * 500
-        raise RuntimeError(f"{SECRETS['tool exception']} {SECRETS['cause of an exception']} {long}") from error
+        made_up = type(SECRETS["class of an exception"], (RuntimeError,), {})
+        raise made_up(f"{SECRETS['tool exception']} {SECRETS['cause of an exception']} {long}") from error
 
 
 class Seen:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 import pkgutil
+import re
 import typing
 from typing import Any
 
@@ -11,12 +13,16 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reenact import events
+from reenact import events, tool_calls
+from reenact.adapters.models.failures import _USUAL_STATUS
+from reenact.adapters.models.openai_chat_answer import _BROKEN_STOPS, _STOPS
+from reenact.adapters.models.providers import PROVIDERS
+from reenact.adapters.tools import runner
 from reenact.events.action import RequireAction, ResolveAction
-from reenact.events.agent import AnswerModel, SettleTool
+from reenact.events.agent import AnswerModel, FailModel, SettleTool
 from reenact.events.budget import Budget
 from reenact.events.container import SetPolicy
-from reenact.events.content import Text, ToolCall
+from reenact.events.content import Failure, Native, Text, Thinking, ToolCall, Usage
 from reenact.events.errors import BadInput
 from reenact.events.image import CreateImage, ImageConfig
 from reenact.events.ledger import SetBudget
@@ -26,7 +32,7 @@ from reenact.events.policy import Policy, ToolPolicy
 from reenact.events.session import Definition, Overrides, Send, Waking
 from reenact.events.tool import CallCheck
 from reenact.forms import FEW
-from reenact.texts import KINDS, MADE, Kind, kinds_of
+from reenact.texts import KINDS, MADE, WORDS, Kind, kinds_of
 from reenact.vault import Vault
 
 TABLE = """
@@ -69,7 +75,7 @@ SelectModel: made call attempt select noted
 Send: text content; name overrides; made job_id waking priority timeout_ms
 SetBudget: name budget; made at recalls counts
 SetPolicy: name policy; made container_id created_at
-SettleTool: text output; made tool outcome error_type duration_ms dropped_bytes
+SettleTool: text output; word error_type; made tool outcome duration_ms dropped_bytes
 StartTool: text problem; made tool attempt at version effect timeout_s place
 StopAgent: text reason
 TakeAllotment: made ask grant
@@ -92,18 +98,18 @@ Cost: made amount table
 Counted: made session_id principal_id used used_daily used_monthly spent spent_daily spent_monthly open
 Definition: made image_version model params max_steps tools policy scope fallbacks approval_required
     approval_timeout_s terms
-Failure: text message; made code retryable retry_after_s status tried available_at
+Failure: text message; word code; made retryable retry_after_s status tried available_at
 File: text media_type name data url file_id
 Grant: made amount until tokens_per_request cost_per_request tools_per_request needs_price per_job degrade degrade_to
     warned passed principal calls
 Image: text media_type data url
 ImageConfig: text name description system_prompt metadata; name model fallbacks tools params workspace policy budget
     degrade_to; made max_steps approval_required approval_timeout_s
-ModelAnswer: text parts model response_id stop_sequence request_id; made stop_reason usage
+ModelAnswer: text parts model response_id stop_sequence request_id; word stop_reason; made usage
 ModelParams: name thinking stop_sequences tool_choice; made max_tokens temperature
 ModelPolicy: text reason; name model_patterns allowed_scopes name; made decision require_approval
     max_tokens_per_request
-Native: text block text; made provider
+Native: text block text; word provider
 Overrides: name model params policy fallbacks; made terms principal
 Place: made cwd env sandbox
 Policy: name name version rules profile allow also_allow deny profiles profile_tools; made max_tool_calls_per_turn
@@ -114,15 +120,16 @@ Rate: made model input output
 Selection: made model reason key because degraded
 Terms: made spec ledger rates overhead degrade_to
 Text: text text extra
-Thinking: text thinking signature extra; made provider
+Thinking: text thinking signature extra; word provider
 ToolCall: text id invalid extra; values input; made name
 ToolPolicy: text reason; name tool_patterns allowed_scopes name allowed_principals; made decision
 ToolSpec: text description parameters; made name effect approval timeout_s version source
 Tried: made provider model reason status key
-Usage: made input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens extra
+Usage: made input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens; word extra
 Waking: made agent_id image_id container_id registered_at definition
 """
-"""text: masked. values: masked but for the keys. name: of a caller's, refused with a secret in it. made: left alone."""
+"""text: masked. values: masked but for the keys. word: masked where it is not reenact's own.
+name: of a caller's, refused with a secret in it. made: left alone."""
 
 
 def commands() -> list[type[Command]]:
@@ -216,6 +223,42 @@ def test_of_an_answer_the_words_are_masked_and_the_calls_that_run_stay_what_they
     shown = replace(call, input={WORD: "a [secret:n]", "deep": {"[secret:n]": 1}})
     assert hidden.answer.parts == (Text(text="[secret:n]"), shown)
     assert hidden.checks == (CallCheck(name=WORD, problem="no [secret:n]"),)
+
+
+def answered(word: str) -> AnswerModel:
+    answer = ModelAnswer(
+        parts=(Thinking(thinking="", provider=word), Native(provider=word, block={})),
+        stop_reason=word,
+        usage=Usage(output_tokens=4711, extra={word: 4711}),
+    )
+    return AnswerModel(call="m1", answer=answer)
+
+
+def settled(word: str) -> SettleTool:
+    return SettleTool(tool="t", outcome="error", output="", error_type=word)
+
+
+def failed(word: str) -> FailModel:
+    return FailModel(call="m1", attempt=1, failure=Failure(code=word, message=""))
+
+
+@pytest.mark.parametrize("told", [answered, settled, failed])
+def test_a_word_that_an_adapter_or_a_tool_made_up_is_text_and_one_of_reenact_s_own_is_not(told: Any) -> None:
+    known = vault()
+    known.add("count", "4711")
+    assert known.hidden(told(WORD)) == told("[secret:n]")
+    assert known.hidden(told(f"E_{WORD}")) == told("E_[secret:n]")
+    for number, word in enumerate(sorted(WORDS)):
+        known.add(f"w{number}", word)
+    for word in WORDS:
+        assert known.hidden(told(word)) == told(word)
+
+
+def test_the_words_of_reenact_s_own_are_all_known() -> None:
+    assert {*_STOPS.values(), *_BROKEN_STOPS.values(), *_USUAL_STATUS, *PROVIDERS} <= WORDS
+    for room in (tool_calls, runner):
+        made = re.findall(r"(?:error_type=|_Failed\()\"(\w+)\"", inspect.getsource(room))
+        assert made and {*made} <= WORDS
 
 
 CONFIG = ImageConfig(name="bot")
