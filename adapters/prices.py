@@ -7,8 +7,8 @@ The table is on this machine and loads once, at the first call of a model that c
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Iterable, Iterator
+from datetime import UTC, datetime, time, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -87,27 +87,34 @@ def price(
     return Cost(amount=None, table=table.name)
 
 
-def rate(model: str, at: int) -> Rate | None:
-    """The most that a model may charge for its tokens, by its provider's list price; None where no price is known.
+def rate(model: str, at: int, base_urls: Iterable[str | None] = (None,)) -> Rate | None:
+    """The most that a model may charge for its tokens from now to the end of tomorrow (UTC), by list price; None where
+    no price is known.
 
-    model: `provider:name`. at: microseconds UTC. Where a price depends on how much is read, or on whether it is cached,
-    it is the highest of them. Units that are no tokens are not in it. Loads the table if need be; never raises.
+    model: `provider:name`. at: microseconds UTC. base_urls: where its calls may go, see `price`; where one of them has
+    no price, none is known. Where a price depends on how much is read, on whether it is cached, on the hour or on the
+    seller, it is the highest of them. Units that are no tokens are not in it. Loads the table if need be; never raises.
     """
     provider, _, name = model.partition(":")
     if provider == "scripted":
         return Rate(model, 0, 0)
     table = _load()
-    seller = None if table is None else _seller(table.prices, provider, None)
-    if table is None or seller is None:
+    if table is None:
         return None
-    prices = _prices(table.prices, name, seller, at)
-    if prices is None:
-        return Rate(model, 0, 0) if name.endswith(":free") else None
-    read = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _READ]
-    written = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _WRITTEN]
-    if read[0] is None or written[0] is None:
-        return Rate(model, 0, 0) if name.endswith(":free") else None
-    return Rate(model, max(filter(None, [0, *read])), max(filter(None, [0, *written])))
+    read = written = 0
+    for seller in {_seller(table.prices, provider, base_url) for base_url in base_urls}:
+        if seller is None:
+            return None
+        for prices in _prices(table.prices, name, seller, at):
+            reads = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _READ]
+            writes = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _WRITTEN]
+            if reads[0] is None or writes[0] is None:
+                return Rate(model, 0, 0) if name.endswith(":free") else None
+            read, written = (
+                max(filter(None, [read, *reads]), default=0),
+                max(filter(None, [written, *writes]), default=0),
+            )
+    return Rate(model, read, written)
 
 
 # What we send has no sound, and nothing is kept in a cache for an hour.
@@ -115,13 +122,33 @@ _READ = ("input", "cache_write")
 _WRITTEN = ("output", "output_reasoning")
 
 
-def _prices(table: DataSnapshot, model: str, seller: str, at: int) -> Any:
-    from genai_prices.types import Usage as Units
+def _prices(table: DataSnapshot, model: str, seller: str, at: int) -> list[Any]:
+    """All that a seller asks for a model from a moment to the end of the next day; one of nothing where it has none."""
+    from genai_prices.types import ModelPrice
 
     try:
-        return table.calc(Units(input_tokens=1), model, seller, None, _EPOCH + timedelta(microseconds=at)).model_price
+        found = table.find_provider_model(model, None, seller, None)[1]
+        return [found.get_prices(moment) for moment in _moments(found.prices, _EPOCH + timedelta(microseconds=at))]
     except (LookupError, ValueError, OverflowError):
-        return None
+        return [ModelPrice()]
+
+
+def _moments(prices: Any, now: datetime) -> Iterator[datetime]:
+    """Now, and when a price may be another until the end of the next day: at midnight, and where one of the day begins
+    or ends."""
+    yield now
+    if not isinstance(prices, list):
+        return
+    hours = {time(tzinfo=UTC)}
+    for each in prices:
+        for end in ("start_time", "end_time"):
+            if (at := getattr(each.constraint, end, None)) is not None:
+                hours.add(at if at.tzinfo is not None else at.replace(tzinfo=UTC))
+    for days in (-1, 0, 1, 2):  # an hour of another zone may be of the day before, or after
+        for hour in hours:
+            moment = datetime.combine(now.date() + timedelta(days), hour).astimezone(UTC)
+            if now < moment and (moment.date() - now.date()).days <= 1:
+                yield moment
 
 
 def _highest(price: Any) -> int | None:

@@ -40,6 +40,13 @@ class ProviderKeys:
         given = self._kernel.runs.credentials(spec.session_id, provider)
         return given or self.hidden(provider, credentials_of(self._provide(provider, spec)), spec.scope)
 
+    def addresses(self, provider: str, spec: EnvironmentSpec) -> tuple[str | None, ...]:
+        """Where calls with the keys of the tenant go, None for the provider's own; what is wrong is told at a call."""
+        try:
+            return tuple({each.base_url: None for each in credentials_of(self._provide(provider, spec))})
+        except Exception:
+            return (None,)
+
     def hidden(self, provider: str, given: Iterable[Credentials], scope: str) -> tuple[Credentials, ...]:
         """The same, known to the vault from now on: what they hold is in no event and no message of their scope."""
         return tuple(self._vault.given(provider, each, scope=scope) for each in given)

@@ -12,9 +12,11 @@ from msgspec.structs import replace
 from .access import Access
 from .actors.image import State as ImageState
 from .actors.policy import asks_who
+from .actors.selection import provider_of
 from .adapters.models import Models
 from .adapters.tools.registry import Tools
 from .definitions import tools_of
+from .environment import EnvironmentSpec
 from .events.agent import AgentRegistered, WakeAgent
 from .events.budget import Terms, spec_of
 from .events.content import InputPart
@@ -30,7 +32,9 @@ from .handlers import ApprovalHandler, brought
 from .policies import OfJob, Policies, limits_cost
 from .provider_keys import ProviderKeys, credentials_of
 from .run import Run
-from .treasury import Treasury
+from .treasury import Addresses, Treasury
+
+NO_KEYS: Mapping[str, tuple[Credentials, ...]] = {}
 
 
 class MessageOptions(TypedDict, total=False):
@@ -117,7 +121,14 @@ class Sender:
         own_limits = overrides is not None and overrides.policy is not None and limits_cost(overrides.policy)
         priced = own_limits or ((model is not None or bool(others)) and limits_cost(*layers))
         terms = self._treasury.own_terms(
-            spec, model, others, state.config, lambda: self._preamble(state.config), priced=priced
+            spec,
+            model,
+            others,
+            state.config,
+            lambda: self._preamble(state.config),
+            self._addresses(state, session_id, run.credentials),
+            elsewhere=any(each.base_url for given in run.credentials.values() for each in given),
+            priced=priced,
         )
         if terms is not None:
             overrides = replace(overrides or Overrides(), terms=terms)
@@ -127,7 +138,7 @@ class Sender:
         command = Send(
             job_id=job_id,
             content=content,
-            waking=self._waking(state, layers),
+            waking=self._waking(state, layers, session_id),
             overrides=overrides,
             priority=priority,
             timeout_ms=None if timeout_s is None else round(timeout_s * 1000),
@@ -145,7 +156,7 @@ class Sender:
         """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
         if self.waits(state, session_id=session_id):
             await self._treasury.ready()
-        waking = self._waking(state, self._policies.layers(state, session_id))
+        waking = self._waking(state, self._policies.layers(state, session_id), session_id)
         reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=waking))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
         return reply.states[1].agent_id, reused
@@ -174,7 +185,7 @@ class Sender:
         priced = policy is not None or limits_cost(*self._policies.layers(state, session_id))
         return self._treasury.waits(models, budget or config.budget, priced=priced)
 
-    def _waking(self, state: ImageState, layers: tuple[Policy, ...]) -> Waking:
+    def _waking(self, state: ImageState, layers: tuple[Policy, ...], session_id: str) -> Waking:
         config = state.config
         return Waking(
             agent_id=self._new_id("agent"),
@@ -192,7 +203,7 @@ class Sender:
                 approval_timeout_s=config.approval_timeout_s,
                 policy=layers,
                 scope=self._access.scope,
-                terms=self._terms(state, layers),
+                terms=self._terms(state, layers, session_id),
             ),
         )
 
@@ -200,15 +211,42 @@ class Sender:
         """What the agent of an image must know of money now in a session, with prices at hand."""
         if self.waits(state, session_id=session_id):
             await self._treasury.ready()
-        return self._terms(state, self._policies.layers(state, session_id))
+        return self._terms(state, self._policies.layers(state, session_id), session_id)
 
-    def _terms(self, state: ImageState, layers: tuple[Policy, ...]) -> Terms | None:
+    def _terms(self, state: ImageState, layers: tuple[Policy, ...], session_id: str) -> Terms | None:
         return self._treasury.terms(
             (state.image_id, state.version),
             state.config,
             lambda: self._preamble(state.config),
+            self._addresses(state, session_id),
             priced=limits_cost(*layers),
         )
+
+    def _addresses(
+        self, state: ImageState, session_id: str, given: Mapping[str, tuple[Credentials, ...]] = NO_KEYS
+    ) -> Addresses:
+        """Where the calls of a model may go in a session: with the keys of a message, else with those of its tenant."""
+
+        def where(model: str) -> tuple[str | None, ...]:
+            provider = provider_of(model)
+            if provider == "scripted":
+                return (None,)
+            if own := given.get(provider):
+                return tuple({each.base_url: None for each in own})
+            spec = EnvironmentSpec(
+                agent_id="",
+                image_id=state.image_id or "",
+                session_id=session_id,
+                container_id=state.container_id,
+                model=model,
+                system_prompt=state.config.system_prompt,
+                workspace=state.config.workspace,
+                scope=self._access.scope,
+                principal=self._access.who.principal,
+            )
+            return self._keys.addresses(provider, spec)
+
+        return where
 
     def _preamble(self, config: ImageConfig) -> str:
         """What a model reads before the conversation."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -52,6 +52,12 @@ if TYPE_CHECKING:
 TERMS_MAX = 10_000
 """Definitions whose terms are remembered."""
 
+Addresses = Callable[[str], tuple[str | None, ...]]
+"""Where the calls of a model may go, None for its provider's own address."""
+
+Places = Mapping[str, tuple[str | None, ...]]
+"""The same, of the models that may be called."""
+
 _log = logging.getLogger("reenact")
 
 
@@ -67,7 +73,7 @@ class Treasury:
         self._stream = f"ledger-{scope}"
         self._in_force = State()
         self._terms: dict[Any, Terms | None] = {}
-        self._rates: dict[tuple[str, int], Rate | None] = {}
+        self._rates: dict[Any, Rate | None] = {}
         self.recalls = Recalls(kernel, clock, scope)
         self.counting = Counting(kernel, clock, scope)
         self.line = Line(kernel, clock, scope, self.recalls)
@@ -140,22 +146,27 @@ class Treasury:
             await asyncio.to_thread(prices.load)
 
     def terms(
-        self, key: Any, config: ImageConfig, overhead: Callable[[], str], *, priced: bool = False
+        self, key: Any, config: ImageConfig, overhead: Callable[[], str], addresses: Addresses, *, priced: bool = False
     ) -> Terms | None:
         """What an agent of this definition must know of money; None where nothing limits it.
 
-        key: of the definition, with its version. overhead: gives the text of instructions and tools. priced: a rule
-        limits what a call may cost.
+        key: of the definition, with its version. overhead: gives the text of instructions and tools. addresses: where
+        calls of a model may go. priced: a rule limits what a call may cost.
         """
         if config.budget is None and not self._in_force.budgets and not priced:
             return None
-        place = key, self._clock.now() // DAY_US
+        places = {model: addresses(model) for model in self._models_of(config)}
+        place = key, self._clock.now() // DAY_US, tuple(places.values())
         if place not in self._terms:
             if len(self._terms) >= TERMS_MAX:
                 self._terms.clear()
-            models = (config.model, *config.fallbacks)
-            self._terms[place] = self._made(config.budget, models, config.degrade_to, overhead())
+            self._terms[place] = self._made(config.budget, places, config.degrade_to, overhead())
         return self._terms[place]
+
+    def _models_of(self, config: ImageConfig) -> Iterable[str]:
+        """Those that may be called for a definition: its own, and the cheaper ones."""
+        cheaper = (config.degrade_to, *(budget.degrade_to for budget in self.rules))
+        return (config.model, *config.fallbacks, *(model for model in cheaper if model is not None))
 
     def own_terms(
         self,
@@ -164,40 +175,43 @@ class Treasury:
         fallbacks: Sequence[str] | None,
         config: ImageConfig,
         overhead: Callable[[], str],
+        addresses: Addresses,
         *,
+        elsewhere: bool = False,
         priced: bool = False,
     ) -> Terms | None:
-        """What one job brings along: limits of its own, and the prices of models that its image does not name."""
+        """What one job brings along: limits of its own, and the prices of models that its image does not name; of all,
+        where it may go `elsewhere` with them."""
         named = (*((model,) if model is not None else ()), *(fallbacks or ()))
         limited = config.budget is not None or bool(self._in_force.budgets)
-        if spec is None and not priced and not (named and limited):
+        if spec is None and not priced and not ((named or elsewhere) and limited):
             return None
+        every = (*named, *self._models_of(config))
         if spec is not None or (priced and not limited):
-            return self._made(spec, (*named, config.model, *config.fallbacks), config.degrade_to, overhead())
-        return Terms(rates=self._rates_of(named))
+            return self._made(spec, {name: addresses(name) for name in every}, config.degrade_to, overhead())
+        return Terms(rates=self._rates_of({name: addresses(name) for name in (every if elsewhere else named)}))
 
-    def _made(self, spec: BudgetSpec | None, models: Iterable[str], degrade_to: str | None, overhead: str) -> Terms:
-        cheaper = [budget.degrade_to for budget in self.rules]
+    def _made(self, spec: BudgetSpec | None, places: Places, degrade_to: str | None, overhead: str) -> Terms:
         return Terms(
             spec=spec,
             ledger=self.scope if self._in_force.budgets else None,
-            rates=self._rates_of(model for model in (*models, degrade_to, *cheaper) if model is not None),
+            rates=self._rates_of(places),
             overhead=tokens_of(overhead) + 64,
             degrade_to=degrade_to,
         )
 
-    def _rates_of(self, models: Iterable[str]) -> tuple[Rate, ...]:
-        rates = (self._rate(model) for model in dict.fromkeys(models))
+    def _rates_of(self, places: Places) -> tuple[Rate, ...]:
+        rates = (self._rate(model, where) for model, where in places.items())
         return tuple(rate for rate in rates if rate is not None)
 
-    def _rate(self, model: str) -> Rate | None:
-        """The most that a model charges today, None where no price is known."""
+    def _rate(self, model: str, where: tuple[str | None, ...] = (None,)) -> Rate | None:
+        """The most that a model charges today and tomorrow, None where no price is known."""
         now = self._clock.now()
-        place = model, now // DAY_US
+        place = model, where, now // DAY_US
         if place not in self._rates:
             if len(self._rates) >= TERMS_MAX:
                 self._rates.clear()
-            self._rates[place] = prices.rate(model, now)
+            self._rates[place] = prices.rate(model, now, where)
         return self._rates[place]
 
     # -- setting and showing limits --

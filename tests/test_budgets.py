@@ -8,11 +8,13 @@ import pytest
 
 from reenact import tool
 from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
-from reenact.events.agent import ModelFailed
-from reenact.events.budget import BudgetSpec
+from reenact.events.agent import ModelAnswered, ModelFailed
+from reenact.events.budget import BudgetSpec, nanos
 from reenact.events.errors import BadInput, NotAPerson
 from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.purse import BudgetReserved
 from reenact.runtime import Runtime
 from tests.money import counted, dear, everything_replays, look
 from tests.runtimes import Gate, run
@@ -91,6 +93,30 @@ def test_usage_of_a_call_that_was_interrupted_is_counted() -> None:
         models=Models({"scripted": gate}),
         default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
         budget={"max_tokens_total": 5000},
+    )
+
+
+CEREBRAS = {"api_key": "k-123456789", "base_url": "https://api.cerebras.ai/v1"}
+
+
+@pytest.mark.parametrize("of", ["the tenant", "a message"])
+def test_what_is_set_aside_has_the_price_of_the_address_where_the_call_goes(of: str) -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        own: Any = {} if of == "the tenant" else {"credentials": {"openai-chat": CEREBRAS}}
+        assert (await bot.send("hi", **own)).status == "succeeded"
+        [held] = [each.data for each in await opened.events(bot.session_id) if isinstance(each.data, BudgetReserved)]
+        [answer] = [each.data for each in await opened.events(bot.session_id) if isinstance(each.data, ModelAnswered)]
+        assert answer.cost is not None and answer.cost.amount is not None
+        assert nanos(answer.cost.amount) <= held.cost
+
+    long = {"text": "Hello there.", "usage": {"inputTokens": 10, "outputTokens": 100}}
+    run(
+        work,
+        models=Models({"openai-chat": Scripted([long])}),
+        default_agent={"model": "openai-chat:gpt-oss-120b", "params": {"maxTokens": 100}},
+        credentials=lambda provider, spec: CEREBRAS if of == "the tenant" else {"api_key": "k-123456789"},
+        budget={"max_cost_daily": "1"},
     )
 
 

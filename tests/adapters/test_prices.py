@@ -192,6 +192,40 @@ def test_what_is_set_aside_by_its_rate_covers_what_a_call_costs(
     assert nanos(cost.amount) <= rate.cost(usage.input_tokens, usage.output_tokens)
 
 
+HOURLY = ["deepseek:deepseek-v4-pro", "deepseek:deepseek-chat", "google:gemini-4-argon", "anthropic:claude-opus-4-6"]
+MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
+
+
+@given(st.sampled_from(HOURLY), st.integers(0, 400), st.integers(0, 24 * 60), st.integers(0, 36 * 60))
+def test_what_is_set_aside_at_any_hour_covers_a_call_that_ends_at_another(
+    model: str, day: int, minute: int, later: int
+) -> None:
+    """A rate is taken once a day, and a call may end the day after: some prices are others by the hour or the date."""
+    provider, _, name = model.partition(":")
+    began = JUNE_2026 // DAY_US * DAY_US + day * DAY_US + minute * MINUTE_US
+    ended = min(began + later * MINUTE_US, (began // DAY_US + 2) * DAY_US - 1)
+    rate, cost = prices.rate(model, began), prices.price(USAGE, name, provider, ended)
+    assert cost.amount is not None and rate is not None
+    assert nanos(cost.amount) <= rate.cost(USAGE.input_tokens, USAGE.output_tokens)
+
+
+def test_a_rate_forgets_what_was_dearer_before_and_foresees_no_price_of_next_year() -> None:
+    fell = prices.rate("anthropic:claude-opus-4-6", JUNE_2026)
+    assert fell is not None and fell.input == 6_250_000_000, "a quarter more for what goes into a cache, and no tier"
+    rises = prices.rate("google:gemini-3.6-flash", JUNE_2026)
+    assert rises is not None and rises.input == 750_000_000
+
+
+@pytest.mark.parametrize("base_urls", [("https://api.cerebras.ai/v1",), (None, "https://api.cerebras.ai/v1")])
+def test_a_rate_is_that_of_whoever_is_paid_at_the_address(base_urls: tuple[str | None, ...]) -> None:
+    rate = prices.rate("openai-chat:gpt-oss-120b", JUNE_2026, base_urls)
+    cost = prices.price(USAGE, "gpt-oss-120b", "openai-chat", JUNE_2026, base_url="https://api.cerebras.ai/v1")
+    assert cost.amount is not None and rate is not None
+    assert nanos(cost.amount) <= rate.cost(USAGE.input_tokens, USAGE.output_tokens)
+    nowhere = (*base_urls, "https://api.deepseek.com")
+    assert prices.rate("openai-chat:gpt-oss-120b", JUNE_2026, nowhere) is None, "one of its sellers has no price for it"
+
+
 @pytest.mark.parametrize(
     ("more", "amount"),
     [
