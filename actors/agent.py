@@ -106,6 +106,7 @@ from .allotment import owed_for
 from .decider import Decider
 from .mind import State, knows_ledger, params_of
 from .session import waking_of
+from .terms import renewed
 from .tool import owed_of, recall_answer
 from .turn import models_left, selection_of
 
@@ -144,9 +145,7 @@ def _apply(state: State, message: ApplyPolicy) -> Sequence[Event]:
     definition = state.definition
     if state.agent_id is None or definition is None:
         return ()
-    terms, wanted = definition.terms, message.terms
-    if wanted is not None and wanted.ledger is not None and (terms is None or terms.ledger is None):
-        terms = wanted if terms is None else replace(wanted, spec=terms.spec)
+    terms = renewed(definition.terms, message.terms)
     changed = replace(definition, policy=message.policy, scope=message.scope, terms=terms)
     return [] if changed == definition else [AgentConfigured(definition=changed)]
 

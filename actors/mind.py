@@ -226,7 +226,8 @@ def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
         selected = None  # what is asked for now is asked
     purse = state.purse
     if wanted.terms is not None and state.job_id is not None and (purse is None or not purse.counts):
-        purse = replace(purse or money.EMPTY, counts=True)  # from here on the running job is under a budget
+        # From here on the running job is under a budget; of one without a purse nobody knows when it began.
+        purse = replace(purse or replace(money.EMPTY, began_at=stamp.at), counts=True)
     return replace(
         state,
         version=stamp.version,

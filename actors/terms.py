@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from ..events.budget import BudgetSpec, Rate, Terms, nanos
 
 
@@ -16,6 +18,19 @@ def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
         overhead=max(terms.overhead, own.overhead),
         degrade_to=own.degrade_to or terms.degrade_to,
     )
+
+
+def renewed(terms: Terms | None, wanted: Terms | None) -> Terms | None:
+    """The terms of an agent once others are wanted for it. A ledger that it knows it keeps, to settle with; what binds
+    alike stays as it is: prices of another day change nothing.
+    """
+    if terms is None:
+        return wanted
+    if wanted is None:
+        return None if terms.ledger is None else replace(terms, spec=None)
+    wanted = replace(wanted, ledger=wanted.ledger or terms.ledger)
+    alike = (terms.spec, terms.ledger, terms.degrade_to) == (wanted.spec, wanted.ledger, wanted.degrade_to)
+    return terms if alike and {rate.model for rate in wanted.rates} <= {rate.model for rate in terms.rates} else wanted
 
 
 def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | None:

@@ -243,8 +243,8 @@ class PolicyResult(Struct, frozen=True, kw_only=True, rename="camel"):
 class ApplyPolicy(Command, frozen=True, kw_only=True):
     """From now on these layers hold for the agent, in the middle of a turn too. Asleep, or so already: nothing happens.
 
-    policy: outermost first, with every name written out. terms: what it must know of money from now on, where it knows
-    of no ledger yet: a limit was set since.
+    policy: outermost first, with every name written out. terms: what it must know of money from now on, with the prices
+    of all that it may call meanwhile.
     """
 
     type: ClassVar[str] = "apply_policy"

@@ -461,7 +461,7 @@ class Runtime:
         is woken under them. Raises what kept this from being stored.
         """
         await self._hold(session_id)
-        await self._sessions.bring_rules(session_id, self._sender.terms)
+        await self._sessions.bring_rules(session_id, self._sender)
 
     async def _bring(self, session_id: str, scope: str) -> None:
         """The same for a session of any scope."""

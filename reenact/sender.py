@@ -24,7 +24,7 @@ from .events.errors import BadInput
 from .events.image import ImageConfig
 from .events.message import digest
 from .events.model import Credentials, ModelParams
-from .events.policy import Policy
+from .events.policy import ApplyPolicy, Policy
 from .events.secret import Secret
 from .events.session import Definition, Overrides, Send, Waking
 from .given import check_id, check_sending, checked_text, fallbacks_of
@@ -154,8 +154,7 @@ class Sender:
 
     async def wake(self, state: ImageState, session_id: str) -> tuple[str, bool]:
         """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
-        if self.waits(state, session_id=session_id):
-            await self._treasury.ready()
+        await self.ready(state, session_id)
         waking = self._waking(state, self._policies.layers(state, session_id), session_id)
         reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=waking))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)
@@ -182,8 +181,12 @@ class Sender:
             models = (checked_text(model, "model"), *models)
         if fallbacks is not None:
             models = (*models, *fallbacks_of(fallbacks))
-        priced = policy is not None or limits_cost(*self._policies.layers(state, session_id))
+        priced = policy is not None or self._is_priced(state, session_id)
         return self._treasury.waits(models, budget or config.budget, priced=priced)
+
+    def _is_priced(self, state: ImageState, session_id: str | None) -> bool:
+        """Whether a rule limits what a call of its agent may cost."""
+        return limits_cost(*self._policies.layers(state, session_id))
 
     def _waking(self, state: ImageState, layers: tuple[Policy, ...], session_id: str) -> Waking:
         config = state.config
@@ -207,18 +210,28 @@ class Sender:
             ),
         )
 
-    async def terms(self, state: ImageState, session_id: str) -> Terms | None:
-        """What the agent of an image must know of money now in a session, with prices at hand."""
-        if self.waits(state, session_id=session_id):
+    async def ready(self, state: ImageState, session_id: str, models: Sequence[str] = ()) -> None:
+        """Have the prices at hand, where the agent of an image must know those of its models, or of these."""
+        called, priced = (state.config.model, *state.config.fallbacks, *models), self._is_priced(state, session_id)
+        if self._treasury.waits(called, state.config.budget, priced=priced):
             await self._treasury.ready()
-        return self._terms(state, self._policies.layers(state, session_id), session_id)
 
-    def _terms(self, state: ImageState, layers: tuple[Policy, ...], session_id: str) -> Terms | None:
+    def rules(self, state: ImageState, session_id: str, models: Sequence[str] = ()) -> ApplyPolicy:
+        """What the agent of an image is held to now in a session, in which it may call these models too. The prices
+        must be at hand, see `ready`."""
+        layers = self._policies.layers(state, session_id)
+        terms = self._terms(state, layers, session_id, tuple(models))
+        return ApplyPolicy(policy=layers, scope=self._access.scope, terms=terms)
+
+    def _terms(
+        self, state: ImageState, layers: tuple[Policy, ...], session_id: str, models: tuple[str, ...] = ()
+    ) -> Terms | None:
         return self._treasury.terms(
-            (state.image_id, state.version),
+            (state.image_id, state.version, models),
             state.config,
             lambda: self._preamble(state.config),
             self._addresses(state, session_id),
+            models=models,
             priced=limits_cost(*layers),
         )
 

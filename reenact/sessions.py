@@ -4,24 +4,36 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from typing import Any
 
 from .access import Access
-from .actors.image import State as ImageState
 from .actors.replay import Replay, replay
+from .actors.selection import chain_of
 from .actors.session import State as SessionState
 from .definitions import Definitions
 from .events import codec
-from .events.budget import Terms
 from .events.errors import BadInput, Conflict, NotFound
 from .events.image import AttachSession
 from .events.message import Recorded
 from .events.notice import Message
-from .events.policy import ApplyPolicy, Policy
+from .events.policy import Policy
 from .events.session import CreateSession, SessionCreated
 from .given import checked_text
 from .held import given_of
 from .images import Images
 from .kept import Kept
+from .sender import Sender
+
+
+def _called_by(states: tuple[Any, ...]) -> tuple[str, ...]:
+    """The models that an agent may call before its image is asked again: its own, and those that its jobs name."""
+    lane: SessionState = states[0]
+    definition = states[1].definition
+    if definition is None:
+        return ()
+    jobs = (*(() if lane.running is None else (lane.running,)), *lane.queue)
+    chains = (chain_of(definition, overrides) for overrides in (None, *(job.overrides for job in jobs)))
+    return tuple(dict.fromkeys(model for chain in chains for model in chain))
 
 
 class Sessions:
@@ -100,21 +112,22 @@ class Sessions:
 
     # -- gone on with --
 
-    async def bring_rules(self, session_id: str, terms: Callable[[ImageState, str], Awaitable[Terms | None]]) -> None:
-        """Hold the agent of one to the policies of now, and to a ledger where it knew of none, also in the middle of
-        its turn. One that sleeps is left: it is woken under them. terms(image, session): what it must know of money.
-        Raises what kept this from being stored.
+    async def bring_rules(self, session_id: str, sender: Sender) -> None:
+        """Hold the agent of one to the policies and limits of now, also in the middle of its turn. One that sleeps is
+        left: it is woken under them. sender: knows them. Raises what kept this from being stored.
         """
         stream = f"session-{session_id}"
         first = await asyncio.to_thread(self._access.reads.read, stream, limit=1)
         created = next((each for batch in first for each in codec.unpack(batch)), None)
         if created is None or not isinstance(created.data, SessionCreated):
             return
-        state = await self._definitions.image(created.data.image_id, self._access.scope)
+        image_id, models = created.data.image_id, _called_by(await self._access.peek(stream))
+        state = await self._definitions.image(image_id, self._access.scope)
         await self._kept.policies.load(state.container_id)
-        layers = self._kept.policies.layers(state, session_id)
-        command = ApplyPolicy(policy=layers, scope=created.context.scope, terms=await terms(state, session_id))
-        await self._access.ask(stream, command)
+        await sender.ready(state, session_id, models)
+        # Read last, and asked at once: whoever changes them meanwhile brings what they change behind this.
+        state = await self._definitions.image(image_id, self._access.scope)
+        await self._access.ask(stream, sender.rules(state, session_id, models))
 
     async def hold(self, session_id: str) -> tuple[Policy, ...]:
         """Have one keep the layers that it was last run under, in the place of the runtime's own. Returns them."""

@@ -146,16 +146,24 @@ class Treasury:
             await asyncio.to_thread(prices.load)
 
     def terms(
-        self, key: Any, config: ImageConfig, overhead: Callable[[], str], addresses: Addresses, *, priced: bool = False
+        self,
+        key: Any,
+        config: ImageConfig,
+        overhead: Callable[[], str],
+        addresses: Addresses,
+        *,
+        models: tuple[str, ...] = (),
+        priced: bool = False,
     ) -> Terms | None:
         """What an agent of this definition must know of money; None where nothing limits it.
 
-        key: of the definition, with its version. overhead: gives the text of instructions and tools. addresses: where
-        calls of a model may go. priced: a rule limits what a call may cost.
+        key: of the definition, with its version, and the models. overhead: gives the text of instructions and tools.
+        addresses: where calls of a model may go. models: that it may call besides. priced: a rule limits what a call
+        may cost.
         """
         if config.budget is None and not self._in_force.budgets and not priced:
             return None
-        places = {model: addresses(model) for model in self._models_of(config)}
+        places = {model: addresses(model) for model in (*self._models_of(config), *models)}
         place = key, self._clock.now() // DAY_US, tuple(places.values())
         if place not in self._terms:
             if len(self._terms) >= TERMS_MAX:

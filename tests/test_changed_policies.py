@@ -11,10 +11,12 @@ from reenact import tool
 from reenact.adapters.models import Models
 from reenact.events.agent import AgentConfigured
 from reenact.events.errors import PolicyDenied
-from reenact.events.log import MemoryStore
-from reenact.events.policy import Policy, ToolDenied
+from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.policy import ConstraintPolicy, Policy, ToolDenied
 from reenact.image import Image
 from reenact.runtime import Runtime
+from reenact.sender import Sender
+from tests.money import DEAR, counted, dear, everything_replays
 from tests.obedient import NAMES, RAN, TOOLS, Obedient, events, obeying, policy, rule, script
 from tests.runtimes import Heard, run, runtime
 
@@ -168,3 +170,66 @@ def test_what_a_person_approves_runs_unless_the_rules_have_changed_since(tighten
     model = Obedient("pay_bill")
     ask = policy(rule("pay_*", decision="require_approval", reason="Money leaves the house"))
     run(work, models=Models({"scripted": model}), tools=TOOLS, policy=ask)
+
+
+AT_MOST = Policy(name="house", rules=(ConstraintPolicy(max_cost_per_request=100),))
+
+
+@pytest.mark.parametrize("named", ["by its image", "by its message", "by its image until now"])
+def test_a_cost_rule_that_comes_in_the_middle_of_a_turn_comes_with_the_price_of_the_model_at_work(named: str) -> None:
+    """Given a turn of a model with a price, when a rule limits what a call may cost, then the turn goes on under it."""
+    store, model = MemoryStore(), DEAR
+
+    @tool(effect="read")
+    async def slow(n: int) -> str:
+        """Wait until it is let go."""
+        await gate.wait()
+        return "slow"
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", container="acme", model="scripted:any" if named == "by its message" else model)
+        heard = Heard(opened)
+        sent = bot.send("go", model=model if named == "by its message" else None)
+        await heard.until("tool_started")
+        if named == "by its image until now":
+            await opened.update_image(bot.id, {"model": "scripted:any"})
+        await opened.set_policy("acme", AT_MOST)
+        gate.set()
+        result = await sent
+        assert (result.status, result.text) == ("succeeded", "done"), result.failure
+        assert [held.definition.policy for held in await events(bot, AgentConfigured)][-1]
+
+    gate = asyncio.Event()
+    calls = {"tool_calls": [{"name": "slow", "input": {"n": 1}}], "usage": {"inputTokens": 10, "outputTokens": 5}}
+    options = dear(calls, counted("done"))
+    run(work, store=store, tools=[slow], **{**options, "default_agent": {}})
+    everything_replays(MemoryLog(store))
+
+
+def test_of_two_changes_at_once_an_agent_is_held_to_the_one_that_holds_however_long_the_first_waits() -> None:
+    """Given a change that waits for prices, when a second one is brought, then the first brings the second too."""
+
+    class Waiting(Sender):
+        """One that gets its prices when it is let go."""
+
+        def __init__(self, of: Sender) -> None:
+            vars(self).update(vars(of))
+            self.asked, self.there = asyncio.Event(), asyncio.Event()
+
+        async def ready(self, *args: Any) -> None:
+            self.asked.set()
+            await self.there.wait()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", container="acme")
+        await bot.send("go")
+        sender = Waiting(opened._sender)
+        first = asyncio.create_task(opened._sessions.bring_rules(bot.session_id, sender))
+        await sender.asked.wait()
+        await opened.set_policy("acme", Policy(name="second", deny=["read"]))
+        sender.there.set()
+        await first
+        held = [configured.definition.policy for configured in await events(bot, AgentConfigured)]
+        assert [[layer.name for layer in layers] for layers in held] == [[], ["second"]]
+
+    run(work)

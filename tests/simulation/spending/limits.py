@@ -91,7 +91,8 @@ class Limits:
         definition = self.world.log.states[stream][1].definition
         if self.limited and definition is not None and (definition.terms is None or definition.terms.ledger is None):
             with suppress(Closed):
-                await self.world.kernel.ask(stream, ApplyPolicy(policy=(), scope=SCOPE, terms=self.terms(None)))
+                terms = self.terms(None if definition.terms is None else definition.terms.spec)
+                await self.world.kernel.ask(stream, ApplyPolicy(policy=(), scope=SCOPE, terms=terms))
 
     def terms(self, spec: BudgetSpec | None) -> Terms | None:
         """What a session must know of them, and of a limit of its own."""

@@ -1,0 +1,65 @@
+"""What an agent knows of money, once it is to know something else."""
+
+from __future__ import annotations
+
+from hypothesis import given as drawn
+from hypothesis import strategies as st
+from msgspec.structs import replace
+
+from reenact.actors.terms import renewed
+from reenact.events.agent import AgentConfigured, ModelCalled
+from reenact.events.budget import BudgetSpec, Rate, Terms
+from reenact.events.policy import ApplyPolicy, ConstraintPolicy, Policy
+from tests.actors.words import CREATE, DEFINITION, asks, send, settles
+from tests.given import given
+
+RATES = tuple(Rate(model, 3_000, 15_000) for model in ("scripted:echo", "scripted:hello"))
+DEAR = Policy(name="dear", version="1", rules=(ConstraintPolicy(max_cost_per_request=100),))
+TERMS = st.none() | st.builds(
+    Terms,
+    spec=st.sampled_from([None, BudgetSpec(max_tokens=9), BudgetSpec(max_turns=2)]),
+    ledger=st.sampled_from([None, "acme"]),
+    rates=st.sampled_from([(), RATES[:1], RATES, tuple(replace(rate, input=4_000) for rate in RATES)]),
+    overhead=st.integers(0, 2),
+    degrade_to=st.sampled_from([None, "scripted:hello"]),
+)
+
+
+@drawn(TERMS, TERMS)
+def test_what_terms_became_they_become_again(terms: Terms | None, wanted: Terms | None) -> None:
+    """Else a replay, which knows what they became and not what was wanted, would decide otherwise."""
+    became = renewed(terms, wanted)
+    assert renewed(terms, became) == became
+
+
+@drawn(TERMS, TERMS)
+def test_a_ledger_that_is_known_is_kept_and_every_price_that_is_wanted_is_there(
+    terms: Terms | None, wanted: Terms | None
+) -> None:
+    became = renewed(terms, wanted)
+    if terms is not None and terms.ledger is not None:
+        assert became is not None and became.ledger is not None
+    if wanted is not None:
+        assert became is not None and became.spec == wanted.spec
+        assert {rate.model for rate in wanted.rates} <= {rate.model for rate in became.rates}
+
+
+def test_a_limit_on_what_a_call_may_cost_that_comes_in_the_middle_of_a_turn_comes_with_the_prices_to_keep_it() -> None:
+    stream = given(CREATE, send(), asks("m1", "read"))
+    stream.when(ApplyPolicy(policy=(DEAR,), terms=Terms(rates=RATES))).then(AgentConfigured)
+    assert stream.when(settles("t1")).events[-1].type == ModelCalled.type
+    stream.when(ApplyPolicy(policy=(DEAR,), terms=Terms(rates=RATES))).then_nothing()
+
+
+def test_a_limit_of_time_that_comes_in_the_middle_of_a_run_counts_from_then_on() -> None:
+    stream = given(CREATE, send(), asks("m1", "read"))
+    stream.at += 5_000_000
+    stream.when(ApplyPolicy(policy=(), terms=Terms(spec=BudgetSpec(max_runtime_seconds=60), rates=RATES)))
+    assert [effect.at for effect in stream.owed if effect.id == "runtime-job_1"] == [stream.at + 60_000_000]
+
+
+def test_terms_that_nothing_limits_any_more_are_forgotten_unless_there_is_something_to_settle() -> None:
+    terms = Terms(spec=BudgetSpec(max_tokens=9), rates=RATES)
+    assert renewed(terms, None) is None
+    assert renewed(replace(terms, ledger="acme"), None) == replace(terms, ledger="acme", spec=None)
+    assert DEFINITION.terms is None
