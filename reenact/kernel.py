@@ -31,7 +31,7 @@ from .events.failpoint import failpoint
 from .events.log import Log
 from .events.message import Asked, Command, Recorded
 from .loop_commits import LoopCommits, undisturbed
-from .pane import DEFAULT, own_name
+from .pane import BETWEEN, DEFAULT, own_name
 from .run import Run
 from .runs import AllRuns
 from .telling import Telling
@@ -61,7 +61,7 @@ def chosen(stream: str, key: str | None) -> Iterable[str]:
     if stream.startswith("container-") and (name := own_name(stream)) != DEFAULT:
         yield name
     if key is not None:
-        yield key.partition(":")[2].removeprefix(f"{DEFAULT}/")
+        yield key.partition(":")[2].removeprefix(f"{DEFAULT}{BETWEEN}")
 
 
 class Who(Struct, frozen=True):
