@@ -17,6 +17,7 @@ from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to, is_e
 from .calendar import DAY_US, MINUTE_US, month_of
 
 _AHEAD_US = AHEAD_MAX_S * 1_000_000
+_SECOND_US = 1_000_000
 
 Key = tuple[str, str]
 """Whose: ("scope", ""), ("principal", id) or ("session", id)."""
@@ -24,10 +25,14 @@ Key = tuple[str, str]
 SCOPE: Key = ("scope", "")
 
 
+Recent = tuple[tuple[int, int], ...]
+"""Requests, as (microseconds UTC, how many), those of one second together."""
+
+
 class Sums(Struct, frozen=True, gc=False):
     """What one of them used. out: set aside and not settled. The three of a window are those of `day` and `month`.
 
-    recent: (microseconds UTC, how many) of requests of the last minute, as far as they were heard of.
+    recent: requests of the last minute, as far as they were heard of.
     """
 
     total: Amount = NOTHING
@@ -38,7 +43,7 @@ class Sums(Struct, frozen=True, gc=False):
     month: int = 0
     monthly: Amount = NOTHING
     out_monthly: Amount = NOTHING
-    recent: tuple[tuple[int, int], ...] = ()
+    recent: Recent = ()
 
 
 class Account(Struct, frozen=True, gc=False):
@@ -278,8 +283,7 @@ def _spend(sums: Sums, spent: Amount, of: int, now: int, made: int | None = None
         return sums
     recent = sums.recent
     if spent.requests:
-        made = now if made is None else made
-        recent = (*(each for each in (*recent, (made, spent.requests)) if each[0] > now - MINUTE_US),)
+        recent = _made(recent, now if made is None else made, spent.requests, now)
     return replace(
         sums,
         total=sums.total + spent,
@@ -287,6 +291,20 @@ def _spend(sums: Sums, spent: Amount, of: int, now: int, made: int | None = None
         monthly=sums.monthly + spent if month_of(of) == sums.month else sums.monthly,
         recent=recent,
     )
+
+
+def _made(recent: Recent, at: int, count: int, now: int) -> Recent:
+    """With so many requests more. Those of one second are told by the latest of them: so a minute has few entries,
+    however many requests, and the others of that second count up to a second longer."""
+    second = at // _SECOND_US
+    if recent and recent[-1][0] // _SECOND_US == second:
+        latest, before = recent[-1]
+        return (*recent[:-1], (max(latest, at), before + count))
+    kept = {each[0] // _SECOND_US: each for each in recent if each[0] > now - MINUTE_US}
+    if at > now - MINUTE_US:
+        latest, before = kept.get(second, (at, 0))
+        kept[second] = max(latest, at), before + count
+    return tuple(kept.values())
 
 
 def _free(sums: Sums, freed: Amount, of: int) -> Sums:

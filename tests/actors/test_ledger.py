@@ -6,6 +6,7 @@ import time
 from decimal import Decimal
 from typing import Any
 
+from hypothesis import example
 from hypothesis import given as for_all
 from hypothesis import strategies as st
 
@@ -279,3 +280,26 @@ def test_what_a_ledger_does_for_one_session_takes_no_longer_when_it_has_many() -
         return min(took[sessions:])
 
     assert fastest(10_000) < 5 * fastest(100)
+
+
+@for_all(
+    st.lists(st.integers(0, 2_500) | st.integers(0, 150_000), min_size=2, max_size=40), st.integers(59_000, 61_000)
+)
+@example([100, 900], 59_500)
+@example([500, 1_500, 900], 59_200)
+def test_a_minute_counts_all_of_it_and_at_most_a_second_more(told_ms: list[int], later_ms: int) -> None:
+    """Of requests told in any order: as many entries as it has seconds, however many requests."""
+    stream = ledger(limit(max_requests_per_minute=10**6))
+    now, spent, heard = NOON, NOTHING, []
+    for number, ms in enumerate(told_ms):
+        made = NOON + ms * 1000
+        now, spent = max(now, made), spent + Amount(requests=1)
+        stream.when(allot("s", f"w{number}", requests=1, spent=spent, at=now, made=made))
+        heard.append(made)
+    state, now = stream.states[0], now + later_ms * 1000
+    [counts] = [one for one in LIMITS if one.name == "max_requests_per_minute"]
+    sums = state.sums.get(("scope", ""))
+    settled = 0 if sums is None else used(sums, counts, now)[0]
+    minute = [sum(made > now - within * 1_000_000 for made in heard) for within in (60, 61)]
+    assert minute[0] <= settled <= minute[1]
+    assert sums is None or len(sums.recent) <= 61
