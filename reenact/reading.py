@@ -225,8 +225,8 @@ class Reading:
 
     def action(self, wanted: str) -> tuple[Row, list[str]]:
         """One question, and the same as a person reads it. wanted: `<session>:<action>` with any unique part of the
-        session, or only one of the two where that is enough. A part of a session alone must be as long as it is shown.
-        Raises NotFound, and BadInput where several fit.
+        session, or only one of the two where no other question, waiting or over, is called so. A part of a session
+        alone must be as long as it is shown. Raises NotFound, and BadInput where several fit.
         """
         from .projections.asking import asking
 
@@ -241,11 +241,9 @@ class Reading:
             if found is None:
                 raise NotFound(f"Session {lookup.short(session_id)} has no action {number[:20]!a}.")
             return found
-        board = self._asked(None)
-        fitting = self._called(wanted, board.query(status="pending"))
-        if not fitting:
-            fitting = self._called(wanted, [action for action in board if action.status != "pending"])
-        _check_one(wanted, [each.id for each in fitting])
+        # What is over counts too: consent must not go to what a word came to mean after somebody read of another.
+        fitting = self._called(wanted, list(self._asked(None)))
+        _check_one(wanted, [each.id for each in sorted(fitting, key=lambda each: each.status != "pending")])
         if not fitting:
             raise NotFound(f"No question to a person is called {wanted[:60]!a}. See: reenact approvals")
         return fitting[0]

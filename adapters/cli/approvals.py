@@ -19,14 +19,19 @@ from .look import action_columns, action_name, leave_columns, stands
 from .options import STDIN, Common
 from .output import Output
 from .person import Person
+from .screen import called
 from .table import listed
+
+CALL_CHARS_MAX = 1000
+"""Most characters of a call that was decided upon; `show` has all of it."""
 
 _COMMON = Common()
 _GIVEN = Given()
 _YES_OR_NO = ("approval", "confirm", "apply_changes")
 
 Wanted = Annotated[
-    str, Parameter(help="SESSION:ACTION as `ls` shows it; the session alone, or the action, where that is enough.")
+    str,
+    Parameter(help="SESSION:ACTION as `ls` shows it; one of the two where no other question ever had it."),
 ]
 Comment = Annotated[str | None, Parameter(help="Why. The model is told where a call is denied.")]
 Always = Annotated[
@@ -260,9 +265,14 @@ class Approvals:
             said = raised(row) if resolution.get("approved") is True else "limit not raised"
             self._output.line(f"{self._name(row)} {said}")
             return
-        what = row["call"]["name"] if row["call"] else row["type"]
+        call, changed = row["call"], resolution.get("arguments")
+        what = (
+            called(call["name"], call["arguments"] if changed is None else changed, chars=CALL_CHARS_MAX)
+            if call
+            else row["type"]
+        )
         how = decided_as(row["type"], {**resolution, "arguments": None})
-        more = " with other arguments" if resolution.get("arguments") is not None else ""
+        more = " with other arguments" if changed is not None else ""
         more += f", and {resolution['always']} calls like it" if resolution.get("always") else ""
         self._output.line(f"{self._name(row)} {what} {how}{more}")
 

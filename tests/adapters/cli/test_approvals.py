@@ -71,7 +71,7 @@ def test_a_run_in_a_pipe_ends_telling_how_to_approve_and_resume_goes_on() -> Non
 def test_denied_the_call_does_not_run_and_the_job_goes_on() -> None:
     reenact(*ASK)
     denied = reenact("approvals", "deny", "a1", "--comment", "too much")
-    assert denied.code == 0 and "refund denied" in denied.out
+    assert denied.code == 0 and denied.out.endswith('refund(order="42", cents=1250) denied\n')
     assert reenact("resume").code == 0 and refunds() == ""
     assert "too much" in reenact("messages", "last", "--json").out
 
@@ -93,7 +93,8 @@ def test_an_editor_may_change_them(monkeypatch: pytest.MonkeyPatch) -> None:
     assert reenact("resume").code == 0 and refunds() == "44 1250\n"
     monkeypatch.setenv("EDITOR", "false")
     reenact(*ASK)
-    assert "nothing was decided" in one_line(reenact("approvals", "edit", "a1"))
+    waiting = reenact("approvals", "--json").row["id"]
+    assert "nothing was decided" in one_line(reenact("approvals", "edit", waiting))
 
 
 def test_what_cannot_be_decided_is_said_in_one_line() -> None:
@@ -106,6 +107,27 @@ def test_what_cannot_be_decided_is_said_in_one_line() -> None:
     assert reenact("approvals", "approve", f"{session[-8:]}:a1").code == 0
     assert "over" in one_line(reenact("approvals", "approve", f"{session}:a1"))
     assert "has no action" in one_line(reenact("approvals", "show", f"{session}:a9"))
+
+
+def test_a_number_that_questions_of_two_sessions_had_gives_no_consent_though_one_is_over() -> None:
+    reenact(*ASK)
+    first = reenact("approvals", "--json").row["id"]
+    assert reenact("approvals", "show", "a1").code == 0
+    assert reenact("approvals", "deny", first).code == 0
+    reenact(*ASK)
+    second = reenact("approvals", "--json").row["id"]
+    for command in ("approve", "deny", "show", "answer"):
+        refused = one_line(reenact("approvals", command, "a1"))
+        assert f"{second[-11:]}, {first[-11:]}" in refused, "what waits comes first"
+    assert reenact("approvals", "--json").row["status"] == "pending"
+    approved = reenact("approvals", "approve", second)
+    assert 'refund(order="42", cents=1250) approved' in approved.out, "what was approved is told"
+
+
+def test_what_is_told_of_an_edited_call_is_what_it_runs_with() -> None:
+    reenact(*ASK)
+    edited = reenact("approvals", "edit", "a1", "--arguments", '{"order": "43"}', "--tools", "tools.py")
+    assert 'refund(order="43") approved with other arguments' in edited.out
 
 
 def test_a_word_that_merely_ends_the_id_of_a_session_gives_no_consent() -> None:
