@@ -92,6 +92,7 @@ class Balance:
         self._released = False
         self._budgets: dict[tuple[str | None, str | None], Budget] = {}
         self._held: dict[str, tuple[str, str, Amount, Amount, int]] = {}  # session: principal, ask, told, held, since
+        self._dated: set[str] = set()  # those of which what is recorded counts in the windows it was set aside in
         self._spent: dict[tuple[str, str | None], list[_Spent]] = defaultdict(list)
         self._counting = 0  # the version of the limit for which is counted what was used without any
         self._told: dict[tuple[str, str], Amount] = {}  # used with nothing set aside, by session and principal
@@ -210,6 +211,8 @@ class Balance:
         told = self._held[event.session_id][2]
         since = self._now if isinstance(event, Allotted) else since  # a denial begins no allotment
         self._held[event.session_id] = event.principal_id, event.ask, told, amount, since
+        if event.rules > 1 and is_exact(event.session_id):
+            self._dated.add(event.session_id)
 
     def _counted(self, event: UsageCounted) -> Iterator[str]:
         if event.count not in (0, self._counting):
@@ -275,10 +278,14 @@ class Balance:
             requests=usage.kind == "model_usage",
             tools=usage.kind == "tool_usage",
         )
-        self._settle(usage.principal_id or "", usage.session_id or "", spent, used_at, used_at)
+        whose, session, rest = usage.principal_id or "", usage.session_id or "", spent
         if usage.holder is not None and usage.holder in self._held and is_exact(usage.holder):
             principal, ask, known, held, since = self._held[usage.holder]
             self._held[usage.holder] = principal, ask, known, held - spent, since
+            if usage.holder in self._dated:
+                rest = spent - held
+                self._settle(whose, session, spent - rest, since, used_at)
+        self._settle(whose, session, rest, used_at, used_at)
 
     def _there(self, limit: Limit, principal: str | None, session: str | None) -> int:
         """What is settled and set aside of a limit, in its window, as of now."""

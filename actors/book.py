@@ -49,7 +49,8 @@ class Sums(Struct, frozen=True, gc=False):
 class Account(Struct, frozen=True, gc=False):
     """One session. told: all that it ever spent, as last heard. held: set aside for it since `at`.
 
-    ask: the newest thing it asked for, answered by `grant` or `breach`.
+    ask: the newest thing it asked for, answered by `grant` or `breach`. dated: what is recorded of what it holds counts
+    in the windows in which that was set aside, see `RULES`.
     """
 
     principal: str
@@ -59,6 +60,7 @@ class Account(Struct, frozen=True, gc=False):
     at: int = 0
     grant: Grant | None = None
     breach: Breach | None = None
+    dated: bool = False
 
 
 class Standing(Struct, frozen=True):
@@ -189,6 +191,7 @@ def allotted(state: State, event: Allotted) -> State:
         at=now,
         grant=event.grant,
         breach=None,
+        dated=event.rules > 1,
     )
     sums = state.sums
     for key in keys_of(event.principal_id, event.session_id):
@@ -213,27 +216,29 @@ def usage_times(event: UsageRecorded, now: int, stored_at: int) -> tuple[int, in
 
 
 def used_outside(state: State, event: UsageRecorded, stored_at: int) -> State:
+    """What a program used. As far as it was set aside, it counts in the windows in which it was, as what sessions spend
+    does: so it passes no limit of a later day."""
     now, used_at = usage_times(event, state.now, stored_at)
     spent = usage_of(event)
     if spent is None:
         return replace(state, now=now)
+    account = state.accounts.get(event.holder) if event.holder is not None and is_exact(event.holder) else None
+    covered = NOTHING if account is None else account.held.least(spent)
+    of = account.at if account is not None and account.dated else used_at
     sums = state.sums
     for key in keys_of(event.principal_id, event.session_id):
-        sums = sums.insert(key, _spend(rolled(sums.get(key, NO_SUMS), now), spent, used_at, now, made=used_at))
+        one = _spend(rolled(sums.get(key, NO_SUMS), now), covered, of, now, made=used_at)
+        sums = sums.insert(key, _spend(one, spent - covered, used_at, now, made=used_at))
     after = replace(state, sums=sums, now=now)
-    return _paid(after, event.holder, spent) if event.holder is not None and is_exact(event.holder) else after
+    return after if event.holder is None or covered == NOTHING else _paid(after, event.holder, covered)
 
 
-def _paid(state: State, holder: str, spent: Amount) -> State:
+def _paid(state: State, holder: str, covered: Amount) -> State:
     """What was recorded in a reservation is set aside no more."""
-    account = state.accounts.get(holder)
-    if account is None or account.held == NOTHING:
-        return state
-    freed = account.held.least(spent)
-    sums = state.sums
+    account, sums = state.accounts[holder], state.sums
     for key in keys_of(account.principal, holder):
-        sums = sums.insert(key, _free(rolled(sums.get(key, NO_SUMS), state.now), freed, account.at))
-    accounts = state.accounts.insert(holder, replace(account, held=account.held - freed))
+        sums = sums.insert(key, _free(rolled(sums.get(key, NO_SUMS), state.now), covered, account.at))
+    accounts = state.accounts.insert(holder, replace(account, held=account.held - covered))
     return replace(state, accounts=accounts, sums=sums)
 
 

@@ -8,10 +8,20 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
-from reenact import Budget, BudgetDecision, BudgetExceededError, Ledger, RuntimeLedgerWriter
+from reenact import (
+    Budget,
+    BudgetDecision,
+    BudgetExceededError,
+    InMemoryLedgerWriter,
+    Ledger,
+    RuntimeLedgerWriter,
+)
+from reenact.actors.calendar import DAY_US
+from reenact.actors.clock import ManualClock
 from reenact.events.errors import BadInput
-from reenact.events.ledger import RecordUsage
+from reenact.events.ledger import RULES, AllotmentDenied, Allotted, RecordUsage
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.runtime import Runtime
 from tests.actors.ledgers import NOON, allot, denied, granted, ledger, limit
@@ -53,6 +63,7 @@ def test_given_a_check_that_is_cancelled_while_limits_are_set_the_next_finds_the
 
 # -- what is set aside --
 
+NIGHT = 1_748_908_740_000_000  # a minute before midnight UTC
 ONE = SimpleNamespace(session_id="s1", principal_id="ann")
 OTHER = SimpleNamespace(session_id="s2", principal_id="ann")
 
@@ -136,6 +147,48 @@ def test_given_an_older_release_what_was_recorded_in_a_reservation_is_decided_as
     used = RecordUsage(entry="e", kind="model_usage", at=NOON, total_tokens=10, holder="reserved:1")
     begun = (limit(max_tokens_total=20), allot("reserved:1", tokens=10), used)
     assert denied(ledger(*begun).when(allot("b", tokens=10))).used == 20
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_given_reservations_that_last_over_midnight_what_is_recorded_in_them_counts_on_their_day(stored: bool) -> None:
+    """Ten of ten are set aside on either day. What more is recorded than was set aside counts when it was used."""
+    store, clock = MemoryStore(), ManualClock(NIGHT)
+
+    async def work() -> None:
+        async with runtime(store=store, clock=clock) as opened:
+            book = Ledger(RuntimeLedgerWriter(opened) if stored else InMemoryLedgerWriter(clock))
+            book.set_budget(Budget(max_requests_daily=10, max_cost_daily="1"))
+            midnight = asyncio.Event()
+
+            async def one(cost: str = "0.1") -> None:
+                async with book.reserve(OTHER, cost="0.1", requests=1):
+                    await midnight.wait()
+                    await book.record_model_usage(OTHER, {"total_cost": cost})
+
+            nightly = [asyncio.ensure_future(one()) for _ in range(9)]
+            dearer = asyncio.ensure_future(one("0.15"))
+            await asyncio.sleep(0.05)
+            clock.move(s=120)
+            midnight.set()
+            await asyncio.gather(*nightly, dearer)
+            assert (await book.get_usage()).requests == 10
+            for _ in range(9):
+                await one()
+            with pytest.raises(BudgetExceededError, match=r"max_cost_daily of the scope is \$1: \$0.95 used"):
+                await one()
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+    everything_replays(MemoryLog(store))
+
+
+def test_given_an_older_release_what_was_recorded_in_a_reservation_after_midnight_is_decided_as_it_was_then() -> None:
+    late = NOON + DAY_US
+    used = RecordUsage(entry="e", kind="model_usage", at=late, heard=late, total_tokens=10, holder="reserved:1:")
+    for rules in (1, RULES):
+        asked = replace(allot("reserved:1:", tokens=10), rules=rules)
+        after = ledger(limit(max_tokens_daily=10), asked, used)
+        assert after.when(replace(allot("b", tokens=10, at=late), rules=rules)).error is None
+        assert isinstance(after.events[-1], AllotmentDenied if rules == 1 else Allotted)
 
 
 # -- what is checked --
