@@ -7,8 +7,8 @@ scope, beside what its own sessions use. A check alone can be outrun by another:
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Coroutine
+from contextlib import asynccontextmanager, suppress
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -46,6 +46,7 @@ class Ledger:
         self.writer = InMemoryLedgerWriter() if writer is None else writer
         self._wanted: list[Budget] = []
         self._setting = asyncio.Lock()
+        self._ending: set[asyncio.Task[Any]] = set()
 
     def set_budget(self, budget: Budget) -> None:
         """Set a limit; it is in force from the next check or reservation on. Raises BadInput, and NotAPerson where an
@@ -110,7 +111,13 @@ class Ledger:
         allot = Allot(
             session_id=holder, principal_id=principal, ask="w1", spent=NOTHING, want=want, least=want, at=at, last=True
         )
-        state, _ = await self.writer.put(scope, allot)
+        back = ReturnAllotment(session_id=holder, ask="w1", spent=NOTHING, at=at)
+        allotting = asyncio.ensure_future(self.writer.put(scope, allot))
+        try:
+            state, _ = await asyncio.shield(allotting)
+        except asyncio.CancelledError:
+            await self._whole(self._undone(scope, allotting, back))
+            raise
         account = state.accounts[holder]
         if account.breach is not None:
             raise BudgetExceededError(account.breach.text)
@@ -124,8 +131,20 @@ class Ledger:
             )
         finally:
             HOLDER.set(outer)
-            back = ReturnAllotment(session_id=holder, ask="w1", spent=NOTHING, at=self.writer.now())
-            await self.writer.put(scope, back)
+            await self._whole(self.writer.put(scope, replace(back, at=self.writer.now())))
+
+    async def _undone(self, scope: str, allotting: asyncio.Future[Any], back: ReturnAllotment) -> None:
+        """Give back what was set aside for a block that is not entered, once it is."""
+        with suppress(Exception):  # whoever asked was cancelled, and is not told what else failed
+            await allotting
+            await self.writer.put(scope, replace(back, at=self.writer.now()))
+
+    async def _whole(self, work: Coroutine[Any, Any, Any]) -> None:
+        """Wait for what goes on to its end, also where whoever waits is cancelled."""
+        task = asyncio.ensure_future(work)
+        self._ending.add(task)
+        task.add_done_callback(self._ending.discard)
+        await asyncio.shield(task)
 
     async def record_model_usage(self, ctx: Any = None, usage: Any = None, **fields: Any) -> None:
         """Record what a model used, succeeded or not: `LedgerEvent.from_llm_usage`."""

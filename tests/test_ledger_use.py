@@ -18,8 +18,10 @@ from reenact import (
     Ledger,
     RuntimeLedgerWriter,
 )
+from reenact.actors.book import SCOPE
 from reenact.actors.calendar import DAY_US
 from reenact.actors.clock import ManualClock
+from reenact.events.budget import NOTHING
 from reenact.events.errors import BadInput
 from reenact.events.ledger import RULES, AllotmentDenied, Allotted, RecordUsage
 from reenact.events.log import MemoryLog, MemoryStore
@@ -179,6 +181,67 @@ def test_given_reservations_that_last_over_midnight_what_is_recorded_in_them_cou
 
     asyncio.run(asyncio.wait_for(work(), 20))
     everything_replays(MemoryLog(store))
+
+
+class Slow(InMemoryLedgerWriter):
+    """A ledger whose answers take until they are let go."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.decided, self.answers = asyncio.Event(), asyncio.Event()
+
+    async def put(self, scope_id: str, command: Any) -> Any:
+        decided = await super().put(scope_id, command)
+        self.decided.set()
+        await self.answers.wait()
+        return decided
+
+
+def test_given_a_reservation_that_is_cancelled_before_it_has_its_answer_nothing_of_it_stays_set_aside() -> None:
+    async def work() -> None:
+        writer = Slow()
+        book = Ledger(writer)
+
+        async def block() -> None:
+            async with book.reserve(cost="9"):
+                raise AssertionError("it is not entered")
+
+        entering = asyncio.ensure_future(block())
+        await writer.decided.wait()
+        assert (await writer.state("default")).sums[SCOPE].out != NOTHING
+        entering.cancel()
+        writer.answers.set()
+        with pytest.raises(asyncio.CancelledError):
+            await entering
+        assert (await writer.state("default")).sums[SCOPE].out == NOTHING
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+
+
+@pytest.mark.parametrize("entered", [False, True])
+def test_given_reservations_that_are_cancelled_anywhere_all_of_it_is_there_afterwards(entered: bool) -> None:
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+        book.set_budget(Budget(max_cost_daily=10))
+        await book.check_budget()
+        for turns in range(40):
+            inside = asyncio.Event()
+
+            async def block(inside: asyncio.Event = inside) -> None:
+                async with book.reserve(cost="9"):
+                    inside.set()
+
+            task = asyncio.ensure_future(block())
+            if entered:
+                await inside.wait()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait([task])
+            [use] = await opened.budget()
+            assert (use.used, use.outstanding) == ("0", "0"), turns
+
+    run(work)
 
 
 def test_given_an_older_release_what_was_recorded_in_a_reservation_after_midnight_is_decided_as_it_was_then() -> None:
