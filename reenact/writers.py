@@ -6,6 +6,9 @@ from contextvars import ContextVar
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
 
+import msgspec
+from msgspec.structs import replace
+
 from .access import NO_LIMITS
 from .actors import decider
 from .actors.book import SCOPE, State, Sums
@@ -25,9 +28,9 @@ from .entries import (
 )
 from .events import codec
 from .events.budget import Budget, dollars, used_dollars
-from .events.errors import BadInput
+from .events.errors import BadInput, KeyReused
 from .events.ledger import RESERVED, Allot, RecordUsage, RemoveBudget, ReturnAllotment, SetBudget, UsageRecorded
-from .events.message import Command
+from .events.message import Command, digest
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -36,7 +39,7 @@ HOLDER: ContextVar[str | None] = ContextVar("reenact_holder", default=None)
 """The reservation whose block is running."""
 
 ENTRIES_MAX = 100_000
-"""Entries that a writer in memory can list. Its sums hold for ever."""
+"""Entries that a writer in memory can list, and ids that it knows again. Its sums hold for ever."""
 
 
 class LedgerWriter(Protocol):
@@ -59,7 +62,8 @@ class _Writing:
     """What every writer offers beside the port."""
 
     async def write(self: Any, event: LedgerEvent) -> None:
-        """Record one entry. Raises BadInput where its type, time, counts, cost, duration or metadata is none."""
+        """Record one entry; by the same `event_id` it counts once, however often it comes. Raises BadInput where its
+        type, time, counts, cost, duration or metadata is none, and KeyReused where another has that id."""
         heard = self.now()
         command = RecordUsage(
             entry=event.event_id or self.new_id(),
@@ -81,7 +85,11 @@ class _Writing:
             metadata=metadata_of(event.metadata),
             holder=HOLDER.get(),
         )
-        await self.put(event.scope_id, command)
+        if not event.event_id:
+            await self.put(event.scope_id, command)
+            return
+        told = replace(command, heard=0, holder=None, at=0 if event.timestamp is None else command.at)
+        await self._once(event.scope_id, command, told)
 
     def checked(self, budget: Budget) -> Budget:
         """A limit that may be set here. Raises BadInput, and NotAPerson where an agent or one of its tools sets it."""
@@ -142,6 +150,7 @@ class InMemoryLedgerWriter(_Writing):
         self._clock = clock or SystemClock()
         self._states: dict[str, tuple[Any, ...]] = {}
         self._entries: dict[str, list[UsageRecorded]] = {}
+        self._told: dict[tuple[str, str], bytes] = {}
 
     async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
         states = self._states.get(scope_id, LEDGER.initial)
@@ -151,6 +160,16 @@ class InMemoryLedgerWriter(_Writing):
         entries += [event for event in decision.events if isinstance(event, UsageRecorded)]
         del entries[:-ENTRIES_MAX]
         return decision.states[0], bool(decision.events)
+
+    async def _once(self, scope_id: str, command: RecordUsage, told: RecordUsage) -> None:
+        body, place = _digest_of(told), (scope_id, command.entry)
+        if self._told.get(place, body) != body:
+            raise KeyReused
+        if place not in self._told:
+            await self.put(scope_id, command)
+            self._told[place] = body
+            if len(self._told) > ENTRIES_MAX:
+                del self._told[next(iter(self._told))]
 
     async def state(self, scope_id: str) -> State:
         state: State = self._states.get(scope_id, LEDGER.initial)[0]
@@ -208,12 +227,23 @@ class RuntimeLedgerWriter(_Writing):
                 self._holders.discard(holder)
                 self._runtime._treasury.recalls.outside.discard(holder)
             case RecordUsage():
-                pass
+                return await self._keyed(stream, command)
             case _:
                 raise BadInput(f"{command.type} is not for a program to put to a ledger.")
-        key = f"usage:{command.entry}" if isinstance(command, RecordUsage) else None
         access = self._runtime._access
-        reply = await access.kernel.ask(stream, command, key=key, by=access.who)
+        reply = await access.kernel.ask(stream, command, by=access.who)
+        return reply.states[0], bool(reply.events)
+
+    async def _once(self, scope_id: str, command: RecordUsage, told: RecordUsage) -> None:
+        hidden = self._runtime._access.kernel.vault.hidden(told, scope_id)  # not even a digest of a secret is stored
+        try:
+            await self._keyed(self._stream(scope_id), command, _digest_of(hidden))
+        except KeyReused:  # or an older release wrote it, which stored no digest, and looked at the id alone
+            await self._keyed(self._stream(scope_id), command)
+
+    async def _keyed(self, stream: str, command: RecordUsage, body: bytes = b"") -> tuple[State, bool]:
+        access = self._runtime._access
+        reply = await access.kernel.ask(stream, command, key=f"usage:{command.entry}", body=body, by=access.who)
         return reply.states[0], bool(reply.events)
 
     async def state(self, scope_id: str) -> State:
@@ -230,3 +260,12 @@ class RuntimeLedgerWriter(_Writing):
 
     def new_id(self) -> str:
         return self._runtime.clock.new_id()
+
+
+def _digest_of(told: RecordUsage) -> bytes:
+    """Of what is said in an entry, whatever later releases may say in one besides."""
+    return digest(
+        msgspec.json.encode(
+            {name: value for name, value in msgspec.structs.asdict(told).items() if value}, order="sorted"
+        )
+    )

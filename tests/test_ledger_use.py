@@ -16,13 +16,14 @@ from reenact import (
     BudgetExceededError,
     InMemoryLedgerWriter,
     Ledger,
+    LedgerEvent,
     RuntimeLedgerWriter,
 )
 from reenact.actors.book import SCOPE
 from reenact.actors.calendar import DAY_US
 from reenact.actors.clock import ManualClock
 from reenact.events.budget import NOTHING
-from reenact.events.errors import BadInput
+from reenact.events.errors import BadInput, KeyReused
 from reenact.events.ledger import RULES, AllotmentDenied, Allotted, RecordUsage
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.runtime import Runtime
@@ -300,6 +301,60 @@ def test_given_two_requests_of_ten_tokens_and_a_tool_a_check_says_whether_there_
 
 
 # -- what is recorded --
+
+
+@pytest.mark.parametrize("stored", [False, True])
+def test_given_an_entry_that_comes_twice_it_counts_once_and_another_by_its_id_is_refused(stored: bool) -> None:
+    """A program that tells it again does so later, and in no reservation or in another."""
+    store, clock = MemoryStore(), ManualClock()
+    entry = LedgerEvent(event_id="e", input_tokens=5, cost="0.045", model="gpt-4", metadata={"a": "1", "b": "2"})
+    others = [{"cost": "3"}, {"input_tokens": 6}, {"model": "other"}, {"principal_id": "ann"}, {"timestamp": 1.0}]
+
+    async def told(book: Ledger) -> None:
+        await book.writer.write(entry)
+        clock.move(s=60)
+        await book.writer.write(replace(entry, metadata={"b": "2", "a": "1"}))
+        async with book.reserve(cost="1"):
+            await book.writer.write(entry)
+        for other in others:
+            with pytest.raises(KeyReused):
+                await book.writer.write(replace(entry, **other))
+        found = await book.list_events()
+        assert ([each.cost for each in found], (await book.get_usage()).requests) == (["0.045"], 1)
+
+    async def work() -> None:
+        async with runtime(store=store, clock=clock) as opened:
+            await told(Ledger(RuntimeLedgerWriter(opened) if stored else InMemoryLedgerWriter(clock)))
+        async with runtime(store=store, clock=clock) as opened:
+            if stored:
+                await told(Ledger(RuntimeLedgerWriter(opened)))
+
+    asyncio.run(asyncio.wait_for(work(), 20))
+    everything_replays(MemoryLog(store))
+
+
+def test_given_an_entry_of_an_older_release_its_id_alone_says_that_it_is_known() -> None:
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+        await book.writer.put("default", RecordUsage(entry="e", kind="model_usage", at=1, heard=opened.clock.now()))
+        await book.writer.write(LedgerEvent(event_id="e", input_tokens=5))
+        assert len(await book.list_events()) == 1
+
+    run(work)
+
+
+def test_given_more_ids_than_a_writer_in_memory_knows_again_the_oldest_are_let_go(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("reenact.writers.ENTRIES_MAX", 3)
+
+    async def work() -> None:
+        book = Ledger()
+        for number in (1, 2, 3, 4, 2, 1):
+            await book.writer.write(LedgerEvent(event_id=f"e{number}", input_tokens=5))
+        assert (await book.get_usage()).requests == 5
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize(
