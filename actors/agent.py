@@ -145,8 +145,15 @@ def _apply(state: State, message: ApplyPolicy) -> Sequence[Event]:
     definition = state.definition
     if state.agent_id is None or definition is None:
         return ()
-    terms = renewed(definition.terms, message.terms)
-    changed = replace(definition, policy=message.policy, scope=message.scope, terms=terms)
+    required, timeout_s = message.approval_required, message.approval_timeout_s
+    changed = replace(
+        definition,
+        policy=message.policy,
+        scope=message.scope,
+        terms=renewed(definition.terms, message.terms),
+        approval_required=definition.approval_required if required is None else required,
+        approval_timeout_s=definition.approval_timeout_s if timeout_s is None else timeout_s,
+    )
     return [] if changed == definition else [AgentConfigured(definition=changed)]
 
 
@@ -295,7 +302,13 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return WakeAgent(waking=waking) if waking is not None else None
         case "apply_policy", AgentConfigured():
             definition = first.definition
-            return ApplyPolicy(policy=definition.policy, scope=definition.scope, terms=definition.terms)
+            return ApplyPolicy(
+                policy=definition.policy,
+                scope=definition.scope,
+                terms=definition.terms,
+                approval_required=definition.approval_required,
+                approval_timeout_s=definition.approval_timeout_s,
+            )
         case "stop_agent", AgentUnregistered() | JobStopping():
             return StopAgent(reason=first.reason)
         case "answer_model", ModelAnswered():

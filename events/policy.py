@@ -241,16 +241,18 @@ class PolicyResult(Struct, frozen=True, kw_only=True, rename="camel"):
 
 
 class ApplyPolicy(Command, frozen=True, kw_only=True):
-    """From now on these layers hold for the agent, in the middle of a turn too. Asleep, or so already: nothing happens.
+    """From now on these rules hold for the agent, in the middle of a turn too. Asleep, or so already: nothing happens.
 
     policy: outermost first, with every name written out. terms: what it must know of money from now on, with the prices
-    of all that it may call meanwhile.
+    of all that it may call meanwhile. approval_required, approval_timeout_s: as its image says, None for as it is.
     """
 
     type: ClassVar[str] = "apply_policy"
     policy: tuple[Policy, ...]
     scope: str = "default"
     terms: Terms | None = None
+    approval_required: bool | None = None
+    approval_timeout_s: float | None = None
 
 
 # -- true of a call that was denied, in its session's stream. Storage format: add, never change --

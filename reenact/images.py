@@ -35,7 +35,7 @@ UPDATES_MAX = 20
 
 
 _RULES = ("tools", "policy", "approval_required", "approval_timeout_s", "budget")
-"""What of a definition says what its agents may do."""
+"""What of a definition says what its agents may do. It holds for the next call that begins, also within a turn."""
 
 
 class Images:
@@ -196,7 +196,7 @@ class Images:
 
     async def update(self, image_id: str, changes: ImageConfig | Mapping[str, Any]) -> ImageState:
         """Give one another definition, or change some fields of it; an awake agent takes it over with the next message,
-        and its policy at once.
+        and what of it is a rule at once.
         """
         return await self._change(image_id, self.state, lambda config: config_of(changes, config))
 
@@ -222,8 +222,9 @@ class Images:
     async def _define(self, state: ImageState, config: ImageConfig) -> ImageState:
         """Give one this definition. Raises Conflict where it is not as `state` has it any more."""
         image_id = state.image_id or ""
+        ruled = any(getattr(config, field) != getattr(state.config, field) for field in _RULES)
         if config != state.config:
-            if any(getattr(config, field) != getattr(state.config, field) for field in _RULES):
+            if ruled:
                 self._access.check_person("What an agent may do is changed by people and programs, never by its tools.")
             await self._check(config, state.container_id)
         await self.tell_tools(state.container_id, config)
@@ -233,7 +234,7 @@ class Images:
         command = UpdateImage(config=config, updated_at=self._access.now_ms(), base=state.version)
         await self._access.ask(f"image-{image_id}", command)
         defined = await self.state(image_id)
-        if config.policy != state.config.policy:
+        if ruled:
             for awake in await self._kept.agents.of_image(defined):
                 await self._bring(awake.session_id)
         return defined

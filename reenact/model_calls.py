@@ -15,6 +15,7 @@ from .actors.failover import crashed
 from .actors.policy import rights_of
 from .adapters.tools.registry import Tools
 from .bill import Bill
+from .definitions import tools_of
 from .environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
 from .events.agent import AnswerModel, CallModel, CancelEffect, FailModel, ModelCalled, SelectModel
 from .events.assembler import Assembler
@@ -96,7 +97,7 @@ class ModelCalls:
                 await treasury.counting.late(session_id)
                 self._later(self._bring(session_id, session.ids.scope))
             config = await self._config(session.ids.image_id or "", effect.image_version, session.ids.scope)
-            tools = self._tools if config.tools is None else self._tools.only(config.tools)
+            tools = await self._tools_of(session)
             spec = _spec(session, effect, config)
             asked = spec, Credentials()
             if spec.scope not in self._fallover.restored:
@@ -110,8 +111,7 @@ class ModelCalls:
                 raise ModelFailure(failure)
             if note is not None:
                 await self._noted(stream, session, note)
-            offered = _offered(tools, effect)
-            answer = await self._stream(session, effect, config, offered, assembler, bill, spec, whom)
+            answer = await self._stream(session, effect, config, _offered(tools, effect), assembler, bill, spec, whom)
         except asyncio.CancelledError as error:
             if not _is_wanted():
                 failure = Failure(code="internal", message=f"The provider cancelled the call by itself: {error!r}")
@@ -130,21 +130,35 @@ class ModelCalls:
             )
         except Exception as error:
             return await self._failed(stream, effect, error, assembler, began, bill, asked)
-        calls = (part for part in answer.parts if isinstance(part, ToolCall))
-        checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
-        if any(check.problem is not None for check in checks):
-            answer, checks = self._shown(answer, checks, session.ids.scope)
-        asked_about = _asked_about(effect, config)
-        if any(asked_about(check) for check in checks):
-            scope = session.ids.scope
-            image = await self._image(session.ids.image_id or "", scope)
-            checks = tuple(replace(check, place=self._places.of(image, check.name, scope)) for check in checks)
         took_ms = _since(began)
         noting = self._fallover.answered(effect, session.ids.scope, whom)
         if noting is not None:
             self._later(noting)
         cost = await bill.settle(answer.usage, answer.model)
+        answer, checks = await self._checked(session, effect, answer)
         return AnswerModel(call=effect.id, answer=answer, checks=checks, duration_ms=took_ms, cost=cost)
+
+    async def _checked(
+        self, session: LiveSession, effect: CallModel, answer: ModelAnswer
+    ) -> tuple[ModelAnswer, tuple[CallCheck, ...]]:
+        """An answer, and what its calls are found to be by what the image says now: it may have changed meanwhile."""
+        calls = [part for part in answer.parts if isinstance(part, ToolCall)]
+        if not calls:
+            return answer, ()
+        scope = session.ids.scope
+        image = await self._image(session.ids.image_id or "", scope)
+        tools = tools_of(self._tools, image.config)
+        checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
+        if any(check.problem is not None for check in checks):
+            answer, checks = self._shown(answer, checks, scope)
+        asked_about = _asked_about(effect, image.config)
+        if any(asked_about(check) for check in checks):
+            checks = tuple(replace(check, place=self._places.of(image, check.name, scope)) for check in checks)
+        return answer, checks
+
+    async def _tools_of(self, session: LiveSession) -> Tools:
+        """Those that its image names now, whichever version of it the agent thinks with."""
+        return tools_of(self._tools, (await self._image(session.ids.image_id or "", session.ids.scope)).config)
 
     async def _noted(self, stream: str, session: LiveSession, note: SelectModel) -> None:
         """Have it in the log whom a call is about to ask, before it does."""

@@ -220,8 +220,13 @@ class Sender:
         """What the agent of an image is held to now in a session, in which it may call these models too. The prices
         must be at hand, see `ready`."""
         layers = self._policies.layers(state, session_id)
-        terms = self._terms(state, layers, session_id, tuple(models))
-        return ApplyPolicy(policy=layers, scope=self._access.scope, terms=terms)
+        return ApplyPolicy(
+            policy=layers,
+            scope=self._access.scope,
+            terms=self._terms(state, layers, session_id, tuple(models)),
+            approval_required=state.config.approval_required,
+            approval_timeout_s=state.config.approval_timeout_s,
+        )
 
     def _terms(
         self, state: ImageState, layers: tuple[Policy, ...], session_id: str, models: tuple[str, ...] = ()

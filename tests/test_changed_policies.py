@@ -172,6 +172,79 @@ def test_what_a_person_approves_runs_unless_the_rules_have_changed_since(tighten
     run(work, models=Models({"scripted": model}), tools=TOOLS, policy=ask)
 
 
+SWITCHES = {
+    "a person is to approve": ({"approval_required": True}, "waiting"),
+    "its tools are fewer": ({"tools": ["slow"]}, "succeeded"),
+    "its runs have a budget": ({"budget": {"max_tool_calls": 0}}, "failed"),
+}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_a_switch_of_an_image_that_is_set_while_a_turn_runs_holds_for_its_next_call(switch: str) -> None:
+    """Given a turn under way and a message behind it, when a rule of the image is set, then nothing more runs by itself
+    in the turn, nor in the next one.
+    """
+    change, status = SWITCHES[switch]
+    store, model = MemoryStore(), Obedient("slow", "refund", rounds=2)
+
+    @tool(effect="read")
+    async def slow(n: int) -> str:
+        """Wait until it is let go."""
+        await gate.wait()
+        return "slow"
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        heard = Heard(opened)
+        sent = bot.send("go")
+        await heard.until("tool_settled")
+        behind = bot.send("and then")
+        assert RAN == ["refund"]
+        await opened.update_image(bot.id, {**change, "systemPrompt": "Be kind."})
+        gate.set()
+        assert (await sent).status == status
+        if status == "waiting":
+            assert len(await opened.actions()) == 2
+        else:
+            await behind
+        assert RAN == ["refund"]
+        assert ("refund" in model.offered[1]) == (switch != "its tools are fewer")
+
+    gate = asyncio.Event()
+    run(work, models=Models({"scripted": model}), tools=[*TOOLS, slow], store=store)
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("change", [{"tools": ["read"]}, {"approval_required": True}])
+def test_what_an_image_says_while_a_model_answers_holds_for_what_it_asks_for(change: dict[str, Any]) -> None:
+    class Slow(Obedient):
+        """It answers when it is let go."""
+
+        async def _stream(self, request: Any) -> Any:
+            asked.set()
+            await gate.wait()
+            async for item in super()._stream(request):
+                yield item
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", tools=["refund", "read"])
+        sent = bot.send("go")
+        await asked.wait()
+        await opened.update_image(bot.id, change)
+        gate.set()
+        result = await sent
+        assert RAN == []
+        if result.status == "waiting":
+            [question] = await opened.actions()
+            heard = Heard(opened)
+            await opened.resolve_action(question.id, True)
+            await heard.until("job_succeeded")
+            assert RAN == ["refund"]
+
+    asked, gate = asyncio.Event(), asyncio.Event()
+    run(work, models=Models({"scripted": Slow("refund")}), tools=TOOLS)
+
+
 AT_MOST = Policy(name="house", rules=(ConstraintPolicy(max_cost_per_request=100),))
 
 

@@ -39,7 +39,7 @@ TABLE = """
 AddImage: made container_id image_id created_at
 Allot: made session_id principal_id ask spent want least at priced last seen rules made
 AnswerModel: made call answer checks duration_ms cost
-ApplyPolicy: made policy scope terms
+ApplyPolicy: made policy scope terms approval_required approval_timeout_s
 AttachSession: name session_id
 AwaitUsage: made session_id at
 CancelAction: text reason; made action by cancel_job
