@@ -95,10 +95,10 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
 _KINDS = {kind.value: kind for kind in LedgerEventType}
 
 
-def kind_of(given: object) -> str:
+def kind_of(given: object, name: str = "type") -> str:
     if isinstance(given, str) and given in _KINDS:
         return _KINDS[given].value
-    raise BadInput(f"type must be one of {', '.join(_KINDS)}, not {shown(given)}.")
+    raise BadInput(f"{name} must be one of {', '.join(_KINDS)}, not {shown(given)}.")
 
 
 def _known(kind: str) -> Any:

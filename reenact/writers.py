@@ -130,10 +130,12 @@ class _Writing:
         limit: int = 100,
     ) -> list[LedgerEvent]:
         """The entries told here, the newest first. What sessions of a runtime used is none: it is in their own streams,
-        and added up by `projections.ledger.Ledger` and `reenact cost`."""
+        and added up by `projections.ledger.Ledger` and `reenact cost`. Raises BadInput for a type that there is none
+        of, and a limit that is no number."""
+        kind, limit = None if event_type is None else kind_of(event_type, "event_type"), counted_of("limit", limit)
         found: list[LedgerEvent] = []
         for entry in reversed(await self.entries(scope_id)):
-            if event_type not in (None, entry.kind) or principal_id not in (None, entry.principal_id):
+            if kind not in (None, entry.kind) or principal_id not in (None, entry.principal_id):
                 continue
             if len(found) >= limit:
                 break

@@ -239,6 +239,28 @@ def test_an_entry_that_is_none_is_refused_by_the_name_of_its_field(fields: dict[
     asyncio.run(work())
 
 
+@pytest.mark.parametrize(
+    ("only", "said"),
+    [
+        ({"limit": "x"}, "limit must be a whole number from 0, not 'x'."),
+        ({"limit": -1}, "limit must be a whole number from 0, not -1."),
+        ({"limit": True}, "limit must be a whole number from 0, not True."),
+        ({"event_type": "model"}, "event_type must be one of model_usage, tool_usage, connector_usage, "),
+        ({"event_type": 1}, "event_type must be one of model_usage, "),
+    ],
+    ids=repr,
+)
+def test_what_entries_cannot_be_looked_for_by_is_refused_by_its_name(only: dict[str, Any], said: str) -> None:
+    async def work() -> None:
+        book = ledger()
+        await book.record_model_usage(ANN, {"input_tokens": 1})
+        with pytest.raises(BadInput) as refused:
+            await book.list_events("tenant-123", **only)
+        assert str(refused.value).startswith(said)
+
+    asyncio.run(work())
+
+
 def test_an_entry_of_a_type_that_there_is_none_of_is_shown_as_it_stands_in_the_log() -> None:
     async def work() -> None:
         book = ledger()
