@@ -443,9 +443,10 @@ def failed(
     cost: Cost | None,
     at: int,
 ) -> Purse:
-    """The call failed: what was counted is spent; what was turned away is free again, but for the request itself."""
+    """The call failed: what was counted is spent; what was turned away is free again, but for the request itself. One
+    that has a cost, if an unknown one, was not turned away: an answer had begun."""
     mine = purse.held is not None and purse.held.call == call
-    if mine and usage is None and not partial and failure.code in UNBILLED:
+    if mine and usage is None and cost is None and not partial and failure.code in UNBILLED:
         now = max(purse.now, at)
         return replace(purse, spent=purse.spent + Amount(requests=1), held=None, now=now, made=now)
     return settled(purse, call, usage, cost, at) or purse

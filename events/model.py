@@ -107,7 +107,11 @@ class ModelAnswer(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
 
 class ModelFailure(Exception):
-    """A call that gave no complete answer. `partial` is what had come by then, with its usage if known."""
+    """A call that gave no complete answer. `partial` is what had come by then, with its usage if known.
+
+    final: the usage is of all of it. One that the provider told at the beginning, or between, is not recorded: it would
+    be paid as if nothing had come after it.
+    """
 
     def __init__(
         self,
@@ -116,12 +120,14 @@ class ModelFailure(Exception):
         partial: tuple[OutputPart, ...] = (),
         usage: Usage | None = None,
         request_id: str | None = None,
+        final: bool = True,
     ) -> None:
         super().__init__(f"{failure.code}: {failure.message}")
         self.failure = failure
         self.partial = partial
         self.usage = usage
         self.request_id = request_id
+        self.final = final
 
 
 class Model(Protocol):

@@ -10,20 +10,22 @@ from .events.content import Cost, Usage
 
 
 class Bill:
-    """model: `provider:name` as asked. base_url: where the call went, when that is known.
+    """model: `provider:name` as asked. base_url: where the call went, when that is known. begun: something came back.
 
     The price table loads in a thread while the answer comes in, so that neither the loop nor the turn waits for it.
     """
 
-    __slots__ = ("_asked", "_clock", "_provider", "base_url")
+    __slots__ = ("_asked", "_clock", "_provider", "base_url", "begun")
 
     def __init__(self, model: str, clock: Clock) -> None:
         self._provider, _, self._asked = model.partition(":")
         self._clock = clock
         self.base_url: str | None = None
+        self.begun = False
 
     def begin(self) -> None:
         """The answer has begun: there will be something to price."""
+        self.begun = True
         if self._provider != "scripted":
             # Not before: by now the provider's SDK is imported, so no two threads import the same modules.
             prices.load_soon()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -118,7 +118,7 @@ class ModelCalls:
                 ended = ModelFailure(failure, partial=assembler.parts(partial=True), usage=assembler.usage)
                 return await self._failed(stream, effect, ended, assembler, began, bill, asked)
             partial = await self._part_of(stream, assembler.parts(partial=True))
-            usage, took_ms = assembler.usage, _since(began)
+            usage, took_ms = counted(assembler.usage, partial), _since(began)
             return FailModel(
                 call=effect.id,
                 attempt=effect.attempt,
@@ -126,7 +126,7 @@ class ModelCalls:
                 partial=partial,
                 usage=usage,
                 duration_ms=took_ms,
-                cost=await bill.settle(usage) if usage is not None or partial else None,
+                cost=await bill.settle(usage) if usage is not None or partial or bill.begun else None,
             )
         except Exception as error:
             return await self._failed(stream, effect, error, assembler, began, bill, asked)
@@ -267,6 +267,8 @@ class ModelCalls:
             emit(session, None)
         if answer is not None:
             failpoint("model.answered")
+            if answer.usage is not None and counted(answer.usage, answer.parts) is None:
+                return replace(answer, usage=None)
             return answer
         raise ModelFailure(
             Failure(code="stream_cut", message="The model's answer ended without its end mark.", retryable=True),
@@ -289,7 +291,7 @@ class ModelCalls:
         partial: tuple[OutputPart, ...] = ()
         usage: Usage | None = None
         if isinstance(error, ModelFailure):
-            failure, partial, usage = error.failure, error.partial, error.usage
+            failure, partial, usage = error.failure, error.partial, error.usage if error.final else None
             if failure.code not in WORDS:  # an adapter's own, which goes into what is selected next
                 failure = self._vault.hidden(failure, (await self._session(stream)).ids.scope)
         elif isinstance(error, ReenactError):
@@ -302,6 +304,7 @@ class ModelCalls:
                 Failure(code="internal", message=f"{type(error).__name__}: {error}"),
                 assembler.parts(partial=True),
             )
+        usage = counted(usage, partial)
         partial = await self._part_of(stream, partial)
         retry_in_ms, select, key, exhausted = None, None, None, False
         if asked is None or isinstance(error, ReenactError):  # no model had a part in it
@@ -321,8 +324,8 @@ class ModelCalls:
             key=key,
             select=select,
             exhausted=exhausted,
-            # Text without a count of its tokens was billed, and nobody knows how much: that is no zero.
-            cost=await bill.settle(usage) if usage is not None or partial else None,
+            # What had begun and has no count of its tokens was billed, and nobody knows how much: that is no zero.
+            cost=await bill.settle(usage) if usage is not None or partial or bill.begun else None,
         )
 
     async def _tell_failure(self, stream: str, failure: Failure, attempt: int, wait_ms: int | None) -> None:
@@ -368,6 +371,13 @@ async def _disposed(environment: Environment) -> None:
         await environment.dispose()
     except Exception:
         _log.exception("the environment %s could not be disposed", environment.name)
+
+
+def counted(usage: Usage | None, parts: Sequence[OutputPart]) -> Usage | None:
+    """What was counted; None where it cannot be so: every call reads something, and what came was written."""
+    if usage is None or usage.input_tokens <= 0 or (parts and usage.output_tokens <= 0):
+        return None
+    return usage
 
 
 def _offered(tools: Tools, effect: CallModel) -> Tools:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,12 +12,16 @@ from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
 from reenact.events.agent import ModelAnswered, ModelFailed
-from reenact.events.budget import BudgetSpec, nanos
+from reenact.events.budget import BudgetSpec, dollars, nanos
+from reenact.events.content import Failure, Text, Usage
 from reenact.events.errors import BadInput, NotAPerson
 from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.message import Signal
+from reenact.events.model import ModelAnswer, ModelFailure, ModelRequest
 from reenact.events.purse import BudgetReserved
+from reenact.events.stream import MessageRef, MessageStart
 from reenact.runtime import Runtime
-from tests.money import counted, dear, everything_replays, look
+from tests.money import DEAR, counted, dear, everything_replays, look
 from tests.runtimes import Gate, run
 
 
@@ -94,6 +99,62 @@ def test_usage_of_a_call_that_was_interrupted_is_counted() -> None:
         default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
         budget={"max_tokens_total": 5000},
     )
+
+
+class Breaks:
+    """A model that says something, if it does, and breaks off; its count may be none of it all."""
+
+    def __init__(self, *, code: str, text: str = "", usage: Usage | None = None, final: bool = True) -> None:
+        self.code, self.text, self.usage, self.final = code, text, usage, final
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
+        yield MessageStart(message=MessageRef(id="m1", model=request.model))
+        if self.code == "none":
+            yield ModelAnswer(parts=(Text(text=self.text),), stop_reason="end_turn", usage=self.usage)
+            return
+        partial = (Text(text=self.text),) if self.text else ()
+        failure = Failure(code=self.code, message="It broke off.")
+        raise ModelFailure(failure, partial=partial, usage=self.usage, final=self.final)
+
+
+NOTHING_COUNTED = Usage(input_tokens=0, output_tokens=0)
+NO_OUTPUT = Usage(input_tokens=12, output_tokens=0)
+BEGUN = Usage(input_tokens=12, output_tokens=1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        Breaks(code="stream_cut", text="word " * 3000, usage=BEGUN, final=False),
+        Breaks(code="overloaded", usage=BEGUN, final=False),
+        Breaks(code="overloaded"),
+        Breaks(code="stream_cut", text="word", usage=NO_OUTPUT),
+        Breaks(code="none", text="word", usage=NOTHING_COUNTED),
+        Breaks(code="none", text="word", usage=NO_OUTPUT),
+    ],
+    ids=["cut", "refused once begun", "refused once begun, uncounted", "cut without output", "nothing", "no output"],
+)
+def test_given_an_answer_that_nobody_counted_to_its_end_it_is_spent_as_it_was_set_aside(model: Breaks) -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        await bot.send("hi")
+        told = [each.data for each in await opened.events(bot.session_id)]
+        [held] = [each for each in told if isinstance(each, BudgetReserved)]
+        [end] = [each for each in told if isinstance(each, ModelAnswered | ModelFailed)]
+        assert end.usage is None and end.cost is not None and end.cost.amount is None, "what it cost nobody knows"
+        [limit] = await opened.budget()
+        assert limit.used == dollars(held.cost)
+
+    run(
+        work,
+        store=store,
+        models=Models({"anthropic": model}),
+        default_agent={"model": DEAR, "params": {"maxTokens": 100}},
+        budget={"max_cost_daily": "1"},
+    )
+    everything_replays(MemoryLog(store))
 
 
 CEREBRAS = {"api_key": "k-123456789", "base_url": "https://api.cerebras.ai/v1"}

@@ -45,13 +45,25 @@ _TEXTS = frozenset(("text_delta", "thinking_delta", "input_json_delta"))
 class Reader:
     """One answer on its way. `names`: the tools' own names by the names that the provider was given."""
 
-    __slots__ = ("_assembler", "_blocks", "_names", "_raw", "_started", "_stop", "_told", "done", "request_id")
+    __slots__ = (
+        "_assembler",
+        "_blocks",
+        "_counted",
+        "_names",
+        "_raw",
+        "_started",
+        "_stop",
+        "_told",
+        "done",
+        "request_id",
+    )
 
     def __init__(self, names: Mapping[str, str]) -> None:
         self._assembler = Assembler()
         self._blocks: dict[Any, _Block] = {}
         self._names = names
         self._raw: dict[str, Any] = {}
+        self._counted = False
         self._told: Usage | None = None
         self._started = False
         self._stop: tuple[str | None, str | None] = (None, None)
@@ -93,7 +105,7 @@ class Reader:
         for index, block in enumerate(content or []):
             events.append({"type": "content_block_start", "index": index, "content_block": block})
             events.append({"type": "content_block_stop", "index": index})
-        events.append({"type": "message_delta", "delta": message})
+        events.append({"type": "message_delta", "delta": message, "usage": message.get("usage")})
         events.append({"type": "message_stop"})
         return [signal for event in events for signal in self._fed(event)]
 
@@ -113,12 +125,13 @@ class Reader:
         )
 
     def failed(self, found: Failure, request_id: str | None = None) -> ModelFailure:
-        """The failure, with what had come by now and what it cost."""
+        """The failure, with what had come by now, and what was counted."""
         return ModelFailure(
             found,
             partial=self._assembler.parts(partial=True),
             usage=_usage(self._raw),
             request_id=request_id or self.request_id,
+            final=self._counted,
         )
 
     def _fed(self, event: dict[str, Any]) -> Sequence[Signal]:
@@ -150,7 +163,10 @@ class Reader:
                 delta = _object(event, "delta")
                 reason, sequence = _text(delta, "stop_reason") or self._stop[0], delta.get("stop_sequence")
                 self._stop = (reason, clean_text(sequence) if isinstance(sequence, str) else self._stop[1])
-                self._count(event.get("usage"))
+                usage = event.get("usage")
+                self._count(usage)
+                if self._stop[0] and isinstance(usage, dict) and usage.get("output_tokens") is not None:
+                    self._counted = True
                 return self._usage_told()
             case "message_stop" if not self.done:
                 self.done = True
@@ -187,8 +203,12 @@ class Reader:
         if isinstance(usage, dict):
             self._raw.update((name, value) for name, value in usage.items() if value is not None)
 
+    def _usage(self) -> Usage | None:
+        """What was counted at the end. What is counted at the beginning, one token of output, is no count."""
+        return _usage(self._raw) if self._counted else None
+
     def _usage_told(self) -> Sequence[Signal]:
-        usage = _usage(self._raw)
+        usage = self._usage()
         if usage == self._told:
             return _NOTHING
         self._told = usage

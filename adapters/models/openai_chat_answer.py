@@ -54,7 +54,7 @@ class ChatReading:
 
     def __init__(self, host: str, tools: Sequence[ToolSpec] = ()) -> None:
         self.request_id: str | None = None
-        self.usage: Usage | None = None
+        self._counted: Usage | None = None
         self.done = False
         self._host = host
         self._names = {function_name(tool.name): tool.name for tool in tools}
@@ -126,11 +126,18 @@ class ChatReading:
         if stop == "tool_use" and not self._calls:
             stop = "end_turn"
         self._stop = stop
+        if self.usage is not None:
+            self._tell(stream.MessageDelta(usage=self.usage))
         self._tell(stream.MessageStop(stop_reason=stop))
         out, self._out = self._out, []
         return out
 
     # -- what there is --
+
+    @property
+    def usage(self) -> Usage | None:
+        """What was counted when the model had said its last word; what was counted before is no count of the rest."""
+        return None if self._finish is None else self._counted
 
     def answer(self) -> ModelAnswer:
         return ModelAnswer(
@@ -152,9 +159,7 @@ class ChatReading:
         self._model = self._model or _text(data.get("model"))
         usage = data.get("usage")
         if isinstance(usage, Mapping):
-            self.usage = chat_usage(usage)
-            if self._started:
-                self._tell(stream.MessageDelta(usage=self.usage))
+            self._counted = chat_usage(usage)
         if data.get("error"):
             raise ModelFailure(refusal(data))
         for name in ("citations", "search_results"):
@@ -169,6 +174,8 @@ class ChatReading:
         # Some send both, one of them for show.
         name = first if isinstance(choice.get(first), Mapping) else second
         if isinstance(choice.get(name), Mapping):
+            if self._counted is not None and not isinstance(usage, Mapping) and _says(choice[name]):
+                self._counted = None
             self._delta(choice[name], whole=name == "message")
         if isinstance(choice.get("finish_reason"), str) and choice["finish_reason"]:
             self._finish = choice["finish_reason"]
@@ -339,8 +346,6 @@ class ChatReading:
         if not self._started:
             self._started = True
             self._tell(stream.MessageStart(message=stream.MessageRef(id=self._id, model=self._model)))
-            if self.usage is not None:
-                self._tell(stream.MessageDelta(usage=self.usage))
 
     def _tell(self, signal: Signal) -> None:
         self._assembler.feed(signal)
@@ -418,6 +423,11 @@ def _choices(data: Mapping[str, Any]) -> Mapping[str, Any] | None:
             if isinstance(choice, Mapping) and not choice.get("index"):
                 return choice
     return None
+
+
+def _says(delta: Mapping[str, Any]) -> bool:
+    """Whether there is anything in a delta but whose it is."""
+    return any(value for name, value in delta.items() if name != "role")
 
 
 def _merge(details: list[dict[str, Any]], piece: Mapping[str, Any]) -> None:

@@ -263,8 +263,10 @@ def test_a_stream_that_ends_anywhere_before_its_end_is_partial(then: str) -> Non
     assert outcomes[-1].failure is not None
     assert len(outcomes[-1].failure.partial) == 3
     assert outcomes[-1].failure.usage == Usage(input_tokens=50, output_tokens=40)
+    assert outcomes[-1].failure.final
     assert outcomes[1].failure is not None
     assert outcomes[1].failure.usage == Usage(input_tokens=50, output_tokens=2)
+    assert not any(outcome.failure.final for outcome in outcomes[:-1] if outcome.failure is not None)
 
 
 def test_a_cut_inside_a_call_drops_it_and_keeps_the_text() -> None:

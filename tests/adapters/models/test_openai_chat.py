@@ -129,6 +129,21 @@ def test_a_first_chunk_about_filters_and_a_last_about_usage_have_no_choices() ->
     assert answer.usage == Usage(input_tokens=7, output_tokens=3)
 
 
+EARLY = {"usage": {"prompt_tokens": 12, "completion_tokens": 1}}
+LATE = {"usage": {"prompt_tokens": 12, "completion_tokens": 2}}
+
+
+def test_a_count_from_before_the_last_word_is_none() -> None:
+    first, last = chunk(content="Hel") | EARLY, chunk(content="lo")
+    assert read(first, last, chunk("stop")).usage is None
+    assert failure_of(first, last).usage is None
+    assert failure_of(first, last | LATE).usage is None, "it may have gone on"
+    counted = Usage(input_tokens=12, output_tokens=2)
+    assert read(first, last | LATE, chunk("stop")).usage == counted
+    assert read(first, last, chunk("stop") | LATE).usage == counted
+    assert failure_of(first, last, chunk("error") | LATE).usage == counted
+
+
 def test_sources_go_with_the_text() -> None:
     mark = {"type": "url_citation", "url_citation": {"url": "https://x.example"}}
     answer = read(chunk(content="a"), chunk(annotations=[mark]), {"citations": ["https://y.example"], **chunk("stop")})
@@ -173,7 +188,7 @@ def test_an_error_chunk_fails_with_what_came_before() -> None:
         {"error": {"message": "slow down", "type": "rate_limit_error"}, "usage": {"prompt_tokens": 5}},
     )
     assert (failed.failure.code, failed.failure.message, failed.failure.status) == ("rate_limit", "slow down", None)
-    assert (text_of(failed.partial), failed.usage) == ("Hel", Usage(input_tokens=5))
+    assert (text_of(failed.partial), failed.usage) == ("Hel", None), "what it has said is in no count"
 
 
 def test_an_error_beside_a_finish_reason_wins() -> None:
