@@ -16,19 +16,15 @@ from .events.errors import ReenactError
 _Class = TypeVar("_Class", bound=type)
 
 
-def discreet(masked: Callable[[Any, str], str]) -> Callable[[_Class], _Class]:
-    """Have every public method of a class raise its errors so. masked(self, text): what its caller may read."""
-
-    def cover(cls: _Class) -> _Class:
-        for name, method in list(vars(cls).items()):
-            if inspect.isfunction(method) and name[0] != "_" and not inspect.isasyncgenfunction(method):
-                setattr(cls, name, _covered(method, masked))
-        return cls
-
-    return cover
+def discreet(cls: _Class) -> _Class:
+    """Have every public method of a runtime's class raise its errors so."""
+    for name, method in list(vars(cls).items()):
+        if inspect.isfunction(method) and name[0] != "_" and not inspect.isasyncgenfunction(method):
+            setattr(cls, name, _covered(method))
+    return cls
 
 
-def _covered(method: Callable[..., Any], masked: Callable[[Any, str], str]) -> Callable[..., Any]:
+def _covered(method: Callable[..., Any]) -> Callable[..., Any]:
     if inspect.iscoroutinefunction(method):
 
         @wraps(method)
@@ -36,7 +32,7 @@ def _covered(method: Callable[..., Any], masked: Callable[[Any, str], str]) -> C
             try:
                 return await method(self, *args, **options)
             except ReenactError as error:
-                mask(error, self, masked)
+                mask(error, self)
                 raise
 
         return later
@@ -46,17 +42,21 @@ def _covered(method: Callable[..., Any], masked: Callable[[Any, str], str]) -> C
         try:
             return method(self, *args, **options)
         except ReenactError as error:
-            mask(error, self, masked)
+            mask(error, self)
             raise
 
     return now
 
 
-def mask(error: BaseException | None, told: Any, masked: Callable[[Any, str], str]) -> None:
-    """The error's message, and those of what it came from: a traceback shows them all."""
+def mask(error: BaseException | None, told: Any) -> None:
+    """Leave what the caller of a runtime, or of a view of one, may read: in an error's message, and in those of what it
+    came from, for a traceback shows them all.
+    """
     for _ in range(20):
         if error is None:
             return
         if isinstance(error, ReenactError):
-            error.args = tuple(masked(told, each) if isinstance(each, str) else each for each in error.args)
+            error.args = tuple(
+                told._vault.text(each, 0, told.scope) if isinstance(each, str) else each for each in error.args
+            )
         error = error.__cause__ or error.__context__

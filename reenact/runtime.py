@@ -3,8 +3,10 @@
 A command goes to its actor, what it decides goes to the log, and only then does anybody hear of it: first the bus, then
 whoever asked, then the world that owes something. Opening a runtime takes up what an earlier owner of the log left.
 
-Here it is put together, opened and closed, one set of rooms a view. Behind each of its methods is a line or two; what
-is done is in the file of its noun: containers, images, sessions, agents, sender, asking, handlers, treasury.
+Here it is put together, opened and closed, one set of rooms a view; messages, money and reading are asked for here too.
+Its other methods are in three files by what they are about: `inventory` (containers, images, sessions, policy),
+`supervision` (agents and what they are at), `questions` (to people). Behind each method is a line or two; what is done
+is in the file of its noun: containers, images, sessions, agents, sender, asking, handlers, treasury.
 """
 
 from __future__ import annotations
@@ -13,23 +15,19 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from .access import NO_LIMITS, Access
 from .actors.clock import Clock, Ids, SystemClock
-from .actors.container import State as ContainerState
 from .actors.engine import PolicyEngine
 from .actors.failover import Failover
-from .actors.image import State as ImageState
 from .actors.replay import Replay
-from .actors.session import State as SessionState
 from .adapters.models import Models, Retries
 from .adapters.tools.registry import Tools
-from .agents import Agents, Awake
-from .asking import Asking, answer_of
+from .agents import Agents
+from .asking import Asking
 from .containers import Containers
 from .context import ExecutionContext, checked_context
 from .definitions import Definitions
@@ -41,29 +39,25 @@ from .events.action import (
     ActionExpired,
     ActionRequired,
     ActionResolved,
-    Grant,
     is_reserved,
 )
-from .events.agent import AgentUnregistered, Interrupt, ResolveTool, StopAgent
+from .events.agent import AgentUnregistered
 from .events.budget import Budget
 from .events.bus import SystemBus
-from .events.errors import BadInput, NotFound, StoreError, Unauthenticated
+from .events.errors import BadInput, StoreError, Unauthenticated
 from .events.image import ImageConfig
 from .events.ledger import BudgetRaised, BudgetRemoved, BudgetSet
 from .events.log import Log
 from .events.message import Context, Live, Recorded
 from .events.notice import Message
-from .events.policy import Policy
 from .events.purse import AllotmentReleased
 from .events.queue import LiveView
 from .events.request import TIMEOUT_S
 from .events.secret import Secret
-from .events.session import CancelJob
 from .events.subscription import Subscription
 from .fallover import Fallover
 from .given import checked_text, config_of, content_of
 from .handlers import HANDLER_TIMEOUT_S, ApprovalHandler, Handlers, brought
-from .image import Image
 from .images import Images
 from .kept import HEARD, Kept
 from .kernel import Kernel, Who
@@ -71,14 +65,14 @@ from .options import check_options
 from .pane import Pane
 from .perform import Outside
 from .policies import Given, Policies, policies_from
-from .projections.actions import Action
 from .provider_keys import Provide, ProviderKeys, from_environment
+from .questions import Questions
 from .recovery import Recovery
 from .requests import register
 from .run import Run
 from .sender import MessageOptions, Sender
 from .sessions import Sessions
-from .tool_policy import AgentToolPolicy, tool_policy_of
+from .supervision import Supervision
 from .treasuries import Treasuries
 from .uses import LimitUse
 from .vault import Vault
@@ -90,13 +84,8 @@ if TYPE_CHECKING:
     from .scoped import Acting
 
 
-def _masked(self: Runtime, text: str) -> str:
-    """A message for whoever calls this runtime, or this view of one."""
-    return self._vault.text(text, 0, self.scope)
-
-
-@discreet(_masked)
-class Runtime:
+@discreet
+class Runtime(Supervision, Questions):
     """Runs agents on a log.
 
         async with Runtime("sqlite:///agents.db", tools=[refund]) as runtime:
@@ -418,131 +407,6 @@ class Runtime:
             raise BadInput("A secret is not the name of a scope or a principal: these stand in every event.")
         return self._vault.add(name, value, scope=self.scope, common=self._root is self)
 
-    # -- containers --
-
-    async def create_container(self, container_id: str) -> ContainerState:
-        """Make a container be; already so is fine. Raises BadInput for an id that is no text of 1 to 256 characters."""
-        return await self._containers.create(container_id)
-
-    async def container_state(self, container_id: str) -> ContainerState:
-        """The state of a container; one that does not exist has `container_id` None."""
-        return await self._containers.state(container_id)
-
-    async def container_ids(self) -> list[str]:
-        """The ids of all containers, oldest first."""
-        return await self._containers.ids()
-
-    # -- policy --
-
-    async def set_policy(self, container: str, policy: Given | None) -> Policy | None:
-        """Hold all agents of a container to a policy, None to none of its own; turns that run are held to it from their
-        next call on. Returns it as it is in force, its version counted by the container.
-
-        The container is made if there is none. Raises BadPolicy for what is no policy.
-        """
-        return await self._containers.set_policy(container, policy)
-
-    async def policies_of(self, image_id: str) -> tuple[Policy, ...]:
-        """The layers over an image's agents, outermost first, with every profile, group and alias written out."""
-        return self._policies.layers(await self._images.state(image_id))
-
-    async def load_tool_policy(self, agent_id: str) -> AgentToolPolicy:
-        """Which tools an agent's image allows it by name. agent_id: of an image, or of one of its agents."""
-        return tool_policy_of((await self._images.of_agent(agent_id)).config.policy)
-
-    async def save_tool_policy(self, agent_id: str, changes: AgentToolPolicy | Mapping[str, Any]) -> AgentToolPolicy:
-        """Change which tools an agent's image allows it: `profile`, `allowed_tools`, `denied_tools`,
-        `max_tool_calls_per_turn`. What is not named stays; a turn that runs is held to it from its next call on.
-        """
-        return await self._images.save_tool_policy(agent_id, changes)
-
-    async def bring_policy(self, session_id: str) -> None:
-        """Hold the agent of a session to the rules of now, also in the middle of its turn. One that sleeps is left: it
-        is woken under them. Raises what kept this from being stored.
-        """
-        await self._hold(session_id)
-        await self._sessions.bring_rules(session_id, self._sender)
-
-    async def _bring(self, session_id: str, scope: str) -> None:
-        """The same for a session of any scope."""
-        await self._of_scope(scope).bring_policy(session_id)
-
-    async def _hold(self, session_id: str) -> tuple[Policy, ...]:
-        """Where rules are kept: have a session keep the policies it was last run under. Returns them; else none."""
-        return await self._sessions.hold(session_id) if self._keeps_rules else ()
-
-    # -- images --
-
-    async def image(
-        self,
-        name: str | None = None,
-        *,
-        container: str = "default",
-        config: Mapping[str, Any] | None = None,
-        **fields: Any,
-    ) -> Image:
-        """The image of this name in a container, made if there is none; fields given here change its definition.
-
-        fields: of `ImageConfig` (instructions or system_prompt, model, tools, max_steps, workspace, ...) and of
-        `ModelParams` (max_tokens, temperature, thinking, ...). Without a name every call makes a new image.
-        """
-        if config is not None and not isinstance(config, Mapping):
-            raise BadInput(f"config must be an object, not {ascii(config)[:60]}.")
-        changes = {**(config or {}), **{key: value for key, value in fields.items() if value is not None}}
-        state = await self._images.ensure(name, container, changes, self.default_agent)
-        return Image(self, state.image_id or "", state.session_id, container)
-
-    async def open_image(self, image_id: str, session_id: str | None = None) -> Image:
-        """A handle of an image that exists, on its current session or on another of its sessions."""
-        state = await self._images.state(image_id)
-        with suppress(NotFound):  # without its tools it can still be read
-            await self._images.tell_tools(state.container_id, state.config)
-        return Image(self, image_id, session_id or state.session_id, state.container_id)
-
-    async def image_named(self, name: str, *, container: str = "default") -> ImageState | None:
-        """The state of the image of this name in a container, None when there is none."""
-        return (await self._images.named(checked_text(container, "container"), checked_text(name, "name")))[0]
-
-    async def create_image(self, container_id: str, config: ImageConfig, *, alias: str | None = None) -> ImageState:
-        """A new image with its first session, in one append; the container is made if there is none.
-
-        alias: a name that nobody else in the container may take. Taken already: the image that has it is returned.
-        """
-        return await self._images.create(container_id, config, alias=alias)
-
-    async def find_image(self, image_id: str) -> ImageState | None:
-        """The state of an image, None when there is none or it was deleted."""
-        return await self._images.find(image_id)
-
-    async def image_state(self, image_id: str) -> ImageState:
-        """The state of an image. Raises NotFound."""
-        return await self._images.state(image_id)
-
-    async def images(self, container_id: str | None = None) -> list[ImageState]:
-        """The images of a container, or of all, oldest first."""
-        return await self._images.all(container_id)
-
-    async def update_image(self, image_id: str, changes: ImageConfig | Mapping[str, Any]) -> ImageState:
-        """Give an image another definition, or change some fields of it; an awake agent takes it over with the next
-        message, and its policy at once. Two who change different fields at once both get their way.
-        """
-        return await self._images.update(image_id, changes)
-
-    async def delete_image(self, image_id: str) -> None:
-        """Delete an image and close its sessions, ending what runs in them. One that does not exist is fine.
-
-        The image goes first: were this cut short, nobody would find it, and deleting it again closes the rest.
-        """
-        await self._images.delete(image_id)
-
-    async def new_session(self, image_id: str, *, alias: str | None = None) -> str:
-        """A new session of an image, which becomes its current one. Returns the session's id.
-
-        alias: a name that no other session in the scope may have. Taken already: by a session of this image, that
-        session is returned; by one of another image, Conflict is raised.
-        """
-        return await self._sessions.begin(image_id, alias=alias)
-
     # -- messages --
 
     async def send(
@@ -567,7 +431,7 @@ class Runtime:
             there = session_id or state.session_id
             sent.set_result(self._submit(state, content_of(content), session_id=there, **options))
         except Exception as error:
-            mask(error, self, _masked)
+            mask(error, self)
             sent.set_exception(error)
         return sent
 
@@ -629,151 +493,6 @@ class Runtime:
         """Decide a session again from the log, in another thread and without reaching outside, and compare."""
         return await self._sessions.replay(session_id)
 
-    # -- agents --
-
-    async def wake(self, image_id: str, session_id: str | None = None) -> tuple[str, bool]:
-        """Wake an image's agent. Returns its id, and whether it was awake already."""
-        state = await self._images.state(image_id)
-        return await self._sender.wake(state, session_id or state.session_id)
-
-    async def session_state(self, session_id: str) -> SessionState:
-        """The lane of a session: what runs, what is queued, what it waits for. Raises NotFound."""
-        return await self._sessions.state(session_id)
-
-    async def resume(self, session_id: str) -> None:
-        """Take up what one session owes, as `open` does for all of them unless it was told not to.
-
-        An agent that sleeps while inputs wait is woken. Nothing owed: nothing happens. Raises NotFound.
-        """
-        await self._hold(session_id)
-        await self._sessions.resume(session_id, self.wake, self.bring_policy)
-
-    async def stop_image(self, image_id: str, *, reason: str = "stopped") -> None:
-        """Put an image's agents to sleep, interrupting what they do; its conversations stay.
-
-        What is queued stays queued, and runs when the next message or `wake` wakes an agent.
-        """
-        await self.image_state(image_id)
-        for session_id in await self._images.sessions(image_id):
-            await self.ask(f"session-{session_id}", StopAgent(reason=reason))
-
-    async def stop_agent(self, agent_id: str, *, reason: str = "stopped") -> bool:
-        """Put one agent to sleep, and no other. False when none of that id is awake."""
-        awake = await self.find_agent(agent_id)
-        if awake is None:
-            return False
-        await self.ask(f"session-{awake.session_id}", StopAgent(reason=reason))
-        return True
-
-    async def interrupt(
-        self, image_id: str, *, session_id: str | None = None, reason: str = "user_interrupt"
-    ) -> str | None:
-        """Stop the running turn of an image, keeping what was said. Returns the agent's id, None when it sleeps."""
-        state = await self.image_state(image_id)
-        reply = await self.ask(f"session-{session_id or state.session_id}", Interrupt(reason=reason))
-        agent_id: str | None = reply.states[1].agent_id
-        return agent_id
-
-    async def cancel(self, session_id: str, job_id: str, *, reason: str = "user_cancel") -> None:
-        """Take a queued job out, or interrupt it where it runs. One that is over is fine."""
-        await self.ask(f"session-{session_id}", CancelJob(job_id=job_id, reason=reason))
-
-    async def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
-        """Say what became of a call in doubt: `ok` or `error` with what the model is told, or `retry`. Raises
-        NotAPerson where an agent or a tool says so.
-        """
-        checked_text(tool, "tool")
-        await self.bring_policy(session_id)
-        await self.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
-
-    async def agent_of(self, image_id: str) -> str | None:
-        """The id of the agent in an image's current session, None when it sleeps."""
-        state = await self.find_image(image_id)
-        return None if state is None else await self._agents.at(state.session_id)
-
-    async def agents(self, container_id: str) -> list[Awake]:
-        """The awake agents of a container, in all sessions of its images."""
-        return await self._agents.of_container(container_id)
-
-    async def find_agent(self, agent_id: str) -> Awake | None:
-        """An awake agent by its id, None when there is none."""
-        return await self._agents.find(agent_id)
-
-    # -- questions to people --
-
-    async def actions(self, session_id: str | None = None) -> list[Action]:
-        """The questions that wait for a person, oldest first: of one session, or of all."""
-        return await self._asking.pending(session_id)
-
-    pending = actions
-
-    async def action(self, action_id: str) -> Action:
-        """One question and how it stands. action_id: `<session>:<action>`. Raises NotFound."""
-        return await self._asking.action(action_id)
-
-    async def resolve_action(
-        self,
-        action_id: str,
-        resolution: Mapping[str, Any] | bool,
-        *,
-        comment: str | None = None,
-        arguments: Mapping[str, Any] | None = None,
-        always: str | None = None,
-        digest: str | None = None,
-        token: str | None = None,
-    ) -> Action:
-        """Answer a question, once; what waits for it goes on. Returns it as it stands then.
-
-        resolution: what fits its kind; True and False stand for `{"approved": ...}`. comment: told to the model where a
-        call is denied. arguments: of an approval, those to run instead. always: `exact` or `class`, leave for calls to
-        come. digest: of what you were shown; refused where it is another by now. token: one that was issued for it.
-
-        Raises NotFound, ActionOver, ActionLate (it is recorded as expired), BadResolution, ActionChanged, ClockBehind,
-        and NotAPerson where an agent or a tool asks.
-        """
-        given = answer_of(resolution, comment=comment, arguments=arguments, always=always)
-        return await self._asking.resolve(action_id, given, shown=digest, token=token)
-
-    async def all_actions(self, session_id: str | None = None) -> list[Action]:
-        """Every question that was ever put, over or not, oldest first: of one session, or of all. Reads the log."""
-        return await self._asking.everything(session_id)
-
-    async def action_of_token(self, token: str) -> Action:
-        """The pending question that a token is for. Raises NotFound, whatever is wrong with the token."""
-        return await self._asking.of_token(token)
-
-    async def session_of(self, job_id: str) -> str:
-        """The session in which a job runs now. Raises NotFound."""
-        return await self._asking.session_of(job_id)
-
-    def _actions_of(self, call: tuple[str, str | None, str, str], waiting: Any, scope: str) -> Any:
-        from .actions import ActionManager
-
-        return ActionManager(self._of_scope(scope), call=call, waiting=waiting)
-
-    async def cancel_action(self, action_id: str, *, reason: str = "cancelled", cancel_job: bool = False) -> Action:
-        """Take a question back; a call that waits for it is not run. cancel_job: the job ends too. Returns it as it
-        stands then: one that was over already is as it was, and what was approved runs.
-
-        Raises NotAPerson where an agent or a tool takes back what another's session asks.
-        """
-        return await self._asking.cancel(action_id, reason=reason, cancel_job=cancel_job)
-
-    async def issue_token(self, action_id: str) -> str:
-        """A token that resolves this question once, for whoever should. It is stored nowhere: only its digest is.
-
-        One that was issued before is worth nothing then. Raises NotAPerson where an agent or a tool asks.
-        """
-        return await self._asking.issue_token(action_id)
-
-    async def grants(self, session_id: str) -> list[Grant]:
-        """The leaves for calls to come that people gave in a session."""
-        return list((await self._peek(f"session-{session_id}"))[1].grants)
-
-    async def revoke_grant(self, action_id: str) -> None:
-        """Take back the leave for calls to come that was given in this action. Already so: fine."""
-        await self._asking.revoke(action_id)
-
     # -- what happens, as it is told --
 
     def _hear(self, recorded: Recorded) -> None:
@@ -796,6 +515,15 @@ class Runtime:
         kept = self._kept.get(scope)
         if kept is not None:  # else nobody has looked at this scope yet, and there is nothing to keep up
             kept.hear(recorded)
+
+    async def _bring(self, session_id: str, scope: str) -> None:
+        """The same for a session of any scope."""
+        await self._of_scope(scope).bring_policy(session_id)
+
+    def _actions_of(self, call: tuple[str, str | None, str, str], waiting: Any, scope: str) -> Any:
+        from .actions import ActionManager
+
+        return ActionManager(self._of_scope(scope), call=call, waiting=waiting)
 
     def _default_environment(self, spec: EnvironmentSpec) -> Environment:
         return ModelEnvironment(self._models, spec.model.partition(":")[0])

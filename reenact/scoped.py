@@ -33,7 +33,7 @@ _NOT_TENANTS = frozenset(("subscriber_failed",))
 """What is told of the program's own handlers."""
 
 
-@discreet(lambda self, text: self._vault.text(text, 0, self.scope))
+@discreet
 class Acting(Runtime):
     """A view of a runtime. `context` is on whose behalf it acts; its trace is in the envelope of what it asks.
 
