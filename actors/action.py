@@ -160,6 +160,7 @@ def _resolve(state: State, message: ResolveAction) -> Sequence[Event]:
             by=message.by,
             digest=message.digest,
             token=message.token,
+            bound=message.bound,
         )
     ]
 
@@ -359,6 +360,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 by=first.by,
                 digest=first.digest,
                 token=first.token,
+                bound=first.bound,
             )
         case "resolve_action", ActionExpired():
             return ResolveAction(action=first.action, resolution={}, at=first.at, by=first.by)

@@ -79,16 +79,17 @@ def why_asked(definition: Definition | None, check: CallCheck) -> str | None:
 
 
 def granted(
-    grants: tuple[Grant, ...], check: CallCheck, name: str, arguments: dict[str, Any], policy: str
+    grants: tuple[Grant, ...], check: CallCheck, name: str, arguments: dict[str, Any], policy: str, principal: str
 ) -> Grant | None:
-    """The leave given before that covers this call, None where there is none."""
+    """The leave given before that covers this call of a job of a principal's, None where there is none."""
     if not grants:
         return None
     place = check.place or Place()
     covered = {"exact": grant_digest(name, check.version, arguments, place, policy)}
     if check.effect == "read":
         covered["class"] = grant_digest(name, check.version, None, place, policy)
-    return next((grant for grant in grants if grant.digest == covered.get(grant.kind)), None)
+    theirs = (grant for grant in grants if grant.principal in (None, principal))
+    return next((grant for grant in theirs if grant.digest == covered.get(grant.kind)), None)
 
 
 def what_changed(approved: Terms, now: ToolChecked, policy: str) -> str | None:

@@ -49,7 +49,7 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
     """What becomes of a call that a person must approve: it starts on a leave given before, or it is asked for."""
     policy = policy_digest(state.rights)
     place = check.place or Place()
-    grant = granted(state.grants, check, part.name, part.input, policy)
+    grant = granted(state.grants, check, part.name, part.input, policy, state.principal)
     if grant is not None:
         return [
             GrantUsed(grant=grant.action, tool=tool, place=place),
@@ -244,6 +244,7 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
             version=tool.version,
             digest=grant_digest(tool.name, tool.version, covered, approval.place, approval.policy),
             by=event.by,
+            principal=state.principal if event.bound else None,
         )
         state = replace(state, grants=(*state.grants, grant))
     return replace(state, version=stamp.version)

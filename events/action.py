@@ -40,7 +40,8 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """Leave that a person gave once for the calls to come; named after the action in which it was given.
 
     kind: `exact` for one call, its arguments among the rest; `class` for every call of a tool that only reads. digest:
-    over tool, version, place and policy, and the arguments of an exact one. name, version: of the tool.
+    over tool, version, place and policy, and the arguments of an exact one. name, version: of the tool. principal: for
+    whose jobs, None for everybody's.
     """
 
     action: str
@@ -49,6 +50,7 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     version: str
     digest: str
     by: str
+    principal: str | None = None
 
 
 # -- asked --
@@ -80,7 +82,8 @@ class ResolveAction(Command, frozen=True, kw_only=True):
     """What a person says. at: now, microseconds UTC; from when the question has expired on, that is what is recorded.
 
     by: the principal who says so. digest: of what they were shown, None where they were shown nothing. token: digest of
-    the token they came with, None where their credential is enough.
+    the token they came with, None where their credential is enough. bound: a leave for calls to come is for jobs of
+    whoever sent the one that asked, and for nobody else's.
     """
 
     type: ClassVar[str] = "resolve_action"
@@ -90,6 +93,7 @@ class ResolveAction(Command, frozen=True, kw_only=True):
     by: str
     digest: str | None = None
     token: str | None = None
+    bound: bool = False
 
     def __post_init__(self) -> None:
         force_setattr(self, "resolution", frozen(self.resolution))
@@ -164,6 +168,9 @@ class ActionRequired(Event, frozen=True, kw_only=True):
 class ActionResolved(Event, frozen=True, kw_only=True):
     """A person decided, and what they said counts once. at: when, microseconds UTC. by: who. token: digest of theirs.
 
+    bound: of a leave for calls to come, that it is for jobs of whoever sent the one that asked. Without it, as it was
+    given once, it is for everybody's in the session.
+
     resolution: by the action's kind. Of an approval: approved, and where given comment, arguments (those to run
     instead) and always (`exact` or `class`: leave for calls to come).
     """
@@ -177,6 +184,7 @@ class ActionResolved(Event, frozen=True, kw_only=True):
     by: str
     digest: str | None = None
     token: str | None = None
+    bound: bool = False
 
     def __post_init__(self) -> None:
         force_setattr(self, "resolution", frozen(self.resolution))

@@ -131,6 +131,7 @@ class Asking:
             by=by or self._runtime.acting_as,
             digest=shown,
             token=None if token is None else token_digest(token),
+            bound=given.get("always") is not None,
         )
         # Who answers at a terminal is told of in the answer; what follows from it is done for whom it was begun.
         behalf = self._runtime
@@ -164,6 +165,11 @@ class Asking:
         call = next((tool for tool in agent.open if tool.approval is not None and tool.approval.action == action), None)
         if call is None:
             return
+        if self._runtime._vault.hidden(arguments, self._runtime.scope) is not arguments:
+            raise BadResolution(
+                "There is a secret in these arguments. What is recorded is without it, so the call would run with"
+                " something else than you wrote. Have the tool take it by its name: ToolContext.secret."
+            )
         if call.name not in self._runtime.tools:
             raise BadResolution(f"The tool {call.name!r} is not here, so other arguments for it cannot be checked.")
         problem = self._runtime.tools.check(call.name, arguments).problem

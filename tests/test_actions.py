@@ -172,6 +172,40 @@ def test_arguments_that_a_person_changed_are_what_runs() -> None:
     run(work, REFUND, repeat=False, tools=[refund])
 
 
+def test_arguments_with_a_secret_in_them_are_refused_for_they_are_not_what_would_run() -> None:
+    async def work(runtime: Runtime) -> None:
+        runtime.secret("account", "DE02120300000000202051")
+        runtime.secret("pin", "471123")
+        heard, (_, action) = Heard(runtime), await waiting(runtime)
+        for order in ("DE02120300000000202051", "to DE02120300000000202051", 471123, ["471123"]):
+            with pytest.raises(BadResolution, match="There is a secret in these arguments") as refused:
+                await runtime.resolve_action(action, True, arguments={"order": order})
+            assert "DE02" not in str(refused.value)
+        assert (await runtime.action(action)).status == "pending"
+        await runtime.resolve_action(action, True, arguments={"order": "[secret:account]"})
+        await heard.until("job_succeeded")
+        assert done == ["[secret:account]"], "as it was written"
+
+    run(work, REFUND, tools=[refund])
+
+
+def test_a_leave_for_one_principal_s_job_is_for_no_other_s_in_the_same_session() -> None:
+    async def work(runtime: Runtime) -> None:
+        heard, bot = Heard(runtime), await runtime.image("support")
+        alice, bob = [await runtime.scoped(principal=each).open_image(bot.id) for each in ("alice", "bob")]
+        asked = await alice.send("Refund order 42")
+        await runtime.resolve_action(asked.action, True, always="exact")
+        await heard.until("job_succeeded")
+        asked = await bob.send("Refund order 42")
+        assert asked.status == "waiting" and done == ["42"]
+        await runtime.resolve_action(asked.action, False)
+        await heard.until("job_succeeded", 2)
+        assert (await alice.send("Refund order 42")).status == "succeeded" and done == ["42", "42"]
+        assert (await runtime.replay(bot.session_id)).identical
+
+    run(work, REFUND, repeat=True, tools=[refund])
+
+
 def test_the_model_is_told_that_a_person_changed_the_arguments() -> None:
     async def work(runtime: Runtime) -> None:
         bot, action = await waiting(runtime)

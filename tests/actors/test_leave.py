@@ -68,6 +68,21 @@ def test_a_session_keeps_so_many_leaves_and_no_more() -> None:
     stream.when(resolve()).then(ActionResolved, JobResumed, ToolAuthorised)
 
 
+@pytest.mark.parametrize("kind", ["exact", "class"])
+@pytest.mark.parametrize("bound", [True, False])
+def test_leave_is_for_jobs_of_whoever_sent_the_one_that_asked_and_as_it_was_given_once_for_everybody_s(
+    kind: str, bound: bool
+) -> None:
+    for sender, covered in (("user", True), ("bob", not bound)):
+        stream = given(CREATE, send(), asks("m1", check("read")), resolve(always=kind, bound=bound))
+        for command in (start(effect="read"), settles("t1"), says("m2")):
+            stream.when(command)
+        stream.principal = sender
+        stream.when(send("job_2")).when(asks("m3", check("read")))
+        assert any(isinstance(event, GrantUsed) for event in stream.events) is covered
+        assert any(isinstance(event, ActionRequired) for event in stream.events) is not covered
+
+
 def test_leave_is_taken_back_once() -> None:
     revoke = RevokeGrant(action="a1", by="ann")
     stream = given(*ASKED, resolve(always="exact"), *again()).when(revoke).then(GrantRevoked)
