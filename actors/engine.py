@@ -1,6 +1,7 @@
 """The policy engine: rules gathered one by one, asked about a tool, a model, an amount, or all at once. Pure.
 
-It decides with the evaluator that agents are held to, so what it answers is what would happen.
+It decides with the evaluator that agents are held to, and answers for the rules that it has now: what would happen in a
+runtime that takes them now. One that took them before, or was given others since, is not asked.
 """
 
 from __future__ import annotations
@@ -37,7 +38,8 @@ def name_of(given: object, what: str) -> str:
 class PolicyEngine:
     """Rules of its own, in a policy named `name`, over the layers it was given.
 
-    Every rule that is added makes a new version; the newest is used unless a context names another by its `PolicyRef`.
+    Every rule that is added makes a new version. The newest always counts; what a context names by its `PolicyRef`, an
+    older one too, only takes away from it.
     """
 
     def __init__(
@@ -104,8 +106,8 @@ class PolicyEngine:
         ref = context.policy_ref
         layers = [*self.layers, self.policy]
         if ref is not None:
-            layers = [*self.layers, *([] if ref.name == self.name else [self.policy]), self.find(ref)]
-            layers += narrowed(ref.overrides)
+            named = self.find(ref)
+            layers += [*([] if named is self.policy else [named]), *narrowed(ref.overrides)]
         return rights_of(resolve(layers), context.scope_id, context.principal_id or "")
 
     # -- asking --

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, reject
 from hypothesis import strategies as st
 
-from reenact import ExecutionContext, Policy, PolicyEngine, PolicyRef, Runtime, ToolPolicy, tool
+from reenact import ExecutionContext, Policy, PolicyContext, PolicyEngine, PolicyRef, Runtime, ToolPolicy, tool
 from reenact.actors.engine import one_layer
 from reenact.actors.policy import rights_of
 from reenact.actors.profiles import resolve
@@ -42,6 +42,38 @@ def engine() -> PolicyEngine:
 async def settled(bot: Any) -> dict[str, str]:
     asked = {event.data.tool: event.data.name for event in await bot.events() if event.type == "tool_requested"}
     return {asked[event.data.tool]: event.data.outcome for event in await bot.events() if event.type == "tool_settled"}
+
+
+@pytest.mark.parametrize("version", ["0", "1", None])
+def test_the_engine_says_of_any_version_of_its_own_policy_what_the_runtime_does(version: str | None) -> None:
+    made, ref = (
+        PolicyEngine([ToolPolicy(tool_patterns=("pay",), decision="deny")]),
+        PolicyRef(name="policy", version=version),
+    )
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("clerk")
+        await bot.send("pay", policy=ref)
+        assert await settled(bot) == {"pay": "denied", "look": "ok"}
+        said = {name: await made.check_tool(name, PolicyContext(policy_ref=ref)) for name in ("pay", "look")}
+        assert {name: each.decision.value for name, each in said.items()} == {"pay": "deny", "look": "allow"}
+
+    run(work, PAY, repeat=False, tools=[look, pay], policy=made)
+
+
+def test_a_rule_that_is_added_to_an_engine_holds_where_a_runtime_begins_with_it() -> None:
+    made = PolicyEngine()
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("clerk")
+        made.add_rule(ToolPolicy(tool_patterns=("pay",), decision="deny"))
+        await bot.send("pay")
+        outcomes.append((await settled(bot))["pay"])
+
+    outcomes: list[str] = []
+    for _ in range(2):
+        run(work, PAY, repeat=False, tools=[look, pay], policy=made)
+    assert outcomes == ["ok", "denied"]
 
 
 @pytest.mark.parametrize(

@@ -91,14 +91,25 @@ def test_a_model_asked_for_more_tokens_than_it_may_write_is_denied() -> None:
     assert over.decision is DENY and over.metadata["max_tokens_per_request"] == 10_000
 
 
-def test_every_rule_makes_a_version_and_an_older_one_can_still_be_named() -> None:
+def test_every_rule_makes_a_version_and_an_older_one_can_be_named_and_gives_nothing_back() -> None:
     made = engine()
     assert made.version == "4"
-    before = PolicyContext(policy_ref=PolicyRef(name="policy", version="0"))
-    assert ask(made.check_tool("file_read", before)).decision is ALLOW
+    for version in (None, "0", "4"):
+        named = PolicyContext(policy_ref=PolicyRef(name="policy", version=version))
+        assert ask(made.check_tool("file_read", named)) == ask(made.check_tool("file_read"))
     assert ask(made.check_tool("file_read")).decision is DENY
     with pytest.raises(NotFound, match="There is no policy policy, version 9"):
         ask(made.check_tool("file_read", PolicyContext(policy_ref=PolicyRef(name="policy", version="9"))))
+
+
+@given(before=layers, added=st.lists(rules, max_size=4), version=st.integers(0, 4))
+def test_whatever_version_of_its_own_policy_is_named_the_newest_counts(
+    before: tuple[Policy, ...], added: list[PolicyRule], version: int
+) -> None:
+    usable(before)
+    made = PolicyEngine(added, layers=before)
+    named = PolicyContext(policy_ref=PolicyRef(name=made.name, version=str(min(version, len(added)))))
+    assert_no_wider(made.rights(named), made.rights(PolicyContext()))
 
 
 OVERRIDES = st.fixed_dictionaries(
