@@ -96,8 +96,7 @@ class Ledger:
         self._tools: dict[tuple[_Key, str], _ToolSum] = {}
 
     def apply(self, recorded: Recorded) -> None:
-        use = self._meters.apply(recorded)
-        if use is not None:
+        for use in self._meters.apply(recorded):
             self.add(use)
 
     def add(self, use: ModelUse | ToolUse) -> None:

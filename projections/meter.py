@@ -1,9 +1,14 @@
-"""Every single use: the end of each model call and of each tool call, as one flat record. A pure fold."""
+"""Every single use: the end of each model call and of each tool call, as one flat record. A pure fold.
+
+What programs tell a ledger is such a use too, with what they said of it: its call is `usage:` and the entry's id.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from decimal import Decimal, InvalidOperation
+from itertools import chain
 from typing import Any
 
 from msgspec import Struct
@@ -18,6 +23,7 @@ from ..events.agent import (
     TurnStarted,
 )
 from ..events.content import Cost, Usage
+from ..events.ledger import UsageRecorded
 from ..events.message import Erased, Event, Recorded
 from ..events.session import JobStarted
 from .projection import session_of
@@ -90,29 +96,31 @@ class Meter:
         self._attempt = 1
         self._open: dict[str, tuple[str, str, int]] = {}  # tool -> name, effect class, runs
 
-    def apply(self, recorded: Recorded) -> ModelUse | ToolUse | None:
+    def apply(self, recorded: Recorded) -> Sequence[ModelUse | ToolUse]:
         read = _READ.get(type(recorded.data))
-        return None if read is None else read(self, recorded.data, recorded)
+        return () if read is None else read(self, recorded.data, recorded)
 
-    def _on_job(self, event: JobStarted | TurnStarted, recorded: Recorded) -> None:
+    def _on_job(self, event: JobStarted | TurnStarted, recorded: Recorded) -> Sequence[ModelUse]:
         self._job = event.job_id
+        return ()
 
-    def _on_called(self, event: ModelCalled, recorded: Recorded) -> None:
+    def _on_called(self, event: ModelCalled, recorded: Recorded) -> Sequence[ModelUse]:
         self._asked, self._attempt = event.model, event.attempt
+        return ()
 
-    def _on_answered(self, event: ModelAnswered, recorded: Recorded) -> ModelUse:
+    def _on_answered(self, event: ModelAnswered, recorded: Recorded) -> Sequence[ModelUse]:
         return self._model_use(
             recorded, event.call, event.model, event.stop_reason, None, event.usage, event.cost, event.duration_ms
         )
 
-    def _on_failed(self, event: ModelFailed, recorded: Recorded) -> ModelUse:
+    def _on_failed(self, event: ModelFailed, recorded: Recorded) -> Sequence[ModelUse]:
         return self._model_use(
             recorded, event.call, "", None, event.failure.code, event.usage, event.cost, event.duration_ms
         )
 
-    def _on_erased(self, event: Erased, recorded: Recorded) -> ModelUse | None:
+    def _on_erased(self, event: Erased, recorded: Recorded) -> Sequence[ModelUse]:
         if event.name not in ("model_answered", "model_failed"):
-            return None
+            return ()
         failure = "erased" if event.name == "model_failed" else None
         return self._model_use(recorded, "", "", None, failure, None, None, 0)
 
@@ -126,11 +134,11 @@ class Meter:
         usage: Usage | None,
         cost: Cost | None,
         duration_ms: int,
-    ) -> ModelUse:
+    ) -> Sequence[ModelUse]:
         head = recorded.head
         context = head.context
         provider, _, name = self._asked.partition(":")
-        return ModelUse(
+        use = ModelUse(
             position=recorded.position,
             at=head.at,
             scope=context.scope,
@@ -152,19 +160,22 @@ class Meter:
             price_table=None if cost is None else cost.table,
             duration_ms=duration_ms,
         )
+        return (use,)
 
-    def _on_requested(self, event: ToolRequested, recorded: Recorded) -> None:
+    def _on_requested(self, event: ToolRequested, recorded: Recorded) -> Sequence[ToolUse]:
         self._open[event.tool] = (event.name, event.effect, 0)
+        return ()
 
-    def _on_run(self, event: ToolStarted, recorded: Recorded) -> None:
+    def _on_run(self, event: ToolStarted, recorded: Recorded) -> Sequence[ToolUse]:
         name, effect, runs = self._open.get(event.tool, _NO_TOOL)
         self._open[event.tool] = (name, effect, runs + 1)
+        return ()
 
-    def _on_settled(self, event: ToolSettled, recorded: Recorded) -> ToolUse:
+    def _on_settled(self, event: ToolSettled, recorded: Recorded) -> Sequence[ToolUse]:
         name, effect, runs = self._open.pop(event.tool, _NO_TOOL)
         head = recorded.head
         context = head.context
-        return ToolUse(
+        use = ToolUse(
             position=recorded.position,
             at=head.at,
             scope=context.scope,
@@ -183,6 +194,66 @@ class Meter:
             runs=runs,
             duration_ms=event.duration_ms,
         )
+        return (use,)
+
+    def _on_told(self, event: UsageRecorded, recorded: Recorded) -> Sequence[ModelUse | ToolUse]:
+        """What a program used. A call of a tool or a connector that cost something is entered as that as well."""
+        if event.kind not in ("model_usage", "tool_usage", "connector_usage"):
+            return ()
+        used = event.input_tokens or event.output_tokens or event.total_tokens
+        found: list[ModelUse | ToolUse] = [_told_tool(event, recorded)] if event.kind == "tool_usage" else []
+        if event.kind == "model_usage" or used or event.cost is not None:
+            found.append(_told_call(event, recorded))
+        return found
+
+
+def _told_call(event: UsageRecorded, recorded: Recorded) -> ModelUse:
+    read, written = event.input_tokens, event.output_tokens
+    if not read and not written:
+        read = event.total_tokens
+    provider, model = event.provider or "", event.model or event.tool or ""
+    return ModelUse(
+        **_told(event, recorded),
+        call=f"usage:{event.entry}",
+        attempt=1,
+        asked=f"{provider}:{model}",
+        provider=provider,
+        model=model,
+        stop_reason=None,
+        failure=None,
+        usage=Usage(input_tokens=read, output_tokens=written) if read or written else None,
+        amount=None if event.cost is None else amount_of(Cost(amount=event.cost, table="")),
+        price_table=None,
+    )
+
+
+def _told_tool(event: UsageRecorded, recorded: Recorded) -> ToolUse:
+    return ToolUse(
+        **_told(event, recorded),
+        tool=f"usage:{event.entry}",
+        name=event.tool or "",
+        effect="unsafe",
+        outcome="unknown",
+        error_type=None,
+        proof=None,
+        runs=1,
+    )
+
+
+def _told(event: UsageRecorded, recorded: Recorded) -> dict[str, Any]:
+    took_ms = event.duration_ms
+    return {
+        "position": recorded.position,
+        "at": max(0, min(event.at, recorded.head.at)),
+        "scope": recorded.head.context.scope,
+        "principal": event.principal_id or "",
+        "container_id": None,
+        "image_id": None,
+        "session_id": event.session_id or "",
+        "agent_id": None,
+        "job_id": event.job_id,
+        "duration_ms": round(took_ms) if took_ms is not None and math.isfinite(took_ms) and took_ms > 0 else 0,
+    }
 
 
 DIGITS_MAX = 20
@@ -190,7 +261,7 @@ DIGITS_MAX = 20
 
 _NO_TOOL = ("", "unsafe", 0)
 
-_READ: dict[type[Event], Callable[[Meter, Any, Recorded], ModelUse | ToolUse | None]] = {
+_READ: dict[type[Event], Callable[[Meter, Any, Recorded], Sequence[ModelUse | ToolUse]]] = {
     JobStarted: Meter._on_job,
     TurnStarted: Meter._on_job,
     ModelCalled: Meter._on_called,
@@ -200,6 +271,7 @@ _READ: dict[type[Event], Callable[[Meter, Any, Recorded], ModelUse | ToolUse | N
     ToolRequested: Meter._on_requested,
     ToolStarted: Meter._on_run,
     ToolSettled: Meter._on_settled,
+    UsageRecorded: Meter._on_told,
 }
 
 
@@ -211,10 +283,10 @@ class Meters:
     def __init__(self) -> None:
         self._of: dict[str, Meter] = {}
 
-    def apply(self, recorded: Recorded) -> ModelUse | ToolUse | None:
+    def apply(self, recorded: Recorded) -> Sequence[ModelUse | ToolUse]:
         read = _READ.get(type(recorded.data))
         if read is None:
-            return None
+            return ()
         meter = self._of.get(recorded.stream)
         if meter is None:
             meter = self._of[recorded.stream] = Meter()
@@ -223,7 +295,7 @@ class Meters:
 
 def uses(events: Iterable[Recorded]) -> Iterator[ModelUse | ToolUse]:
     """Every single use in these events of a log, in order."""
-    return filter(None, map(Meters().apply, events))
+    return chain.from_iterable(map(Meters().apply, events))
 
 
 def amount_of(cost: Cost) -> Decimal | None:

@@ -180,8 +180,7 @@ class Layout:
         sheet.batch(batch.stream, batch.head)
         for recorded in unpack(stored, digests=False):
             sheet.fact(recorded, apply(recorded))
-            use = use_of(recorded)
-            if use is not None:
+            for use in use_of(recorded):
                 sheet.use(use)
         if len(self._meters) > STREAMS_MAX:
             for stream in list(self._meters)[: STREAMS_MAX // 4]:

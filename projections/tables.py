@@ -3,13 +3,13 @@
 Three tables are filled, everything else is a view on them, so nothing can fall out of step. Times are UTC.
 
 facts          every event, with what the audit says of it; read it as `events` and as `audit`
-ledger_calls   the end of every model call, with its tokens and its cost
-tool_calls     the end of every tool call
+ledger_calls   the end of every model call, with its tokens and its cost; and what programs told a ledger
+tool_calls     the end of every tool call; and what programs told a ledger
 """
 
 from __future__ import annotations
 
-SCHEMA = 3
+SCHEMA = 4
 """Raised whenever the same log would be laid out otherwise: files of another schema are built anew."""
 
 FACTS = {

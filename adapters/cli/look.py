@@ -187,11 +187,11 @@ def cost_columns(by: str, short_id: ShortId, of: Sequence[Row] = ()) -> list[Col
             *_shares(of, lambda row: row["durationMs"] or 0, lambda row: row["calls"]),
         ]
     first = {
-        "model": Column("MODEL", lambda row: f"{row['provider']}:{row['model']}", wide=True),
+        "model": Column("MODEL", lambda row: f"{row['provider']}:{row['model']}".strip(":"), wide=True),
         "day": Column("DAY", "day"),
         "session": Column("SESSION", lambda row: short_id(row["sessionId"])),
-        "image": Column("IMAGE", lambda row: row.get("imageName") or short_id(row["imageId"])),
-        "job": Column("JOB", lambda row: short_id(row["jobId"])),
+        "image": Column("IMAGE", lambda row: row.get("imageName") or short_id(row.get("imageId"))),
+        "job": Column("JOB", lambda row: short_id(row.get("jobId"))),
         "container": Column("CONTAINER", "containerId", spare=True),
     }
     return [

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+from decimal import Decimal
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
+from reenact import Budget, Ledger, LedgerEvent, RuntimeLedgerWriter
 from reenact.adapters.cli.look import bar
+from reenact.adapters.cli.read import Groups
+from reenact.runtime import Runtime
 from tests.adapters.cli.processes import owning
 from tests.adapters.cli.terminal import reenact
 
@@ -159,6 +165,36 @@ def test_history_is_priced_anew_without_touching_the_log() -> None:
 def test_cost_is_added_up_by(by: str) -> None:
     assert reenact("run", "hello", "-m", "scripted:hello").code == 0
     assert reenact("cost", "--by", by, "--json").code == 0
+
+
+@pytest.mark.parametrize("by", get_args(Groups))
+def test_what_programs_told_a_ledger_is_in_what_it_cost(by: str) -> None:
+    """They say what they like: of no session, job or model, and what a tool cost."""
+
+    async def tell() -> None:
+        async with Runtime("sqlite:///reenact.db") as runtime:
+            await runtime.set_budget(Budget(max_cost_total=100))
+            book = Ledger(RuntimeLedgerWriter(runtime))
+            await book.record_model_usage(None, {"input_tokens": 7, "output_tokens": 5, "cost": "5"}, model="m")
+            await book.record_model_usage(None, {"total_tokens": 9, "cost": "0.25"}, provider="p", model="m")
+            await book.record_tool_usage(None, tool_name="search", duration_ms=12.4)
+            for kind in ("tool_usage", "connector_usage", "audit"):
+                entry = LedgerEvent(type=kind, tool_name="maps", cost="0.5")
+                await book.writer.write(entry)
+
+    asyncio.run(tell())
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    used = reenact("budget", "--json").row["used"]
+    found = reenact("cost", "--by", by, "--json").rows
+    assert reenact("cost", "--by", by).code == 0
+    if by == "tool":
+        assert [(row["name"], row["calls"], row["durationMs"]) for row in found] == [("maps", 1, 0), ("search", 1, 12)]
+        return
+    assert sum(Decimal(row["amount"]) for row in found) == Decimal(used) == Decimal("6.25")
+    assert sum(row["calls"] for row in found) == 5
+    columns = "sum(amount) AS usd, sum(input_tokens + output_tokens)::INT AS tokens"
+    row = reenact("sql", f"SELECT {columns} FROM ledger_calls WHERE starts_with(call, 'usage:')", "--json").row
+    assert (Decimal(row["usd"]), row["tokens"]) == (Decimal("6.25"), 21)
 
 
 def test_after_a_model_was_called_and_no_tool_that_is_what_is_said_of_tools() -> None:
