@@ -17,6 +17,7 @@ from ..events.budget import Terms
 from ..events.content import Failure, Tried
 from ..events.message import Stamp, digest
 from ..events.model import ModelParams
+from ..events.policy import Policy
 from ..events.session import (
     Definition,
     JobCancelled,
@@ -30,7 +31,7 @@ from ..events.session import (
 from ..events.tool import EffectClass
 from . import purse as money
 from .approval import Approval
-from .policy import Rights, rights_of
+from .policy import ASKING, Rights, rights_of
 from .purse import Purse
 from .selection import Selected
 from .terms import merged
@@ -76,7 +77,7 @@ class Tool(Struct, frozen=True, gc=False):
 
 class State(Struct, frozen=True, gc=False):
     """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet, with
-    their jobs, tokens and senders. principal: who sent the running job.
+    their jobs, tokens, senders and the rules of these. principal: who sent the running job.
 
     actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
     held: the question before the next model call, with the model and the policy it is about. allowed: models that a
@@ -96,7 +97,7 @@ class State(Struct, frozen=True, gc=False):
     definition: Definition | None = None
     thinks_with: bytes = b""
     items: bytes = b""
-    queued: tuple[tuple[str, bytes, int, str], ...] = ()
+    queued: tuple[tuple[str, bytes, int, str, tuple[Policy, ...]], ...] = ()
     version: int = 0
     turn: int = 0
     job_id: str | None = None
@@ -206,7 +207,8 @@ def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 
 
 def on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
-    queued = event.job_id, stamp.digest, tokens_in(event.content), stamp.principal
+    within = (event.overrides.within or ()) if event.overrides is not None else ()
+    queued = event.job_id, stamp.digest, tokens_in(event.content), stamp.principal, within
     return replace(state, version=stamp.version, queued=(*state.queued, queued))
 
 
@@ -244,8 +246,12 @@ def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> Sta
 
 
 def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
-    mine, tokens, principal = next((each[1:] for each in state.queued if each[0] == event.job_id), (b"", 0, ""))
-    own = event.overrides is not None and event.overrides.terms is not None
+    known = next((each[1:] for each in state.queued if each[0] == event.job_id), (b"", 0, "", ()))
+    mine, tokens, principal, within = known
+    overrides = event.overrides
+    if within:
+        overrides = replace(overrides or Overrides(), within=within)
+    own = overrides is not None and overrides.terms is not None
     counts = own or (state.definition is not None and state.definition.terms is not None)
     return replace(
         state,
@@ -254,7 +260,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         queued=tuple(each for each in state.queued if each[0] != event.job_id),
         job_id=event.job_id,
         principal=principal,
-        overrides=event.overrides,
+        overrides=overrides,
         stopping=None,
         stop_reason=None,
         asked=0,
@@ -262,7 +268,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         before=state.tools,
         held=None,
         allowed=(),
-        rights=state.rights if event.overrides is None else _rights(state.definition, event.overrides),
+        rights=state.rights if overrides is None else _rights(state.definition, overrides),
         fresh=state.fresh + tokens,
         purse=money.began(state.purse, stamp.at, principal, counts=counts),
     )
@@ -273,7 +279,7 @@ def on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:
 
 
 def on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
-    own = state.overrides is not None and (state.overrides.policy is not None or bool(state.overrides.principal))
+    own = state.overrides is not None and _rules(state.overrides)
     return replace(
         state,
         version=stamp.version,
@@ -288,10 +294,23 @@ def on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
     )
 
 
+def handed_on(state: State) -> tuple[Policy, ...]:
+    """The rules of the running job as they hold for the jobs that its agent sends."""
+    within = () if state.rights is None else state.rights.handed_on
+    return (*within, ASKING) if definition_of(state).approval_required else within
+
+
+def _rules(overrides: Overrides) -> bool:
+    """Whether a job is under other rules than its definition's."""
+    return overrides.policy is not None or bool(overrides.principal) or bool(overrides.within)
+
+
 def _rights(definition: Definition | None, overrides: Overrides | None) -> Rights | None:
-    """What the rules leave: those of the definition, and what the job narrows."""
+    """What the rules leave: those of the definition, what the job narrows, and those of the agent that sent it."""
     layers = () if definition is None else definition.policy
     if overrides is not None and overrides.policy is not None:
         layers = (*layers, overrides.policy)
+    if overrides is not None and overrides.within:
+        layers = (*layers, *overrides.within)
     scope, principal = definition.scope if definition else "default", overrides.principal if overrides else ""
     return rights_of(layers, scope, principal) if layers else None

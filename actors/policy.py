@@ -14,10 +14,16 @@ from functools import lru_cache
 from typing import Any, TypeVar
 
 from msgspec import Struct
+from msgspec.structs import replace
 
-from ..events.policy import ConstraintPolicy, ModelPolicy, Policy, PolicyDecision, ToolPolicy
+from ..events.policy import ConstraintPolicy, ModelPolicy, Policy, PolicyDecision, PolicyRule, ToolPolicy
 
 ALLOW, WARN, REQUIRE_APPROVAL, DENY = PolicyDecision
+ASKING = Policy(
+    name="approval_required", rules=(ToolPolicy(tool_patterns=("*",), decision=REQUIRE_APPROVAL, name="every tool"),)
+)
+"""The layer under which a person is asked before every call of a tool."""
+
 SHUT = {DENY, REQUIRE_APPROVAL}
 """Decisions under which nothing begins by itself."""
 
@@ -75,7 +81,7 @@ class Rights:
     principal: empty where nobody knows who asks; then no rule that names some lets it pass.
     """
 
-    __slots__ = ("_layers", "_models", "_tools", "layers", "limits", "principal", "scope")
+    __slots__ = ("_handed_on", "_layers", "_models", "_tools", "layers", "limits", "principal", "scope")
 
     def __init__(self, layers: Sequence[Policy], scope: str, principal: str = "") -> None:
         self.layers = tuple(layers)
@@ -85,6 +91,17 @@ class Rights:
         self._layers = [_Layer(layer) for layer in self.layers]
         self._tools: dict[str, Verdict] = {}
         self._models: dict[str, Verdict] = {}
+        self._handed_on: tuple[Policy, ...] | None = None
+
+    @property
+    def handed_on(self) -> tuple[Policy, ...]:
+        """Its layers for a job that is sent from under them: they leave no more to it, in whatever scope it is and
+        whoever sends it, than they leave here."""
+        if self._handed_on is None:
+            own = self.scope, self.principal
+            layers = (replace(each, rules=tuple(_said_here(rule, *own) for rule in each.rules)) for each in self.layers)
+            self._handed_on = tuple(dict.fromkeys(layers))
+        return self._handed_on
 
     def tool(self, name: str) -> Verdict:
         """Whether a tool of this name may be run, and so whether it is offered."""
@@ -129,6 +146,29 @@ class Rights:
 def rights_of(layers: tuple[Policy, ...], scope: str, principal: str = "") -> Rights:
     """The rights under these layers, the same object for the same layers: whoever asks shares what it remembers."""
     return Rights(layers, scope, principal)
+
+
+def only_tools(names: Iterable[str]) -> Policy:
+    """The layer that allows these tools, by their own names, and no others."""
+    allowed = tuple(names)
+    return Policy(name="tools", allow=allowed) if allowed else Policy(name="tools", deny=("*",))
+
+
+def _said_here(rule: PolicyRule, scope: str, principal: str) -> PolicyRule:
+    """A rule as it is in this scope for this principal, and then in every scope. Who is named in it must be it too."""
+    if isinstance(rule, ConstraintPolicy):
+        return rule
+    who = rule.allowed_principals if isinstance(rule, ToolPolicy) else None
+    scopes = rule.allowed_scopes
+    if who is not None and principal not in who:
+        return replace(rule, decision=DENY, allowed_scopes=None, allowed_principals=None)
+    if scopes is None:
+        return rule
+    if scope not in scopes:
+        rule = replace(rule, decision=DENY, allowed_scopes=None)
+        return rule if who is None else replace(rule, allowed_principals=None)
+    decision = ALLOW if rule.decision is DENY and who is None else rule.decision
+    return replace(rule, decision=decision, allowed_scopes=None)
 
 
 def asks_who(layers: Iterable[Policy]) -> bool:

@@ -45,10 +45,6 @@ ALIASES: Mapping[str, str] = {"bash": "exec", "apply-patch": "apply_patch"}
 COVERS: Mapping[str, str] = {"write": "apply_patch"}
 """Who may do the one may do the other, and who may not, may not."""
 
-OF_CHILDREN = ("gateway", "agents_list", "whatsapp_login", "session_status", "cron", "sessions_send")
-OF_LEAVES = ("subagents", "sessions_list", "sessions_history", "sessions_spawn")
-"""What an agent that another one started lacks, and what one lacks besides that may start none itself."""
-
 
 def resolve(layers: Sequence[Policy]) -> tuple[Policy, ...]:
     """These layers with every profile, group and alias written out. Doing it twice changes nothing.
@@ -156,23 +152,8 @@ def _known(tools: Collection[str]) -> set[str]:
     return {*tools, *members, *ALIASES, *ALIASES.values()}
 
 
-def for_child(layers: Sequence[Policy], own: Policy | None = None, *, leaf: bool = True) -> tuple[Policy, ...]:
-    """The layers of an agent that another one started: all of its parent's, what such agents lack, and its own.
-
-    leaf: it may start none itself. What its own policy allows by name is not lacking; its parent's layers stand.
-
-    No agent starts another one yet. Whoever lets them calls this where the other's `Waking.definition` is made
-    (`policy=for_child(definition.policy of the parent, ...)`), with the parent's layers as its session has them then,
-    written out, and never with those of the other's image alone.
-    """
-    granted = {} if own is None else dict.fromkeys(name.casefold() for name in (*(own.allow or ()), *own.also_allow))
-    lacking = [name for name in (*OF_CHILDREN, *(OF_LEAVES if leaf else ())) if name not in granted]
-    child = Policy(name="sub-agent", deny=tuple(lacking))
-    return (*layers, child, *(() if own is None else (own,)))
-
-
 def _list(names: Iterable[str]) -> str:
     return ", ".join(sorted(names))
 
 
-__all__ = ["ALIASES", "GROUPS", "PROFILES", "for_child", "nearest", "resolve", "unknown_names"]
+__all__ = ["ALIASES", "GROUPS", "PROFILES", "nearest", "resolve", "unknown_names"]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import Struct
+from msgspec import UNSET, Struct
 from msgspec.structs import replace
 
 from ..events.action import ActionCancelled, ActionEnded, ActionExpired, ActionRequired, ActionResolved
@@ -114,8 +114,17 @@ def _send(state: State, message: Send) -> Sequence[Event]:
 def _free(state: State, message: Event) -> Sequence[Event]:
     """The lane may be free now: the first that waits begins."""
     if state.running is None and state.queue and state.awake and not state.closed:
-        return [JobStarted(job_id=state.queue[0].job_id, overrides=state.queue[0].overrides)]
+        first = state.queue[0]
+        return [JobStarted(job_id=first.job_id, overrides=_said_again(first.overrides))]
     return ()
+
+
+def _said_again(overrides: Overrides | None) -> Overrides | None:
+    """What a job wants otherwise, but for the rules of whoever sent it, which are stored once."""
+    if overrides is None or not overrides.within:
+        return overrides
+    rest = replace(overrides, within=UNSET)
+    return None if rest == Overrides() else rest
 
 
 def _turned(state: State, message: TurnCompleted) -> Sequence[Event]:

@@ -45,7 +45,7 @@ from ..events.tool import CallCheck, arguments_digest
 from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
-from .mind import State, Tool, completed, money_terms, tool_of, with_tool
+from .mind import State, Tool, completed, handed_on, money_terms, tool_of, with_tool
 from .policy import Rights, Said, Verdict, denied_by
 from .purse import Purse
 from .turn import is_spent, proceed
@@ -346,6 +346,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
             epoch=tool.epoch,
             job_id=state.job_id,
             cwd="" if tool.approval is None else tool.approval.place.cwd,
+            within=handed_on(state),
         )
     if tool.status == "doubted":
         return ProbeTool(
@@ -356,6 +357,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
             key=f"{state.session_id}:{tool.id}",
             attempt=tool.attempt,
             cwd="" if tool.approval is None else tool.approval.place.cwd,
+            within=handed_on(state),
         )
     if tool.status == "authorised" and tool.approval is not None:
         return LaunchTool(id=f"launch-{tool.id}", tool=tool.id, name=tool.name, input=tool.input, attempt=tool.attempt)

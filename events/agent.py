@@ -426,7 +426,7 @@ class CallModel(Effect, frozen=True, kw_only=True):
 
 class RunTool(Effect, frozen=True, kw_only=True):
     """Run a tool. key: the idempotency key, the same at every attempt. cwd: the folder that a person was shown, empty
-    where none was asked.
+    where none was asked. within: the rules that its job is under, as they hold for what it sends.
     """
 
     type: ClassVar[str] = "run_tool"
@@ -440,10 +440,11 @@ class RunTool(Effect, frozen=True, kw_only=True):
     epoch: int
     job_id: str | None = None
     cwd: str = ""
+    within: tuple[Policy, ...] = ()
 
 
 class ProbeTool(Effect, frozen=True, kw_only=True):
-    """Ask the world whether a call in doubt took effect. May be repeated. cwd: as in `RunTool`."""
+    """Ask the world whether a call in doubt took effect. May be repeated. cwd, within: as in `RunTool`."""
 
     type: ClassVar[str] = "probe_tool"
     name: str
@@ -452,6 +453,7 @@ class ProbeTool(Effect, frozen=True, kw_only=True):
     key: str
     attempt: int
     cwd: str = ""
+    within: tuple[Policy, ...] = ()
 
 
 class LaunchTool(Effect, frozen=True, kw_only=True):

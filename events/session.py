@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from msgspec import Struct
+from msgspec import UNSET, Struct, UnsetType
 
 from .budget import Terms
 from .content import Failure, InputPart
@@ -52,7 +52,8 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
     model: this one, and no other unless `fallbacks` are given too. fallbacks: in place of the image's. policy: narrows
     what it may do. terms: limits of this job alone, beside the image's, and the prices of its models. principal: who
-    sent it, where a rule asks for that.
+    sent it, where a rule asks for that. within: the rules of the agent that sent it, as they were for that one; they
+    hold for this job too, and stand in its `job_queued` alone. Nothing is stored of it where there are none.
     """
 
     model: str | None = None
@@ -61,6 +62,7 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     fallbacks: tuple[str, ...] | None = None
     terms: Terms | None = None
     principal: str = ""
+    within: tuple[Policy, ...] | UnsetType = UNSET
 
 
 # -- asked of a session --

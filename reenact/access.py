@@ -7,11 +7,11 @@ from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .adapters.tools.acting import acting_as
+from .adapters.tools.acting import acting_as, within
 from .events import codec
 from .events.action import AGENT_PRINCIPALS, ResolveAction
 from .events.agent import ResolveTool
-from .events.errors import Closed, NotAPerson
+from .events.errors import Closed, NotAPerson, Refused
 from .events.ledger import Allot, AwaitUsage, RaiseBudget, RecordCount, RemoveBudget, ReturnAllotment, SetBudget
 from .events.message import Command, Recorded
 from .kernel import Kernel, Who
@@ -19,6 +19,7 @@ from .pane import Pane
 
 if TYPE_CHECKING:
     from .actors.system import Reply
+    from .events.policy import Policy
 
 NO_LIMITS = "Limits are set by people and programs, never by an agent or its tools."
 
@@ -72,6 +73,15 @@ class Access:
     def acting_as(self) -> str:
         """The principal that whoever calls now acts as: inside of a tool, its agent."""
         return acting_as() or self.who.principal
+
+    @property
+    def within(self) -> tuple[Policy, ...]:
+        """The rules that hold for a job that whoever calls now sends. Raises Refused where that is a tool and they are
+        not known."""
+        rules = within()
+        if rules is None:
+            raise Refused("It is not known under which rules this tool works: it sends with send(), not by the bus.")
+        return rules
 
     def check_person(self, message: str) -> None:
         """Raises NotAPerson with this message where an agent or one of its tools calls."""

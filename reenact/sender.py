@@ -14,6 +14,7 @@ from .actors.image import State as ImageState
 from .actors.policy import asks_who
 from .actors.selection import provider_of
 from .adapters.models import Models
+from .adapters.tools.acting import within
 from .adapters.tools.registry import Tools
 from .definitions import tools_of
 from .environment import EnvironmentSpec
@@ -118,7 +119,11 @@ class Sender:
             overrides = Overrides(model=model, params=params, fallbacks=others, policy=narrowed)
         layers = self._policies.layers(state, session_id)
         asked = overrides if spec is None else (overrides, spec)  # as it was asked: prices may be others next time
-        own_limits = overrides is not None and overrides.policy is not None and limits_cost(overrides.policy)
+        senders = self._of_sender(layers, session_id)
+        if senders:
+            overrides = replace(overrides or Overrides(), within=senders)
+        narrowing = senders if overrides is None or overrides.policy is None else (overrides.policy, *senders)
+        own_limits = limits_cost(*narrowing)
         priced = own_limits or ((model is not None or bool(others)) and limits_cost(*layers))
         terms = self._treasury.own_terms(
             spec,
@@ -132,7 +137,6 @@ class Sender:
         )
         if terms is not None:
             overrides = replace(overrides or Overrides(), terms=terms)
-        narrowing = () if overrides is None or overrides.policy is None else (overrides.policy,)
         if asks_who((*layers, *narrowing)):
             overrides = replace(overrides or Overrides(), principal=self._access.acting_as)
         command = Send(
@@ -151,6 +155,14 @@ class Sender:
             named = f"send:{checked_text(key, 'key')}"
             self._kernel.submit(session_id, command, run, key=named, body=body, by=self._access.who)
         return run
+
+    def _of_sender(self, layers: tuple[Policy, ...], session_id: str | None) -> tuple[Policy, ...]:
+        """The rules of an agent that sends a job, but for those that the runtime lays over all its agents."""
+        rules = self._access.within
+        if not rules:
+            return ()
+        everybody = layers[: len(self._policies.own_of(session_id))]
+        return tuple(layer for layer in rules if layer not in everybody)
 
     async def wake(self, state: ImageState, session_id: str) -> tuple[str, bool]:
         """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
@@ -181,7 +193,7 @@ class Sender:
             models = (checked_text(model, "model"), *models)
         if fallbacks is not None:
             models = (*models, *fallbacks_of(fallbacks))
-        priced = policy is not None or self._is_priced(state, session_id)
+        priced = policy is not None or self._is_priced(state, session_id) or limits_cost(*(within() or ()))
         return self._treasury.waits(models, budget or config.budget, priced=priced)
 
     def _is_priced(self, state: ImageState, session_id: str | None) -> bool:

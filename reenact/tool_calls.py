@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec.structs import replace
 
 from .actors.dispatch import Unstorable
+from .actors.policy import only_tools
 from .adapters.tools.acting import acting
 from .adapters.tools.context import ToolContext, Waiting
 from .adapters.tools.registry import Tools
@@ -24,7 +25,9 @@ from .events.message import Command
 from .events.stream import ToolProgress
 
 if TYPE_CHECKING:
+    from .actors.image import State as ImageState
     from .definitions import Definitions
+    from .events.policy import Policy
     from .kernel import Kernel
     from .live import LiveSession
     from .places import Places
@@ -65,9 +68,10 @@ class ToolCalls:
         began = time.perf_counter()
         try:
             session = await self._session(stream)
-            context = await self._tool_context(session, effect)
+            image = await self._image(session.ids.image_id or "", session.ids.scope)
+            context = self._tool_context(session, image, effect)
             failpoint("tool.start")
-            with acting(f"agent:{session.ids.agent_id or ''}"):
+            with _acting(session, image, effect):
                 ended = await run_tool(
                     tool,
                     effect.input,
@@ -123,9 +127,10 @@ class ToolCalls:
             return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
         try:
             session = await self._session(stream)
-            context = await self._tool_context(session, effect)
+            image = await self._image(session.ids.image_id or "", session.ids.scope)
+            context = self._tool_context(session, image, effect)
             failpoint("probe.start")
-            with acting(f"agent:{session.ids.agent_id or ''}"):
+            with _acting(session, image, effect):
                 clean = partial(self._vault.text, scope=session.ids.scope)
                 proof = await probe_tool(tool, effect.input, context, executor=self._executor(), clean=clean)
             failpoint("probe.ended")
@@ -150,8 +155,7 @@ class ToolCalls:
             return StartTool(tool=effect.tool, attempt=effect.attempt, at=self._clock.now(), problem=problem)
         return ProveTool(tool=effect.id.removeprefix("probe-"), happened=None)
 
-    async def _tool_context(self, session: LiveSession, effect: RunTool | ProbeTool) -> ToolContext:
-        image = await self._image(session.ids.image_id or "", session.ids.scope)
+    def _tool_context(self, session: LiveSession, image: ImageState, effect: RunTool | ProbeTool) -> ToolContext:
         workspace = Path(effect.cwd) if effect.cwd else self._places.workspace(image)
         tool_id = effect.id
 
@@ -186,6 +190,16 @@ class ToolCalls:
         """Threads of tools that still run are left to end by themselves."""
         if self._threads is not None:
             self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _acting(session: LiveSession, image: ImageState, effect: RunTool | ProbeTool) -> acting:
+    """What a call does it does as its agent, and what it sends is under the rules of its job."""
+
+    def within() -> tuple[Policy, ...]:
+        offered = image.config.tools
+        return effect.within if offered is None else (*effect.within, only_tools(offered))
+
+    return acting(f"agent:{session.ids.agent_id or ''}", within)
 
 
 def _stopped(tool: str, *, repeatable: bool) -> SettleTool:

@@ -12,6 +12,7 @@ from typing import Any
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+from msgspec.structs import replace
 
 from reenact.actors import decider
 from reenact.actors.cell import Cell, fold
@@ -37,6 +38,7 @@ from reenact.events.errors import BadInput, ReenactError
 from reenact.events.log import MemoryLog, MemoryStore, Transaction
 from reenact.events.message import Asked, Command, Recorded
 from reenact.events.model import ModelParams
+from reenact.events.policy import Policy
 from reenact.events.session import (
     CancelJob,
     CloseSession,
@@ -60,6 +62,9 @@ from tests.actors.words import asks, fails, says, send, settles, waking
 OVERLOADED = Failure(code="overloaded", message="Busy.")
 HOW = {JobSucceeded: "succeeded", JobFailed: "failed", JobCancelled: "cancelled", JobTimedOut: "timed_out"}
 DEFINITIONS = [Definition(image_version=n, model=f"scripted:{n}", max_steps=n) for n in (1, 2, 5)]
+OTHERWISE = Overrides(model="scripted:other", params=ModelParams(max_tokens=9))
+WITHIN = Overrides(within=(Policy(name="of the sender", deny=("nobody",)),))
+OVERRIDES = [None, None, OTHERWISE, WITHIN, replace(OTHERWISE, within=WITHIN.within)]
 EFFECTS = ("read", "idempotent", "probeable", "unsafe")
 SAID = ["ok", "ok", "ok", "error", "error", "retry", "retry", "shrug"]
 
@@ -152,7 +157,7 @@ class Conversation(RuleBasedStateMachine):
         timed=st.booleans(),
         wakes=st.sampled_from([True, True, True, False]),
         definition=st.sampled_from(DEFINITIONS),
-        overrides=st.sampled_from([None, None, Overrides(model="scripted:other", params=ModelParams(max_tokens=9))]),
+        overrides=st.sampled_from(OVERRIDES),
         which=st.integers(0, 5),
     )
     def sends(

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact.actors.policy import VERDICTS_MAX, Rights, Verdict, rights_of
-from reenact.actors.profiles import for_child, resolve
+from reenact.actors.profiles import resolve
 from reenact.events.errors import BadInput
 from reenact.events.policy import ConstraintPolicy, Policy, PolicyContext, PolicyRule, Profile, ToolPolicy, worst
 from tests.actors.layers import (
@@ -23,15 +23,18 @@ from tests.actors.layers import (
     TOOLS,
     WARN,
     assert_no_wider,
+    decisions,
     layer,
     layers,
     model,
     names,
     own_profiles,
+    patterns,
     policy,
     rights,
     rules,
     scope,
+    scopes,
     tool,
     usable,
 )
@@ -125,14 +128,43 @@ def test_the_order_of_layers_changes_no_decision(before: tuple[Policy, ...], dat
         assert rights(*before, scope=scope).tool(name).decision is rights(*other, scope=scope).tool(name).decision
 
 
-@given(parent=layers, own=st.none() | layer, grandchild=st.none() | layer, leaf=st.booleans(), scope=scope)
+principal = st.sampled_from(["owner", "guest", "agent:1", ""])
+named = st.builds(
+    ToolPolicy,
+    tool_patterns=patterns,
+    decision=decisions,
+    allowed_scopes=scopes,
+    allowed_principals=st.none() | st.lists(principal.filter(bool), min_size=1, max_size=2).map(tuple),
+)
+told_who = st.lists(
+    st.builds(lambda each, rules: replace(each, rules=(*each.rules, *rules)), layer, st.lists(named, max_size=2)),
+    max_size=3,
+).map(tuple)
+
+
+kin = st.tuples(told_who, scope, principal)
+
+
+@settings(max_examples=300)
+@given(family=st.lists(kin, min_size=2, max_size=3))
 def test_the_rights_of_a_child_are_within_those_of_its_parent(
-    parent: tuple[Policy, ...], own: Policy | None, grandchild: Policy | None, leaf: bool, scope: str
+    family: list[tuple[tuple[Policy, ...], str, str]],
 ) -> None:
-    child = for_child(parent, own, leaf=leaf)
-    usable(parent, child, for_child(child, grandchild))
-    assert_no_wider(rights(*child, scope=scope), rights(*parent, scope=scope))
-    assert_no_wider(rights(*for_child(child, grandchild), scope=scope), rights(*child, scope=scope))
+    """Whatever rules of its own it has, in whatever scope it is, whoever it is; and so on down."""
+    above: Rights | None = None
+    for own, where, who in family:
+        usable(own)
+        handed_on = () if above is None else above.handed_on
+        rights = Rights((*resolve(own), *handed_on), where, who)
+        if above is not None:
+            assert_no_wider(rights, above)
+        above = rights
+
+
+def test_the_law_finds_layers_that_are_handed_on_as_they_stand() -> None:
+    here = policy(tool("refund", decision=DENY, allowed_scopes=("admin",)))
+    with pytest.raises(AssertionError):
+        assert_no_wider(Rights((here,), "admin"), Rights((here,), "default"))
 
 
 @given(before=layers, scope=scope)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import pytest
 
 from reenact.actors.policy import Rights
-from reenact.actors.profiles import GROUPS, for_child, unknown_names
+from reenact.actors.profiles import GROUPS, unknown_names
 from reenact.events.errors import BadInput
 from reenact.events.policy import Policy, Profile
 from tests.actors.layers import policy, rights, tool
@@ -77,16 +75,6 @@ def test_names_that_no_tool_has_are_found_in_what_is_allowed_and_in_what_is_deni
     )
     assert unknown_names(strange, ["refund"]) == ("refnud", "x", "exce", "pya")
     assert unknown_names(Policy(deny=["bash", "apply-patch", "group:fs"]), []) == ()
-
-
-def test_a_child_lacks_what_children_lack_unless_its_own_policy_names_it() -> None:
-    def may(name: str, own: Policy | None = None, leaf: bool = True, parent: Sequence[Policy] = ()) -> bool:
-        return rights(*for_child(parent, own, leaf=leaf)).offers(name)
-
-    assert not may("cron") and not may("sessions_spawn") and may("sessions_spawn", leaf=False) and may("read")
-    assert may("cron", Policy(also_allow=["cron"])) and may("cron", Policy(allow=["CRON"]))
-    assert not may("cron", Policy(also_allow=["cron"]), parent=[Policy(deny=["cron"])])
-    assert not may("exec", Policy(allow=["exec"]), parent=[Policy(profile="minimal")])
 
 
 def test_a_policy_whose_profile_was_never_written_out_offers_nothing() -> None:

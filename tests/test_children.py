@@ -1,0 +1,162 @@
+"""What an agent has others do is done within its own rights."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+
+from reenact import Policy, Runtime, ToolPolicy, tool
+from reenact.adapters.models import Models
+from reenact.events.log import MemoryStore
+from reenact.events.policy import PolicyDecision
+from tests.runtimes import Heard, run
+
+NO_PAY = Policy(name="strict", deny=("pay",))
+MODEL = {"model": "scripted:tools"}
+paid: list[int] = []
+here: list[Runtime] = []
+
+
+@tool(effect="idempotent")
+def pay(cents: int) -> str:
+    """Pay."""
+    paid.append(cents)
+    return "paid"
+
+
+@tool(effect="idempotent")
+async def spawn(container: str, name: str, say: str) -> str:
+    """Have another agent do it."""
+    kid = await here[0].image(name, container=container)
+    ended = await kid.send(say)
+    return f"{ended.status}: {ended.text}"
+
+
+@pytest.fixture(autouse=True)
+def nothing_done() -> None:
+    paid.clear()
+    here.clear()
+
+
+def family(work: Callable[[Runtime], Awaitable[None]], **options: Any) -> None:
+    async def with_it(runtime: Runtime) -> None:
+        here[:] = [runtime]
+        await work(runtime)
+
+    run(with_it, models=Models(), default_agent=MODEL, tools=[pay, spawn], **options)
+
+
+def spawning(say: str, container: str = "other", name: str = "kid") -> str:
+    return f"spawn {json.dumps({'container': container, 'name': name, 'say': say})}"
+
+
+PAY = 'pay {"cents": 5}'
+ASKS = Policy(name="asks", rules=(ToolPolicy(tool_patterns=("pay",), decision=PolicyDecision.REQUIRE_APPROVAL),))
+OF_IMAGE: dict[str, dict[str, Any]] = {
+    "its image's policy": {"policy": NO_PAY},
+    "its image's tools": {"tools": ["spawn"]},
+    "that a person is asked": {"policy": ASKS},
+    "its container's policy": {},
+    "its job's policy": {},
+}
+
+
+@pytest.mark.parametrize("container", ["default", "other"])
+@pytest.mark.parametrize("rule", OF_IMAGE)
+def test_what_an_agent_sends_is_held_to_what_its_own_job_is_under(rule: str, container: str) -> None:
+    async def work(runtime: Runtime) -> None:
+        if "container" in rule:
+            await runtime.set_policy("default", NO_PAY)
+        boss = await runtime.image("boss", **OF_IMAGE[rule])
+        said = await boss.send(spawning(PAY, container), policy=NO_PAY if "job" in rule else None)
+        assert not paid, said.text
+        kid = await runtime.image("kid", container=container)
+        assert [each.data.name for each in await kid.events() if each.type == "tool_requested"] in ([], ["pay"])
+        assert (await runtime.replay(kid.session_id)).identical
+        if container == "other" and "asked" not in rule:
+            assert (await kid.send('pay {"cents": 7}')).text == "paid" and paid == [7], (
+                "a person's job is under its own"
+            )
+
+    family(work)
+
+
+def test_where_a_person_is_asked_before_every_call_they_are_asked_before_those_of_a_child_too() -> None:
+    async def work(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        boss = await runtime.image("boss", approval_required=True)
+        assert (await boss.send(spawning(PAY))).status == "waiting"
+        [action] = await runtime.actions()
+        await runtime.resolve_action(action.id, True, digest=action.digest)
+        await heard.until("action_required", 2)
+        [action] = await runtime.actions()
+        assert action.reason == "policy approval_required/every tool" and not paid
+        await runtime.resolve_action(action.id, True, digest=action.digest)
+        await heard.until("tool_settled", 2)
+        assert paid == [5]
+
+    family(work)
+
+
+def test_it_goes_down_to_whoever_the_child_sends_to() -> None:
+    async def work(runtime: Runtime) -> None:
+        boss = await runtime.image("boss", policy=NO_PAY)
+        await runtime.image("kid", container="other", policy=Policy(name="of the kid"))
+        await boss.send(spawning(spawning(PAY, "third", "grandchild")))
+        low = await runtime.image("grandchild", container="third")
+        [queued] = [each.data for each in await low.events() if each.type == "job_queued"]
+        assert [each.name for each in queued.overrides.within] == ["of the kid", "strict"] and not paid
+
+    family(work)
+
+
+def test_it_holds_over_a_restart_and_is_stored_once_for_jobs_of_agents_alone() -> None:
+    store = MemoryStore()
+    asked: list[Any] = []
+    strict = Policy(
+        name="strict", rules=(ToolPolicy(tool_patterns=("pay",), decision=PolicyDecision.REQUIRE_APPROVAL),)
+    )
+
+    async def before(runtime: Runtime) -> None:
+        kid = await runtime.image("kid", container="other")
+        assert (await kid.send("hello")).status == "succeeded"
+        await (await runtime.image("boss")).send(spawning(PAY), policy=strict)
+        asked.extend(await runtime.actions())
+
+    async def after(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        [action] = asked
+        assert action.reason == "policy strict/rule 1" and not paid
+        await runtime.resolve_action(action.id, True, digest=action.digest)
+        await heard.until("job_succeeded")
+        kid = await runtime.image("kid", container="other")
+        events = await kid.events()
+        jobs = [each.data.overrides for each in events if each.type == "job_queued"]
+        assert jobs[0] is None and jobs[1].within == (strict,) and paid == [5]
+        assert [each.data.overrides for each in events if each.type == "job_started"] == [None, None]
+        assert (await runtime.replay(kid.session_id)).identical
+
+    family(before, store=store)
+    family(after, store=store)
+
+
+def test_who_sends_by_the_bus_is_not_known_and_sends_nothing() -> None:
+    said: list[str] = []
+
+    @tool(effect="idempotent")
+    async def asks() -> str:
+        """Ask by the bus."""
+        answer = await here[0].request("message_send_request", {"imageId": here[1], "content": 'pay {"cents": 5}'})
+        said.append(answer.data.error)
+        return "asked"
+
+    async def work(runtime: Runtime) -> None:
+        kid = await runtime.image("kid", model="scripted:tools")
+        here[:] = [runtime, kid.id]  # type: ignore[list-item]
+        assert (await (await runtime.image("boss", policy=NO_PAY)).send("asks {}")).text == "asked"
+        assert "not known under which rules" in said[0] and not paid
+
+    run(work, models=Models(), default_agent=MODEL, tools=[pay, asks])
