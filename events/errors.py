@@ -189,8 +189,8 @@ class NotAPerson(Refused):
 
 
 class AskedInside(NotAPerson):
-    """This was asked from inside of the runtime's own process tree, where a tool could be asking; nothing was decided.
-    Decide from another terminal, or in the program."""
+    """This was asked from inside of the runtime's own process tree, where a tool could be asking; nothing was done.
+    Ask from another terminal, or in the program."""
 
     code = "asked_inside"
 

@@ -40,6 +40,10 @@ DECIDING = frozenset(
 )
 """What only a person and the program may ask: answers, leaves for calls to come, limits, and rules."""
 
+INSIDE_NEVER = DECIDING | {"message_send_request"}
+"""What is not taken from a process that a tool may have begun: what decides, and jobs, for nobody knows whose they are
+and under which rules."""
+
 
 REAUTH = "action_reauth"
 """Asked of an owner alone, and never put on the bus, where whoever listens would see the secret in it."""
@@ -49,7 +53,7 @@ async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
     """Let other processes of this user put the bus's requests to this owner. None for a log that is no file.
 
     Whoever can open the socket may open the file, and so owns all that is in it: `<name>_request@<scope>` is asked in
-    that scope. What decides is not taken from this process's own tree, where a tool could be asking.
+    that scope. What decides is not taken from this process's own tree, where a tool could be asking, and no job is.
     """
     path, announce = getattr(log, "path", None), getattr(log, "announce", None)
     if path is None or announce is None:
@@ -62,9 +66,10 @@ async def answer(runtime: Runtime, log: Log) -> LocalServer | None:
         if data is not None and not isinstance(data, Mapping):
             raise BadInput("The data of a request is an object.")
         scope = scope if at else runtime.scope
-        if kind in DECIDING or kind == REAUTH:
-            if await asyncio.to_thread(caller.inside_of, os.getpid()):
-                raise AskedInside
+        decides = kind in DECIDING or kind == REAUTH
+        if (decides or kind in INSIDE_NEVER) and await asyncio.to_thread(caller.inside_of, os.getpid()):
+            raise AskedInside
+        if decides:
             asked: Runtime = runtime.scoped(scope=scope, principal=caller.principal)
         else:
             asked = runtime.scoped(scope=scope) if at else runtime
@@ -119,12 +124,12 @@ async def request(
     Where another process owns it, that one answers, with its tools and models. Where none does, this process becomes
     the owner for the time of the request, without taking up what is owed. scope: in which it is asked, else in the
     owner's own. options: of `Runtime`, for that case; look(runtime) is awaited before it is closed again.
-    Raises RequestTimeout, and what opening a log or reaching its owner raises; AskedInside where what decides is asked
-    from within a call of a tool.
+    Raises RequestTimeout, and what opening a log or reaching its owner raises; AskedInside where what decides, or a
+    job, is asked for from within a call of a tool.
     """
     from .runtime import Runtime
 
-    if kind in DECIDING:
+    if kind in INSIDE_NEVER:
         check_outside()
     try:
         if scope is not None:

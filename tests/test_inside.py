@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import subprocess
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from reenact import ToolContext
+from reenact import Policy, Runtime, ToolContext, ToolPolicy, tool
 from reenact.adapters.cli.app import main
 from reenact.adapters.hosts.caller import MARK, Caller
 from reenact.commands import Commands
@@ -253,3 +254,46 @@ def test_the_audit_tells_who_decided_at_which_terminal(tmp_path: Path) -> None:
     rows = reenact("audit", "--json", "--db", url).rows
     [granted] = [row for row in rows if row["type"] == "approval.granted"]
     assert "cli:" in json.dumps(granted)
+
+
+OWNERS = Policy(name="house", rules=(ToolPolicy(tool_patterns=("safe",), allowed_principals=("user",)),))
+CHILD = """
+import asyncio, sys
+from reenact.owner import request
+url, image = sys.argv[1:]
+data = {"imageId": image, "content": "safe {}"}
+print(asyncio.run(request(url, "message_send_request", data)))
+"""
+
+
+def test_a_process_that_a_tool_began_sends_no_message_to_the_owner_of_the_log(tmp_path: Path) -> None:
+    ran: list[str] = []
+
+    @tool(effect="idempotent")
+    def safe() -> str:
+        """Open the safe."""
+        ran.append("open")
+        return "open"
+
+    url, images = f"sqlite:///{tmp_path}/agents.db", []
+
+    @tool(effect="idempotent")
+    async def shell() -> str:
+        """Run a command."""
+        process = await asyncio.create_subprocess_exec(sys.executable, "-c", CHILD, url, *images, stdout=-1, stderr=-1)
+        out, error = await process.communicate()
+        return (out + error).decode()[-300:]
+
+    async def work() -> None:
+        async with Runtime(
+            url, tools=[safe, shell], policy=OWNERS, default_agent={"model": "scripted:tools"}
+        ) as runtime:
+            other = await runtime.image("other")
+            images.append(other.id)
+            guest = await runtime.scoped(principal="guest").image("bot")
+            said = (await guest.send("shell {}")).text
+            assert "inside of the runtime's own process tree" in said and not ran
+            assert await other.messages() == []
+            assert (await guest.send("hello")).status == "succeeded", "the owner goes on"
+
+    asyncio.run(asyncio.wait_for(work(), 20))
