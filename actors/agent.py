@@ -333,6 +333,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 key=first.key,
                 select=selection_of(second) if isinstance(second, ModelSelected) else None,
                 exhausted=first.exhausted,
+                unasked=first.unasked,
             )
         case "settle_tool", ToolSettled():
             return SettleTool(

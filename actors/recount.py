@@ -117,8 +117,8 @@ class Session:
                 self._call, self._paid = call, self._aside[:2] == (call, recorded.head.id)
             case ModelAnswered(usage=usage, cost=cost):
                 self._ended(usage, cost, recorded)
-            case ModelFailed(usage=usage, cost=cost, failure=failure):
-                if failure != NOT_ASKED:
+            case ModelFailed(usage=usage, cost=cost, failure=failure, unasked=unasked):
+                if not unasked and failure != NOT_ASKED:
                     self._ended(usage, cost, recorded)
             case ToolStarted(attempt=1):
                 if self._counts:

@@ -109,6 +109,7 @@ def fail(state: State, message: FailModel) -> Sequence[Event]:
         key=message.key,
         advance=select is not None,
         exhausted=message.exhausted and retry_in_ms is None,
+        unasked=message.unasked,
     )
     return [failed] if select is None else [failed, _selection(select, call)]
 
@@ -277,7 +278,12 @@ def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
     )
 
 
+def was_asked(event: ModelFailed) -> bool:
+    """Whether the model was asked by the attempt that failed; else nothing was used."""
+    return not event.unasked and event.failure != NOT_ASKED
+
+
 def _failed_purse(purse: Purse, event: ModelFailed, at: int) -> Purse:
-    if event.failure == NOT_ASKED:
+    if not was_asked(event):
         return replace(purse, held=None)
     return money.failed(purse, event.call, event.failure, event.partial, event.usage, event.cost, at)

@@ -69,6 +69,7 @@ class FailModel(Command, frozen=True, kw_only=True):
 
     attempt: which one failed, so that a failure heard twice fails only one; 0 for the one that is owed. key: the label
     of the key that it was asked with. select: who is asked in its place, at once. exhausted: nobody is left to ask.
+    unasked: it failed before the model was asked.
     """
 
     type: ClassVar[str] = "fail_model"
@@ -83,6 +84,7 @@ class FailModel(Command, frozen=True, kw_only=True):
     key: str | None = None
     select: Selection | None = None
     exhausted: bool = False
+    unasked: bool = False
 
 
 class SelectModel(Command, frozen=True, kw_only=True):
@@ -276,7 +278,7 @@ class ModelFailed(Event, frozen=True, kw_only=True):
 
     retry_in_ms: when the call is tried again, None when it is given up. key: the label of the key that was used, where
     there are several. advance: it is tried with what `model_selected`, which follows, says. exhausted: nobody was left
-    to ask; the turn's failure tells of every attempt.
+    to ask; the turn's failure tells of every attempt. unasked: the model was not asked, so nothing was used.
     """
 
     type: ClassVar[str] = "model_failed"
@@ -292,6 +294,7 @@ class ModelFailed(Event, frozen=True, kw_only=True):
     key: str | None = None
     advance: bool = False
     exhausted: bool = False
+    unasked: bool = False
 
 
 class ToolRequested(Event, frozen=True, kw_only=True):

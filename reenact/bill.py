@@ -10,18 +10,19 @@ from .events.content import Cost, Usage
 
 
 class Bill:
-    """model: `provider:name` as asked. base_url: where the call went, when that is known. begun: something came back.
+    """model: `provider:name` as it was wanted. base_url: where it went, when that is known. asked: it was asked. begun:
+    something came back.
 
     The price table loads in a thread while the answer comes in, so that neither the loop nor the turn waits for it.
     """
 
-    __slots__ = ("_asked", "_clock", "_provider", "base_url", "begun")
+    __slots__ = ("_asked", "_clock", "_provider", "asked", "base_url", "begun")
 
     def __init__(self, model: str, clock: Clock) -> None:
         self._provider, _, self._asked = model.partition(":")
         self._clock = clock
         self.base_url: str | None = None
-        self.begun = False
+        self.asked = self.begun = False
 
     def begin(self) -> None:
         """The answer has begun: there will be something to price."""

@@ -90,7 +90,9 @@ class Fallover:
             return used, SelectModel(call=call.id, attempt=call.attempt, select=note, noted=True)
         said = f"{call.model} was not asked: it and all that may take its place are cooling down."
         failure = _with(Failure(code=choice.because, message=said), choice)
-        return FailModel(call=call.id, attempt=call.attempt, failure=failure, key=choice.key, exhausted=True)
+        return FailModel(
+            call=call.id, attempt=call.attempt, failure=failure, key=choice.key, exhausted=True, unasked=True
+        )
 
     async def after(
         self, call: CallModel, spec: EnvironmentSpec, used: Credentials, failure: Failure

@@ -127,6 +127,7 @@ class ModelCalls:
                 usage=usage,
                 duration_ms=took_ms,
                 cost=await bill.settle(usage) if usage is not None or partial or bill.begun else None,
+                unasked=not bill.asked,
             )
         except Exception as error:
             return await self._failed(stream, effect, error, assembler, began, bill, asked)
@@ -240,6 +241,7 @@ class ModelCalls:
         begun = False
         answer: ModelAnswer | None = None
         failpoint("model.request")
+        bill.asked = True
         try:
             with patience:
                 async for item in environment.effector.act(request):
@@ -326,6 +328,7 @@ class ModelCalls:
             exhausted=exhausted,
             # What had begun and has no count of its tokens was billed, and nobody knows how much: that is no zero.
             cost=await bill.settle(usage) if usage is not None or partial or bill.begun else None,
+            unasked=not bill.asked,
         )
 
     async def _tell_failure(self, stream: str, failure: Failure, attempt: int, wait_ms: int | None) -> None:

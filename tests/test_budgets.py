@@ -22,6 +22,7 @@ from reenact.events.purse import BudgetReserved
 from reenact.events.stream import MessageRef, MessageStart
 from reenact.runtime import Runtime
 from tests.money import DEAR, counted, dear, everything_replays, look
+from tests.providers import Provider
 from tests.runtimes import Gate, run
 
 
@@ -35,6 +36,44 @@ def test_without_a_budget_nothing_is_asked_of_any_ledger() -> None:
 
     run(work, store=store)
     assert MemoryLog(store).streams("ledger-") == []
+
+
+@pytest.mark.parametrize("fallbacks", [[], ["openai:gpt-4.1"]])
+def test_while_every_model_cools_nothing_is_used_of_a_limit(fallbacks: list[str]) -> None:
+    store, provider = MemoryStore(), Provider(**{"claude-sonnet-4-5": "auth", "gpt-4.1": "auth"})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        for _ in range(9):
+            assert (await bot.send("hi")).status == "failed"
+        [use] = await opened.budget()
+        assert use.used == len(provider.asked) == 1 + len(fallbacks)
+
+    models = Models({"anthropic": provider, "openai": provider})
+    agent = {"model": DEAR, "fallbacks": fallbacks, "params": {"maxTokens": 100}}
+    run(work, store=store, models=models, default_agent=agent, budget={"max_requests_daily": 6})
+    everything_replays(MemoryLog(store))
+
+
+def test_a_call_that_fails_before_its_provider_is_asked_costs_nothing() -> None:
+    store, vault = MemoryStore(), ["down"]
+
+    def credentials(provider: str, spec: Any) -> None:
+        if vault:
+            raise ConnectionError("the vault is down")
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        for _ in range(20):
+            assert (await bot.send("hi")).status == "failed"
+        assert [str(use.used) for use in await opened.budget()] == ["0", "0"]
+        vault.clear()
+        assert (await bot.send("hi")).status == "succeeded"
+
+    options = dear()
+    options["default_agent"]["params"] = {"maxTokens": 20_000}
+    run(work, store=store, credentials=credentials, budget={"max_cost_daily": "1", "max_requests_daily": 3}, **options)
+    everything_replays(MemoryLog(store))
 
 
 def test_an_agent_sets_no_limits() -> None:

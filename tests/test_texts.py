@@ -51,7 +51,7 @@ CreateSession: name session_id alias; made image_id container_id created_at
 DeleteImage:
 ExpireAction: made action
 ExpireJob: made job_id
-FailModel: text partial; made call attempt failure usage retry_in_ms duration_ms cost key select exhausted
+FailModel: text partial; made call attempt failure usage retry_in_ms duration_ms cost key select exhausted unasked
 Interrupt: text reason
 IssueToken: made action token
 NoteCooldowns: made opened ended

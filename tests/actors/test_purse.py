@@ -146,6 +146,14 @@ def test_a_call_that_was_turned_away_costs_only_the_request(code: str) -> None:
     assert purse_of(stream).spent == Amount(requests=1)
 
 
+@pytest.mark.parametrize("code", ["internal", "cooldown", "timeout", "cancelled"])
+def test_a_call_that_failed_before_its_model_was_asked_costs_nothing_and_is_no_request(code: str) -> None:
+    stream = begun(run_of(max_tokens=1000))
+    assert purse_of(stream).held is not None
+    stream.when(FailModel(call="m1", failure=Failure(code=code, message="No."), unasked=True))
+    assert (purse_of(stream).spent, purse_of(stream).held) == (NOTHING, None)
+
+
 def test_a_call_that_failed_or_was_cancelled_is_settled_with_what_was_counted() -> None:
     failed = FailModel(
         call="m1",

@@ -240,6 +240,7 @@ SAMPLES: tuple[Event, ...] = (
         key="1a2b3c4d",
         advance=True,
         exhausted=True,
+        unasked=True,
     ),
     agent.ToolRequested(
         tool="t1",
