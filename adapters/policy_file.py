@@ -64,7 +64,7 @@ def load_policy(path: str | os.PathLike[str]) -> Policy:
         with open(file, "rb") as stream:
             text = stream.read(BYTES_MAX + 1)
     except (OSError, ValueError) as error:
-        raise BadPolicy(f"{file}: {getattr(error, 'strerror', None) or error}.") from error
+        raise BadPolicy(f"{file}: {getattr(error, 'strerror', None) or error}.") from None
     return parse_policy(text, str(file), name=file.stem)
 
 

@@ -60,12 +60,22 @@ class Commands:
         there: Sequence[str] = (),
     ) -> list[Row]:
         """What policies in files say of tools and models, and the limits they set. there: files of tools."""
+        import os
+
         from .policies import verdicts
         from .toolbox import tools_from
+        from .vault import Vault
 
         names = [name for path in there for name in tools_from(path)]
         known = names if there else None
-        return verdicts(files, tools=tools, models=models, scope=scope, principal=principal, there=known)
+        vault = Vault(scope=scope)
+        vault.environment(os.environ)
+        vault.open()
+        try:
+            rows = verdicts(files, tools=tools, models=models, scope=scope, principal=principal, there=known)
+            return [vault.hidden(row, scope) for row in rows]
+        finally:
+            vault.close()
 
     def short(self, full: str) -> str:
         """An id as people are shown it."""

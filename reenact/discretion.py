@@ -9,6 +9,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import wraps
+from traceback import format_exception_only
 from typing import Any, TypeVar
 
 from .events.errors import ReenactError
@@ -50,7 +51,8 @@ def _covered(method: Callable[..., Any]) -> Callable[..., Any]:
 
 def mask(error: BaseException | None, told: Any) -> None:
     """Leave what the caller of a runtime, or of a view of one, may read: in an error's message, and in those of what it
-    came from, for a traceback shows them all.
+    came from, for a traceback shows them all. What somebody else's error says cannot be changed, so one with a secret
+    in it is left out, and with it what that came from.
     """
     for _ in range(20):
         if error is None:
@@ -59,4 +61,9 @@ def mask(error: BaseException | None, told: Any) -> None:
             error.args = tuple(
                 told._vault.text(each, 0, told.scope) if isinstance(each, str) else each for each in error.args
             )
-        error = error.__cause__ or error.__context__
+        cause = error.__cause__ or error.__context__
+        if cause is not None and not isinstance(cause, ReenactError):
+            said = "".join(format_exception_only(cause))
+            if told._vault.text(said, 0, told.scope) != said:
+                error.__cause__ = error.__context__ = cause = None
+        error = cause

@@ -12,6 +12,7 @@ import pytest
 
 from reenact import Policy, Runtime, Secret, Tokens, ToolPolicy, tool
 from reenact.adapters.models import Models
+from reenact.discretion import mask
 from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
 from reenact.scoped import Acting
 from reenact.verify import verify
@@ -249,6 +250,7 @@ def test_an_error_is_without_the_secrets_of_whoever_hears_it_however_short_and_n
             lambda: view.messages(value),
             lambda: view.set_budget({value: 5}),
             lambda: view.set_policy("default", {"name": "x", "rules": [{"kind": value}]}),
+            lambda: view.set_policy("default", f"/nowhere/{value}.toml"),
             lambda: bot.send("x", params={value: 1}),
             lambda: bot.send("x", model=f"nobody:{value}"),
         ):
@@ -266,6 +268,27 @@ def test_an_error_is_without_the_secrets_of_whoever_hears_it_however_short_and_n
             assert all(f"[secret:{masks}]" in each and value not in each for each in said), said
         assert all("12345678" in each and "[secret" not in each for each in await trouble(bob, "12345678"))
         assert all("[secret:ours]" in each for each in await trouble(bob, "hunter2hunter"))
+
+    two(work)
+
+
+def test_what_somebody_else_s_error_says_with_a_secret_in_it_is_left_out_of_a_traceback() -> None:
+    def came_of(value: str) -> BadInput:
+        try:
+            try:
+                raise OSError(2, "No such file", f"/etc/{value}")
+            except OSError as error:
+                raise BadInput(f"There is no {value}.") from error
+        except BadInput as refused:
+            return refused
+
+    async def work(alice: Acting, bob: Acting) -> None:
+        alice.secret("pin", "12345678")
+        for view, shown in ((alice, False), (bob, True)):
+            mask(refused := came_of("12345678"), view)
+            assert ("12345678" in "".join(traceback.format_exception(refused))) is shown
+        mask(refused := came_of("another"), alice)
+        assert isinstance(refused.__cause__, OSError), "what holds none stays"
 
     two(work)
 

@@ -134,6 +134,23 @@ def test_without_the_tools_it_is_told_that_they_were_not_looked_for(here: Path) 
     assert reenact("policy", "check", "house.toml", "--tool", "look").err == ""
 
 
+def test_what_is_told_of_a_policy_is_without_the_secrets_of_the_environment(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    value = "Zq7vKp93LmXwTt55Canary"
+    monkeypatch.setenv("MY_API_KEY", value)
+    (here / "odd.toml").write_text(f"deny = ['{value}']\n[[tools]]\ntool_patterns = ['look']\nreason = 'not {value}'")
+    (here / "wrong.toml").write_text(f"denny = ['{value}']\n{value} = 1")
+    for argv in (
+        ["odd.toml", "--tool", value, "--tool", "look"],
+        ["odd.toml", "--json"],
+        ["wrong.toml"],
+        [f"{value}.toml"],
+    ):
+        ended = reenact("policy", "check", *argv)
+        assert value not in ended.out + ended.err and (ended.code or "[secret:MY_API_KEY]" in ended.out + ended.err)
+
+
 def test_a_tool_that_is_asked_about_and_is_not_there_is_told_of() -> None:
     ended = reenact("policy", "check", "house.toml", "--tools", "tools.py", "--tool", "loook")
     assert "there is no tool named 'loook' (did you mean 'look'?)" in ended.err
