@@ -120,7 +120,7 @@ class Person:
     def _chooses(self, payload: Row) -> Said | None:
         options, several = payload["options"], payload.get("multiple") is True
         for number, option in enumerate(options, start=1):
-            self._output.say(f"  {number}) {option}")
+            self._output.say(f"  {number}) {exactly(option)}")
         more = "Which? Numbers with commas between" if several else "Which? Its number"
         words = [word.strip() for word in (self._line(f"{more}; Enter leaves it: ") or "").split(",")]
         if words == [""]:

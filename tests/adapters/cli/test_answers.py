@@ -225,6 +225,14 @@ def typed(*keys: str, row: dict[str, Any]) -> tuple[Said | None, str]:
     return Person(Output(Stream(), err), stdin, lambda: False).answers(["A question"], row), err.getvalue()
 
 
+def test_no_option_looks_like_another_line_of_the_list() -> None:
+    options = ["staging\n  2) nowhere\u2028  2) cancel\x1b[2K", "production"]
+    said, shown = typed("2", row={"type": "choose", "payload": {"options": options}, "call": None})
+    assert said is not None and said.resolution == {"choice": "production"}
+    assert [line for line in shown.splitlines() if line.lstrip().startswith("2)")] == ["  2) production"]
+    assert "\x1b[2K" not in shown
+
+
 @pytest.mark.parametrize(
     ("kind", "payload", "keys", "resolution"),
     [
