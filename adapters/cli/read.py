@@ -260,6 +260,7 @@ class Read:
     ) -> int:
         """Check a whole log: file, order, chains, every batch decided again, every call. Exit 1 where it fails."""
         self._output.json = common.json
+        _check_whole(common, "verify")
         report = self._front.verify(common.db, history=history)
         if self._output.json:
             self._output.row(report)
@@ -276,6 +277,7 @@ class Read:
     def doctor(self, *, common: Common = _COMMON) -> int:
         """Say what this machine, this log and this terminal are like. Exit 1 where something is in the way."""
         self._output.json = common.json
+        _check_whole(common, "doctor")
         code = 0
         for row in self._front.doctor(common.db):
             if not row["ok"]:
@@ -313,6 +315,12 @@ class Read:
         with Progress(*shown, console=self._output.console(), transient=True) as progress:
             task = progress.add_task("", total=None, visible=False)
             yield lambda done, size: progress.update(task, completed=done, total=size, visible=size >= _BAR_EVENTS_MIN)
+
+
+def _check_whole(common: Common, command: str) -> None:
+    """Raises BadInput for a scope, where a command looks at a log with all scopes in it."""
+    if common.scope is not None:
+        raise BadInput(f"{command} looks at the whole log, with every scope in it: leave --scope away.")
 
 
 def _types(given: tuple[str, ...]) -> list[str]:

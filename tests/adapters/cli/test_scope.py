@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+import pytest
+
 from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
-from tests.adapters.cli.terminal import reenact
+from tests.adapters.cli.terminal import one_line, reenact
 
 
 def test_one_tenant_is_shown_and_worked_for_by_its_name_and_all_without() -> None:
@@ -32,6 +34,13 @@ def test_one_tenant_is_shown_and_worked_for_by_its_name_and_all_without() -> Non
         shown = reenact(*command, "--scope", "bob").out
         assert "bob" in shown and "alice" not in shown
     assert reenact("verify").code == 0
+
+
+@pytest.mark.parametrize("command", ["verify", "doctor"])
+def test_what_looks_at_a_whole_log_is_not_asked_about_one_tenant(command: str) -> None:
+    assert reenact("run", "I am alice", "-m", "scripted:echo", "--scope", "alice").code == 0
+    refused = reenact(command, "--scope", "alice")
+    assert refused.code == 2 and "looks at the whole log, with every scope in it" in one_line(refused)
 
 
 def test_whoever_has_the_file_decides_for_any_tenant_in_it() -> None:
