@@ -28,7 +28,7 @@ from .asking import new_token, parts_of, token_digest
 from .events.action import IssueToken, RequireAction
 from .events.errors import BadInput, NotFound, ReenactError
 from .events.message import digest, show_digest
-from .given import check_numbers, check_wait
+from .given import check_json, check_wait
 from .projections.actions import Action
 
 if TYPE_CHECKING:
@@ -381,7 +381,7 @@ _WIRE = ActionSpec.__struct_encode_fields__
 
 def _plain(value: Mapping[str, Any], name: str, most: int = PAYLOAD_BYTES_MAX) -> dict[str, Any]:
     """As it can be stored. Raises BadInput."""
-    check_numbers(value, name)
+    check_json(value, name)
     try:
         stored = msgspec.json.encode(value)
         plain = msgspec.json.decode(stored, type=dict[str, Any])

@@ -29,7 +29,7 @@ from .events.action import (
 )
 from .events.errors import ActionLate, BadInput, BadResolution, NotFound
 from .events.frozen import frozen, thawed
-from .given import check_numbers
+from .given import check_json
 from .projections.actions import Action, Actions, AskedCall
 from .projections.projection import catch_up
 
@@ -118,7 +118,7 @@ class Asking:
         session_id, action = parts_of(action_id)
         agent, asking = await self._states(session_id)
         asked = next((each for each in asking.pending if each.id == action), None)
-        check_numbers(given, "resolution", BadResolution)
+        check_json(given, "resolution", BadResolution)
         if asked is not None and given.get("arguments") is not None and asked.kind == "approval":
             check_resolution(asked.kind, asked.payload, given, of_call=asked.digest is not None)
             self._check_arguments(agent, action, given["arguments"])

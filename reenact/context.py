@@ -20,7 +20,7 @@ from .events.errors import BadInput, Cancelled
 from .events.frozen import frozen
 from .events.message import Context
 from .events.policy import PolicyRef
-from .given import check_numbers, checked_text
+from .given import check_json, checked_text
 
 
 class RunVersions(Struct, frozen=True, kw_only=True):
@@ -128,7 +128,7 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
             value = getattr(self, name)
             if not isinstance(value, kind) and (value is not None or name == "cancellation"):
                 raise BadInput(f"{name} must be a {kind.__name__}, not {ascii(value)[:60]}.")
-        check_numbers(self.metadata, "metadata")
+        check_json(self.metadata, "metadata")
         try:
             force_setattr(self, "metadata", frozen(msgspec.json.decode(msgspec.json.encode(self.metadata))))
         except (TypeError, ValueError, OverflowError, RecursionError) as error:

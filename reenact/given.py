@@ -51,10 +51,12 @@ def check_wait(seconds: object, name: str) -> None:
         raise BadInput(f"{name} must be a number of seconds from 0 on, not {shown(seconds)}.")
 
 
-def check_numbers(value: object, name: str, refuse: type[ReenactError] = BadInput) -> None:
-    """Raises what it is told to, saying where, for a number that JSON has not: it would be stored as nothing at all."""
+def check_json(value: object, name: str, refuse: type[ReenactError] = BadInput) -> None:
+    """Raises what it is told to, saying where, for what JSON has not and would be stored as something else: a number
+    that is none, or a key that is no text.
+    """
     try:
-        left: list[tuple[str, object]] = [(name, msgspec.to_builtins(value, str_keys=True))]
+        left: list[tuple[str, object]] = [(name, msgspec.to_builtins(value))]
     except (TypeError, ValueError, OverflowError, RecursionError):
         return  # it cannot be stored at all, and is refused for that
     while left:
@@ -62,7 +64,10 @@ def check_numbers(value: object, name: str, refuse: type[ReenactError] = BadInpu
         if isinstance(each, float) and not isfinite(each):
             raise refuse(f"{where} is {each}, which is no number that can be stored.")
         if isinstance(each, dict):
-            left += ((f"{where}[{str(key)[:60]!r}]", inner) for key, inner in each.items())
+            for key in each:
+                if not isinstance(key, str):
+                    raise refuse(f"{where} has the key {shown(key)}, which is no text.")
+            left += ((f"{where}[{key[:60]!r}]", inner) for key, inner in each.items())
         elif isinstance(each, list):
             left += ((f"{where}[{place}]", inner) for place, inner in enumerate(each))
 

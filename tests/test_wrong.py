@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from reenact import (
     ActionFilter,
@@ -39,7 +40,7 @@ from reenact import (
 from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models, RetryPolicy
 from reenact.events import codec
-from reenact.events.errors import BadInput, ReenactError, Unauthenticated
+from reenact.events.errors import BadInput, BadResolution, ReenactError, Unauthenticated
 from reenact.events.log import MemoryLog
 from reenact.events.model import Credentials
 from reenact.given import config_of
@@ -388,6 +389,29 @@ def test_a_number_that_json_has_not_is_refused_where_questions_and_answers_come_
                 with pytest.raises(BadInput, match=r"^resolution\["):
                     await manager.resolve(action_id=call.id, resolution=resolution)
             assert heads(runtime) == before and [each.id for each in await runtime.actions()] == [call.id]
+
+    asyncio.run(work())
+
+
+@pytest.mark.parametrize("key", [1, 2.5, None, True])
+def test_a_key_that_is_no_text_is_refused_where_questions_and_answers_come_in(key: Any) -> None:
+    async def work() -> None:
+        async with Runtime("memory://") as runtime:
+            bot = await runtime.image("bot", model="scripted:echo")
+            await bot.send("hello")
+            manager, session = ActionManager(runtime), bot.session_id
+            spec = ActionSpec(type="custom", session_id=session)
+            for wrong in ({"payload": {"of": [{key: 1}]}}, {"metadata": {"a": {key: 2}}}):
+                with pytest.raises(BadInput, match=r"has the key .*, which is no text"):
+                    await manager.require_action(replace(spec, **wrong))
+            with pytest.raises(BadInput, match=r"^metadata has the key"):
+                ExecutionContext(metadata={key: 1})
+            action = await manager.require_action(spec)
+            before = heads(runtime)
+            for resolution in ({key: 2}, {"a": {key: 2}}):
+                with pytest.raises(BadResolution, match=r"^resolution.* has the key .*, which is no text"):
+                    await runtime.resolve_action(action.action_id, resolution)
+            assert heads(runtime) == before
 
     asyncio.run(work())
 
