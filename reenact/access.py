@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING, Any
 from .adapters.tools.acting import acting_as, within
 from .events import codec
 from .events.action import AGENT_PRINCIPALS, ResolveAction
-from .events.agent import ResolveTool
+from .events.agent import ResolveTool, WakeAgent
+from .events.container import SetPolicy
 from .events.errors import Closed, NotAPerson, Refused
+from .events.image import CreateImage, UpdateImage
 from .events.ledger import Allot, AwaitUsage, RaiseBudget, RecordCount, RemoveBudget, ReturnAllotment, SetBudget
 from .events.message import Command, Recorded
+from .events.policy import ApplyPolicy
+from .events.session import Send
 from .kernel import Kernel, Who
 from .pane import Pane
 
@@ -21,11 +25,15 @@ if TYPE_CHECKING:
     from .actors.system import Reply
     from .events.policy import Policy
 
+NO_RULES = "Rules are set by people and programs, never by an agent or its tools."
 NO_LIMITS = "Limits are set by people and programs, never by an agent or its tools."
 
 
 _LIMITING = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordCount, AwaitUsage)
 """What changes limits, or what is set aside within them."""
+
+_RULING = (SetPolicy, CreateImage, UpdateImage, ApplyPolicy, WakeAgent, Send)
+"""What rules come with: the runtime's own methods draw them from what it knows."""
 
 _DECIDING = (ResolveAction, ResolveTool)
 """What a person says."""
@@ -48,6 +56,14 @@ class Access:
         if isinstance(command, _DECIDING):
             self.check_person("An agent or a tool cannot decide this: a person must.")
         return self.kernel.ask(stream, command, by=self.who, **more)
+
+    def ask_openly(self, stream: str, command: Command, **more: Any) -> Awaitable[Reply]:
+        """As `ask`, a command that whoever calls made by hand. Raises NotAPerson where that is an agent or one of its
+        tools and rules would come with it, or a job."""
+        beside = (each[1] for each in more.get("companions") or ())
+        if any(isinstance(each, _RULING) for each in (command, *beside)):
+            self.check_person(NO_RULES)
+        return self.ask(stream, command, **more)
 
     @property
     def reads(self) -> Pane:

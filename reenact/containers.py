@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 
-from .access import Access
+from .access import NO_RULES, Access
 from .actors.container import State as ContainerState
 from .adapters.tools.registry import Tools
 from .events.container import CreateContainer, RegisterTools, SetPolicy
@@ -49,7 +49,7 @@ class Containers:
         """Hold all agents of one to a policy, None to none of its own; it is made if there is none. Returns it as it is
         in force. Raises BadPolicy for what is no policy, and NotAPerson where an agent or a tool asks.
         """
-        self._access.check_person("Rules are set by people and programs, never by an agent or its tools.")
+        self._access.check_person(NO_RULES)
         checked_text(container_id, "container")
         wanted = None if policy is None else policy_from(policy)
         if wanted is not None:

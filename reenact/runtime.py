@@ -225,7 +225,7 @@ class Runtime(Supervision, Questions):
             raise BadInput("There is a secret in the name of a scope or a principal, which stand in every event.")
         self.scope, self.principal = who.scope, who.principal
         access = self._access = Access(self._kernel, who)
-        self.ask, self._peek = access.ask, access.peek
+        self.ask, self._peek = access.ask_openly, access.peek
         self._asking = Asking(self)
         self._treasury = self._treasuries.of(who.scope)
         kept = self._kept.get(who.scope)

@@ -6,13 +6,33 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from reenact import Policy, Runtime, tool
+from reenact.events.container import CreateContainer, SetPolicy
+from reenact.events.content import Text
 from reenact.events.errors import NotAPerson
+from reenact.events.image import UpdateImage
+from reenact.events.message import Command
+from reenact.events.policy import ApplyPolicy
+from reenact.events.session import Send
 from tests.runtimes import run
 
 CALL = [{"tool_calls": [{"name": "sneak", "input": {}}]}, {"text": "Done."}]
 STRICT = Policy(name="strict", deny=("pay",))
+
+NO_POLICY = SetPolicy(container_id="default", created_at=0, policy=None)
+SEND = Send(job_id="job_1", content=(Text(text="hi"),))
+
+
+async def to_image(runtime: Runtime, image: str) -> None:
+    config = replace((await runtime.image_state(image)).config, policy=None)
+    await runtime.ask(f"image-{image}", UpdateImage(config=config, updated_at=0))
+
+
+async def to_session(runtime: Runtime, image: str, command: Command) -> None:
+    await runtime.ask(f"session-{(await runtime.image_state(image)).session_id}", command)
+
 
 WAYS: dict[str, Callable[[Runtime, str], Awaitable[Any]]] = {
     "the container's policy": lambda runtime, image: runtime.set_policy("default", None),
@@ -25,6 +45,15 @@ WAYS: dict[str, Callable[[Runtime, str], Awaitable[Any]]] = {
     "the tool policy": lambda runtime, image: runtime.save_tool_policy(image, {"denied_tools": []}),
     "a limit": lambda runtime, image: runtime.set_budget("5"),
     "no limit": lambda runtime, image: runtime.remove_budget(),
+    "a command to the container": lambda runtime, image: runtime.ask("container-default", NO_POLICY),
+    "one to the image": lambda runtime, image: to_image(runtime, image),
+    "one to its session": lambda runtime, image: to_session(runtime, image, ApplyPolicy(policy=(), scope="default")),
+    "a job with rules of its own making": lambda runtime, image: to_session(runtime, image, SEND),
+    "a command beside another": lambda runtime, image: runtime.ask(
+        "container-other",
+        CreateContainer(container_id="other", created_at=0),
+        companions=(("container-default", NO_POLICY),),
+    ),
 }
 
 
