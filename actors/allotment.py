@@ -114,7 +114,9 @@ def owed_for(state: State, purse: Purse) -> Sequence[Effect]:
 
 
 def on_reserved(state: State, event: BudgetReserved, stamp: Stamp) -> State:
-    return replace(state, version=stamp.version, purse=money.reserved(state.purse, event, stamp.at))
+    terms = money_terms(state)
+    overhead = terms.overhead if terms is not None else 0
+    return replace(state, version=stamp.version, purse=money.reserved(state.purse, event, stamp.at, overhead))
 
 
 def on_wanted(state: State, event: AllotmentWanted, stamp: Stamp) -> State:

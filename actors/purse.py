@@ -68,11 +68,13 @@ UNBILLED = frozenset(
 
 
 class Held(Struct, frozen=True, gc=False):
-    """Set aside for the model call under way. max_tokens: what it may write."""
+    """Set aside for the model call under way. max_tokens: what it may write. overhead: of instructions and tools that
+    it reads, as they were estimated."""
 
     call: str
     amount: Amount
     max_tokens: int
+    overhead: int = 0
 
 
 class Asking(Struct, frozen=True, gc=False):
@@ -103,7 +105,8 @@ class Purse(Struct, frozen=True, gc=False):
     asks: how often it asked. began, began_at: what was spent, and the time, when the running job began. now: the
     latest recorded time. made: no call that it has spent was made later. counts: the running job is under a budget.
     breach: the limit that ends the turn. warned: the limits it was last warned of. raising: what a person is asked;
-    refused: the limit that they may be asked about. raised: by what people raised limits of the running job.
+    refused: the limit that they may be asked about. raised: by what people raised limits of the running job. counted:
+    the model that counted the conversation last, and the overhead that it read; None where that is not known.
     """
 
     spent: Amount = NOTHING
@@ -124,6 +127,7 @@ class Purse(Struct, frozen=True, gc=False):
     refused: Breach | None = None
     raising: Raising | None = None
     raised: tuple[tuple[str, int], ...] = ()
+    counted: tuple[str, int] | None = None
 
     @property
     def run(self) -> Amount:
@@ -189,7 +193,7 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
                 return Gate(events=(event,), degrades=other.model)
             if passed is not None:
                 return Gate(breach=replace(passed, why=f"It should go on with a cheaper model: {why}."))
-    breach = _run_breach(purse, terms.spec, wish)
+    breach = _run_breach(terms, wish)
     if breach is not None:
         return Gate(breach=breach)
     if terms.ledger is not None and grant is not None and grant.needs_price and wish.rate is None:
@@ -255,13 +259,14 @@ def _no_cheaper(other: Wish | None, wish: Wish, grant: Grant) -> str | None:
     return None
 
 
-def _run_breach(purse: Purse, spec: BudgetSpec | None, wish: Wish) -> Breach | None:
+def _run_breach(terms: Terms, wish: Wish) -> Breach | None:
+    spec = terms.spec
     if spec is None:
         return None
     if spec.needs_price and wish.rate is None:
         return Breach(code="unpriced", limit="max_cost", of="run")
     if spec.max_turns is not None and wish.steps >= spec.max_turns:
-        asks = spec.on_breach == "ask"
+        asks = terms.asks("max_turns")
         return Breach(limit="max_turns", of="run", used=wish.steps, wanted=1, most=spec.max_turns, asks=asks)
     return None
 
@@ -270,11 +275,12 @@ def _limits(purse: Purse, terms: Terms, grant: Grant | None) -> list[tuple[str, 
     """The limits of the run and those of every call: of what, and the breach that it would be."""
     limits: list[tuple[str, Breach]] = []
     spec, run = terms.spec, purse.run
-    asks = spec is not None and spec.on_breach == "ask"
     if spec is not None and spec.max_tokens is not None:
+        asks = terms.asks("max_tokens")
         tokens = Breach(limit="max_tokens", of="run", used=run.tokens, most=spec.max_tokens, asks=asks)
         limits.append(("tokens", tokens))
     if spec is not None and spec.max_cost is not None:
+        asks = terms.asks("max_cost")
         cost = Breach(limit="max_cost", of="run", used=run.cost, most=nanos(spec.max_cost), asks=asks)
         limits.append(("cost", cost))
     if terms.ledger is not None and grant is not None:
@@ -307,11 +313,15 @@ def tool_breach(purse: Purse, terms: Terms, ordinal: int) -> Breach | None:
     ledger knows."""
     spec, grant = terms.spec, purse.grant
     if spec is not None and spec.max_tool_calls is not None and purse.run.tools + ordinal > spec.max_tool_calls:
-        used, most = purse.run.tools + ordinal - 1, spec.max_tool_calls
+        begun, most = purse.run.tools, spec.max_tool_calls
+        used = begun + ordinal - 1
+        if terms.rules:
+            used = min(used, max(begun, most))  # those that were denied before it used nothing
         return Breach(limit="max_tool_calls", of="run", used=used, wanted=1, most=most)
     most_at_once = grant.tools_per_request if grant is not None else None
-    if terms.ledger is not None and most_at_once is not None and ordinal > most_at_once:
-        return Breach(limit=PER_REQUEST, of="scope", used=ordinal - 1, wanted=1, most=most_at_once)
+    if terms.ledger is not None and grant is not None and most_at_once is not None and ordinal > most_at_once:
+        used = min(ordinal - 1, most_at_once) if terms.rules else ordinal - 1
+        return Breach(limit=PER_REQUEST, of="scope", used=used, wanted=1, most=most_at_once)
     return None
 
 
@@ -400,27 +410,31 @@ def began(purse: Purse | None, at: int, principal: str, *, counts: bool) -> Purs
     return purse
 
 
-def reserved(purse: Purse | None, event: BudgetReserved, at: int) -> Purse:
+def reserved(purse: Purse | None, event: BudgetReserved, at: int, overhead: int = 0) -> Purse:
     purse = purse or EMPTY
     amount = Amount(tokens=event.tokens, cost=event.cost, requests=1)
-    held = Held(event.call, amount, event.max_tokens)
+    held = Held(event.call, amount, event.max_tokens, overhead)
     now = max(purse.now, at)
     made = now if purse.held is not None else purse.made
     return replace(purse, spent=purse.at_most, held=held, now=now, made=made)
 
 
-def settled(purse: Purse | None, call: str, usage: Usage | None, cost: Cost | None, at: int) -> Purse | None:
-    """The call has an end that was counted, or of which nobody knows what it cost."""
+def settled(
+    purse: Purse | None, call: str, usage: Usage | None, cost: Cost | None, at: int, model: str | None = None
+) -> Purse | None:
+    """The call has an end that was counted, or of which nobody knows what it cost. model: whose whole answer it is."""
     if purse is None:
         return None
-    now = max(purse.now, at)
+    now, counted = max(purse.now, at), purse.counted
     if purse.held is None or purse.held.call != call:
-        return replace(purse, now=now)
+        return replace(purse, now=now, counted=counted if model is None or usage is None else None)
     amount = purse.held.amount
+    if model is not None and usage is not None:
+        counted = counted if counted == (model, purse.held.overhead) else (model, purse.held.overhead)
     if usage is not None:
         paid = nanos(cost.amount) if cost is not None and cost.amount is not None else amount.cost
         amount = Amount(tokens=max(0, usage.input_tokens + usage.output_tokens), cost=max(0, paid), requests=1)
-    return replace(purse, spent=purse.spent + amount, held=None, now=now, made=now)
+    return replace(purse, spent=purse.spent + amount, held=None, now=now, made=now, counted=counted)
 
 
 def turned(purse: Purse, reason: str) -> Purse:

@@ -25,7 +25,7 @@ from .approval import model_digest, policy_digest, raise_digest
 from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
 from .policy import Rights, Said, Verdict, denied_by
 from .terms import rate_of
-from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, OUTPUT_TOKENS, Wish
+from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, OTHER_TOKENS, OUTPUT_TOKENS, Wish
 
 NOT_ALLOWED = "a person would have to approve it"
 NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
@@ -189,7 +189,7 @@ def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) ->
         call=call.call,
         attempt=call.attempt,
         model=call.model,
-        read=state.known + state.fresh + (0 if state.known else terms.overhead),
+        read=_read(state, call.model, terms),
         written=written,
         least=min(written, LEAST_THINKING_TOKENS if thinks else LEAST_TOKENS),
         rate=rate_of(terms, call.model),
@@ -197,6 +197,18 @@ def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) ->
         wait_ms=call.wait_ms,
         tools=state.asked,
     )
+
+
+def _read(state: State, model: str, terms: Terms) -> int:
+    """Tokens that a call reads, at most: those that were counted last, and an estimate of what came on top."""
+    known, counted = state.known, None if state.purse is None else state.purse.counted
+    if not known:
+        return state.fresh + terms.overhead
+    if terms.rules and counted is not None:
+        if counted[0] != model:
+            known += known // OTHER_TOKENS
+        known += max(0, terms.overhead - counted[1])
+    return known + state.fresh
 
 
 def unpaid(state: State, breach: Breach) -> TurnCompleted:

@@ -11,12 +11,15 @@ def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
     """The terms of an agent and those of a job together: of every limit the lower one."""
     if terms is None or own is None:
         return terms or own
+    rules = max(terms.rules, own.rules)
     return Terms(
-        spec=narrower(terms.spec, own.spec),
+        spec=narrower(terms.spec, own.spec, rules),
         ledger=own.ledger or terms.ledger,
         rates=(*own.rates, *terms.rates),
         overhead=max(terms.overhead, own.overhead),
         degrade_to=own.degrade_to or terms.degrade_to,
+        denies=_denies(terms.spec, own.spec) if rules else (),
+        rules=rules,
     )
 
 
@@ -33,11 +36,24 @@ def renewed(terms: Terms | None, wanted: Terms | None) -> Terms | None:
     return terms if alike and {rate.model for rate in wanted.rates} <= {rate.model for rate in terms.rates} else wanted
 
 
-def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | None:
-    """Of every limit the lower one."""
+ASKED_ABOUT = ("max_tokens", "max_cost", "max_turns")
+"""The limits of a run that a person may be asked to raise."""
+
+
+def _denies(*specs: BudgetSpec | None) -> tuple[str, ...]:
+    """The limits that one of those who set them does not let anybody raise."""
+    strict = [spec for spec in specs if spec is not None and spec.on_breach == "deny"]
+    return tuple(name for name in ASKED_ABOUT if any(getattr(spec, name) is not None for spec in strict))
+
+
+def narrower(one: BudgetSpec | None, other: BudgetSpec | None, rules: int = 1) -> BudgetSpec | None:
+    """Of every limit the lower one. The word about models without a price is of whoever limits the money. rules: see
+    `Terms`; by 0 that word and the one about breaches were of both, whatever they limited."""
     if one is None or other is None:
         return one or other
     costs = [spec.max_cost for spec in (one, other) if spec.max_cost is not None]
+    unpriced = [spec.unpriced for spec in (one, other) if not rules or spec.max_cost is not None]
+    on_breach = (one.on_breach, other.on_breach)
     seconds = [spec.max_runtime_seconds for spec in (one, other) if spec.max_runtime_seconds is not None]
     return BudgetSpec(
         max_tokens=_lower(one.max_tokens, other.max_tokens),
@@ -45,8 +61,8 @@ def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | N
         max_tool_calls=_lower(one.max_tool_calls, other.max_tool_calls),
         max_turns=_lower(one.max_turns, other.max_turns),
         max_runtime_seconds=min(seconds) if seconds else None,
-        unpriced="deny" if "deny" in (one.unpriced, other.unpriced) else "allow",
-        on_breach="deny" if "deny" in (one.on_breach, other.on_breach) else "ask",
+        unpriced="deny" if "deny" in unpriced else "allow",
+        on_breach=("ask" if "ask" in on_breach else "deny") if rules else ("deny" if "deny" in on_breach else "ask"),
     )
 
 

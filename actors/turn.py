@@ -67,7 +67,7 @@ def _too_many(state: State) -> Sequence[Event]:
     turns = _turns(state)
     if state.steps >= turns:
         terms = money_terms(state)
-        asks = terms is not None and terms.spec is not None and terms.spec.on_breach == "ask"
+        asks = terms is not None and terms.asks("max_turns")
         breach = Breach(limit="max_turns", of="run", used=state.steps, wanted=1, most=turns, asks=asks)
         return [BudgetExceeded(breach=breach), ask_raise(state, breach)]
     failure = Failure(code="max_steps", message=f"The turn was ended after {state.steps} model calls, its limit.")
@@ -251,7 +251,9 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
         tools=state.tools + len(asked),
         known=known,
         fresh=fresh,
-        purse=money.settled(state.purse, event.call, usage, event.cost, stamp.at),
+        purse=money.settled(
+            state.purse, event.call, usage, event.cost, stamp.at, None if state.call is None else state.call.model
+        ),
     )
 
 

@@ -18,6 +18,9 @@ LEAST_TOKENS = 64
 LEAST_THINKING_TOKENS = 2_048
 """The same for a call that thinks first."""
 
+OTHER_TOKENS = 2
+"""What one model counted another may count as so much more, a half: each cuts a text in its own way."""
+
 IMAGE_TOKENS = 2_400
 """A picture, at most; and a document that is only named counts as ten."""
 

@@ -222,7 +222,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
     spec: of every run. ledger: the scope whose ledger it asks first, None where no budget is set. rates: of the models
     it may call that have a price. overhead: tokens of instructions and tools, an upper bound. degrade_to: the cheaper
-    model.
+    model. denies: limits of the run that nobody may be asked to raise, though `spec` asks, for one of those who set
+    them does not. rules: 1 in what is made now; by 0, of older releases, what they decided is decided again.
     """
 
     spec: BudgetSpec | None = None
@@ -230,6 +231,12 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     rates: tuple[Rate, ...] = ()
     overhead: int = 0
     degrade_to: str | None = None
+    denies: tuple[str, ...] = ()
+    rules: int = 0
+
+    def asks(self, limit: str) -> bool:
+        """Whether a person is asked to raise this limit of the run."""
+        return self.spec is not None and self.spec.on_breach == "ask" and limit not in self.denies
 
 
 UNCOUNTED = "uncounted"

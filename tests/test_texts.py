@@ -118,7 +118,7 @@ Profile: name name tools
 Raise: made action limit of most by principal
 Rate: made model input output
 Selection: made model reason key because degraded
-Terms: made spec ledger rates overhead degrade_to
+Terms: made spec ledger rates overhead degrade_to denies rules
 Text: text text extra
 Thinking: text thinking signature extra; word provider
 ToolCall: text id invalid extra; values input; made name

@@ -257,6 +257,13 @@ def test_max_tool_calls_of_a_run_deny_the_rest_and_end_the_turn() -> None:
     assert the(stream, JobFailed).failure.code == "budget_exceeded"
 
 
+def test_given_calls_of_tools_that_were_denied_the_next_is_told_what_was_used_and_not_what_was_wanted() -> None:
+    for most in (0, 2):
+        terms = replace(run_of(max_tool_calls=most), rules=1)
+        stream = given(CREATE, under(terms)).when(wants("m1", "read", "read", "read", "read"))
+        assert {each.breach.used for each in stream.events if isinstance(each, BudgetExceeded)} == {most}
+
+
 def test_max_runtime_is_a_deadline_from_when_the_job_starts() -> None:
     stream = begun(run_of(max_runtime_seconds=2.5)).owes("runtime-job_1", "m1")
     assert stream.owed[0].at == stream.at + 2_500_000  # type: ignore[attr-defined]
@@ -572,6 +579,33 @@ def test_after_an_answer_only_what_is_new_is_estimated() -> None:
     stream = given(CREATE, under(replace(LEDGER, overhead=5000)), take(), wants("m1", "read", read=40, written=10))
     stream.when(settles("t1", output="y" * 100))
     assert the(stream, BudgetReserved).tokens == 50 + 8 + 30 + 100
+
+
+def again(terms: Terms, model: str = "scripted:echo") -> Given:
+    """A session under a ledger whose first answer, of 1,000 tokens, was counted; then a message under other terms."""
+    first = replace(LEDGER, overhead=500, rules=terms.rules)
+    stream = given(CREATE, under(first), take(), wants("m1", read=900, written=100))
+    later = replace(under(terms), job_id="job_2", overrides=Overrides(model=model))
+    return stream.when(later)
+
+
+def test_given_instructions_that_grew_since_what_was_counted_their_growth_is_set_aside() -> None:
+    for rules, read in ((1, 1000 + 4500), (0, 1000)):
+        stream = again(replace(LEDGER, overhead=5000, rules=rules))
+        assert the(stream, BudgetReserved).tokens == read + 6 + 100, "older logs are decided again as they were"
+    assert the(again(replace(LEDGER, overhead=20, rules=1)), BudgetReserved).tokens == 1000 + 6 + 100
+
+
+def test_what_another_model_counted_is_taken_for_half_as_much_again() -> None:
+    terms = replace(LEDGER, overhead=500, rates=(RATE, Rate("scripted:hello", 1, 1)), rules=1)
+    assert the(again(terms, "scripted:hello"), BudgetReserved).tokens == 1500 + 6 + 100
+
+
+def test_given_instructions_that_grew_while_nothing_was_limited_all_of_them_are_set_aside() -> None:
+    stream = given(CREATE, under(None), wants("m1", read=900, written=100))
+    later = replace(under(replace(run_of(max_tokens=10**6), overhead=500, rules=1)), job_id="job_2")
+    waking = replace(later.waking, definition=replace(later.waking.definition, tools="sha256:1"))
+    assert the(stream.when(replace(later, waking=waking)), BudgetReserved).tokens == 1000 + 500 + 6 + 100
 
 
 def test_who_thinks_first_is_given_room_to_think() -> None:

@@ -6,7 +6,7 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact.actors.terms import renewed
+from reenact.actors.terms import merged, renewed
 from reenact.events.agent import AgentConfigured, ModelCalled
 from reenact.events.budget import BudgetSpec, Rate, Terms
 from reenact.events.policy import ApplyPolicy, ConstraintPolicy, Policy
@@ -42,6 +42,26 @@ def test_a_ledger_that_is_known_is_kept_and_every_price_that_is_wanted_is_there(
     if wanted is not None:
         assert became is not None and became.spec == wanted.spec
         assert {rate.model for rate in wanted.rates} <= {rate.model for rate in became.rates}
+
+
+def test_given_a_job_that_limits_something_else_the_words_of_its_image_stand() -> None:
+    def both(image: BudgetSpec, job: BudgetSpec) -> Terms:
+        terms = merged(Terms(spec=image, rules=1), Terms(spec=job, rules=1))
+        assert terms is not None and terms.spec is not None
+        return terms
+
+    turns = BudgetSpec(max_turns=3)
+    allowed = both(BudgetSpec(max_cost="1", unpriced="allow"), turns).spec
+    assert allowed is not None and allowed.unpriced == "allow"
+    refused = both(BudgetSpec(max_cost="1"), BudgetSpec(max_turns=3, unpriced="allow")).spec
+    assert refused is not None and refused.unpriced == "deny", "whoever limits no money says nothing of it"
+
+    asked = both(BudgetSpec(max_turns=2, on_breach="ask"), BudgetSpec(max_tokens=900))
+    assert (asked.asks("max_turns"), asked.asks("max_tokens")) == (True, False)
+    wider = both(BudgetSpec(max_turns=2), BudgetSpec(max_turns=1, max_cost="1", on_breach="ask"))
+    assert (wider.asks("max_turns"), wider.asks("max_cost")) == (False, True), (
+        "a job lets nobody raise its image's limit"
+    )
 
 
 def test_a_limit_on_what_a_call_may_cost_that_comes_in_the_middle_of_a_turn_comes_with_the_prices_to_keep_it() -> None:

@@ -69,6 +69,8 @@ TERMS = Terms(
     rates=(Rate("scripted:echo", 1000, 2000),),
     overhead=120,
     degrade_to="scripted:hello",
+    denies=("max_turns",),
+    rules=1,
 )
 BUDGET = Budget(
     scope_id="default",

@@ -59,10 +59,10 @@ def _checks_and_acts(sums: book.Sums, limit: Any, now: int) -> tuple[int, int]:
 _USED = book.used
 
 
-def _forgets(purse: money.Purse | None, event: BudgetReserved, at: int) -> money.Purse:
+def _forgets(purse: money.Purse | None, event: BudgetReserved, at: int, overhead: int) -> money.Purse:
     """A call whose process died is forgotten, though it may have been billed."""
     purse = purse or money.EMPTY
-    return _RESERVED(replace(purse, held=None), event, at)
+    return _RESERVED(replace(purse, held=None), event, at, overhead)
 
 
 _RESERVED = money.reserved
