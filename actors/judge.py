@@ -30,7 +30,8 @@ def asks(budget: Budget, limit: Limit) -> bool:
 class Judged(Struct):
     """What limits say. breach: what forbids it. for_sure: no matter what others give back. most: of each, at most.
 
-    spare: of each, what may be allotted on top. degrade: a limit was passed that degrades; passed: which one.
+    spare: of each, what may be allotted on top. ahead: see `Grant`. degrade: a limit was passed that degrades; passed:
+    which one.
     """
 
     breach: Breach | None = None
@@ -40,6 +41,7 @@ class Judged(Struct):
     degrade: Budget | None = None
     passed: Breach | None = None
     warned: tuple[str, ...] = ()
+    ahead: tuple[tuple[str, int], ...] = ()
 
 
 def judge(
@@ -95,8 +97,12 @@ def judge(
                 judged.most[limit.of] = min(judged.most.get(limit.of, wanted), max(0, most - before))
             if limit.window == "request":
                 continue
-            near = most * round(budget.warning_threshold * 10_000) // 10_000 - before - wanted
-            if near < 0:
+            fine = 1_000_000_000 if rules > 2 else 10_000
+            room = most * round(budget.warning_threshold * fine) // fine - before
+            near = room - wanted
+            if rules > 2 and limit.of == "tools" and needed <= room:  # some are asked for ahead, perhaps for nothing
+                judged.ahead += ((f"{limit.name} of the {of}", room),)
+            elif near < 0:
                 judged.warned += (f"{limit.name} of the {of}",)
             judged.spare[limit.of] = min(judged.spare.get(limit.of, near // SHARE), max(0, near) // SHARE)
     return judged
@@ -112,9 +118,12 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
     amounts = {}
     for of in Amount.__struct_fields__:
         want = getattr(message.want, of)
-        spare = 0 if is_exact(message.session_id) else want * (GENEROUS - 1)
+        # Where calls of tools ask, the rest is what the session has left: more each time would have no end.
+        more = not is_exact(message.session_id) and (of == "tools" or not message.least.tools or message.rules < 3)
+        spare = want * (GENEROUS - 1) if more else 0
         amounts[of] = judged.most.get(of, want) + max(0, min(spare, judged.spare.get(of, spare)))
     caps: dict[str, int] = {}
+    whose: dict[str, str] = {}
     # An allotment is of its day: what is spent of it is settled in that day, whatever limits are set meanwhile.
     until = (state.now // DAY_US + 1) * DAY_US
     needs_price, per_job, degrade_to = False, False, None
@@ -126,7 +135,8 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
         degrade_to = degrade_to or budget.degrade_to
         for limit, most in standing.limits:
             if limit.window == "request" and budget.exceed_strategy == "deny":
-                caps[limit.of] = min(caps.get(limit.of, most), most)
+                if most < caps.get(limit.of, most + 1):
+                    caps[limit.of], whose[limit.of] = most, standing.key[0]
                 if limit.of != "tools":
                     # So much at once is never used, and the rest would lie idle: but for the calls that follow.
                     amounts[limit.of] = min(amounts[limit.of], most * GENEROUS)
@@ -151,6 +161,8 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
         passed=judged.passed,
         principal=message.principal_id if message.rules else "",
         calls=tuple(calls),
+        ahead=tuple(each for each in judged.ahead if each[1] < amounts["tools"]),
+        whose=tuple((of, owner) for of, owner in whose.items() if owner != "scope") if message.rules > 2 else (),
     )
 
 

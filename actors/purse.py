@@ -286,7 +286,7 @@ def _limits(purse: Purse, terms: Terms, grant: Grant | None) -> list[tuple[str, 
     if terms.ledger is not None and grant is not None:
         for of, most in (("tokens", grant.tokens_per_request), ("cost", grant.cost_per_request)):
             if most is not None:
-                limits.append((of, Breach(limit=f"max_{of}_per_request", of="scope", most=most)))
+                limits.append((of, Breach(limit=f"max_{of}_per_request", of=grant.of(of), most=most)))
     return limits
 
 
@@ -321,16 +321,20 @@ def tool_breach(purse: Purse, terms: Terms, ordinal: int) -> Breach | None:
     most_at_once = grant.tools_per_request if grant is not None else None
     if terms.ledger is not None and grant is not None and most_at_once is not None and ordinal > most_at_once:
         used = min(ordinal - 1, most_at_once) if terms.rules else ordinal - 1
-        return Breach(limit=PER_REQUEST, of="scope", used=used, wanted=1, most=most_at_once)
+        return Breach(limit=PER_REQUEST, of=grant.of("tools"), used=used, wanted=1, most=most_at_once)
     return None
 
 
 def tool_warning(purse: Purse, terms: Terms, ordinal: int) -> BudgetWarned | None:
-    """What is said where an answer asks for more calls of tools than a limit that does not deny: once, at the first."""
+    """What is said where an answer asks for more calls of tools than a limit that does not deny, or for those from
+    which on a limit is warned of: once, at the first."""
     grant = purse.grant
     if terms.ledger is None or grant is None:
         return None
     passed = tuple(each.text for each in grant.calls if each.of == "tools" and ordinal == each.most + 1)
+    if grant.ahead:
+        begun = grant.amount.tools - (purse.ceiling.tools - purse.spent.tools)
+        passed += tuple(text for text, most in grant.ahead if begun + ordinal == most + 1)
     return BudgetWarned(limits=passed) if passed else None
 
 
@@ -537,7 +541,9 @@ def released(purse: Purse | None, event: AllotmentReleased) -> Purse:
     purse = purse or EMPTY
     grant = purse.grant
     if grant is not None:
-        grant = replace(grant, tokens_per_request=None, cost_per_request=None, tools_per_request=None, calls=())
+        grant = replace(
+            grant, tokens_per_request=None, cost_per_request=None, tools_per_request=None, calls=(), ahead=()
+        )
     return replace(purse, ceiling=event.spent + event.kept, grant=grant)
 
 

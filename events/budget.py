@@ -322,7 +322,9 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     price may not be called. per_job: it ends with the job, for a limit of its principal stands. degrade: a limit was
     passed, take the cheaper model; passed: that limit. warned: the limits that are nearly or quite used up. principal:
     for whom, and with a job of another it ends, one that degrades with any job; "" in what older releases allotted.
-    calls: limits of every call that warn or degrade.
+    calls: limits of every call that warn or degrade. whose: of those that deny, a field of `Amount` and whose it is,
+    where that is not the scope; older releases did not say. ahead: limits of calls of tools, and of how many calls from
+    now on they are not warned of: so many are allotted ahead, and perhaps not made.
     """
 
     amount: Amount = NOTHING
@@ -338,6 +340,12 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     passed: Breach | None = None
     principal: str = ""
     calls: tuple[CallLimit, ...] = ()
+    whose: tuple[tuple[str, str], ...] = ()
+    ahead: tuple[tuple[str, int], ...] = ()
+
+    def of(self, unit: str) -> str:
+        """Whose the limit of every call is, by a field of `Amount`."""
+        return dict(self.whose).get(unit, "scope")
 
 
 # -- money as it is written --

@@ -22,9 +22,10 @@ RESERVED = "reserved:"
 
 Older releases wrote `reserved:<id>`, and knew nothing of its session."""
 
-RULES = 2
+RULES = 3
 """By which rules a ledger judges what it is asked for, now. Lower ones are of older releases, whose decisions stay as
-they were: by 1, what was recorded in a reservation counted in the windows of its own time; by 0, limits that degrade
+they were: by 2, calls of tools that were only asked for ahead were warned of, and whose a limit of every call is was
+not said; by 1, what was recorded in a reservation counted in the windows of its own time; by 0, limits that degrade
 were judged otherwise too."""
 
 ENTRIES_MAX = 1_000

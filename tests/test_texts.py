@@ -101,7 +101,7 @@ Definition: made image_version model params max_steps tools policy scope fallbac
 Failure: text message; word code; made retryable retry_after_s status tried available_at
 File: text media_type name data url file_id
 Grant: made amount until tokens_per_request cost_per_request tools_per_request needs_price per_job degrade degrade_to
-    warned passed principal calls
+    warned passed principal calls whose ahead
 Image: text media_type data url
 ImageConfig: text name description system_prompt metadata; name model fallbacks tools params workspace policy budget
     degrade_to; made max_steps approval_required approval_timeout_s

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import example
 from hypothesis import given as for_all
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reenact.actors.book import State, used
 from reenact.actors.judge import judge
@@ -163,6 +164,40 @@ def test_from_its_threshold_on_a_limit_is_warned_of() -> None:
     stream = ledger(limit(max_tokens_total=1000, warning_threshold=0.8))
     assert granted(stream.when(allot(tokens=800))).warned == ()
     assert granted(stream.when(allot("t", tokens=1))).warned == ("max_tokens_total of the scope",)
+
+
+def test_given_tools_that_are_asked_for_ahead_only_those_that_are_used_are_warned_of() -> None:
+    stream = ledger(limit(max_tool_calls_daily=7, warning_threshold=0.8))
+    ahead = replace(allot(requests=1, tools=8), least=Amount(requests=1))
+    grant = granted(stream.when(ahead))
+    told = "max_tool_calls_daily of the scope"
+    assert (grant.warned, grant.amount.tools, grant.ahead) == ((), 7, ((told, 5),))
+    grant = granted(stream.when(replace(allot(ask="w2", tools=9, spent=Amount(tools=5)), least=Amount(tools=1))))
+    assert (grant.warned, grant.ahead) == ((told,), ())
+    assert granted(stream.when(replace(allot("t", tools=8, rules=2), least=Amount(requests=1)))).warned == (told,)
+
+
+def test_given_calls_of_tools_that_ask_again_and_again_what_is_allotted_does_not_grow() -> None:
+    stream, left = ledger(limit(max_tool_calls_daily=10**6)), Amount(tokens=500, cost=10**6, requests=5)
+    for number in range(1, 30):
+        asks = allot(ask=f"w{number}", tokens=left.tokens, cost=left.cost, requests=left.requests, tools=9)
+        left = granted(stream.when(replace(asks, least=Amount(tools=1)))).amount
+    assert (left.tokens, left.cost, left.requests) == (500, 10**6, 5)
+
+
+def test_a_threshold_near_nothing_is_not_nothing() -> None:
+    stream = ledger(limit(max_tokens_total=100_000_000, warning_threshold=0.00004))
+    assert granted(stream.when(allot(tokens=4_000))).warned == ()
+
+
+def test_given_limits_of_every_call_a_session_is_told_whose_the_lowest_is() -> None:
+    stream = ledger(
+        limit(max_tokens_per_request=500, max_cost_per_request="1", max_tool_calls_per_request=3),
+        limit(session_id="s", max_tokens_per_request=400),
+        limit(principal_id="ann", max_tokens_per_request=450, max_tool_calls_per_request=2),
+    )
+    assert dict(granted(stream.when(allot())).whose) == {"tokens": "session", "tools": "principal"}
+    assert granted(stream.when(allot("t", rules=2))).whose == ()
 
 
 def test_a_model_without_a_price_is_refused_where_money_is_limited() -> None:

@@ -473,6 +473,23 @@ def test_limits_of_a_call_that_the_ledger_told_are_kept() -> None:
     assert the(stream, BudgetExceeded).breach.limit == "max_cost_per_request"
 
 
+def test_calls_of_tools_that_come_near_a_limit_are_warned_of_when_they_are_asked_for() -> None:
+    stream = begun(LEDGER).when(take(tools=7, ahead=(("max_tool_calls_daily of the scope", 2),)))
+    stream.when(wants("m1", "read", "read"))
+    assert not [event for event in stream.events if isinstance(event, BudgetWarned)]
+    stream.when(settles("t1")).when(settles("t2")).when(wants("m2", "read", "read"))
+    assert the(stream, BudgetWarned).limits == ("max_tool_calls_daily of the scope",)
+
+
+def test_a_limit_of_every_call_is_told_as_whose_it_is() -> None:
+    for whose in ("principal", "session"):
+        told = (("tokens", whose), ("tools", whose))
+        stream = begun(LEDGER).when(take(tokens_per_request=20, whose=told))
+        assert the(stream, BudgetExceeded).breach.of == whose
+        stream = begun(LEDGER).when(take(tools_per_request=1, whose=told)).when(wants("m1", "read", "read"))
+        assert the(stream, BudgetExceeded).breach.of == whose
+
+
 def test_too_many_calls_of_tools_in_one_answer_are_denied_and_the_model_may_ask_for_fewer() -> None:
     stream = begun(LEDGER).when(take(tools_per_request=1)).when(wants("m1", "read", "read"))
     assert the(stream, ToolSettled).outcome == "denied"

@@ -106,6 +106,8 @@ GRANT = Grant(
     warned=("max_cost_daily of the scope",),
     principal="ann",
     calls=(CallLimit(limit="max_tokens_per_request", whose="scope", of="tokens", most=600, degrades=True),),
+    whose=(("tokens", "principal"),),
+    ahead=(("max_tool_calls_daily of the scope", 5),),
 )
 BREACH = Breach(code="budget_exceeded", limit="max_cost_daily", of="scope", used=1, wanted=2, most=3)
 CONSENT = Raise(action="a1", limit="max_cost_daily", of="scope", most=1_000_000_000, by=1_000_000_000, principal="ann")
