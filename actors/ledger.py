@@ -27,6 +27,7 @@ from ..events.budget import (
 from ..events.errors import BadInput
 from ..events.ledger import (
     AHEAD_MAX_S,
+    RESERVED,
     Allot,
     AllotmentDenied,
     AllotmentReturned,
@@ -214,7 +215,7 @@ def _evolve(state: State, event: Event, version: int) -> State:
         case AllotmentReturned():
             account = state.accounts.get(event.session_id) or Account("")
             free = settled(state, event.session_id, account.principal, event.spent, event.kept, event.at, event.made)
-            return _came_back(free, event.session_id)
+            return _over(_came_back(free, event.session_id), event.session_id)
         case BudgetSet():
             named = whose(event.budget)
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
@@ -264,6 +265,13 @@ def _called_back(state: State, session: str | None, version: int) -> State:
         if account.held != NOTHING and session in (None, name)
     }
     return replace(state, due=state.due.update(due), recalling=version) if due else state
+
+
+def _over(state: State, holder: str) -> State:
+    """A program's reservation that was given back is never heard of again: it is in the sums, and has no account."""
+    if not holder.startswith(RESERVED) or state.accounts[holder].held != NOTHING:
+        return state
+    return replace(state, accounts=state.accounts.remove(holder))
 
 
 def _came_back(state: State, session: str) -> State:

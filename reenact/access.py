@@ -11,9 +11,9 @@ from .adapters.tools.acting import acting_as, within
 from .events import codec
 from .events.action import AGENT_PRINCIPALS, ResolveAction
 from .events.agent import ResolveTool, WakeAgent
-from .events.container import SetPolicy
+from .events.container import RemoveImage, SetPolicy
 from .events.errors import Closed, NotAPerson, Refused
-from .events.image import CreateImage, UpdateImage
+from .events.image import CreateImage, DeleteImage, UpdateImage
 from .events.ledger import Allot, AwaitUsage, RaiseBudget, RecordCount, RemoveBudget, ReturnAllotment, SetBudget
 from .events.message import Command, Recorded
 from .events.policy import ApplyPolicy
@@ -32,8 +32,8 @@ NO_LIMITS = "Limits are set by people and programs, never by an agent or its too
 _LIMITING = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordCount, AwaitUsage)
 """What changes limits, or what is set aside within them."""
 
-_RULING = (SetPolicy, CreateImage, UpdateImage, ApplyPolicy, WakeAgent, Send)
-"""What rules come with: the runtime's own methods draw them from what it knows."""
+_RULING = (SetPolicy, CreateImage, UpdateImage, DeleteImage, RemoveImage, ApplyPolicy, WakeAgent, Send)
+"""What rules come or go with: the runtime's own methods draw them from what it knows."""
 
 _DECIDING = (ResolveAction, ResolveTool)
 """What a person says."""

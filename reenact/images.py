@@ -37,6 +37,9 @@ UPDATES_MAX = 20
 _RULES = ("tools", "policy", "approval_required", "approval_timeout_s", "budget")
 """What of a definition says what its agents may do. It holds for the next call that begins, also within a turn."""
 
+_WITHOUT = ImageConfig()
+"""A definition without any."""
+
 
 class Images:
     """bring(session_id): holds the agent of a session to the policies of now."""
@@ -266,6 +269,8 @@ class Images:
         state = await self._definitions.image(image_id, self._access.scope)
         if state.image_id is None:
             return
+        if any(getattr(state.config, field) != getattr(_WITHOUT, field) for field in _RULES):
+            self._access.check_person("An image with rules is deleted by people and programs, never by an agent.")
         await self._access.ask(f"image-{image_id}", DeleteImage())
         await self._access.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))
         for session_id in await self.sessions(image_id):

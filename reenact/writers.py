@@ -234,7 +234,11 @@ class RuntimeLedgerWriter(_Writing):
                 raise BadInput(f"{command.type} is not for a program to put to a ledger.")
         access = self._runtime._access
         reply = await access.kernel.ask(stream, command, by=access.who)
-        return reply.states[0], bool(reply.events)
+        book: State = reply.states[0]
+        if isinstance(command, Allot) and book.accounts[command.session_id].breach is not None:
+            self._holders.discard(command.session_id)
+            self._runtime._treasury.recalls.outside.discard(command.session_id)
+        return book, bool(reply.events)
 
     async def _once(self, scope_id: str, command: RecordUsage, told: RecordUsage) -> None:
         hidden = self._runtime._access.kernel.vault.hidden(told, scope_id)  # not even a digest of a secret is stored

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
@@ -400,3 +401,19 @@ def test_a_limit_finer_than_a_nano_dollar_is_refused() -> None:
     for cost in ("0.0000000375", 0.1 + 0.2, "1e-3"):
         with pytest.raises(BadInput, match="in steps of a nano-dollar"):
             Budget(max_cost_total=cost)
+
+
+def test_what_was_reserved_and_given_back_or_denied_is_remembered_by_nobody() -> None:
+    async def work(opened: Runtime) -> None:
+        await opened.set_budget(Budget(max_tokens_daily=100))
+        writer = RuntimeLedgerWriter(opened)
+        book = Ledger(writer)
+        for tokens in (60, 101, 60, 101):
+            with suppress(BudgetExceededError):
+                async with book.reserve(tokens=tokens):
+                    assert writer._holders == opened._treasury.recalls.outside != set()
+        assert writer._holders == opened._treasury.recalls.outside == set()
+        accounts = (await writer.state(opened.scope)).accounts
+        assert [account.breach is not None for account in accounts.values()] == [True, True]
+
+    run(work)

@@ -12,7 +12,7 @@ from reenact import Policy, Runtime, tool
 from reenact.events.container import CreateContainer, SetPolicy
 from reenact.events.content import Text
 from reenact.events.errors import NotAPerson
-from reenact.events.image import UpdateImage
+from reenact.events.image import DeleteImage, UpdateImage
 from reenact.events.message import Command
 from reenact.events.policy import ApplyPolicy
 from reenact.events.session import Send
@@ -43,10 +43,12 @@ WAYS: dict[str, Callable[[Runtime, str], Awaitable[Any]]] = {
     "the budget": lambda runtime, image: runtime.update_image(image, {"budget": None}),
     "the image by its name": lambda runtime, image: runtime.image("support", approval_required=False),
     "the tool policy": lambda runtime, image: runtime.save_tool_policy(image, {"denied_tools": []}),
+    "the image itself": lambda runtime, image: runtime.delete_image(image),
     "a limit": lambda runtime, image: runtime.set_budget("5"),
     "no limit": lambda runtime, image: runtime.remove_budget(),
     "a command to the container": lambda runtime, image: runtime.ask("container-default", NO_POLICY),
     "one to the image": lambda runtime, image: to_image(runtime, image),
+    "one that ends it": lambda runtime, image: runtime.ask(f"image-{image}", DeleteImage()),
     "one to its session": lambda runtime, image: to_session(runtime, image, ApplyPolicy(policy=(), scope="default")),
     "a job with rules of its own making": lambda runtime, image: to_session(runtime, image, SEND),
     "a command beside another": lambda runtime, image: runtime.ask(
