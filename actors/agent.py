@@ -12,7 +12,8 @@ Before every call of a model and every run of a tool the rules of the moment are
 they deny is told to the model and stands in the log.
 
 A call begun by an owner that is gone is in doubt. Its class says what follows: `read` and `idempotent` run again with
-the same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess.
+the same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess. What
+begins again is looked at first, as what was approved is.
 
 A call that a person must approve waits beside the others, and is looked at again when it may begin: what starts is what
 was approved, with the arguments in the log, in time, or nothing.
@@ -356,7 +357,9 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return None if again is None else RecoverEffect(effect=again.call, attempt=again.attempt - 1)
         case "recover_effect", AllotmentWanted() | BudgetExceeded():
             return RecoverEffect(effect=first.call or "", attempt=first.attempt - 1)
-        case "recover_effect", ToolStarted() | ToolDenied():
+        case "recover_effect", ToolStarted():
+            return RecoverEffect(effect=first.tool, attempt=first.attempt - 1, at_once=True)
+        case "recover_effect", ToolDenied():
             return RecoverEffect(effect=first.tool, attempt=first.attempt - 1)
         case "recover_effect", ToolRelaunched() | ToolDoubted():
             return RecoverEffect(effect=first.tool, attempt=first.attempt)
@@ -369,13 +372,13 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
         case "prove_tool", ToolSettled():
             return ProveTool(tool=first.tool, happened=True, output=first.output)
         case "prove_tool", ToolStarted() | ToolDenied() | ToolRelaunched():
-            return ProveTool(tool=first.tool, happened=False)
+            return ProveTool(tool=first.tool, happened=False, at_once=isinstance(first, ToolStarted))
         case "prove_tool", ToolUnproved():
             return ProveTool(tool=first.tool, happened=None)
         case "resolve_tool", ToolSettled():
             return ResolveTool(tool=first.tool, outcome=first.outcome, output=_plain(first.output))
         case "resolve_tool", ToolStarted() | ToolRelaunched():
-            return ResolveTool(tool=first.tool, outcome="retry")
+            return ResolveTool(tool=first.tool, outcome="retry", at_once=isinstance(first, ToolStarted))
         case "start_tool", ToolChecked():
             return StartTool(
                 tool=first.tool,
@@ -386,6 +389,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 timeout_s=first.timeout_s,
                 place=first.place,
                 problem=first.problem,
+                approval=first.approval,
             )
         case "revoke_grant", GrantRevoked():
             return RevokeGrant(action=first.grant, by=first.by)

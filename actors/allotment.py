@@ -31,7 +31,7 @@ from .mind import State, Tool, money_terms
 from .policy import SHUT, Verdict
 from .purse import Purse
 from .step import ask_raise, think
-from .tool import authorised, not_funded, refused, run
+from .tool import authorised, begin, not_funded, refused
 
 
 def take(state: State, message: TakeAllotment) -> Sequence[Event]:
@@ -56,7 +56,7 @@ def _funded(state: State, tool: Tool) -> Sequence[Event]:
     verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
     if verdict.decision in SHUT:
         return refused(tool.id, verdict, "The call was not run")
-    return [authorised(tool.id, verdict), run(tool)]
+    return [authorised(tool.id, verdict), begin(tool)]
 
 
 def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:

@@ -71,7 +71,7 @@ def _show(value: bytes) -> str:
     return "sha256:" + digest(b"reenact approval 1\0", value).hex()
 
 
-def why_asked(definition: Definition | None, check: CallCheck) -> str | None:
+def why_asked(definition: Definition | None, check: CallCheck | ToolChecked) -> str | None:
     """Why a person must be asked before this call runs, None where nobody must."""
     if definition is not None and definition.approval_required:
         return "agent"

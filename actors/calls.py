@@ -14,6 +14,7 @@ from ..events.agent import (
     ModelCalled,
     ModelFailed,
     ModelSelected,
+    ToolRelaunched,
     ToolRequested,
     ToolSettled,
     ToolStarted,
@@ -22,7 +23,8 @@ from ..events.agent import (
 from ..events.message import Recorded
 from ..events.policy import ModelDenied
 
-# Which command may start a call again, by its class. Reads and idempotent calls may be started again by any.
+# Which command may start a call again, or have it looked at for that, by its class. Reads and idempotent calls may be
+# started again by any.
 _AGAIN = {"unsafe": ("resolve_tool",), "probeable": ("resolve_tool", "prove_tool")}
 
 
@@ -68,6 +70,8 @@ class Calls:
             if event.tool in self._tools or not self._is_new(event.tool):
                 yield f"{event.tool} is asked for twice"
             self._tools[event.tool] = _Tool(event)
+        elif isinstance(event, ToolRelaunched):
+            yield from self._relaunched(event, recorded.head.asked)
         elif isinstance(event, ToolStarted):
             yield from self._started(event, recorded.head.asked)
         elif isinstance(event, ToolSettled):
@@ -81,6 +85,14 @@ class Calls:
         new, self._last = number > self._last, max(number, self._last)
         return new
 
+    def _relaunched(self, event: ToolRelaunched, asked: str) -> Iterator[str]:
+        tool = self._tools.get(event.tool)
+        if tool is None or not tool.attempts:
+            yield f"{event.tool} is to be started again, and was not under way"
+            return
+        yield from _again(event.tool, tool, asked)
+        tool.relaunched = True
+
     def _started(self, event: ToolStarted, asked: str) -> Iterator[str]:
         tool = self._tools.get(event.tool)
         if tool is None:
@@ -88,12 +100,11 @@ class Calls:
             return
         if event.attempt != tool.attempts + 1:
             yield f"attempt {event.attempt} of {event.tool} follows attempt {tool.attempts}"
-        effect = tool.request.effect
-        if tool.attempts and asked not in _AGAIN.get(effect, (asked,)):
-            yield f"{event.tool}, which is {effect}, is started again by {asked}"
+        if tool.attempts and not (tool.relaunched and asked == "start_tool"):
+            yield from _again(event.tool, tool, asked)
         if tool.attempts and event.arguments != tool.arguments:
             yield f"{event.tool} is started again with other arguments"
-        tool.attempts, tool.arguments = event.attempt, event.arguments
+        tool.attempts, tool.arguments, tool.relaunched = event.attempt, event.arguments, False
 
     def _settled(self, event: ToolSettled) -> Iterator[str]:
         tool = self._tools.pop(event.tool, None)
@@ -105,10 +116,17 @@ class Calls:
             yield f"{event.tool} is settled as {event.outcome}, and was never started"
 
 
+def _again(name: str, tool: _Tool, asked: str) -> Iterator[str]:
+    effect = tool.request.effect
+    if asked not in _AGAIN.get(effect, (asked,)):
+        yield f"{name}, which is {effect}, is started again by {asked}"
+
+
 class _Tool:
-    __slots__ = ("arguments", "attempts", "request")
+    __slots__ = ("arguments", "attempts", "relaunched", "request")
 
     def __init__(self, request: ToolRequested) -> None:
         self.request = request
         self.attempts = 0
         self.arguments = ""
+        self.relaunched = False

@@ -2,21 +2,29 @@
 
 A call of a model is made again. A call of a tool says by its class what follows: `read` and `idempotent` run again with
 the same key, `probeable` asks the world first, `unsafe` waits for a person. Before anything begins again the rules are
-asked again.
+asked again, and the tool is looked at where it would run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..events.agent import ProveTool, RecoverEffect, ResolveTool, ToolDoubted, ToolSettled, ToolUnproved
+from ..events.agent import (
+    ProveTool,
+    RecoverEffect,
+    ResolveTool,
+    ToolDoubted,
+    ToolRelaunched,
+    ToolSettled,
+    ToolStarted,
+    ToolUnproved,
+)
 from ..events.errors import BadInput, NotFound, PolicyDenied
 from ..events.message import Event, Stamp
-from ..events.policy import PolicyDecision
-from .mind import State, Tool, tool_of, with_tool
-from .policy import SHUT, Verdict, denied_by
+from .mind import State, Tool, definition_of, tool_of, with_tool
+from .policy import Verdict, denied_by
 from .step import again, called
-from .tool import refused, run
+from .tool import BEGAN_BEFORE, begin, forbidden, refused
 
 
 def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
@@ -29,7 +37,7 @@ def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
     if tool is None or tool.status != "started" or tool.attempt != message.attempt or state.stopping is not None:
         return ()
     if tool.effect in ("read", "idempotent"):
-        return _run_again(state, tool, "error" if tool.effect == "read" else "unknown")
+        return _run_again(state, tool, "error" if tool.effect == "read" else "unknown", at_once=message.at_once)
     doubted = ToolDoubted(tool=tool.id, attempt=tool.attempt)
     return [doubted] if tool.effect == "probeable" else [doubted, ToolUnproved(tool=tool.id)]
 
@@ -43,7 +51,7 @@ def prove(state: State, message: ProveTool) -> Sequence[Event]:
         return [ToolUnproved(tool=tool.id)]
     if message.happened:
         return [ToolSettled(tool=tool.id, outcome="ok", output=message.output, proof="probe")]
-    return _run_again(state, tool, "error")
+    return _run_again(state, tool, "error", at_once=message.at_once)
 
 
 def resolve(state: State, message: ResolveTool) -> Sequence[Event]:
@@ -56,12 +64,9 @@ def resolve(state: State, message: ResolveTool) -> Sequence[Event]:
     if tool.status != "unproved":
         raise BadInput(f"Call {tool.id} is not in doubt: it is {tool.status}.")
     if message.outcome == "retry":
-        verdict = _forbidden(state, tool)
-        if verdict is not None:
-            raise PolicyDenied(
-                f"{denied_by(verdict)}: {verdict.reason}. Settle the call as ok or error.", verdict.violations
-            )
-        return [run(tool)]
+        if not message.at_once:
+            _check_allowed(state, tool)
+        return [_relaunched(tool, at_once=message.at_once)]
     if message.outcome not in ("ok", "error"):
         raise BadInput(f"A call is settled as ok, error or retry, not as {message.outcome!r}.")
     return [ToolSettled(tool=tool.id, outcome=message.outcome, output=message.output, proof="person")]
@@ -74,23 +79,27 @@ def _was(state: State, tool: str) -> bool:
     return is_number and tool == f"t{int(number)}" and 0 < int(number) <= state.tools
 
 
-def _run_again(state: State, tool: Tool, settled: str) -> Sequence[Event]:
+def _check_allowed(state: State, tool: Tool) -> None:
+    """Raises PolicyDenied where a person cannot have a call begin again, as far as is known before it is looked at."""
+    said = forbidden(state, tool)
+    if said is not None:
+        violations = said.violations if isinstance(said, Verdict) else ()
+        raise PolicyDenied(f"{denied_by(said)}: {said.reason}. Settle the call as ok or error.", violations)
+    if tool.approval is None and definition_of(state).approval_required:
+        raise PolicyDenied("Every call needs an approval by now, and this one has none. Settle it as ok or error.")
+
+
+def _run_again(state: State, tool: Tool, settled: str, *, at_once: bool) -> Sequence[Event]:
     """Another attempt, where the rules of the moment let it begin. settled: how it ends where they do not."""
-    verdict = _forbidden(state, tool)
-    if verdict is None:
-        return [run(tool)]
-    ended = "It began before, and was not run again"
-    return refused(tool.id, verdict, ended, attempt=tool.attempt + 1, settled=settled)
+    said = None if at_once else forbidden(state, tool)
+    if said is None:
+        return [_relaunched(tool, at_once=at_once)]
+    return refused(tool.id, said, BEGAN_BEFORE, attempt=tool.attempt + 1, settled=settled)
 
 
-def _forbidden(state: State, tool: Tool) -> Verdict | None:
-    """What forbids another attempt of a call: a rule, or a rule that asks for an approval which the call has not."""
-    if state.rights is None:
-        return None
-    verdict = state.rights.tool(tool.name)
-    if verdict.decision is PolicyDecision.REQUIRE_APPROVAL and tool.approval is not None:
-        return None
-    return verdict if verdict.decision in SHUT else None
+def _relaunched(tool: Tool, *, at_once: bool) -> ToolStarted | ToolRelaunched:
+    """Begin again. It is looked at first: it may be another tool by now, or one that a person must allow."""
+    return begin(tool) if at_once else ToolRelaunched(tool=tool.id, attempt=tool.attempt)
 
 
 # -- evolve --

@@ -4,7 +4,7 @@
          '--> no such call, stopped, forbidden, not allowed, not paid: tool_settled
 
 An approved call is looked at again when it may begin: what a person's consent covers is in consent.py. One whose owner
-is gone is in doubt, see doubt.py.
+is gone is in doubt, see doubt.py; it is looked at too before it begins again.
 """
 
 from __future__ import annotations
@@ -46,12 +46,13 @@ from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
 from .mind import State, Tool, completed, handed_on, money_terms, tool_of, with_tool
-from .policy import Rights, Said, Verdict, denied_by
+from .policy import SHUT, Rights, Said, Verdict, denied_by
 from .purse import Purse
 from .turn import is_spent, proceed
 from .wish import tokens_in, tokens_of
 
 SKIPPED = "Not run: the turn was stopped before this call began."
+BEGAN_BEFORE = "It began before, and was not run again"
 UNKNOWN = "It is not known whether this call took effect: the program stopped while it ran."
 
 NO_RUN = {"refusal", "context_exceeded"}
@@ -151,10 +152,23 @@ def refused(
     return [denied, ToolSettled(tool=tool, outcome=settled, output=output, error_type="PolicyDenied")]
 
 
+def forbidden(state: State, tool: Tool) -> Said | Verdict | None:
+    """What forbids another attempt of a call: a rule, or a rule that asks for an approval which the call has not."""
+    rights = state.rights
+    if rights is None:
+        return None
+    verdict = rights.tool(tool.name)
+    if tool.approval is not None:
+        return verdict if verdict.decision is PolicyDecision.DENY else None
+    return verdict if verdict.decision in SHUT else _forbids(rights, verdict, int(tool.id[1:]) - state.before)
+
+
 def start(state: State, message: StartTool) -> Sequence[Event]:
-    """An approved call may begin only as what it was approved to be, and in time."""
+    """A call may begin only as what it was approved to be, and in time; again also where nobody had to be asked, and
+    nobody has to be by now.
+    """
     tool = tool_of(state, message.tool)
-    if tool is None or tool.status != "authorised" or tool.approval is None or tool.attempt != message.attempt:
+    if tool is None or tool.status != "authorised" or tool.attempt != message.attempt:
         return ()
     checked = ToolChecked(
         tool=tool.id,
@@ -165,7 +179,10 @@ def start(state: State, message: StartTool) -> Sequence[Event]:
         timeout_s=message.timeout_s,
         place=message.place,
         problem=message.problem,
+        approval=message.approval,
     )
+    if tool.approval is None:
+        return [checked, *_again(state, tool, checked)]
     changed = not_covered(state, tool, tool.approval, checked)
     if changed is None:
         return [checked, begin(tool)]
@@ -174,6 +191,24 @@ def start(state: State, message: StartTool) -> Sequence[Event]:
         return [checked, ToolSettled(tool=tool.id, outcome="unknown", output=output, error_type="ApprovalChanged")]
     output = f"Not run: a person allowed this call, but since then {changed}."
     return [checked, ToolSettled(tool=tool.id, outcome="denied", output=output, error_type="ApprovalChanged")]
+
+
+def _again(state: State, tool: Tool, now: ToolChecked) -> Sequence[Event]:
+    """Another attempt of a call that no person was asked about, if it may begin as any other call may."""
+    outcome = "error" if tool.effect == "read" else "unknown"
+    said = forbidden(state, tool)
+    if said is not None:
+        return refused(tool.id, said, BEGAN_BEFORE, attempt=tool.attempt + 1, settled=outcome)
+    changed = now.problem
+    if changed is None and why_asked(state.definition, now) is not None:
+        changed = "a person must allow it by now"
+    if changed is None and now.effect not in (tool.effect, "read", "idempotent"):
+        changed = "its tool is declared otherwise now"
+    if changed is None:
+        return [begin(tool)]
+    doubt = "" if outcome == "error" else f"{UNKNOWN} "
+    output = f"{doubt}It was not begun again: {changed}."
+    return [ToolSettled(tool=tool.id, outcome=outcome, output=output, error_type="CallChanged")]
 
 
 def settle(state: State, message: SettleTool) -> Sequence[Event]:
@@ -206,7 +241,8 @@ def stopping(state: State, message: JobStopping) -> Sequence[Event]:
     """
     ends: list[Event] = []
     for tool in state.open:
-        if tool.status in ("doubted", "unproved"):
+        began = tool.status == "authorised" and tool.attempt > 0 and tool.approval is None
+        if began or tool.status in ("doubted", "unproved"):
             ends.append(ToolSettled(tool=tool.id, outcome="unknown", output=UNKNOWN))
         elif tool.status != "started":
             ends.append(ToolSettled(tool=tool.id, outcome="skipped", output=SKIPPED))
@@ -214,11 +250,6 @@ def stopping(state: State, message: JobStopping) -> Sequence[Event]:
     if not ends and not state.open and idle and state.job_id is not None:
         return [completed(state, "interrupted")]
     return ends
-
-
-def run(tool: Tool) -> ToolStarted | ToolRelaunched:
-    """Begin again. What a person approved is looked at again first: it may be another tool by now."""
-    return begin(tool) if tool.approval is None else ToolRelaunched(tool=tool.id, attempt=tool.attempt)
 
 
 def begin(tool: Tool) -> ToolStarted:
@@ -359,7 +390,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
             cwd="" if tool.approval is None else tool.approval.place.cwd,
             within=handed_on(state),
         )
-    if tool.status == "authorised" and tool.approval is not None:
+    if tool.status == "authorised":
         return LaunchTool(id=f"launch-{tool.id}", tool=tool.id, name=tool.name, input=tool.input, attempt=tool.attempt)
     return None
 

@@ -11,7 +11,7 @@ from .message import Command, Effect, Event
 from .model import ModelAnswer, ModelParams
 from .policy import Policy
 from .session import Definition, Waking
-from .tool import CallCheck, EffectClass, Place
+from .tool import Approval, CallCheck, EffectClass, Place
 
 ToolOutput = str | tuple[Text | Image | File, ...]
 
@@ -114,25 +114,30 @@ class SettleTool(Command, frozen=True, kw_only=True):
 
 
 class RecoverEffect(Command, frozen=True, kw_only=True):
-    """An effect was begun by an owner that is gone. What to do follows from its class."""
+    """An effect was begun by an owner that is gone. What to do follows from its class.
+
+    at_once: a call of a tool begins again without a look at what it is by now, as in logs of earlier releases.
+    """
 
     type: ClassVar[str] = "recover_effect"
     effect: str
     attempt: int
+    at_once: bool = False
 
 
 class ProveTool(Command, frozen=True, kw_only=True):
-    """What the world says of a call in doubt. happened: None when it cannot say."""
+    """What the world says of a call in doubt. happened: None when it cannot say. at_once: see `RecoverEffect`."""
 
     type: ClassVar[str] = "prove_tool"
     tool: str
     happened: bool | None
     output: ToolOutput = ""
+    at_once: bool = False
 
 
 class StartTool(Command, frozen=True, kw_only=True):
-    """An approved call is about to begin: what it is found to be now, at the edge. It starts only if that is what was
-    approved, in time.
+    """An approved call, or one that began before, is about to begin: what it is found to be now, at the edge. It starts
+    only if that is what was approved, in time; one that nobody was asked about only if nobody has to be by now.
 
     attempt: how often it began before. at: now, microseconds UTC. problem: why it cannot run here at all.
     """
@@ -146,15 +151,20 @@ class StartTool(Command, frozen=True, kw_only=True):
     timeout_s: float = 0.0
     place: Place = Place()
     problem: str | None = None
+    approval: Approval = "never"
 
 
 class ResolveTool(Command, frozen=True, kw_only=True):
-    """What a person says of a call in doubt: `ok` or `error` with the output to tell the model, or `retry`."""
+    """What a person says of a call in doubt: `ok` or `error` with the output to tell the model, or `retry`.
+
+    at_once: see `RecoverEffect`.
+    """
 
     type: ClassVar[str] = "resolve_tool"
     tool: str
     outcome: str
     output: str = ""
+    at_once: bool = False
 
 
 # -- true of an agent. These names and fields are the storage format: add, never change --
@@ -322,7 +332,9 @@ class ToolAuthorised(Event, frozen=True, kw_only=True):
 
 
 class ToolChecked(Event, frozen=True, kw_only=True):
-    """What an approved call was found to be just before it would start: what its approval is compared with."""
+    """What a call was found to be just before it would start, approved or once more: what its approval is compared
+    with, or, where nobody was asked, what says whether somebody must be.
+    """
 
     type: ClassVar[str] = "tool_checked"
     tool: str
@@ -333,10 +345,11 @@ class ToolChecked(Event, frozen=True, kw_only=True):
     timeout_s: float
     place: Place
     problem: str | None = None
+    approval: Approval = "never"
 
 
 class ToolRelaunched(Event, frozen=True, kw_only=True):
-    """An approved call is to begin again: it is checked first, as it was before its first run."""
+    """A call is to begin again: it is checked first, as it was before its first run."""
 
     type: ClassVar[str] = "tool_relaunched"
     tool: str
@@ -460,7 +473,8 @@ class ProbeTool(Effect, frozen=True, kw_only=True):
 
 
 class LaunchTool(Effect, frozen=True, kw_only=True):
-    """Look at an approved call once more where it would run, and say what is found. May be repeated: nothing runs."""
+    """Look at a call once more where it would run, approved or begun before, and say what is found. May be repeated:
+    nothing runs."""
 
     type: ClassVar[str] = "launch_tool"
     tool: str

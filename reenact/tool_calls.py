@@ -97,7 +97,7 @@ class ToolCalls:
         )
 
     async def launch(self, stream: str, effect: LaunchTool) -> Command:
-        """What an approved call is by now: its tool as it is here, and where it would run."""
+        """What a call is by now, approved or begun before: its tool as it is here, and where it would run."""
         session = await self._session(stream)
         image = await self._image(session.ids.image_id or "", session.ids.scope)
         offered = image.config.tools
@@ -118,6 +118,7 @@ class ToolCalls:
             effect=tool.spec.effect,
             timeout_s=tool.spec.timeout_s,
             place=self._places.of(image, effect.name, session.ids.scope),
+            approval=tool.spec.approval,
         )
 
     async def probe(self, stream: str, effect: ProbeTool) -> Command:

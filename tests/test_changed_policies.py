@@ -9,7 +9,7 @@ import pytest
 
 from reenact import tool
 from reenact.adapters.models import Models
-from reenact.events.agent import AgentConfigured
+from reenact.events.agent import AgentConfigured, ToolSettled
 from reenact.events.errors import PolicyDenied
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.policy import ConstraintPolicy, Policy, ToolDenied
@@ -170,6 +170,61 @@ def test_what_a_person_approves_runs_unless_the_rules_have_changed_since(tighten
     model = Obedient("pay_bill")
     ask = policy(rule("pay_*", decision="require_approval", reason="Money leaves the house"))
     run(work, models=Models({"scripted": model}), tools=TOOLS, policy=ask)
+
+
+BETWEEN = {
+    "nothing": {},
+    "the tool asks a person": {"tool": {"approval": "ask"}},
+    "the limit of a turn is none": {"options": {"policy": Policy(max_tool_calls_per_turn=0)}},
+    "every call of the image needs a person": {"image": {"approval_required": True}},
+    "the image has no tools": {"image": {"tools": []}},
+}
+
+
+@pytest.mark.parametrize("between", BETWEEN)
+def test_a_call_that_was_cut_off_is_begun_again_only_if_it_could_begin_now(between: str) -> None:
+    """Given a process that ended in a call that may repeat, when a rule came before the next one takes it up, then it
+    is not begun again, and the model is told so.
+    """
+    store, ran = MemoryStore(), []
+    change: dict[str, Any] = BETWEEN[between]
+
+    def pay(effect: str = "idempotent", **fields: Any) -> Any:
+        @tool(name="pay", effect=effect, **fields)
+        async def act(n: int = 0) -> str:
+            """Pay; the first time never come back."""
+            ran.append(n)
+            begun.set()
+            if len(ran) == 1:
+                await asyncio.Event().wait()
+            return "paid"
+
+        return act
+
+    async def first(opened: Runtime) -> str:
+        bot = await opened.image("bot")
+        await opened.send(bot.id, "go")
+        await begun.wait()
+        return bot.id
+
+    async def configure(opened: Runtime) -> None:
+        await opened.update_image(image_id, change["image"])
+
+    async def second() -> None:
+        opened = runtime(scripted, tools=[pay(**change.get("tool", {}))], store=store, **change.get("options", {}))
+        heard = Heard(opened)
+        async with opened:
+            await heard.until("job_succeeded")
+            [settled] = await events(await opened.open_image(image_id), ToolSettled)
+        assert len(ran) == (2 if between == "nothing" else 1)
+        assert settled.outcome == ("ok" if between == "nothing" else "unknown")
+
+    begun, scripted = asyncio.Event(), [script("pay"), {"text": "done"}]
+    image_id = run(first, scripted, tools=[pay()], store=store)
+    if "image" in change:
+        run(configure, scripted, tools=[pay()], store=store, armed=False)
+    asyncio.run(asyncio.wait_for(second(), 20))
+    everything_replays(MemoryLog(store))
 
 
 SWITCHES = {

@@ -335,7 +335,7 @@ def test_a_tool_that_is_gone_after_a_restart_is_told_to_the_model() -> None:
         await heard.until("job_succeeded")
         events = await runtime.events(session_id)
         [settled] = [each.data for each in events if each.type == "tool_settled"]
-        assert settled.error_type == "UnknownTool"
+        assert (settled.outcome, settled.error_type) == ("error", "CallChanged")
 
     script = [{"tool_calls": [{"name": "forever", "input": {}}]}, {"text": "ok"}]
     session_id = run(before, script, tools=[forever], store=store)

@@ -55,12 +55,12 @@ FailModel: text partial; made call attempt failure usage retry_in_ms duration_ms
 Interrupt: text reason
 IssueToken: made action token
 NoteCooldowns: made opened ended
-ProveTool: text output; made tool happened
+ProveTool: text output; made tool happened at_once
 RaiseBudget: made session_id principal_id consent at as_shown
 RecordCount: made count upto at entries done
 RecordUsage: text metadata; name entry kind principal_id session_id run_id job_id provider model tool holder; made at
     input_tokens output_tokens total_tokens cost duration_ms heard
-RecoverEffect: made effect attempt
+RecoverEffect: made effect attempt at_once
 RefuseAllotment: made ask breach
 RegisterTools: made container_id created_at tools
 ReleaseAllotment: made ask
@@ -68,7 +68,7 @@ RemoveBudget: made principal_id session_id at recalls
 RemoveImage: made image_id
 RequireAction: text metadata; values payload; name key; made kind timeout_ms job_id tool token
 ResolveAction: values resolution; made action at by digest token bound
-ResolveTool: text output; made tool outcome
+ResolveTool: text output; made tool outcome at_once
 ReturnAllotment: made session_id ask spent kept at made
 RevokeGrant: made action by
 SelectModel: made call attempt select noted
@@ -76,7 +76,7 @@ Send: text content; name overrides; made job_id waking priority timeout_ms
 SetBudget: name budget; made at recalls counts
 SetPolicy: name policy; made container_id created_at
 SettleTool: text output; word error_type; made tool outcome duration_ms dropped_bytes
-StartTool: text problem; made tool attempt at version effect timeout_s place
+StartTool: text problem; made tool attempt at version effect timeout_s place approval
 StopAgent: text reason
 TakeAllotment: made ask grant
 UpdateImage: made config updated_at base

@@ -14,6 +14,8 @@ from ...events.agent import (
     ModelCalled,
     ModelFailed,
     ModelSelected,
+    ToolChecked,
+    ToolRelaunched,
     ToolRequested,
     ToolSettled,
     ToolStarted,
@@ -83,6 +85,10 @@ def about(data: Any) -> str:
             return f"{policy.name if policy else 'none'}, version {version}"
         case ToolStarted():
             return f"{data.tool} attempt {data.attempt}"
+        case ToolRelaunched():
+            return f"{data.tool} after attempt {data.attempt}"
+        case ToolChecked():
+            return f"{data.tool} {data.effect if data.problem is None else data.problem}"
         case ToolSettled():
             proof = f" by {data.proof}" if data.proof else f" in {span(data.duration_ms)}"
             output = data.output if isinstance(data.output, str) else _parts(data.output)

@@ -195,6 +195,8 @@ class Talk:
                 out.append(f"{prefix}{tool}")
             elif status == "doubted":
                 out.append(f"probe-{tool}")
+            elif status == "authorised":
+                out.append(f"launch-{tool}")
         return out
 
     def _there(self) -> None:
@@ -226,8 +228,14 @@ class Talk:
         self.call = [f"m{self.calls}", 1]
 
     def _run(self, tool: str) -> None:
+        self.open[tool][1] = "authorised"  # it is looked at first
+
+    def start(self, tool: str, attempt: int) -> bool:
+        if self.open.get(tool, ["", "", 0])[1:] != ["authorised", attempt]:
+            return False
         self.open[tool][1] = "started"
         self.open[tool][2] += 1
+        return True
 
     def _settled(self, tool: str) -> None:
         del self.open[tool]

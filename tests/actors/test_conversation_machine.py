@@ -27,6 +27,7 @@ from reenact.events.agent import (
     ResolveTool,
     Selection,
     SelectModel,
+    StartTool,
     StopAgent,
     ToolRequested,
     ToolSettled,
@@ -292,6 +293,13 @@ class Conversation(RuleBasedStateMachine):
         tool = self.some_tool(which, "doubted")
         self.ask(ProveTool(tool=tool, happened=happened, output="seen"), self.talk.prove, tool, happened)
 
+    @rule(which=st.integers(0, 8), off=st.sampled_from([0, 0, 0, -1, 1]))
+    def is_looked_at(self, which: int, off: int) -> None:
+        tool = self.some_tool(which, "authorised")
+        effect, _, attempt = self.talk.open.get(tool, ["read", "", 1])
+        look = StartTool(tool=tool, attempt=attempt + off, at=self.at, effect=effect)
+        self.ask(look, self.talk.start, tool, attempt + off)
+
     @rule(which=st.integers(0, 8), outcome=st.sampled_from(SAID))
     def person_says(self, which: int, outcome: str) -> None:
         tool = self.some_tool(which, "unproved")
@@ -327,6 +335,8 @@ class Conversation(RuleBasedStateMachine):
             elif status == "unproved":
                 said = data.draw(st.sampled_from(["ok", "error", "retry"]))
                 self.ask(ResolveTool(tool=tools[which], outcome=said), talk.resolve, tools[which], said)
+            elif status == "authorised":
+                self.is_looked_at(which, 0)
             elif data.draw(st.booleans()):
                 self.recovers(which, 0)
             else:

@@ -1,6 +1,9 @@
 """A call whose runner died: begun again, put to the world, or to a person; and what the person may say."""
 
+from typing import Any
+
 import pytest
+from msgspec.structs import replace
 
 from reenact.events.agent import (
     CallModel,
@@ -10,20 +13,30 @@ from reenact.events.agent import (
     RecoverEffect,
     ResolveTool,
     RunTool,
+    StartTool,
+    ToolChecked,
     ToolDoubted,
+    ToolRelaunched,
     ToolSettled,
     ToolStarted,
     ToolUnproved,
 )
-from reenact.events.errors import BadInput, NotFound
+from reenact.events.errors import BadInput, NotFound, PolicyDenied
+from reenact.events.policy import ApplyPolicy, ConstraintPolicy, Policy, ToolDenied
 from reenact.events.session import JobResumed, JobWaiting
-from tests.actors.words import CREATE, asks, send, settles
+from tests.actors.words import CREATE, DEFINITION, asks, send, settles, waking
 from tests.given import Given, given
 
 AWAKE = (CREATE, send())
 
 
 # -- the morning after a crash --
+
+
+def found(effect: str, **fields: Any) -> StartTool:
+    """What the edge finds of a call that began before."""
+    same: dict[str, Any] = {"tool": "t1", "attempt": 1, "at": 2_000_000, "effect": effect, "timeout_s": 60.0}
+    return StartTool(**{**same, **fields})
 
 
 def started(effect: str) -> Given:
@@ -38,7 +51,8 @@ def test_what_is_owed_is_the_same_after_a_crash() -> None:
 
 @pytest.mark.parametrize("effect", ["read", "idempotent"])
 def test_a_repeatable_call_in_doubt_runs_again_with_the_same_key(effect: str) -> None:
-    stream = started(effect).when(RecoverEffect(effect="t1", attempt=1)).then(ToolStarted)
+    stream = started(effect).when(RecoverEffect(effect="t1", attempt=1)).then(ToolRelaunched).owes("launch-t1")
+    stream.when(found(effect)).then(ToolChecked, ToolStarted)
     [run] = stream.owed
     assert isinstance(run, RunTool) and (run.key, run.attempt, run.epoch) == ("sess_1:t1", 2, 2)
 
@@ -53,7 +67,7 @@ def test_an_unsafe_call_in_doubt_is_never_started_again_by_itself_and_waits_for_
 def test_what_was_in_doubt_before_the_call_began_again_or_was_to_stop_is_so_no_more(effect: str) -> None:
     stream = started(effect).when(RecoverEffect(effect="t1", attempt=2)).then_nothing()
     stream.when(Interrupt()).when(RecoverEffect(effect="t1", attempt=1)).then_nothing()
-    again = started("idempotent").when(RecoverEffect(effect="t1", attempt=1)).then(ToolStarted)
+    again = started("idempotent").when(RecoverEffect(effect="t1", attempt=1)).then(ToolRelaunched)
     again.when(RecoverEffect(effect="t1", attempt=1)).then_nothing()
 
 
@@ -70,7 +84,8 @@ def test_a_call_that_the_world_proves_is_settled_with_the_proof() -> None:
 
 def test_a_call_that_the_world_denies_is_run() -> None:
     stream = started("probeable").when(RecoverEffect(effect="t1", attempt=1))
-    stream.when(ProveTool(tool="t1", happened=False)).then(ToolStarted).owes("t1")
+    stream.when(ProveTool(tool="t1", happened=False)).then(ToolRelaunched).owes("launch-t1")
+    stream.when(found("probeable")).then(ToolChecked, ToolStarted).owes("t1")
 
 
 @pytest.mark.parametrize("first", [True, False, None])
@@ -107,6 +122,77 @@ def test_a_run_cut_off_while_its_runner_lives_is_not_probed_too_early_but_asked_
         stream.then(ToolDoubted, ToolUnproved, JobWaiting).owes()
 
 
+# -- what holds by the time it begins again --
+
+BY_NOW = {
+    "a person must allow it": (ApplyPolicy(policy=(), approval_required=True), {}, "a person must allow it by now"),
+    "its tool asks a person": (None, {"approval": "ask"}, "a person must allow it by now"),
+    "its tool is gone": (None, {"problem": "there is no tool named 'x' here any more"}, "no tool named 'x'"),
+    "its tool is unsafe": (None, {"effect": "unsafe"}, "declared otherwise"),
+}
+
+
+@pytest.mark.parametrize("effect", ["read", "idempotent"])
+@pytest.mark.parametrize("now", BY_NOW)
+def test_a_call_that_could_not_begin_now_is_not_begun_again(now: str, effect: str) -> None:
+    """Given a call that began without a person, when it could not by now, then it ends as one that a rule stops."""
+    change, fields, words = BY_NOW[now]
+    stream = started(effect)
+    if change is not None:
+        stream.when(change)
+    stream.when(RecoverEffect(effect="t1", attempt=1)).then(ToolRelaunched)
+    stream.when(found(**{"effect": effect, **fields})).then(ToolChecked, ToolSettled, ModelCalled)
+    settled = stream.events[1]
+    assert isinstance(settled, ToolSettled) and "not begun again" in settled.output and words in settled.output
+    assert settled.outcome == ("error" if effect == "read" else "unknown")
+
+
+def test_nor_is_one_for_which_the_limit_of_its_turn_leaves_no_call() -> None:
+    few = Policy(name="house", version="3", rules=(ConstraintPolicy(max_tool_calls_per_turn=1, name="few"),))
+    stream = given(*AWAKE, asks("m1", "idempotent", "idempotent"), ApplyPolicy(policy=(few,))).after_a_crash()
+    stream.when(RecoverEffect(effect="t2", attempt=1)).then(ToolDenied, ToolSettled)
+    assert (stream.events[0].attempt, stream.events[1].outcome) == (2, "unknown")
+    stream.when(RecoverEffect(effect="t1", attempt=1)).then(ToolRelaunched)
+    none = replace(few, rules=(ConstraintPolicy(max_tool_calls_per_turn=0, name="none"),))
+    stream.when(ApplyPolicy(policy=(none,))).when(found("idempotent")).then(
+        ToolChecked, ToolDenied, ToolSettled, ModelCalled
+    )
+
+
+def test_a_person_who_says_retry_is_told_what_stands_in_its_way() -> None:
+    asked = doubted().when(ApplyPolicy(policy=(), approval_required=True))
+    asked.when(ResolveTool(tool="t1", outcome="retry")).then_refused(PolicyDenied, "needs an approval")
+    definition = replace(DEFINITION, approval_required=False)
+    none = Policy(name="house", version="3", max_tool_calls_per_turn=0)
+    stream = given(CREATE, send(waking=waking("agent_1", definition)), asks("m1", "unsafe")).after_a_crash()
+    stream.when(RecoverEffect(effect="t1", attempt=1)).when(ApplyPolicy(policy=(none,)))
+    stream.when(ResolveTool(tool="t1", outcome="retry")).then_refused(PolicyDenied, "at most 0 calls")
+
+
+def test_one_that_is_stopped_while_it_is_looked_at_is_not_said_never_to_have_begun() -> None:
+    stream = started("idempotent").when(RecoverEffect(effect="t1", attempt=1)).when(Interrupt())
+    assert [event.outcome for event in stream.events if isinstance(event, ToolSettled)] == ["unknown"]
+
+
+@pytest.mark.parametrize(
+    "again",
+    [
+        RecoverEffect(effect="t1", attempt=1, at_once=True),
+        ProveTool(tool="t1", happened=False, at_once=True),
+        ResolveTool(tool="t1", outcome="retry", at_once=True),
+    ],
+)
+def test_what_an_earlier_release_began_again_without_a_look_is_decided_alike(again: Any) -> None:
+    """Its log has the start where this one has the look, whatever the rules of then were."""
+    none = Policy(name="house", version="3", max_tool_calls_per_turn=0)
+    effect = {"recover_effect": "read", "prove_tool": "probeable", "resolve_tool": "unsafe"}[again.type]
+    stream = started(effect).when(ApplyPolicy(policy=(none,), approval_required=True))
+    if effect != "read":
+        stream.when(RecoverEffect(effect="t1", attempt=1))
+    stream.when(again)
+    assert isinstance(stream.events[0], ToolStarted) and stream.events[0].attempt == 2
+
+
 # -- what a person says --
 
 
@@ -122,7 +208,8 @@ def test_a_person_settles_a_call_in_doubt_and_the_job_goes_on(outcome: str) -> N
 
 
 def test_a_person_may_have_it_tried_again() -> None:
-    doubted().when(ResolveTool(tool="t1", outcome="retry")).then(ToolStarted, JobResumed).owes("t1")
+    stream = doubted().when(ResolveTool(tool="t1", outcome="retry")).then(ToolRelaunched, JobResumed).owes("launch-t1")
+    stream.when(found("unsafe")).then(ToolChecked, ToolStarted).owes("t1")
 
 
 def test_a_person_is_told_when_there_is_nothing_to_settle() -> None:

@@ -440,7 +440,7 @@ def test_a_build_that_repeats_unsafe_calls_is_found_though_it_replays_alike(monk
 
     def repeats(state: mind.State, message: agent.RecoverEffect) -> object:
         tool = mind.tool_of(state, message.effect)
-        return [calls.run(tool)] if tool is not None and tool.status == "started" else ()
+        return [calls.begin(tool)] if tool is not None and tool.status == "started" else ()
 
     monkeypatch.setitem(agent._DECIDE, agent.RecoverEffect, repeats)
     broken = MemoryStore()

@@ -38,7 +38,7 @@ def _runs_again(state: mind.State, message: RecoverEffect) -> Sequence[Event]:
     found = mind.tool_of(state, message.effect)
     if found is None or found.status != "started" or found.attempt != message.attempt:
         return doubt.recover(state, message)
-    return [tool.run(found)]
+    return [tool.begin(found)]
 
 
 def _settles_anything(state: mind.State, message: SettleTool) -> Sequence[Event]:
