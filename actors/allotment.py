@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ..events.agent import TurnCompleted, WakeAt
+from ..events.agent import ToolSettled, TurnCompleted, WakeAt
 from ..events.message import Effect, Event, Stamp
 from ..events.purse import (
     AllotmentReleased,
@@ -27,11 +27,11 @@ from ..events.purse import (
 )
 from ..events.session import SessionClosed
 from . import purse as money
-from .mind import State, Tool, money_terms
-from .policy import SHUT, Verdict
+from .mind import State, Tool, definition_of, money_terms
+from .policy import Verdict
 from .purse import Purse
 from .step import ask_raise, think
-from .tool import authorised, begin, not_funded, refused
+from .tool import authorised, begin, forbidden, not_funded, refused
 
 
 def take(state: State, message: TakeAllotment) -> Sequence[Event]:
@@ -53,9 +53,13 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
 
 def _funded(state: State, tool: Tool) -> Sequence[Event]:
     """A call that waited for the ledger begins, where the rules of the moment still let it."""
+    said = forbidden(state, tool)
+    if said is not None:
+        return refused(tool.id, said, "The call was not run")
+    if tool.approval is None and definition_of(state).approval_required:
+        output = "Not run: a person must allow every call by now, and was not asked about this one. Ask for it again."
+        return [ToolSettled(tool=tool.id, outcome="denied", output=output, error_type="CallChanged")]
     verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
-    if verdict.decision in SHUT:
-        return refused(tool.id, verdict, "The call was not run")
     return [authorised(tool.id, verdict), begin(tool)]
 
 

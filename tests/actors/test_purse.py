@@ -514,6 +514,21 @@ def test_one_that_a_rule_forbids_by_the_time_it_is_paid_is_not_run() -> None:
     assert not any(isinstance(event, ToolStarted) for event in stream.events)
 
 
+@pytest.mark.parametrize(
+    ("rules", "why"),
+    [
+        (ApplyPolicy(policy=(), approval_required=True), "a person must allow every call by now"),
+        (ApplyPolicy(policy=(Policy(name="house", max_tool_calls_per_turn=1),)), "at most 1 calls of tools"),
+    ],
+)
+def test_one_that_needs_a_person_or_is_one_too_many_by_the_time_it_is_paid_is_not_run(rules: Any, why: str) -> None:
+    stream = begun(LEDGER).when(take(tools=1)).when(wants("m1", "read", "unsafe")).owes("w2", "t1")
+    stream.when(rules).when(take("w2"))
+    settled = the(stream, ToolSettled)
+    assert settled.tool == "t2" and settled.outcome == "denied" and why in settled.output
+    assert not any(isinstance(event, ToolStarted) for event in stream.events)
+
+
 def test_calls_of_tools_that_the_ledger_denies_are_not_run_and_end_the_turn() -> None:
     breach = Breach(limit="max_tool_calls_daily", of="scope", used=5, wanted=2, most=5)
     stream = begun(LEDGER).when(take(tools=1)).when(wants("m1", "read", "unsafe", "read"))
