@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from reenact.actors.dispatch import Work
 from reenact.counting import not_counted
-from reenact.events.agent import CallModel, CancelEffect, FailModel, ProbeTool, RunTool, SettleTool
+from reenact.events.agent import CallModel, CancelEffect, FailModel, LaunchTool, RunTool, SettleTool, StartTool
 from reenact.events.budget import NOTHING, Amount
 from reenact.events.content import Failure
 from reenact.events.ledger import CountUsage, RecallAllotments
@@ -36,7 +36,10 @@ class Outside:
             return await treasury.recalls.recall(effect)
         if isinstance(effect, CallModel):
             return await self._call(stream, effect)
-        assert isinstance(effect, RunTool)
+        if isinstance(effect, LaunchTool):
+            await self.world.turns.turn()
+            return StartTool(tool=effect.tool, attempt=effect.attempt, at=self.world.clock.now(), effect="read")
+        assert type(effect) is RunTool, effect
         return await self._run(stream, effect)
 
     async def _call(self, stream: str, effect: CallModel) -> Command:
@@ -74,5 +77,5 @@ class Outside:
         if isinstance(effect, CallModel):
             failure = Failure(code="cancelled", message=str(error))
             return FailModel(call=effect.id, attempt=effect.attempt, failure=failure)
-        assert isinstance(effect, RunTool) and not isinstance(effect, ProbeTool)
+        assert type(effect) is RunTool, effect
         return SettleTool(tool=effect.id, outcome="error", output="failed")
