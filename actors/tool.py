@@ -241,7 +241,7 @@ def stopping(state: State, message: JobStopping) -> Sequence[Event]:
     """
     ends: list[Event] = []
     for tool in state.open:
-        began = tool.status == "authorised" and tool.attempt > 0 and tool.approval is None
+        began = tool.status == "authorised" and tool.attempt > 0
         if began or tool.status in ("doubted", "unproved"):
             ends.append(ToolSettled(tool=tool.id, outcome="unknown", output=UNKNOWN))
         elif tool.status != "started":

@@ -252,6 +252,12 @@ def test_one_that_is_another_tool_by_then_is_not_begun_again_and_nobody_says_tha
     assert stream.events[1].outcome == "unknown" and "not begun again" in stream.events[1].output
 
 
+def test_one_that_is_interrupted_before_it_begins_again_is_not_said_to_have_been_left_out() -> None:
+    past = (CREATE, send(), asks("m1", check("idempotent")), resolve(), start(effect="idempotent"))
+    stream = given(*past, RecoverEffect(effect="t1", attempt=1)).when(Interrupt())
+    assert [event.outcome for event in stream.events if isinstance(event, ToolSettled)] == ["unknown"]
+
+
 def test_so_it_is_with_one_that_ran_on_leave_unless_the_leave_was_taken_back() -> None:
     first = (CREATE, send(), asks("m1", check("idempotent")), resolve(always="exact"), start(effect="idempotent"))
     past = (*first, settles("t1"), asks("m2", check("idempotent")), RecoverEffect(effect="t2", attempt=1))
