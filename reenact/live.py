@@ -7,24 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from .events.agent import AgentConfigured
 from .events.message import Context as Ids
 from .events.message import Live, Recorded, Signal
+from .events.policy import Policy
 from .projections.context import Context
 from .projections.notices import Notices
 from .veil import Veil
 
 
 class LiveSession:
-    """`version` is that of the newest event it has folded. ids: of the envelope of that event, `newest`. veil: what its
-    signals are shown through, once there was one."""
+    """`version` is that of the newest event it has folded. ids: of the envelope of that event, `newest`. rules: the
+    policies that its agent is held to. veil: what its signals are shown through, once there was one."""
 
-    __slots__ = ("context", "ids", "newest", "notices", "session_id", "veil", "version")
+    __slots__ = ("context", "ids", "newest", "notices", "rules", "session_id", "veil", "version")
 
     def __init__(self, session_id: str, past: Iterable[Recorded] = ()) -> None:
         self.session_id = session_id
         self.version = 0
         self.ids = Ids()
         self.newest: Recorded | None = None
+        self.rules: tuple[Policy, ...] = ()
         self.context = Context()
         self.notices = Notices()
         self.veil: Veil | None = None
@@ -38,6 +41,8 @@ class LiveSession:
         self.version = recorded.version
         self.ids = recorded.head.context
         self.newest = recorded
+        if type(recorded.data) is AgentConfigured:
+            self.rules = recorded.data.definition.policy
         self.context.apply(recorded)
         if draw:
             return self.notices.apply(recorded)

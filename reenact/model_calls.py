@@ -25,7 +25,7 @@ from .events.failpoint import failpoint
 from .events.image import ImageConfig
 from .events.message import Command
 from .events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
-from .events.policy import PolicyDecision
+from .events.policy import Policy, PolicyDecision
 from .events.stream import Connected, Disconnected, ErrorReceived, Reconnecting
 from .events.tool import CallCheck
 from .kernel import Who
@@ -152,7 +152,7 @@ class ModelCalls:
         checks = tuple(tools.check(call.name, call.input, invalid=call.invalid) for call in calls)
         if any(check.problem is not None for check in checks):
             answer, checks = self._shown(answer, checks, scope)
-        asked_about = _asked_about(effect, image.config)
+        asked_about = _asked_about(effect, image.config, session.rules)
         if any(asked_about(check) for check in checks):
             checks = tuple(replace(check, place=self._places.of(image, check.name, scope)) for check in checks)
         return answer, checks
@@ -391,14 +391,17 @@ def _offered(tools: Tools, effect: CallModel) -> Tools:
     return tools.only(name for name in tools if rights.offers(name))
 
 
-def _asked_about(effect: CallModel, config: ImageConfig) -> Callable[[CallCheck], bool]:
-    """Whether a person may have to approve a call: then where it would run is looked up."""
+def _asked_about(effect: CallModel, config: ImageConfig, rules: tuple[Policy, ...]) -> Callable[[CallCheck], bool]:
+    """Whether a person may have to approve a call: then where it would run is looked up. rules: those of now, which may
+    have changed since the model was asked."""
     if config.approval_required:
         return lambda check: True
-    if not effect.policy:
-        return lambda check: check.approval == "ask"
-    rights = rights_of(effect.policy, effect.scope, effect.principal)
-    return lambda check: check.approval == "ask" or rights.tool(check.name).decision is PolicyDecision.REQUIRE_APPROVAL
+    layers = (effect.policy,) if rules == effect.policy else (effect.policy, rules)
+    every = [rights_of(each, effect.scope, effect.principal) for each in layers if each]
+    return lambda check: (
+        check.approval == "ask"
+        or any(rights.tool(check.name).decision is PolicyDecision.REQUIRE_APPROVAL for rights in every)
+    )
 
 
 _CONNECTION = {"connection", "timeout", "stream_cut"}

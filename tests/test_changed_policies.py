@@ -270,7 +270,10 @@ def test_a_switch_of_an_image_that_is_set_while_a_turn_runs_holds_for_its_next_c
     everything_replays(MemoryLog(store))
 
 
-@pytest.mark.parametrize("change", [{"tools": ["read"]}, {"approval_required": True}])
+ASKING = policy(rule("refund", decision="require_approval"))
+
+
+@pytest.mark.parametrize("change", [{"tools": ["read"]}, {"approval_required": True}, {"policy": ASKING}], ids=list)
 def test_what_an_image_says_while_a_model_answers_holds_for_what_it_asks_for(change: dict[str, Any]) -> None:
     class Slow(Obedient):
         """It answers when it is let go."""
@@ -289,6 +292,7 @@ def test_what_an_image_says_while_a_model_answers_holds_for_what_it_asks_for(cha
         gate.set()
         result = await sent
         assert RAN == []
+        assert (result.status == "waiting") == ("tools" not in change)
         if result.status == "waiting":
             [question] = await opened.actions()
             heard = Heard(opened)
