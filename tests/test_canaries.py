@@ -82,7 +82,10 @@ class Model:
                 partial=(Text(text=f"now {secret['partial answer']}"),),
             )
         else:
-            reason, usage = secret["reason of an answer"], Usage(extra={secret["unit of a bill"]: 1})
+            reason, usage = (
+                secret["reason of an answer"],
+                Usage(input_tokens=9, output_tokens=9, extra={secret["unit of a bill"]: 1}),
+            )
             yield MessageStop(stop_reason=reason)
             yield ModelAnswer(parts=(Text(text="done"),), stop_reason=reason, usage=usage)
 
