@@ -9,15 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from .adapters.tools.acting import acting_as, within
 from .events import codec
-from .events.action import AGENT_PRINCIPALS, ResolveAction
-from .events.agent import ResolveTool, WakeAgent
-from .events.container import RemoveImage, SetPolicy
+from .events.action import AGENT_PRINCIPALS
 from .events.errors import Closed, NotAPerson, Refused
-from .events.image import CreateImage, DeleteImage, UpdateImage
-from .events.ledger import Allot, AwaitUsage, RaiseBudget, RecordCount, RemoveBudget, ReturnAllotment, SetBudget
 from .events.message import Command, Recorded
-from .events.policy import ApplyPolicy
-from .events.session import Send
 from .kernel import Kernel, Who
 from .pane import Pane
 
@@ -27,16 +21,11 @@ if TYPE_CHECKING:
 
 NO_RULES = "Rules are set by people and programs, never by an agent or its tools."
 NO_LIMITS = "Limits are set by people and programs, never by an agent or its tools."
-
-
-_LIMITING = (SetBudget, RemoveBudget, RaiseBudget, Allot, ReturnAllotment, RecordCount, AwaitUsage)
-"""What changes limits, or what is set aside within them."""
-
-_RULING = (SetPolicy, CreateImage, UpdateImage, DeleteImage, RemoveImage, ApplyPolicy, WakeAgent, Send)
-"""What rules come or go with: the runtime's own methods draw them from what it knows."""
-
-_DECIDING = (ResolveAction, ResolveTool)
-"""What a person says."""
+NO_DECISIONS = "An agent or a tool cannot decide this: a person must."
+BY_HAND = (
+    "A command made by hand is the program's own, on the runtime itself; a view and a tool use the methods, such as"
+    " send(), cancel(), update_image(), set_budget() and resolve_action()."
+)
 
 
 class Access:
@@ -50,20 +39,8 @@ class Access:
         self.peek = partial(kernel.peek, scope=who.scope)
 
     def ask(self, stream: str, command: Command, **more: Any) -> Awaitable[Reply]:
-        """See `Kernel.ask`. Raises NotAPerson where an agent or one of its tools decides, or would change a limit."""
-        if isinstance(command, _LIMITING):
-            self.check_person(NO_LIMITS)
-        if isinstance(command, _DECIDING):
-            self.check_person("An agent or a tool cannot decide this: a person must.")
+        """See `Kernel.ask`. For the runtime's own methods, which look at who may ask this before they do."""
         return self.kernel.ask(stream, command, by=self.who, **more)
-
-    def ask_openly(self, stream: str, command: Command, **more: Any) -> Awaitable[Reply]:
-        """As `ask`, a command that whoever calls made by hand. Raises NotAPerson where that is an agent or one of its
-        tools and rules would come with it, or a job."""
-        beside = (each[1] for each in more.get("companions") or ())
-        if any(isinstance(each, _RULING) for each in (command, *beside)):
-            self.check_person(NO_RULES)
-        return self.ask(stream, command, **more)
 
     @property
     def reads(self) -> Pane:

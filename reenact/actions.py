@@ -204,7 +204,7 @@ class ActionManager:
             token=hashed,
             key=key,
         )
-        reply = await self._runtime.ask(f"session-{session_id}", command)
+        reply = await self._runtime._access.ask(f"session-{session_id}", command)
         asking = reply.states[2]
         known = (*asking.pending, *asking.over)
         asked = next((each for each in known if each.token == hashed), None)
@@ -212,7 +212,7 @@ class ActionManager:
             asked = next(each for each in known if each.key == key and each.job_id == job_id)
             if asked.status == "pending":
                 issue = IssueToken(action=asked.id, token=hashed)
-                await self._runtime.ask(f"session-{session_id}", issue)
+                await self._runtime._access.ask(f"session-{session_id}", issue)
         record = _record(await self._runtime.action(f"{session_id}:{asked.id}"))
         if tool is not None and self._login_is_gone(record):
             return await self.require_action(wanted)  # counted on: another question than that one

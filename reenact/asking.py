@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
 
+from .access import NO_DECISIONS
 from .actors.action import Asked
 from .actors.action import State as ActionState
 from .actors.mind import State as AgentState
@@ -137,8 +138,9 @@ class Asking:
         behalf = self._runtime
         if command.by.startswith(PERSON):
             behalf = behalf._root._of_scope(behalf.scope)
+        behalf._access.check_person(NO_DECISIONS)
         await behalf.bring_policy(session_id)
-        reply = await behalf.ask(f"session-{session_id}", command)
+        reply = await behalf._access.ask(f"session-{session_id}", command)
         if any(isinstance(recorded.data, ActionExpired) for recorded in reply.events):
             raise ActionLate
         return await self.action(action_id)
@@ -203,14 +205,14 @@ class Asking:
         session_id, action = parts_of(action_id)
         await self._check_own(session_id)
         command = CancelAction(action=action, by=self._runtime.acting_as, reason=reason, cancel_job=cancel_job)
-        await self._runtime.ask(f"session-{session_id}", command)
+        await self._runtime._access.ask(f"session-{session_id}", command)
         return await self.action(action_id)
 
     async def expire(self, action_id: str) -> None:
         """Nobody waits for the answer any more."""
         session_id, action = parts_of(action_id)
         await self._check_own(session_id)
-        await self._runtime.ask(f"session-{session_id}", ExpireAction(action=action))
+        await self._runtime._access.ask(f"session-{session_id}", ExpireAction(action=action))
 
     async def issue_token(self, action_id: str) -> str:
         """A new token for one that waits."""
@@ -219,7 +221,7 @@ class Asking:
             "Tokens are given out by people and programs, never by an agent or its tools."
         )
         token = new_token()
-        await self._runtime.ask(f"session-{session_id}", IssueToken(action=action, token=token_digest(token)))
+        await self._runtime._access.ask(f"session-{session_id}", IssueToken(action=action, token=token_digest(token)))
         self._runtime._vault.lend(action_id, token)
         return token
 
@@ -227,7 +229,7 @@ class Asking:
         """Take back a leave for calls to come."""
         session_id, action = parts_of(action_id)
         await self._check_own(session_id)
-        await self._runtime.ask(f"session-{session_id}", RevokeGrant(action=action, by=self._runtime.acting_as))
+        await self._runtime._access.ask(f"session-{session_id}", RevokeGrant(action=action, by=self._runtime.acting_as))
 
     async def _check_own(self, session_id: str) -> None:
         """Raises NotAPerson where an agent or a tool ends what is asked in another's session."""

@@ -18,6 +18,7 @@ from .policies import Given, Policies
 from .tool_policy import AgentToolPolicy, tool_policy_of
 
 if TYPE_CHECKING:
+    from .access import Access
     from .containers import Containers
     from .images import Images
     from .runtime import Runtime
@@ -30,6 +31,7 @@ class Inventory:
     """The part of `Runtime` that is about what there is."""
 
     default_agent: ImageConfig
+    _access: Access
     _containers: Containers
     _images: Images
     _keeps_rules: bool

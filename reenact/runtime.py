@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
-from .access import NO_LIMITS, Access
+from .access import BY_HAND, NO_LIMITS, Access
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.engine import PolicyEngine
 from .actors.failover import Failover
@@ -48,7 +48,7 @@ from .events.errors import BadInput, StoreError, Unauthenticated
 from .events.image import ImageConfig
 from .events.ledger import BudgetRaised, BudgetRemoved, BudgetSet
 from .events.log import Log
-from .events.message import Context, Live, Recorded
+from .events.message import Command, Context, Live, Recorded
 from .events.notice import Message
 from .events.purse import AllotmentReleased
 from .events.queue import LiveView
@@ -79,6 +79,7 @@ from .vault import Vault
 from .windows import Windows
 
 if TYPE_CHECKING:
+    from .actors.system import Reply
     from .adapters.hosts.local import LocalServer
     from .credential import Authenticator
     from .scoped import Acting
@@ -225,7 +226,7 @@ class Runtime(Supervision, Questions):
             raise BadInput("There is a secret in the name of a scope or a principal, which stand in every event.")
         self.scope, self.principal = who.scope, who.principal
         access = self._access = Access(self._kernel, who)
-        self.ask, self._peek = access.ask_openly, access.peek
+        self._peek = access.peek
         self._asking = Asking(self)
         self._treasury = self._treasuries.of(who.scope)
         kept = self._kept.get(who.scope)
@@ -258,6 +259,14 @@ class Runtime(Supervision, Questions):
             keys=self._keys,
         )
         self._submit = self._sender.submit
+
+    async def ask(self, stream: str, command: Command, **more: Any) -> Reply:
+        """Put a command that was made by hand to a stream, past all that the methods look at first; see `Kernel.ask`.
+
+        It is the program's own: raises NotAPerson inside of a tool, and Refused on a view, whatever the command is.
+        """
+        self._access.check_person(BY_HAND)
+        return await self._access.ask(stream, command, **more)
 
     # -- on whose behalf --
 
@@ -452,7 +461,7 @@ class Runtime(Supervision, Questions):
             await self._treasury.ready()
             images = [state.config for state in await self.images()]
             self._treasury.check_degrading(made, images or [self.default_agent])
-        await self._treasury.set(made, self.ask)
+        await self._treasury.set(made, self._access.ask)
         for session_id in await self._sessions.unlimited():
             await self.bring_policy(session_id)
         await self._treasury.counted()
@@ -461,7 +470,7 @@ class Runtime(Supervision, Questions):
     async def remove_budget(self, *, principal_id: str | None = None, session_id: str | None = None) -> bool:
         """Lift the limits of this scope, or those of one principal or session of it. False when there were none."""
         self._access.check_person(NO_LIMITS)
-        return await self._treasury.remove(self.ask, principal_id, session_id)
+        return await self._treasury.remove(self._access.ask, principal_id, session_id)
 
     async def budget(self) -> list[LimitUse]:
         """Every limit of this scope, with what is used of it, set aside and left."""

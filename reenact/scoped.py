@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn, Self, Unpack
 
+from .access import BY_HAND
 from .adapters.tools.acting import acting_as
 from .bounds import Bounds
 from .context import ExecutionContext, checked_context
 from .discretion import discreet
 from .events.errors import BadInput, Refused
-from .events.message import BusEvent, Context, Live
+from .events.message import BusEvent, Command, Context, Live
 from .events.request import TIMEOUT_S
 from .events.subscription import Filter, Handler, Subscription
 from .kernel import Who
@@ -75,6 +76,10 @@ class Acting(Runtime):
         if scope not in (None, self.scope):
             raise Refused("A view of one scope cannot become another's; ask the runtime itself.")
         return Acting(self._root, self._bounds.under(principal))
+
+    async def ask(self, stream: str, command: Command, **more: Any) -> NoReturn:
+        """Raises Refused: a command made by hand is the program's own, on the runtime itself."""
+        raise Refused(BY_HAND)
 
     async def authenticate(self, token: str) -> NoReturn:
         """Raises Refused: who a caller is, is found out before there is a view."""

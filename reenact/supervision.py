@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING
-
+from .access import NO_DECISIONS
 from .actors.session import State as SessionState
 from .agents import Agents, Awake
 from .discretion import discreet
@@ -13,15 +11,11 @@ from .events.session import CancelJob
 from .given import checked_text
 from .inventory import Inventory
 
-if TYPE_CHECKING:
-    from .actors.system import Reply
-
 
 @discreet
 class Supervision(Inventory):
     """The part of `Runtime` that is about what runs."""
 
-    ask: Callable[..., Awaitable[Reply]]
     _agents: Agents
 
     async def wake(self, image_id: str, session_id: str | None = None) -> tuple[str, bool]:
@@ -48,14 +42,14 @@ class Supervision(Inventory):
         """
         await self.image_state(image_id)
         for session_id in await self._images.sessions(image_id):
-            await self.ask(f"session-{session_id}", StopAgent(reason=reason))
+            await self._access.ask(f"session-{session_id}", StopAgent(reason=reason))
 
     async def stop_agent(self, agent_id: str, *, reason: str = "stopped") -> bool:
         """Put one agent to sleep, and no other. False when none of that id is awake."""
         awake = await self.find_agent(agent_id)
         if awake is None:
             return False
-        await self.ask(f"session-{awake.session_id}", StopAgent(reason=reason))
+        await self._access.ask(f"session-{awake.session_id}", StopAgent(reason=reason))
         return True
 
     async def interrupt(
@@ -63,21 +57,22 @@ class Supervision(Inventory):
     ) -> str | None:
         """Stop the running turn of an image, keeping what was said. Returns the agent's id, None when it sleeps."""
         state = await self.image_state(image_id)
-        reply = await self.ask(f"session-{session_id or state.session_id}", Interrupt(reason=reason))
+        reply = await self._access.ask(f"session-{session_id or state.session_id}", Interrupt(reason=reason))
         agent_id: str | None = reply.states[1].agent_id
         return agent_id
 
     async def cancel(self, session_id: str, job_id: str, *, reason: str = "user_cancel") -> None:
         """Take a queued job out, or interrupt it where it runs. One that is over is fine."""
-        await self.ask(f"session-{session_id}", CancelJob(job_id=job_id, reason=reason))
+        await self._access.ask(f"session-{session_id}", CancelJob(job_id=job_id, reason=reason))
 
     async def resolve(self, session_id: str, tool: str, outcome: str, output: str = "") -> None:
         """Say what became of a call in doubt: `ok` or `error` with what the model is told, or `retry`. Raises
         NotAPerson where an agent or a tool says so.
         """
         checked_text(tool, "tool")
+        self._access.check_person(NO_DECISIONS)
         await self.bring_policy(session_id)
-        await self.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
+        await self._access.ask(f"session-{session_id}", ResolveTool(tool=tool, outcome=outcome, output=output))
 
     async def agent_of(self, image_id: str) -> str | None:
         """The id of the agent in an image's current session, None when it sleeps."""
