@@ -20,6 +20,7 @@ from ..events.agent import AgentConfigured, ModelCalled
 from ..events.budget import LIMITS, Amount, Budget, Limit, Terms, dollars, most_of, nanos
 from ..events.ledger import (
     AHEAD_MAX_S,
+    RESERVED,
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
@@ -204,6 +205,9 @@ class Balance:
             yield f"{event.session_id} keeps more than it held"
         self._held[event.session_id] = principal, ask, told + (event.spent - told), kept, since
         if isinstance(event, AllotmentReturned):
+            if event.session_id.startswith(RESERVED) and kept == Amount():
+                del self._held[event.session_id]  # one of this name would be another
+                self._dated.discard(event.session_id)
             return
         if isinstance(event, Allotted):
             yield from self._granted(event)

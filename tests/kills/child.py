@@ -324,6 +324,7 @@ async def approved(case: dict[str, Any]) -> dict[str, Any]:
     flaws = [str(violation) for violation in report.violations]
     return {
         "status": first.status,
+        "failure": None if first.failure is None else first.failure.code,
         "session": bot.session_id,
         "approved": yes,
         "calls": {event.data.tool: event.data.name for event in events if isinstance(event.data, ToolRequested)},
