@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from msgspec.structs import replace
 
+from .actors.terms import narrower
 from .context import CancellationToken, ExecutionContext
 from .events.action import is_reserved
 from .events.budget import BudgetSpec
@@ -77,16 +76,8 @@ def _policy(own: PolicyRef | None, given: PolicyRef | None) -> PolicyRef | None:
 
 
 def _budget(own: BudgetSpec | None, given: BudgetSpec | None) -> BudgetSpec | None:
-    if own is None or given is None or given == own:
-        return given or own
-    tighter = {}
-    for name in _LIMITS:
-        both = [limit for limit in (getattr(own, name), getattr(given, name)) if limit is not None]
-        tighter[name] = min(both, key=Decimal, default=None)
-    for name in _WORDS:
-        tighter[name] = getattr(given if getattr(own, name) != "deny" else own, name)
-    return replace(own, **tighter)
-
-
-_LIMITS = ("max_tokens", "max_cost", "max_tool_calls", "max_turns", "max_runtime_seconds")
-_WORDS = ("unpriced", "on_breach")
+    """Of every limit the lower one. A view has one word about breaches for all its limits: a `deny` holds for each."""
+    lower = narrower(own, given)
+    if lower is None or own is None or given is None:
+        return lower
+    return replace(lower, on_breach="deny" if "deny" in (own.on_breach, given.on_breach) else "ask")

@@ -23,13 +23,14 @@ from reenact import (
     tool,
 )
 from reenact.adapters.hosts.caller import PERSON, own_principal
+from reenact.adapters.models.scripted import Scripted
 from reenact.credential import TOKENS_MAX, Known, Tokens
 from reenact.events.action import AGENT_PRINCIPALS, HANDLER, is_reserved
 from reenact.events.budget import BudgetSpec
 from reenact.events.errors import BadInput, Cancelled, Refused, Unauthenticated
 from reenact.events.log import MemoryStore
 from reenact.events.message import Context
-from tests.runtimes import Gate, Models, run, runtime
+from tests.runtimes import HELLO, Gate, Models, run, runtime
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)
 JSON = st.recursive(
@@ -292,6 +293,21 @@ def test_the_bounds_of_a_view_can_only_be_narrowed() -> None:
                 made.as_(of(policy_ref=ref))
 
     run(work, tools=[pay], policy=engine())
+
+
+def test_a_view_that_limits_turns_leaves_the_word_about_unpriced_models_to_the_one_around_it() -> None:
+    def of(**limits: Any) -> ExecutionContext:
+        return ExecutionContext(scope_id="acme", budgets=BudgetSpec(**limits))
+
+    async def work(opened: Runtime) -> None:
+        money = opened.as_(of(max_cost="1", unpriced="allow"))
+        for view in (money.as_(of(max_turns=3)), opened.as_(of(max_turns=3)).as_(money.context)):
+            bot = await view.image("bot")
+            assert (await bot.send("hi")).status == "succeeded"
+        strict = money.as_(of(max_cost="5"))
+        assert strict.context.budgets == BudgetSpec(max_cost="1", unpriced="deny")
+
+    run(work, models=Models({"local": Scripted(HELLO, repeat=True)}), default_agent={"model": "local:llama"})
 
 
 @pytest.mark.parametrize("given", [None, 5, "acme", {}, {"scope_id": "acme"}])
