@@ -233,21 +233,12 @@ def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
     return replace(
         state,
         version=stamp.version,
-        fresh=state.fresh + (_unforeseen(had, wanted) if state.known else 0),
         definition=wanted,
         thinks_with=stamp.digest,
         rights=_rights(wanted, state.overrides),
         selected=selected,
         purse=purse,
     )
-
-
-def _unforeseen(had: Definition | None, wanted: Definition) -> int:
-    """Tokens of instructions and tools that are new with the first limit: nobody knows how long they were before."""
-    terms = wanted.terms
-    if had is None or had.terms is not None or terms is None or not terms.rules:
-        return 0
-    return 0 if (wanted.image_version, wanted.tools) == (had.image_version, had.tools) else terms.overhead
 
 
 def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:

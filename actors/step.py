@@ -200,14 +200,16 @@ def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) ->
 
 
 def _read(state: State, model: str, terms: Terms) -> int:
-    """Tokens that a call reads, at most: those that were counted last, and an estimate of what came on top."""
+    """Tokens that a call reads, at most: those that were counted last, and an estimate of what came on top. Where it is
+    not known what instructions and tools were counted, all of those of now may have."""
     known, counted = state.known, None if state.purse is None else state.purse.counted
     if not known:
         return state.fresh + terms.overhead
-    if terms.rules and counted is not None:
-        if counted[0] != model:
+    if terms.rules:
+        counted_by, read = counted or (model, 0)
+        if counted_by != model:
             known += known // OTHER_TOKENS
-        known += max(0, terms.overhead - counted[1])
+        known += max(0, terms.overhead - read)
     return known + state.fresh
 
 

@@ -633,11 +633,15 @@ def test_what_another_model_counted_is_taken_for_half_as_much_again() -> None:
     assert the(again(terms, "scripted:hello"), BudgetReserved).tokens == 1500 + 6 + 100
 
 
-def test_given_instructions_that_grew_while_nothing_was_limited_all_of_them_are_set_aside() -> None:
-    stream = given(CREATE, under(None), wants("m1", read=900, written=100))
+def test_given_an_answer_that_nothing_was_set_aside_for_the_instructions_of_now_are_set_aside_after_it() -> None:
     later = replace(under(replace(run_of(max_tokens=10**6), overhead=500, rules=1)), job_id="job_2")
-    waking = replace(later.waking, definition=replace(later.waking.definition, tools="sha256:1"))
-    assert the(stream.when(replace(later, waking=waking)), BudgetReserved).tokens == 1000 + 500 + 6 + 100
+    unlimited = given(CREATE, under(None), wants("m1", read=900, written=100))
+    assert the(unlimited.when(later), BudgetReserved).tokens == 1000 + 500 + 6 + 100
+    for rules, read in ((1, 1000 + 500), (0, 1000)):
+        limited = ApplyPolicy(policy=(), terms=replace(LEDGER, rules=rules))  # while the call is under way
+        stream = given(CREATE, under(None), limited, wants("m1", read=900, written=100))
+        grown = replace(under(replace(LEDGER, overhead=500, rules=rules)), job_id="job_2")
+        assert the(stream.when(grown).when(take()), BudgetReserved).tokens == read + 6 + 100
 
 
 def test_who_thinks_first_is_given_room_to_think() -> None:
