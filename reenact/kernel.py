@@ -26,12 +26,12 @@ from .adapters.logs import open_log
 from .adapters.tools.acting import acting_as
 from .ends import Ends
 from .events.bus import SystemBus
-from .events.errors import BadInput, Closed, ReenactError
+from .events.errors import BadInput, Closed, NotFound, ReenactError
 from .events.failpoint import failpoint
 from .events.log import Log
 from .events.message import Asked, Command, Recorded
 from .loop_commits import LoopCommits, undisturbed
-from .pane import BETWEEN, DEFAULT, own_name
+from .pane import BETWEEN, DEFAULT, own_name, scope_in
 from .run import Run
 from .runs import AllRuns
 from .telling import Telling
@@ -62,6 +62,13 @@ def chosen(stream: str, key: str | None) -> Iterable[str]:
         yield name
     if key is not None:
         yield key.partition(":")[2].removeprefix(f"{DEFAULT}{BETWEEN}")
+
+
+def check_own(stream: str, scope: str) -> None:
+    """Raises NotFound for a stream that is named for another scope."""
+    named = scope_in(stream)
+    if named is not None and named != scope:
+        raise NotFound
 
 
 class Who(Struct, frozen=True):
@@ -281,8 +288,13 @@ class Kernel:
     ) -> None:
         """Put a command into a stream's mailbox: the one way there is. own: the runtime's own, for whoever it is about.
 
-        So nothing is decided upon, stored, told or replayed but what the vault has let through. Raises what it raises.
+        So nothing is decided upon, stored, told or replayed but what the vault has let through. Raises what it raises,
+        and NotFound for a stream that is named for another scope, be there something in it or not.
         """
+        if not own:
+            check_own(stream, asked.scope)
+            for name, _ in beside:
+                check_own(name, asked.scope)
         for name in chosen(stream, asked.key):
             if self.vault.holds(name, asked.scope):  # it cannot be masked: two would become one
                 raise BadInput("There is a secret in a name or a key, which are stored as they are.")

@@ -1,4 +1,4 @@
-"""The part of a log that belongs to one scope, to read; and how a scope's containers are named in it.
+"""The part of a log that belongs to one scope, to read; and how the streams are named that a scope has in it.
 
 What belongs to another scope is answered as what is not there.
 """
@@ -66,6 +66,16 @@ class Pane:
 def container_stream(scope: str, container_id: str) -> str:
     """The stream of a container: two scopes may each have one of the same id."""
     return f"container-{container_id}" if scope == DEFAULT else f"container-{scope}{BETWEEN}{container_id}"
+
+
+def scope_in(stream: str) -> str | None:
+    """The scope that the name of a stream says: of a ledger, a container or a cooldown. None for any other stream."""
+    if stream.startswith(("ledger-", "cooldown-")):
+        return stream.partition("-")[2]
+    if stream.startswith("container-"):
+        scope, between, _ = stream.removeprefix("container-").rpartition(BETWEEN)
+        return scope if between else DEFAULT
+    return None
 
 
 def own_name(stream: str) -> str:

@@ -97,10 +97,14 @@ GAPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
     "bus": lambda patch: patch.setattr(ScopedBus, "_hears", lambda self, filter: filter),
     "what is kept": lambda patch: patch.setattr(Runtime, "_act", _keeping_one(Runtime._act)),
     "tokens": lambda patch: patch.setattr(Asking, "of_token", _of_all(Asking.of_token)),
-    "containers": lambda patch: patch.setattr(
-        "reenact.containers.container_stream", lambda _, name: f"container-{name}"
-    ),
+    "containers": lambda patch: _containers_without_scopes(patch),
 }
+
+
+def _containers_without_scopes(patch: pytest.MonkeyPatch) -> None:
+    """They are named without their scope, and it is not compared."""
+    patch.setattr("reenact.containers.container_stream", lambda _, name: f"container-{name}")
+    patch.setattr("reenact.kernel.check_own", lambda stream, scope: None)
 
 
 def _of_all(action_of_token: Any) -> Any:
