@@ -30,6 +30,7 @@ from ..events.session import (
 )
 from ..events.tool import EffectClass
 from . import purse as money
+from . import selection
 from .approval import Approval
 from .policy import ASKING, Rights, rights_of
 from .purse import Purse
@@ -270,8 +271,17 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         allowed=(),
         rights=state.rights if overrides is None else _rights(state.definition, overrides),
         fresh=state.fresh + tokens,
+        selected=_selected(state, overrides),
         purse=money.began(state.purse, stamp.at, principal, counts=counts),
     )
+
+
+def _selected(state: State, overrides: Overrides | None) -> Selected | None:
+    """What is in force as a job begins. In logs of older releases a budget's choice stayed one; see `Terms.rules`."""
+    definition = definition_of(state)
+    if state.selected is None or (definition.terms is not None and not definition.terms.rules):
+        return state.selected
+    return selection.begun(state.selected, definition, overrides)
 
 
 def on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:

@@ -87,6 +87,14 @@ def after(event: ModelSelected, definition: Definition, overrides: Overrides | N
     )
 
 
+def begun(selected: Selected | None, definition: Definition, overrides: Overrides | None) -> Selected | None:
+    """As `selected`, when another job begins: what held for one job, and is the first of this one's chain, is no choice
+    of a budget any more. What is not is changed before it is called, see `due`."""
+    if selected is None or selected.job is None or selected.model != chain_of(definition, overrides)[0]:
+        return selected
+    return Selected(selected.model, "primary", selected.model)
+
+
 def is_degraded(selected: Selected | None) -> bool:
     """Whether a budget chose what is asked, or that in whose place it is."""
     return selected is not None and selected.job is not None

@@ -139,6 +139,24 @@ def test_a_limit_degrades_for_the_rest_of_a_job_and_no_longer() -> None:
     everything_replays(MemoryLog(store))
 
 
+def test_what_a_limit_chose_for_one_job_does_not_count_as_chosen_in_the_next_that_asks_for_that_very_model() -> None:
+    store, provider = MemoryStore(), Provider()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=CHEAP, fallbacks=[DEAR])
+        for _ in range(2):
+            sent = await opened.send(bot.id, "hi", model=DEAR)
+            assert (await sent.result()).text == "I am claude-haiku-4-5."
+            assert (await bot.send("hi")).status == "failed", "there is nothing cheaper to go on with"
+        await opened.remove_budget()
+        provider.fails["claude-haiku-4-5"] = "auth"
+        assert (await bot.send("hi")).text == "I am claude-sonnet-4-5."
+        await identical(opened, bot.session_id)
+
+    run(work, store=store, **falling(provider, [], max_requests_daily=0))
+    everything_replays(MemoryLog(store))
+
+
 @pytest.mark.parametrize("code", ["auth", "overloaded", "timeout"])
 def test_where_the_cheaper_model_does_not_answer_a_fallback_does_that_costs_no_more(code: str) -> None:
     """Of the fallbacks one costs more, and one has no price: they are not asked."""
