@@ -102,8 +102,8 @@ class Balance:
         self._terms: Terms | None = None
         self._own: Terms | None = None  # what the running job brought along
         self._reserved: tuple[str, str] | None = None
-        self._senders: dict[str, str] = {}  # of the jobs that wait
-        self._sender: str | None = None  # of the running job
+        self._senders: dict[str, str] = {}  # for whom the jobs that wait count
+        self._sender: str | None = None  # for whom the running job counts
 
     def lose(self) -> None:
         """What follows in its stream cannot be read, or not be understood."""
@@ -120,8 +120,8 @@ class Balance:
         match recorded.data:
             case AgentConfigured(definition=definition):
                 self._terms = definition.terms
-            case JobQueued(job_id=job_id):
-                self._senders[job_id] = recorded.context.principal
+            case JobQueued(job_id=job_id) as job:
+                self._senders[job_id] = job.counts_for(recorded.context.principal)
             case JobStarted(job_id=job_id, overrides=overrides):
                 self._sender = self._senders.pop(job_id, None)
                 self._own = None if overrides is None else overrides.terms

@@ -78,7 +78,8 @@ class Tool(Struct, frozen=True, gc=False):
 
 class State(Struct, frozen=True, gc=False):
     """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet, with
-    their jobs, tokens, senders and the rules of these. principal: who sent the running job.
+    their jobs, tokens, for whom they count and the rules of their senders. principal: for whom the running job counts:
+    who sent it, and where that was an agent, for whom that one's job counted.
 
     actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
     held: the question before the next model call, with the model and the policy it is about. allowed: models that a
@@ -209,7 +210,7 @@ def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 
 def on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
     within = (event.overrides.within or ()) if event.overrides is not None else ()
-    queued = event.job_id, stamp.digest, tokens_in(event.content), stamp.principal, within
+    queued = event.job_id, stamp.digest, tokens_in(event.content), event.counts_for(stamp.principal), within
     return replace(state, version=stamp.version, queued=(*state.queued, queued))
 
 

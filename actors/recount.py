@@ -86,8 +86,8 @@ class Session:
         self._call = ""
         self._aside: tuple[str, str, Amount] = "", "", NOTHING  # the call, its batch, what was set aside for it
         self._paid = False
-        self._senders: dict[str, str] = {}  # of the jobs that wait
-        self._sender = ""  # of the running job, or of the last one
+        self._senders: dict[str, str] = {}  # for whom the jobs that wait count
+        self._sender = ""  # for whom the running job counts, or the last one
 
     def see(self, recorded: Recorded) -> Iterator[tuple[str, int, str]]:
         """What was told wrongly of what came before this event."""
@@ -100,8 +100,8 @@ class Session:
             case AgentConfigured(definition=definition):
                 self._terms = definition.terms is not None
                 self._counts = self._counts or (self._works and self._terms)
-            case JobQueued(job_id=job_id):
-                self._senders[job_id] = recorded.context.principal
+            case JobQueued(job_id=job_id) as job:
+                self._senders[job_id] = job.counts_for(recorded.context.principal)
             case Erased(name="job_started"):
                 self._sender = ""
             case JobStarted(job_id=job_id, overrides=overrides):

@@ -120,10 +120,10 @@ def _free(state: State, message: Event) -> Sequence[Event]:
 
 
 def _said_again(overrides: Overrides | None) -> Overrides | None:
-    """What a job wants otherwise, but for the rules of whoever sent it, which are stored once."""
-    if overrides is None or not overrides.within:
+    """What a job wants otherwise, but for what it has of the agent that sent it, which is stored once."""
+    if overrides is None or not (overrides.within or overrides.origin):
         return overrides
-    rest = replace(overrides, within=UNSET)
+    rest = replace(overrides, within=UNSET, origin=UNSET)
     return None if rest == Overrides() else rest
 
 

@@ -71,8 +71,8 @@ class Tally:
         self._purse: Purse | None = None
         self._call: str | None = None  # under way, and whether it was set aside for
         self._paid = False
-        self._senders: dict[str, str] = {}  # of the jobs that wait
-        self._sender = ""  # of the running job, or of the last one
+        self._senders: dict[str, str] = {}  # for whom the jobs that wait count
+        self._sender = ""  # for whom the running job counts, or the last one
         self._sealed = ""  # the batch in which something was set aside that can no longer be read
         self._used: dict[str, Sum] = {}
         self._spent = Sum()
@@ -132,7 +132,7 @@ class Tally:
             into.monthly += amount
 
     def _whose(self, recorded: Recorded) -> str:
-        """Who sent the running job. What drives it may have come of the end of another's before it."""
+        """For whom the running job counts. What drives it may have come of the end of another's before it."""
         return self._sender or recorded.context.principal
 
     def _use(self, amount: Amount, recorded: Recorded) -> None:
@@ -151,7 +151,7 @@ class Tally:
             self._purse = replace(purse or money.EMPTY, counts=True)
 
     def _on_queued(self, event: JobQueued, recorded: Recorded) -> None:
-        self._senders[event.job_id] = recorded.context.principal
+        self._senders[event.job_id] = event.counts_for(recorded.context.principal)
 
     def _on_job(self, event: JobStarted, recorded: Recorded) -> None:
         self._works = True

@@ -378,6 +378,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
             job_id=state.job_id,
             cwd="" if tool.approval is None else tool.approval.place.cwd,
             within=handed_on(state),
+            origin=state.principal,
         )
     if tool.status == "doubted":
         return ProbeTool(
@@ -389,6 +390,7 @@ def owed_of(state: State, tool: Tool) -> Effect | None:
             attempt=tool.attempt,
             cwd="" if tool.approval is None else tool.approval.place.cwd,
             within=handed_on(state),
+            origin=state.principal,
         )
     if tool.status == "authorised":
         return LaunchTool(id=f"launch-{tool.id}", tool=tool.id, name=tool.name, input=tool.input, attempt=tool.attempt)

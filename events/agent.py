@@ -442,7 +442,8 @@ class CallModel(Effect, frozen=True, kw_only=True):
 
 class RunTool(Effect, frozen=True, kw_only=True):
     """Run a tool. key: the idempotency key, the same at every attempt. cwd: the folder that a person was shown, empty
-    where none was asked. within: the rules that its job is under, as they hold for what it sends.
+    where none was asked. within: the rules that its job is under, as they hold for what it sends. origin: the principal
+    for whom its job counts, and what it sends.
     """
 
     type: ClassVar[str] = "run_tool"
@@ -457,10 +458,12 @@ class RunTool(Effect, frozen=True, kw_only=True):
     job_id: str | None = None
     cwd: str = ""
     within: tuple[Policy, ...] = ()
+    origin: str = ""
 
 
 class ProbeTool(Effect, frozen=True, kw_only=True):
-    """Ask the world whether a call in doubt took effect. May be repeated. cwd, within: as in `RunTool`."""
+    """Ask the world whether a call in doubt took effect. May be repeated. cwd, within, origin: as in
+    `RunTool`."""
 
     type: ClassVar[str] = "probe_tool"
     name: str
@@ -470,6 +473,7 @@ class ProbeTool(Effect, frozen=True, kw_only=True):
     attempt: int
     cwd: str = ""
     within: tuple[Policy, ...] = ()
+    origin: str = ""
 
 
 class LaunchTool(Effect, frozen=True, kw_only=True):

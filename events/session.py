@@ -53,7 +53,8 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     model: this one, and no other unless `fallbacks` are given too. fallbacks: in place of the image's. policy: narrows
     what it may do. terms: limits of this job alone, beside the image's, and the prices of its models. principal: who
     sent it, where a rule asks for that. within: the rules of the agent that sent it, as they were for that one; they
-    hold for this job too, and stand in its `job_queued` alone. Nothing is stored of it where there are none.
+    hold for this job too. origin: for whom that agent's job counts, and so this one. Both stand in its `job_queued`
+    alone, and nothing is stored of them where there are none.
     """
 
     model: str | None = None
@@ -63,6 +64,7 @@ class Overrides(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     terms: Terms | None = None
     principal: str = ""
     within: tuple[Policy, ...] | UnsetType = UNSET
+    origin: str | UnsetType = UNSET
 
 
 # -- asked of a session --
@@ -153,6 +155,10 @@ class JobQueued(Event, frozen=True, kw_only=True):
     overrides: Overrides | None = None
     priority: int = 0
     timeout_ms: int | None = None
+
+    def counts_for(self, sender: str) -> str:
+        """The principal whose limits and leaves it is under, where this one sent it."""
+        return sender if self.overrides is None else self.overrides.origin or sender
 
 
 class JobStarted(Event, frozen=True, kw_only=True):

@@ -25,15 +25,16 @@ from ..events.agent import (
 from ..events.content import Cost, Usage
 from ..events.ledger import UsageRecorded
 from ..events.message import Erased, Event, Recorded
-from ..events.session import JobStarted
+from ..events.session import JobCancelled, JobQueued, JobStarted, JobTimedOut
 from .projection import session_of
 
 
 class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """The end of one model call, every attempt its own.
 
-    at: microseconds UTC. asked: the model as asked for, `provider:name`; model: as the provider named it.
-    failure: the code of what went wrong, None when it answered. amount: None where no price is known.
+    at: microseconds UTC. principal: for whom its job counts. asked: the model as asked for, `provider:name`; model: as
+    the provider named it. failure: the code of what went wrong, None when it answered. amount: None where no price is
+    known.
     """
 
     position: int
@@ -64,7 +65,8 @@ class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
 
 class ToolUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """The end of one tool call. runs: how often it was begun, 0 for one that never was."""
+    """The end of one tool call. principal: for whom its job counts. runs: how often it was begun, 0 for one that never
+    was."""
 
     position: int
     at: int
@@ -88,10 +90,12 @@ class ToolUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 class Meter:
     """Reads off what one session uses. `apply` takes its events in order, each once, and never raises."""
 
-    __slots__ = ("_asked", "_attempt", "_job", "_open")
+    __slots__ = ("_asked", "_attempt", "_job", "_open", "_waiting", "_whose")
 
     def __init__(self) -> None:
         self._job: str | None = None
+        self._waiting: dict[str, str] = {}  # jobs, with the principals for whom they count
+        self._whose = ""
         self._asked = ""
         self._attempt = 1
         self._open: dict[str, tuple[str, str, int]] = {}  # tool -> name, effect class, runs
@@ -100,8 +104,17 @@ class Meter:
         read = _READ.get(type(recorded.data))
         return () if read is None else read(self, recorded.data, recorded)
 
+    def _on_queued(self, event: JobQueued, recorded: Recorded) -> Sequence[ModelUse]:
+        self._waiting[event.job_id] = event.counts_for(recorded.context.principal)
+        return ()
+
+    def _on_gone(self, event: JobCancelled | JobTimedOut, recorded: Recorded) -> Sequence[ModelUse]:
+        self._waiting.pop(event.job_id, None)
+        return ()
+
     def _on_job(self, event: JobStarted | TurnStarted, recorded: Recorded) -> Sequence[ModelUse]:
-        self._job = event.job_id
+        if event.job_id != self._job:
+            self._job, self._whose = event.job_id, self._waiting.pop(event.job_id, "")
         return ()
 
     def _on_called(self, event: ModelCalled, recorded: Recorded) -> Sequence[ModelUse]:
@@ -142,7 +155,7 @@ class Meter:
             position=recorded.position,
             at=head.at,
             scope=context.scope,
-            principal=context.principal,
+            principal=self._whose or context.principal,
             container_id=context.container_id,
             image_id=context.image_id,
             session_id=session_of(recorded),
@@ -179,7 +192,7 @@ class Meter:
             position=recorded.position,
             at=head.at,
             scope=context.scope,
-            principal=context.principal,
+            principal=self._whose or context.principal,
             container_id=context.container_id,
             image_id=context.image_id,
             session_id=session_of(recorded),
@@ -262,6 +275,9 @@ DIGITS_MAX = 20
 _NO_TOOL = ("", "unsafe", 0)
 
 _READ: dict[type[Event], Callable[[Meter, Any, Recorded], Sequence[ModelUse | ToolUse]]] = {
+    JobQueued: Meter._on_queued,
+    JobCancelled: Meter._on_gone,
+    JobTimedOut: Meter._on_gone,
     JobStarted: Meter._on_job,
     TurnStarted: Meter._on_job,
     ModelCalled: Meter._on_called,

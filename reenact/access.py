@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator, Awaitable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from .adapters.tools.acting import acting_as, within
+from .adapters.tools.acting import acting_as, origin, within
 from .events import codec
 from .events.action import AGENT_PRINCIPALS
 from .events.errors import Closed, NotAPerson, Refused
@@ -75,6 +75,11 @@ class Access:
         if rules is None:
             raise Refused("It is not known under which rules this tool works: it sends with send(), not by the bus.")
         return rules
+
+    @property
+    def origin(self) -> str:
+        """The principal for whom a job counts that whoever calls now sends, where that is not they."""
+        return origin(self.scope)
 
     def check_person(self, message: str) -> None:
         """Raises NotAPerson with this message where an agent or one of its tools calls."""

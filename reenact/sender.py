@@ -122,6 +122,8 @@ class Sender:
         senders = self._of_sender(layers, session_id)
         if senders:
             overrides = replace(overrides or Overrides(), within=senders)
+        if origin := self._access.origin:
+            overrides = replace(overrides or Overrides(), origin=origin)
         narrowing = senders if overrides is None or overrides.policy is None else (overrides.policy, *senders)
         own_limits = limits_cost(*narrowing)
         priced = own_limits or ((model is not None or bool(others)) and limits_cost(*layers))

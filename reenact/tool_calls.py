@@ -194,13 +194,13 @@ class ToolCalls:
 
 
 def _acting(session: LiveSession, image: ImageState, effect: RunTool | ProbeTool) -> acting:
-    """What a call does it does as its agent, and what it sends is under the rules of its job."""
+    """What a call does it does as its agent, and what it sends is under the rules of its job, and counts as it does."""
 
     def within() -> tuple[Policy, ...]:
         offered = image.config.tools
         return effect.within if offered is None else (*effect.within, only_tools(offered))
 
-    return acting(f"agent:{session.ids.agent_id or ''}", within)
+    return acting(f"agent:{session.ids.agent_id or ''}", within, (session.ids.scope, effect.origin))
 
 
 def _stopped(tool: str, *, repeatable: bool) -> SettleTool:

@@ -12,8 +12,10 @@ from reenact.actors import agent
 from reenact.actors import purse as money
 from reenact.actors.verify import verify
 from reenact.adapters.models import Models
+from reenact.events import codec
 from reenact.events.ledger import Allotted
 from reenact.events.log import MemoryLog, MemoryStore
+from reenact.projections.meter import uses
 from reenact.runtime import Runtime
 from tests.money import counted, dear, everything_replays, ledger_of, look
 from tests.runtimes import Gate, Heard, run
@@ -146,4 +148,7 @@ def test_what_was_used_before_any_limit_is_counted_for_who_used_it() -> None:
         assert used == {"ann": (2, False), "bob": (1, False)}
 
     run(work, store=store, models=Models({"scripted": gate}))
+    log = MemoryLog(store)
+    every = [recorded for stream in log.streams() for stored in log.read(stream) for recorded in codec.unpack(stored)]
+    assert [use.principal for use in uses(every)] == ["bob", "ann", "ann"], "and so it says who cost what"
     everything_replays(MemoryLog(store))

@@ -110,7 +110,7 @@ ModelParams: name thinking stop_sequences tool_choice; made max_tokens temperatu
 ModelPolicy: text reason; name model_patterns allowed_scopes name; made decision require_approval
     max_tokens_per_request
 Native: text block text; word provider
-Overrides: name model params policy fallbacks; made terms principal within
+Overrides: name model params policy fallbacks; made terms principal within origin
 Place: made cwd env sandbox
 Policy: name name version rules profile allow also_allow deny profiles profile_tools; made max_tool_calls_per_turn
     strict

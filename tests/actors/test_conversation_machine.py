@@ -64,8 +64,9 @@ OVERLOADED = Failure(code="overloaded", message="Busy.")
 HOW = {JobSucceeded: "succeeded", JobFailed: "failed", JobCancelled: "cancelled", JobTimedOut: "timed_out"}
 DEFINITIONS = [Definition(image_version=n, model=f"scripted:{n}", max_steps=n) for n in (1, 2, 5)]
 OTHERWISE = Overrides(model="scripted:other", params=ModelParams(max_tokens=9))
-WITHIN = Overrides(within=(Policy(name="of the sender", deny=("nobody",)),))
-OVERRIDES = [None, None, OTHERWISE, WITHIN, replace(OTHERWISE, within=WITHIN.within)]
+WITHIN = Overrides(within=(Policy(name="of the sender", deny=("nobody",)),), origin="alice")
+OF_AGENT = Overrides(origin="alice")
+OVERRIDES = [None, None, OTHERWISE, WITHIN, OF_AGENT, replace(OTHERWISE, within=WITHIN.within)]
 EFFECTS = ("read", "idempotent", "probeable", "unsafe")
 SAID = ["ok", "ok", "ok", "error", "error", "retry", "retry", "shrug"]
 
