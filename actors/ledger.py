@@ -46,6 +46,7 @@ from ..events.ledger import (
     UsageAwaited,
     UsageCounted,
     UsageRecorded,
+    is_exact,
 )
 from ..events.message import Command, Context, Effect, Event, Stamp
 from . import count
@@ -175,7 +176,8 @@ def _give_back(state: State, message: ReturnAllotment) -> Sequence[Event]:
     if account is None or account.ask != message.ask or not message.spent.covers(account.told):
         return ()
     kept = message.kept.least(account.held)
-    if message.spent == account.told and kept == account.held and message.session_id not in state.due:
+    over = is_exact(message.session_id) and kept == NOTHING  # and forgotten, also where all of it was used
+    if message.spent == account.told and kept == account.held and message.session_id not in state.due and not over:
         return ()
     return [
         AllotmentReturned(
@@ -211,7 +213,8 @@ def _evolve(state: State, event: Event, version: int) -> State:
             account = free.accounts[event.session_id]
             account = replace(account, ask=event.ask, grant=None, breach=event.breach)
             denied = replace(free, accounts=free.accounts.insert(event.session_id, account))
-            return _came_back(denied, event.session_id)
+            back = _came_back(denied, event.session_id)
+            return _over(back, event.session_id) if account.told == NOTHING else back
         case AllotmentReturned():
             account = state.accounts.get(event.session_id) or Account("")
             free = settled(state, event.session_id, account.principal, event.spent, event.kept, event.at, event.made)
@@ -268,7 +271,7 @@ def _called_back(state: State, session: str | None, version: int) -> State:
 
 
 def _over(state: State, holder: str) -> State:
-    """A program's reservation that was given back is never heard of again: it is in the sums, and has no account."""
+    """A program's reservation that was given back or denied is never heard of again: it has no account."""
     if not holder.startswith(RESERVED) or state.accounts[holder].held != NOTHING:
         return state
     return replace(state, accounts=state.accounts.remove(holder))

@@ -15,7 +15,7 @@ from typing import Any
 
 from msgspec.structs import replace
 
-from .actors.judge import judge
+from .actors.judge import in_the_way, judge
 from .entries import LedgerEvent, LedgerEventType, UsageRecord
 from .events.budget import NOTHING, Amount, Budget, budget_of, nanos, used_dollars
 from .events.errors import BadInput, NotAPerson, OverBudget
@@ -63,6 +63,7 @@ class Ledger:
         pending_tool_calls: int = 0,
     ) -> tuple[BudgetDecision, str]:
         """What the limits say to so much more, and why. It sets nothing aside: see `reserve`. A denial is recorded.
+        What a runtime's sessions hold counts here, also of those at rest; `reserve` asks it back of them.
 
         It asks for one request of a model, unless another number is named or only calls of tools are. A request uses
         some tokens and some money, whether they are named or not: a limit of them that is used up denies it.
@@ -100,7 +101,8 @@ class Ledger:
         """Set so much aside while the block runs, then give it back; what was used is recorded within it.
 
         What is recorded is taken from it, so it counts once. Nothing is set aside of what is not named, requests too.
-        Raises BudgetExceededError where there is too little. However many do so at once, no limit is passed. Where the
+        Raises BudgetExceededError where there is too little, also of what a runtime's sessions at rest were asked to
+        give back. However many do so at once, no limit is passed. Where the
         process dies within the block, nobody knows what else was used: the next start counts what was set aside as
         used, less what was recorded in the block.
         """
@@ -118,9 +120,11 @@ class Ledger:
         except asyncio.CancelledError:
             await self._whole(self._undone(scope, allotting, back))
             raise
-        account = state.accounts[holder]
-        if account.breach is not None:
-            raise BudgetExceededError(account.breach.text)
+        account = state.accounts.get(holder)
+        if account is None:  # a ledger keeps none of one that it denies
+            breach = in_the_way(state, allot)
+            assert breach is not None, "what is denied has a reason"
+            raise BudgetExceededError(breach.text)
         grant, outer = account.grant, HOLDER.get()
         HOLDER.set(holder)
         try:

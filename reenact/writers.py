@@ -31,6 +31,7 @@ from .events.budget import Budget, dollars, used_dollars
 from .events.errors import BadInput, KeyReused
 from .events.ledger import RESERVED, Allot, RecordUsage, RemoveBudget, ReturnAllotment, SetBudget, UsageRecorded
 from .events.message import Command, digest
+from .recalls import Asker
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -225,6 +226,7 @@ class RuntimeLedgerWriter(_Writing):
                 await self._runtime._treasury.counted()
                 self._holders.add(holder)
                 self._runtime._treasury.recalls.outside.add(holder)  # asked back of nobody
+                return await self._allot(stream, command)
             case ReturnAllotment(session_id=holder) if holder in self._holders:
                 self._holders.discard(holder)
                 self._runtime._treasury.recalls.outside.discard(holder)
@@ -234,10 +236,19 @@ class RuntimeLedgerWriter(_Writing):
                 raise BadInput(f"{command.type} is not for a program to put to a ledger.")
         access = self._runtime._access
         reply = await access.kernel.ask(stream, command, by=access.who)
+        return reply.states[0], bool(reply.events)
+
+    async def _allot(self, stream: str, command: Allot) -> tuple[State, bool]:
+        """What lies idle is asked back before the ledger may deny. What is in use is not waited for."""
+        access, holder, recalls = self._runtime._access, command.session_id, self._runtime._treasury.recalls
+        reply = await access.kernel.ask(stream, replace(command, last=False), by=access.who)
+        if command.last and not reply.events:
+            await recalls.all_but(stream, Asker(holder), None)
+            reply = await access.kernel.ask(stream, command, by=access.who)
         book: State = reply.states[0]
-        if isinstance(command, Allot) and book.accounts[command.session_id].breach is not None:
-            self._holders.discard(command.session_id)
-            self._runtime._treasury.recalls.outside.discard(command.session_id)
+        if holder not in book.accounts:
+            self._holders.discard(holder)
+            recalls.outside.discard(holder)
         return book, bool(reply.events)
 
     async def _once(self, scope_id: str, command: RecordUsage, told: RecordUsage) -> None:

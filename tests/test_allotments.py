@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from reenact import BudgetExceededError, Ledger, RuntimeLedgerWriter
 from reenact.adapters.models import Models
 from reenact.events import codec
 from reenact.events.agent import ModelCalled
@@ -165,6 +166,33 @@ def test_what_a_resting_session_holds_is_taken_back_before_anything_is_denied() 
         assert result.status == "succeeded"
         everybody = [event for event in ledger_of(opened.log) if isinstance(event, AllotmentReturned)]
         assert len({event.session_id for event in everybody}) == 3
+
+    run(
+        work,
+        [counted()],
+        store=store,
+        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
+        budget={"max_tokens_total": 5000},
+    )
+    everything_replays(MemoryLog(store))
+
+
+def test_what_resting_sessions_hold_is_taken_back_before_a_program_is_denied() -> None:
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        for _ in range(5):
+            assert (await (await opened.image()).send("hi")).status == "succeeded"
+        [limit] = await opened.budget()
+        wanted = 5000 - int(limit.used)
+        assert int(limit.left) < wanted
+        book = Ledger(RuntimeLedgerWriter(opened))
+        async with book.reserve(tokens=wanted):
+            [limit] = await opened.budget()
+            assert (limit.outstanding, limit.left) == (wanted, 0)
+            with pytest.raises(BudgetExceededError):  # another block is not waited for
+                async with book.reserve(tokens=1):
+                    pass
 
     run(
         work,

@@ -403,17 +403,27 @@ def test_a_limit_finer_than_a_nano_dollar_is_refused() -> None:
             Budget(max_cost_total=cost)
 
 
-def test_what_was_reserved_and_given_back_or_denied_is_remembered_by_nobody() -> None:
-    async def work(opened: Runtime) -> None:
-        await opened.set_budget(Budget(max_tokens_daily=100))
-        writer = RuntimeLedgerWriter(opened)
-        book = Ledger(writer)
-        for tokens in (60, 101, 60, 101):
-            with suppress(BudgetExceededError):
-                async with book.reserve(tokens=tokens):
-                    assert writer._holders == opened._treasury.recalls.outside != set()
-        assert writer._holders == opened._treasury.recalls.outside == set()
-        accounts = (await writer.state(opened.scope)).accounts
-        assert [account.breach is not None for account in accounts.values()] == [True, True]
+@pytest.mark.parametrize("used", [0, 10, 60, 70])
+def test_what_was_reserved_and_is_over_or_was_denied_is_remembered_by_nobody(used: int) -> None:
+    store = MemoryStore()
 
-    run(work)
+    async def work(opened: Runtime) -> None:
+        await opened.set_budget(Budget(max_tokens_daily=200))
+        writer = RuntimeLedgerWriter(opened)
+        for book in (Ledger(writer), Ledger(InMemoryLedgerWriter())):
+            book.set_budget(Budget(max_tokens_daily=200))
+            for tokens in (60, 201, 60):
+                with suppress(BudgetExceededError):
+                    async with book.reserve(tokens=tokens):
+                        assert writer._holders == opened._treasury.recalls.outside
+                        await book.record_model_usage(usage={"input_tokens": used, "output_tokens": 0})
+            with pytest.raises(BudgetExceededError, match=f"is 200: {2 * used} used or set aside, 201 more wanted"):
+                async with book.reserve(tokens=201):
+                    pass
+            state = await book.writer.state(opened.scope)
+            assert not state.accounts and state.sums[SCOPE].total.tokens == 2 * used
+            assert state.sums[SCOPE].out == NOTHING
+        assert writer._holders == opened._treasury.recalls.outside == set()
+
+    run(work, store=store)
+    everything_replays(MemoryLog(store))
