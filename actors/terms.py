@@ -25,14 +25,16 @@ def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
 
 def renewed(terms: Terms | None, wanted: Terms | None) -> Terms | None:
     """The terms of an agent once others are wanted for it. A ledger that it knows it keeps, to settle with; what binds
-    alike stays as it is: prices of another day change nothing.
+    alike stays as it is: prices of another day change nothing. Instructions that were longer may still be read.
     """
     if terms is None:
         return wanted
     if wanted is None:
         return None if terms.ledger is None else replace(terms, spec=None)
-    wanted = replace(wanted, ledger=wanted.ledger or terms.ledger)
-    alike = (terms.spec, terms.ledger, terms.degrade_to) == (wanted.spec, wanted.ledger, wanted.degrade_to)
+    overhead = max(terms.overhead, wanted.overhead) if wanted.rules else wanted.overhead
+    wanted = replace(wanted, ledger=wanted.ledger or terms.ledger, overhead=overhead)
+    names = ("spec", "ledger", "degrade_to", "overhead")
+    alike = all(getattr(terms, name) == getattr(wanted, name) for name in names)
     return terms if alike and {rate.model for rate in wanted.rates} <= {rate.model for rate in terms.rates} else wanted
 
 

@@ -10,8 +10,9 @@ from reenact.actors.terms import merged, renewed
 from reenact.events.agent import AgentConfigured, ModelCalled
 from reenact.events.budget import BudgetSpec, Rate, Terms
 from reenact.events.policy import ApplyPolicy, ConstraintPolicy, Policy
-from tests.actors.words import CREATE, DEFINITION, asks, send, settles
-from tests.given import given
+from reenact.events.purse import BudgetReserved
+from tests.actors.words import CREATE, DEFINITION, asks, send, settles, waking
+from tests.given import Given, given
 
 RATES = tuple(Rate(model, 3_000, 15_000) for model in ("scripted:echo", "scripted:hello"))
 DEAR = Policy(name="dear", version="1", rules=(ConstraintPolicy(max_cost_per_request=100),))
@@ -22,7 +23,13 @@ TERMS = st.none() | st.builds(
     rates=st.sampled_from([(), RATES[:1], RATES, tuple(replace(rate, input=4_000) for rate in RATES)]),
     overhead=st.integers(0, 2),
     degrade_to=st.sampled_from([None, "scripted:hello"]),
+    rules=st.integers(0, 1),
 )
+
+
+def set_aside(stream: Given) -> int:
+    [reserved] = [event for event in stream.events if isinstance(event, BudgetReserved)]
+    return reserved.tokens
 
 
 @drawn(TERMS, TERMS)
@@ -42,6 +49,24 @@ def test_a_ledger_that_is_known_is_kept_and_every_price_that_is_wanted_is_there(
     if wanted is not None:
         assert became is not None and became.spec == wanted.spec
         assert {rate.model for rate in wanted.rates} <= {rate.model for rate in became.rates}
+
+
+@drawn(TERMS, TERMS)
+def test_of_instructions_and_tools_the_most_is_kept_that_may_be_read_in_a_turn(
+    terms: Terms | None, wanted: Terms | None
+) -> None:
+    became = renewed(terms, wanted)
+    if wanted is not None and wanted.rules:
+        assert became is not None and became.overhead == max(wanted.overhead, 0 if terms is None else terms.overhead)
+
+
+def test_given_tools_that_come_in_the_middle_of_a_turn_the_next_call_is_set_aside_with_them() -> None:
+    terms = Terms(spec=BudgetSpec(max_tokens=10**6), rates=RATES, overhead=10, rules=1)
+    definition = replace(DEFINITION, terms=terms)
+    stream = given(CREATE, send(waking=waking(definition=definition)))
+    before = set_aside(stream)
+    stream.when(asks("m1", "read")).when(ApplyPolicy(policy=(), terms=replace(terms, overhead=5_000)))
+    assert set_aside(stream.when(settles("t1"))) >= before + 4_990
 
 
 def test_given_a_job_that_limits_something_else_the_words_of_its_image_stand() -> None:
