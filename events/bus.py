@@ -20,7 +20,7 @@ from .delivery import Delivery
 from .errors import BadInput, Closed, NotFound
 from .message import BusEvent, Context, Live
 from .queue import LIMIT, LiveView, OnFull, Unread
-from .request import PENDING_LIMIT, TIMEOUT_S, Requests, Responder, Shown, answer_to
+from .request import PENDING_LIMIT, TIMEOUT_S, Requests, Responder, Shown, Whose, answer_to
 from .subscription import Filter, Handler, Subscription, Subscriptions, name_of
 from .view import Consumer, Kind, Producer, consumer_of, producer_of
 from .visible import shown
@@ -65,11 +65,11 @@ class SystemBus:
         resolver: Callable[[str], Target | None] | None = None,
         now: Callable[[], int] | None = None,
         new_id: Callable[[], str] | None = None,
-        context: Callable[[], Context] = Context,
+        whose: Whose | None = None,
         shown: Shown | None = None,
     ) -> None:
-        """context(): on whose behalf a request is asked that brings no context of its own.
-
+        """whose(context): on whose behalf a request is asked, with the context that it brings or None; default as it
+        says, however it is asked, and by nobody where it says nothing.
         shown(data, context): a request's data as its listeners hear it; whoever answers it gets it as it was asked.
         resolver(key): makes the target of a key that has none yet, or None. now(): microseconds since 1970 UTC.
         new_id(): a requestId that was never given before."""
@@ -80,7 +80,8 @@ class SystemBus:
         self._now = now or _system_now
         self._subscriptions = Subscriptions()
         self._delivery = Delivery(report=self.emit, now=self._now)
-        self._requests = Requests(self, now=self._now, new_id=new_id or _request_ids(), context=context, shown=shown)
+        self._requests = Requests(self, now=self._now, new_id=new_id or _request_ids(), whose=whose, shown=shown)
+        self._answered = self._requests.responders
         self._targets: dict[str, Target] = {}
         self._activating = threading.RLock()
         self._producer = producer_of(self)
@@ -103,6 +104,8 @@ class SystemBus:
             self.position = position
             hearers += subscriptions.watchers
         if hearers:
+            if event.type in self._answered:
+                event = self._requests.by_hand(event)
             self._delivery.send(((event, hearers),))
 
     def emit_batch(self, events: Iterable[BusEvent]) -> None:
@@ -121,6 +124,8 @@ class SystemBus:
                 self.position = reached = position
                 furthest = event
             if hearers:
+                if kind in self._answered:
+                    event = self._requests.by_hand(event)
                 batch.append((event, hearers))
         if furthest is not None and subscriptions.watchers:
             batch.append((furthest, subscriptions.watchers))

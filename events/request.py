@@ -24,6 +24,10 @@ Answer = Mapping[str, Any] | None
 Responder = Callable[[Any, Any], Answer | Awaitable[Answer]]
 """handler(data, request) -> the response's data, now or as a coroutine; raises to answer with an error."""
 
+Whose = Callable[[Context | None], Context]
+"""whose(given): on whose behalf whoever asks now does so, with the context that came with it, or none. It gives that
+very one where nothing in it is to be another."""
+
 Shown = Callable[[Payload, Context], Payload]
 """shown(data, context): what listeners hear of a request's data, or of what went wrong with it."""
 
@@ -80,16 +84,16 @@ class Requests:
 
     __slots__ = (
         "_bus",
-        "_context",
         "_gone",
         "_heard",
         "_new_id",
         "_now",
         "_pending",
-        "_responders",
         "_said",
         "_shown",
+        "_whose",
         "late",
+        "responders",
     )
 
     def __init__(
@@ -98,10 +102,10 @@ class Requests:
         *,
         now: Callable[[], int],
         new_id: Callable[[], str],
-        context: Callable[[], Context] = Context,
+        whose: Whose | None = None,
         shown: Shown | None = None,
     ) -> None:
-        self._context = context
+        self._whose = whose or (lambda given: given or Context())
         self._shown = shown or (lambda data, _: data)
         self._said: dict[tuple[Context, str], Payload] = {}  # of requests that are told otherwise than they were asked
         self._bus = bus
@@ -109,7 +113,8 @@ class Requests:
         self._new_id = new_id
         self._pending: dict[str, _Pending] = {}
         self._gone: dict[str, None] = {}
-        self._responders: set[str] = set()
+        self.responders: set[str] = set()
+        """Types of requests that somebody answers."""
         self._heard: set[str] = set()
         self.late = 0  # answers that came after their request had timed out or was given up
 
@@ -117,6 +122,25 @@ class Requests:
 
     def asked(self, kind: str, data: Mapping[str, Any] | None, context: Context | None) -> Live:
         """The event of a request: `data` with a requestId, the caller's own if it brought one."""
+        return self._made(kind, data, self._whose(context))
+
+    def by_hand(self, event: BusEvent) -> BusEvent:
+        """A request that is emitted now, on behalf of whoever emits it."""
+        whose = self._whose(event.context)
+        if whose is event.context:
+            return event
+        return Live(
+            event.type,
+            event.data,
+            at=self._now(),
+            context=whose,
+            source="command",
+            category="request",
+            intent="request",
+            correlation=_request_id(event),
+        )
+
+    def _made(self, kind: str, data: Mapping[str, Any] | None, whose: Context) -> Live:
         if not isinstance(kind, str) or not kind.endswith("_request"):
             raise BadInput(f"A request is called <name>_request; {kind!r} is not.")
         payload = data if isinstance(data, Payload) else Payload(data)
@@ -126,7 +150,6 @@ class Requests:
             payload = Payload({**payload, "requestId": request_id})
         elif not isinstance(request_id, str) or not request_id:
             raise BadInput("requestId must be a non-empty string.")
-        whose = context or self._context()
         shown = self._shown(payload, whose)
         if shown is not payload:
             if shown.get("requestId") != request_id:
@@ -180,7 +203,7 @@ class Requests:
 
     def unknown(self, kind: str) -> BadInput:
         """The error for a request that nobody answers."""
-        close = get_close_matches(kind, self._responders, n=3, cutoff=0.6)
+        close = get_close_matches(kind, self.responders, n=3, cutoff=0.6)
         hint = f" Did you mean {', '.join(close)}?" if close else ""
         return BadInput(f"Nobody answers {kind!r}.{hint}")
 
@@ -202,7 +225,7 @@ class Requests:
         waiting = list(self._pending.values())
         self._pending.clear()
         self._gone.clear()
-        self._responders.clear()
+        self.responders.clear()
         for pending in waiting:
             pending.settle(Closed("The bus was disposed before the answer came."))
 
@@ -224,15 +247,15 @@ class Requests:
             raise BadInput(f"A request is called <name>_request; {kind!r} is not.")
         if not callable(handler):
             raise BadInput(f"A responder is called with the data and the request; {handler!r} cannot be called.")
-        if kind in self._responders:
+        if kind in self.responders:
             raise BadInput(f"{kind!r} is answered by somebody already; unsubscribe that one first.")
-        self._responders.add(kind)
+        self.responders.add(kind)
         is_coroutine_function = iscoroutinefunction(handler)
 
         def respond(request: BusEvent) -> Coroutine[Any, Any, None] | None:
             try:
                 if not isinstance(request.data, Payload) or _request_id(request) is None:
-                    request = self.asked(kind, request.data, request.context)  # it was emitted by hand
+                    request = self._made(kind, request.data, request.context)  # it was emitted by hand
                 data = self._said.pop((request.context, _request_id(request) or ""), request.data)
                 if is_coroutine_function:
                     return self._later(request, handler, data)
@@ -248,10 +271,10 @@ class Requests:
         return respond
 
     def answers(self, kind: str) -> bool:
-        return kind in self._responders
+        return kind in self.responders
 
     def retire(self, kind: str) -> None:
-        self._responders.discard(kind)
+        self.responders.discard(kind)
 
     async def _later(self, request: BusEvent, handler: Responder, said: Any) -> None:
         try:

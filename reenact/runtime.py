@@ -19,12 +19,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
 
+from msgspec.structs import replace
+
 from .access import BY_HAND, NO_LIMITS, Access
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.engine import PolicyEngine
 from .actors.failover import Failover
 from .actors.replay import Replay
 from .adapters.models import Models, Retries
+from .adapters.tools.acting import acting_as
 from .adapters.tools.registry import Tools
 from .agents import Agents
 from .asking import Asking
@@ -168,9 +171,7 @@ class Runtime(Supervision, Questions):
         self._vault.environment(os.environ)
         for name, value in (secrets or {}).items():
             self._vault.add(name, value, scope=scope, common=True)
-        self.bus = SystemBus(
-            now=self.clock.now, context=lambda: Context(self.scope, self.acting_as), shown=self._vault.shown
-        )
+        self.bus = SystemBus(now=self.clock.now, whose=self._whose, shown=self._vault.shown)
         retries = retries or Retries()
         self._kernel = Kernel(
             persistence,
@@ -269,6 +270,13 @@ class Runtime(Supervision, Questions):
         return await self._access.ask(stream, command, **more)
 
     # -- on whose behalf --
+
+    def _whose(self, given: Context | None) -> Context:
+        """Who asks over the bus: inside of a tool its agent, whatever the context says that came with it."""
+        if given is None:
+            return Context(self.scope, self.acting_as)
+        agent = acting_as()
+        return given if agent in (None, given.principal) else replace(given, principal=agent)
 
     def _of_scope(self, scope: str) -> Runtime:
         """This runtime's own principal, in another scope."""
