@@ -13,7 +13,7 @@ they deny is told to the model and stands in the log.
 
 A call begun by an owner that is gone is in doubt. Its class says what follows: `read` and `idempotent` run again with
 the same key, `probeable` asks the world first, `unsafe` waits for a person and is never begun twice by a guess. What
-begins again is looked at first, as what was approved is.
+begins again is looked at first, as what was approved is, and what waited for the ledger.
 
 A call that a person must approve waits beside the others, and is looked at again when it may begin: what starts is what
 was approved, with the arguments in the log, in time, or nothing.
@@ -226,6 +226,7 @@ _EVOLVE: dict[type, Any] = {
     ModelFailed: turn.on_failed,
     ToolRequested: tool.on_requested,
     ToolAuthorised: tool.on_authorised,
+    ToolChecked: tool.on_checked,
     ToolStarted: tool.on_started,
     ToolDoubted: doubt.on_doubted,
     ToolUnproved: doubt.on_unproved,
@@ -364,7 +365,8 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
         case "recover_effect", ToolRelaunched() | ToolDoubted():
             return RecoverEffect(effect=first.tool, attempt=first.attempt)
         case "take_allotment", AllotmentTaken():
-            return TakeAllotment(ask=first.ask, grant=first.grant)
+            began = any(isinstance(event, ToolAuthorised | ToolDenied | ToolSettled) for event in events)
+            return TakeAllotment(ask=first.ask, grant=first.grant, at_once=began)
         case "refuse_allotment", BudgetExceeded():
             return RefuseAllotment(ask=first.ask or "", breach=first.breach)
         case "release_allotment", AllotmentReleased():
@@ -390,6 +392,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 place=first.place,
                 problem=first.problem,
                 approval=first.approval,
+                at_once=any(isinstance(event, ToolStarted) for event in events),
             )
         case "revoke_grant", GrantRevoked():
             return RevokeGrant(action=first.grant, by=first.by)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from msgspec.structs import replace
 
-from ..events.agent import ToolSettled, TurnCompleted, WakeAt
+from ..events.agent import TurnCompleted, WakeAt
 from ..events.message import Effect, Event, Stamp
 from ..events.purse import (
     AllotmentReleased,
@@ -27,11 +27,11 @@ from ..events.purse import (
 )
 from ..events.session import SessionClosed
 from . import purse as money
-from .mind import State, Tool, definition_of, money_terms
-from .policy import Verdict
+from .mind import State, Tool, money_terms
+from .policy import SHUT, Verdict
 from .purse import Purse
 from .step import ask_raise, think
-from .tool import authorised, begin, forbidden, not_funded, refused
+from .tool import authorised, begin, not_funded, refused
 
 
 def take(state: State, message: TakeAllotment) -> Sequence[Event]:
@@ -45,21 +45,19 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
         events.append(BudgetWarned(limits=message.grant.warned))
     if state.stopping is not None:
         return events
-    if asking.tools:
+    if asking.tools and message.at_once:
         waiting = [tool for tool in state.open if tool.id in asking.tools]
         return [*events, *(event for tool in waiting for event in _funded(state, tool))]
+    if asking.tools:
+        return events  # they are looked at, and begin if they still may
     return [*events, *think(replace(state, purse=money.taken(purse, taken, purse.now)), asking.wait_ms)]
 
 
 def _funded(state: State, tool: Tool) -> Sequence[Event]:
-    """A call that waited for the ledger begins, where the rules of the moment still let it."""
-    said = forbidden(state, tool)
-    if said is not None:
-        return refused(tool.id, said, "The call was not run")
-    if tool.approval is None and definition_of(state).approval_required:
-        output = "Not run: a person must allow every call by now, and was not asked about this one. Ask for it again."
-        return [ToolSettled(tool=tool.id, outcome="denied", output=output, error_type="CallChanged")]
+    """A call that waited for the ledger begins, where the rules of the moment still let it: as of earlier releases."""
     verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
+    if verdict.decision in SHUT:
+        return refused(tool.id, verdict, "The call was not run")
     return [authorised(tool.id, verdict), begin(tool)]
 
 
@@ -68,7 +66,7 @@ def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
     purse = state.purse
     if purse is None or purse.asking is None or purse.asking.ask != message.ask:
         return ()
-    waiting = tuple(tool.id for tool in state.open if tool.id in purse.asking.tools)
+    waiting = tuple(tool.id for tool in state.open if tool.status == "requested")
     exceeded = BudgetExceeded(breach=message.breach, ask=message.ask, tools=waiting)
     if purse.asking.tools:
         return [exceeded, *(not_funded(tool, message.breach) for tool in waiting)]
@@ -125,11 +123,14 @@ def on_reserved(state: State, event: BudgetReserved, stamp: Stamp) -> State:
 
 def on_wanted(state: State, event: AllotmentWanted, stamp: Stamp) -> State:
     call = state.call if state.call is None or event.tools else replace(state.call, stuck=True)
-    return replace(state, version=stamp.version, call=call, purse=money.asked(state.purse, event, stamp.at))
+    waiting = tuple(replace(each, status="requested") if each.id in event.tools else each for each in state.open)
+    purse = money.asked(state.purse, event, stamp.at)
+    return replace(state, version=stamp.version, call=call, open=waiting, purse=purse)
 
 
 def on_taken(state: State, event: AllotmentTaken, stamp: Stamp) -> State:
-    return replace(state, version=stamp.version, purse=money.taken(state.purse, event, stamp.at))
+    paid = tuple(replace(each, status="authorised") if each.status == "requested" else each for each in state.open)
+    return replace(state, version=stamp.version, open=paid, purse=money.taken(state.purse, event, stamp.at))
 
 
 def on_exceeded(state: State, event: BudgetExceeded, stamp: Stamp) -> State:

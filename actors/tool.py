@@ -3,8 +3,9 @@
     tool_requested --> tool_authorised --> tool_started --> tool_settled
          '--> no such call, stopped, forbidden, not allowed, not paid: tool_settled
 
-An approved call is looked at again when it may begin: what a person's consent covers is in consent.py. One whose owner
-is gone is in doubt, see doubt.py; it is looked at too before it begins again.
+An approved call is looked at again when it may begin: what a person's consent covers is in consent.py. So is one that
+waited for the ledger, and one that begins again: its owner is gone and it was in doubt, see doubt.py. Whoever allowed a
+call, it begins when it is paid for.
 """
 
 from __future__ import annotations
@@ -105,7 +106,7 @@ def answer(state: State, message: AnswerModel) -> Sequence[Event]:
             events.append(ToolSettled(tool=tool, outcome="skipped", output=SKIPPED))
         else:
             begun = _permitted(state, tool, number, part, check, put)
-            events += begun if means is None else means.paid(tool, begun)
+            events += begun if means is None else means.paid(tool, begun, at_once=check.at_once)
             put += bool(events) and isinstance(events[-1], ActionRequired)
     return events if means is None else [*events, *means.asks()]
 
@@ -164,8 +165,8 @@ def forbidden(state: State, tool: Tool) -> Said | Verdict | None:
 
 
 def start(state: State, message: StartTool) -> Sequence[Event]:
-    """A call may begin only as what it was approved to be, and in time; again also where nobody had to be asked, and
-    nobody has to be by now.
+    """A call may begin only as what it was approved to be, and in time; where nobody had to be asked, only if nobody
+    has to be by now; and where it is paid for.
     """
     tool = tool_of(state, message.tool)
     if tool is None or tool.status != "authorised" or tool.attempt != message.attempt:
@@ -181,34 +182,74 @@ def start(state: State, message: StartTool) -> Sequence[Event]:
         problem=message.problem,
         approval=message.approval,
     )
-    if tool.approval is None:
-        return [checked, *_again(state, tool, checked)]
-    changed = not_covered(state, tool, tool.approval, checked)
-    if changed is None:
-        return [checked, begin(tool)]
-    if tool.attempt:
-        output = f"{UNKNOWN} It was not begun again: since a person allowed it, {changed}."
-        return [checked, ToolSettled(tool=tool.id, outcome="unknown", output=output, error_type="ApprovalChanged")]
-    output = f"Not run: a person allowed this call, but since then {changed}."
-    return [checked, ToolSettled(tool=tool.id, outcome="denied", output=output, error_type="ApprovalChanged")]
+    return [checked, *_looked_at(state, tool, checked, at_once=message.at_once)]
 
 
-def _again(state: State, tool: Tool, now: ToolChecked) -> Sequence[Event]:
-    """Another attempt of a call that no person was asked about, if it may begin as any other call may."""
-    outcome = "error" if tool.effect == "read" else "unknown"
-    said = forbidden(state, tool)
-    if said is not None:
-        return refused(tool.id, said, BEGAN_BEFORE, attempt=tool.attempt + 1, settled=outcome)
-    changed = now.problem
-    if changed is None and why_asked(state.definition, now) is not None:
-        changed = "a person must allow it by now"
-    if changed is None and now.effect not in (tool.effect, "read", "idempotent"):
-        changed = "its tool is declared otherwise now"
-    if changed is None:
+def _looked_at(state: State, tool: Tool, now: ToolChecked, *, at_once: bool) -> Sequence[Event]:
+    """What becomes of a call that was looked at: it begins, waits for the ledger, or is not run."""
+    if tool.approval is not None:
+        changed = not_covered(state, tool, tool.approval, now)
+    else:
+        said = forbidden(state, tool)
+        if said is not None and tool.attempt:
+            return refused(tool.id, said, BEGAN_BEFORE, attempt=tool.attempt + 1, settled=_doubtful(tool))
+        if said is not None:
+            return refused(tool.id, said, "The call was not run")
+        changed = _changed(state, tool, now)
+    if changed is not None:
+        return [_not_begun(tool, changed)]
+    terms = None if at_once else money_terms(state)
+    unpaid = None if terms is None else _unpaid(state, tool, terms)
+    if unpaid is not None:
+        return unpaid
+    if tool.approval is not None or tool.attempt:
         return [begin(tool)]
+    return [authorised(tool.id, Verdict() if state.rights is None else state.rights.tool(tool.name)), begin(tool)]
+
+
+def _changed(state: State, tool: Tool, now: ToolChecked) -> str | None:
+    """Why a call that no person was asked about may not begin by now, in words; None where it may."""
+    if now.problem is not None:
+        return now.problem
+    if why_asked(state.definition, now) is not None:
+        return "a person must allow it by now"
+    return None if now.effect in (tool.effect, "read", "idempotent") else "its tool is declared otherwise now"
+
+
+def _unpaid(state: State, tool: Tool, terms: Terms) -> Sequence[Event] | None:
+    """What becomes of a call that the budgets do not let begin now; None where they do. Another attempt was counted
+    with the first."""
+    if tool.attempt:
+        return None
+    purse = state.purse or money.EMPTY
+    breach = money.tool_breach(purse, terms, 1)
+    if breach is not None:
+        return [BudgetExceeded(breach=breach, tools=(tool.id,)), not_funded(tool.id, breach)]
+    if terms.ledger is None or purse.left.tools > 0:
+        return None
+    if purse.asking is not None:
+        return ()  # it waits with those that the ledger is being asked for
+    want = replace(purse.left, tools=1 + money.TOOLS_AHEAD)
+    return [money.wanted(purse, terms.ledger, want, Amount(tools=1), tools=(tool.id,))]
+
+
+def _not_begun(tool: Tool, changed: str) -> ToolSettled:
+    """The end of a call that may not begin any more, or not again. changed: why, in words."""
+    approved = tool.approval is not None
+    error_type = "ApprovalChanged" if approved else "CallChanged"
+    if not tool.attempt:
+        when = "a person allowed this call, but since then" if approved else "it waited for its budget, and meanwhile"
+        return ToolSettled(tool=tool.id, outcome="denied", output=f"Not run: {when} {changed}.", error_type=error_type)
+    outcome = "unknown" if approved else _doubtful(tool)
     doubt = "" if outcome == "error" else f"{UNKNOWN} "
-    output = f"{doubt}It was not begun again: {changed}."
-    return [ToolSettled(tool=tool.id, outcome=outcome, output=output, error_type="CallChanged")]
+    since = "since a person allowed it, " if approved else ""
+    output = f"{doubt}It was not begun again: {since}{changed}."
+    return ToolSettled(tool=tool.id, outcome=outcome, output=output, error_type=error_type)
+
+
+def _doubtful(tool: Tool) -> str:
+    """How a call ends that began before and does not again."""
+    return "error" if tool.effect == "read" else "unknown"
 
 
 def settle(state: State, message: SettleTool) -> Sequence[Event]:
@@ -269,7 +310,7 @@ class _Means:
         self._begun = 0
         self._waiting: list[str] = []
 
-    def paid(self, tool: str, begun: Sequence[Event]) -> Sequence[Event]:
+    def paid(self, tool: str, begun: Sequence[Event], *, at_once: bool) -> Sequence[Event]:
         """What becomes of a call that would begin with these events: so, or it waits for the ledger, or is denied."""
         asks = any(isinstance(event, ActionRequired) for event in begun)
         starts = any(isinstance(event, ToolStarted) for event in begun)
@@ -282,13 +323,14 @@ class _Means:
         warning = money.tool_warning(self._purse, self._terms, self._asked)
         said = () if warning is None else (warning,)
         if asks:
-            return [*said, *begun]  # it is counted when it starts
-        left = self._terms.ledger is None or self._purse.left.tools > self._begun
-        if left or any(isinstance(event, GrantUsed) for event in begun):
+            return [*said, *begun]  # it is paid for when it starts
+        if at_once or self._terms.ledger is None or self._purse.left.tools > self._begun:
             self._begun += 1
             return [*said, *begun]
         self._waiting.append(tool)
-        return said
+        if not isinstance(begun[0], GrantUsed):
+            return said
+        return [*said, *(event for event in begun if not isinstance(event, ToolStarted))]
 
     def asks(self) -> Sequence[Event]:
         """What the ledger is asked for, for those that wait. What the session still has is asked for again with it."""
@@ -330,6 +372,13 @@ def on_requested(state: State, event: ToolRequested, stamp: Stamp) -> State:
 
 def on_authorised(state: State, event: ToolAuthorised, stamp: Stamp) -> State:
     return with_tool(state, event.tool, stamp, status="authorised")
+
+
+def on_checked(state: State, event: ToolChecked, stamp: Stamp) -> State:
+    """Where the ledger is being asked already, a first run waits for its answer, if nothing follows in this batch."""
+    if event.attempt or state.purse is None or state.purse.asking is None:
+        return replace(state, version=stamp.version)
+    return with_tool(state, event.tool, stamp, status="requested")
 
 
 def on_relaunched(state: State, event: ToolRelaunched, stamp: Stamp) -> State:
@@ -412,6 +461,7 @@ def recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel:
             approval="ask" if event.tool in places or event.tool in crowded else "never",
             place=places.get(event.tool),
             problem=event.problem,
+            at_once=event.tool in started and event.tool in places,
         )
         for event in events
         if isinstance(event, ToolRequested)

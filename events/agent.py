@@ -136,10 +136,12 @@ class ProveTool(Command, frozen=True, kw_only=True):
 
 
 class StartTool(Command, frozen=True, kw_only=True):
-    """An approved call, or one that began before, is about to begin: what it is found to be now, at the edge. It starts
-    only if that is what was approved, in time; one that nobody was asked about only if nobody has to be by now.
+    """A call that was approved, began before or waited for the ledger is about to begin: what it is found to be now, at
+    the edge. It starts only if that is what was approved, in time; one that nobody was asked about only if nobody has
+    to be by now; and where it is paid for.
 
-    attempt: how often it began before. at: now, microseconds UTC. problem: why it cannot run here at all.
+    attempt: how often it began before. at: now, microseconds UTC. problem: why it cannot run here at all. at_once: it
+    begins without being paid for, as in logs of earlier releases.
     """
 
     type: ClassVar[str] = "start_tool"
@@ -152,6 +154,7 @@ class StartTool(Command, frozen=True, kw_only=True):
     place: Place = Place()
     problem: str | None = None
     approval: Approval = "never"
+    at_once: bool = False
 
 
 class ResolveTool(Command, frozen=True, kw_only=True):
@@ -332,8 +335,9 @@ class ToolAuthorised(Event, frozen=True, kw_only=True):
 
 
 class ToolChecked(Event, frozen=True, kw_only=True):
-    """What a call was found to be just before it would start, approved or once more: what its approval is compared
-    with, or, where nobody was asked, what says whether somebody must be.
+    """What a call was found to be just before it would start, approved, paid for or once more: what its approval is
+    compared with, or, where nobody was asked, what says whether somebody must be. Alone: it waits for the ledger, which
+    is being asked already.
     """
 
     type: ClassVar[str] = "tool_checked"
@@ -477,8 +481,8 @@ class ProbeTool(Effect, frozen=True, kw_only=True):
 
 
 class LaunchTool(Effect, frozen=True, kw_only=True):
-    """Look at a call once more where it would run, approved or begun before, and say what is found. May be repeated:
-    nothing runs."""
+    """Look at a call once more where it would run, and say what is found: one that was approved, began before or waited
+    for the ledger. May be repeated: nothing runs."""
 
     type: ClassVar[str] = "launch_tool"
     tool: str

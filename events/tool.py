@@ -58,7 +58,7 @@ class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What the edge found of one call before it may run: the tool's facts, or the problem that forbids it.
 
     problem: told to the model as an error result; the call is then never run. place: where it would run; needed where
-    a person may have to be asked.
+    a person may have to be asked. at_once: it ran on a leave without being paid for, as in logs of earlier releases.
     """
 
     name: str
@@ -69,6 +69,7 @@ class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     arguments: str = ""
     problem: str | None = None
     place: Place | None = None
+    at_once: bool = False
 
 
 def arguments_digest(arguments: object) -> str:

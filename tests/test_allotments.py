@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
-from reenact import BudgetExceededError, Ledger, RuntimeLedgerWriter
+from reenact import BudgetExceededError, Ledger, RuntimeLedgerWriter, tool
 from reenact.adapters.models import Models
 from reenact.events import codec
-from reenact.events.agent import ModelCalled
+from reenact.events.agent import ModelCalled, ToolSettled
+from reenact.events.budget import Budget
 from reenact.events.ledger import AllotmentReturned, Allotted
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import AllotmentReleased, AllotmentWanted
@@ -40,6 +41,58 @@ def test_a_conversation_asks_its_ledger_once_for_many_calls() -> None:
     known = causes(log)
     allotted = next(each for each in known.values() if isinstance(each.data, Allotted))
     assert isinstance(known[allotted.head.cause or ""].data, AllotmentWanted | JobStarted | ModelCalled)
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+def test_a_limit_of_tool_calls_binds_those_that_people_allow(lowered: bool) -> None:
+    """Given calls in three sessions that wait for a person, when all are allowed, then no more begin than it has."""
+    store, paid = MemoryStore(), []
+
+    @tool(name="pay", effect="idempotent", approval="ask")
+    async def pay(n: int) -> str:
+        """Pay."""
+        paid.append(n)
+        return "paid"
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        for _ in range(3):
+            assert (await (await opened.image()).send("go")).status == "waiting"
+        if lowered:
+            await opened.set_budget(Budget(max_tool_calls_daily=0))
+        for question in await opened.actions():
+            await opened.resolve_action(question.id, True)
+        await heard.until(ToolSettled.type, 15)
+        [limit] = await opened.budget()
+        assert limit.used == len(paid) == (0 if lowered else 2)
+
+    steps = [counted(tool_calls=[{"name": "pay", "input": {"n": n}} for n in range(5)]), counted()]
+    run(work, steps, store=store, tools=[pay], budget={"max_tool_calls_daily": 2})
+    everything_replays(MemoryLog(store))
+
+
+def test_a_limit_of_tool_calls_binds_those_that_run_on_leave() -> None:
+    store, paid = MemoryStore(), []
+
+    @tool(name="pay", effect="idempotent", approval="ask")
+    async def pay(n: int) -> str:
+        """Pay."""
+        paid.append(n)
+        return "paid"
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image()
+        assert (await bot.send("go")).status == "waiting"
+        [question] = await opened.actions()
+        await opened.resolve_action(question.id, True, always="exact")
+        await heard.until(ToolSettled.type)
+        assert [(await bot.send("go")).status for _ in range(2)] == ["succeeded", "failed"]
+        assert paid == [1, 1]
+
+    steps = [counted(tool_calls=[{"name": "pay", "input": {"n": 1}}]), counted()]
+    run(work, steps, store=store, tools=[pay], budget={"max_tool_calls_daily": 2})
+    everything_replays(MemoryLog(store))
 
 
 def test_many_sessions_at_once_never_spend_more_than_there_is() -> None:

@@ -76,9 +76,9 @@ Send: text content; name overrides; made job_id waking priority timeout_ms
 SetBudget: name budget; made at recalls counts
 SetPolicy: name policy; made container_id created_at
 SettleTool: text output; word error_type; made tool outcome duration_ms dropped_bytes
-StartTool: text problem; made tool attempt at version effect timeout_s place approval
+StartTool: text problem; made tool attempt at version effect timeout_s place approval at_once
 StopAgent: text reason
-TakeAllotment: made ask grant
+TakeAllotment: made ask grant at_once
 UpdateImage: made config updated_at base
 WakeAgent: made waking
 Amount: made tokens cost requests tools
@@ -89,7 +89,7 @@ Budget: name scope_id principal_id session_id degrade_to; made max_tokens_per_re
     exceed_strategy unpriced on_breach
 BudgetSpec: made max_tokens max_cost max_tool_calls max_turns max_runtime_seconds unpriced on_breach
 CallLimit: made limit whose of most degrades
-CallCheck: text problem; made name effect approval timeout_s version arguments place
+CallCheck: text problem; made name effect approval timeout_s version arguments place at_once
 ConstraintPolicy: text reason; name name; made max_cost_per_request max_tokens_per_request max_tool_calls_per_turn
     max_turns
 CooldownEnded: made model key whole

@@ -19,6 +19,9 @@ from reenact.events.agent import (
     ModelFailed,
     ModelSelected,
     RecoverEffect,
+    StartTool,
+    ToolAuthorised,
+    ToolChecked,
     ToolSettled,
     ToolStarted,
     TurnCompleted,
@@ -26,7 +29,7 @@ from reenact.events.agent import (
 from reenact.events.budget import NOTHING, Amount, Breach, BudgetSpec, Grant, Rate, Terms
 from reenact.events.content import Cost, Failure, File, Image, Text, Usage
 from reenact.events.model import ModelAnswer, ModelParams
-from reenact.events.policy import ApplyPolicy, Policy, ToolDenied
+from reenact.events.policy import ApplyPolicy, Policy
 from reenact.events.purse import (
     AllotmentReleased,
     AllotmentTaken,
@@ -41,7 +44,7 @@ from reenact.events.purse import (
     TakeAllotment,
 )
 from reenact.events.session import CloseSession, Definition, JobFailed, Overrides
-from reenact.events.tool import CallCheck
+from reenact.events.tool import CallCheck, Place
 from tests.actors.words import CREATE, asks, fails, send, settles, waking
 from tests.given import Given, given
 
@@ -90,6 +93,12 @@ def wants(call: str, *tools: Any, read: int = 20, written: int = 5) -> AnswerMod
     answer = asks(call, *tools)
     usage = Usage(input_tokens=read, output_tokens=written)
     return replace(answer, answer=replace(answer.answer, usage=usage))
+
+
+def found(tool: str, effect: str, **fields: Any) -> StartTool:
+    """What a look at a call finds that nobody has to be asked about."""
+    same: dict[str, Any] = {"attempt": 0, "at": 2, "effect": effect, "timeout_s": 60.0, "place": Place()}
+    return StartTool(tool=tool, **{**same, **fields})
 
 
 def purse_of(stream: Given) -> money.Purse:
@@ -500,30 +509,31 @@ def test_calls_of_tools_that_the_allotment_does_not_cover_wait_for_the_ledger() 
     stream = begun(LEDGER).when(take(tools=1)).when(wants("m1", "read", "unsafe", "read")).owes("w2", "t1")
     assert the(stream, AllotmentWanted).tools == ("t2", "t3")
     assert the(stream, AllotmentWanted).spent == Amount(25, purse_of(stream).spent.cost, 1, 1)
-    started = [event for event in stream.when(take("w2")).events if isinstance(event, ToolStarted)]
-    assert [event.tool for event in started] == ["t2", "t3"]
-    stream.owes("t1", "t2", "t3")
+    stream.when(take("w2")).then(AllotmentTaken).owes("t1", "launch-t2", "launch-t3")
+    stream.when(found("t2", "unsafe")).then(ToolChecked, ToolAuthorised, ToolStarted)
+    stream.when(found("t3", "read")).then(ToolChecked, ToolAuthorised, ToolStarted).owes("t1", "t2", "t3")
     assert purse_of(stream).spent.tools == 3
 
 
-def test_one_that_a_rule_forbids_by_the_time_it_is_paid_is_not_run() -> None:
-    stream = begun(LEDGER).when(take(tools=0)).when(wants("m1", "unsafe")).owes("w2")
-    stream.when(ApplyPolicy(policy=(Policy(name="house", deny=("unsafe",)),)))
-    stream.when(take("w2"))
-    assert [type(event) for event in stream.events[:3]] == [AllotmentTaken, ToolDenied, ToolSettled]
-    assert not any(isinstance(event, ToolStarted) for event in stream.events)
+RULE = Policy(name="house", deny=("unsafe",))
+ONE_A_TURN = Policy(name="house", max_tool_calls_per_turn=1)
 
 
 @pytest.mark.parametrize(
-    ("rules", "why"),
+    ("rules", "now", "why"),
     [
-        (ApplyPolicy(policy=(), approval_required=True), "a person must allow every call by now"),
-        (ApplyPolicy(policy=(Policy(name="house", max_tool_calls_per_turn=1),)), "at most 1 calls of tools"),
+        (ApplyPolicy(policy=(RULE,)), {}, "house"),
+        (ApplyPolicy(policy=(ONE_A_TURN,)), {}, "at most 1 calls of tools"),
+        (ApplyPolicy(policy=(), approval_required=True), {}, "a person must allow it by now"),
+        (None, {"approval": "ask"}, "a person must allow it by now"),
+        (None, {"problem": "there is no tool named 'unsafe' here any more"}, "there is no tool named"),
     ],
 )
-def test_one_that_needs_a_person_or_is_one_too_many_by_the_time_it_is_paid_is_not_run(rules: Any, why: str) -> None:
+def test_one_that_waited_and_could_not_begin_by_the_time_it_is_paid_is_not_run(rules: Any, now: Any, why: str) -> None:
     stream = begun(LEDGER).when(take(tools=1)).when(wants("m1", "read", "unsafe")).owes("w2", "t1")
-    stream.when(rules).when(take("w2"))
+    if rules is not None:
+        stream.when(rules)
+    stream.when(take("w2")).when(found("t2", "unsafe", **now))
     settled = the(stream, ToolSettled)
     assert settled.tool == "t2" and settled.outcome == "denied" and why in settled.output
     assert not any(isinstance(event, ToolStarted) for event in stream.events)
