@@ -126,11 +126,11 @@ class Delivery:
         """The calls of a batch took long. Where it may have been any of several, those of the next ones are timed."""
         if running_loop() is None:
             return
-        heard = {each: None for _, subscriptions in batch for each in subscriptions if not each.named}
+        heard = {each: None for _, subscriptions in batch for each in subscriptions}
         if len(heard) == 1:
             _name(next(iter(heard)), took_s)
-        else:
-            self._timed = _TIMED_BATCHES if heard else 0
+        elif not all(each.named for each in heard):
+            self._timed = _TIMED_BATCHES
 
     def _deliver_timed(self, batch: Batch) -> None:
         """Deliver, and name whoever takes too much of it."""

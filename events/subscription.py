@@ -83,7 +83,7 @@ class Subscription:
         self.hidden = hidden
         self.live = True
         self.failures = 0
-        self.named = False  # in the log, as one that holds the event loop
+        self.named = False  # in the log, as one that holds the event loop; or it never is: the runtime's own
         # Coroutines begun and ended: two counters, because each is written by one thread at a time, their difference
         # would not be.
         self.begun = 0

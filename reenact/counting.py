@@ -135,6 +135,7 @@ class Counting:
         news = self._waiting.setdefault(stream, asyncio.Event())
         if self._hears is None:
             self._hears = self._kernel.bus.on(_ENDS, self._news)
+            self._hears.named = True
         try:
             at = self._clock.now()
             read = _Read(at)

@@ -8,7 +8,7 @@ while it is counted what was used before the first limit was set.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import suppress
 from functools import partial
 from typing import Any
@@ -115,16 +115,17 @@ class Line:
         state: State = (await self._peek(ledger))[0]
         breach = judge.in_the_way(state, asking(False))
         waiter.waits_for = _whose(breach)
-        for other in self._waiting:  # what it held it gives back with what it asks for, which its ledger has not heard
-            other.heard_of.add(waiter.session_id)
-            other.news.set()
+        self._tell(waiter.session_id)  # what it held it gives back with what it asks for: its ledger has not heard
         self._waiting.append(waiter)
         if self._hears is None:
             self._hears = self._kernel.bus.on(_NEWS, self._news)
+            self._hears.named = True
         try:
             everybody = True
             while True:
-                if not self._is_behind(waiter):
+                if self._is_behind(waiter):
+                    everybody = True  # it is told nothing meanwhile
+                else:
                     if breach is not None and breach.code == UNCOUNTED:
                         self._kernel.wake(ledger)  # where nobody has taken up the count that it owes
                     else:
@@ -138,7 +139,9 @@ class Line:
                     breach = judge.in_the_way(state, asking(False))
                     if breach is None:
                         continue  # something came back just now
-                    waiter.waits_for = _whose(breach)
+                    before, waiter.waits_for = waiter.waits_for, _whose(breach)
+                    if waiter.waits_for != before:
+                        self._wake()  # others may be the first of theirs now
                     if not judge.may_come_back(state, asking(False), breach, waiter.lost, waiter.calling):
                         account = await ask(True, state.version)
                         if account is not None:
@@ -153,8 +156,7 @@ class Line:
                 waiter.news.clear()
         finally:
             self._waiting.remove(waiter)
-            for other in self._waiting:
-                other.news.set()
+            self._wake()
             if not self._waiting:
                 hears, self._hears = self._hears, None
                 hears.unsubscribe()
@@ -168,13 +170,30 @@ class Line:
                 return True
         return False
 
+    def _first(self) -> Iterator[_Waiter]:
+        """Those who wait behind nobody. All others would look and wait on."""
+        served: set[str] = set()
+        for waiter in self._waiting:
+            if waiter.principal not in served:
+                yield waiter
+            if waiter.waits_for == "scope":
+                return
+            if waiter.waits_for:
+                served.add(waiter.principal)
+
+    def _wake(self) -> None:
+        for waiter in self._first():
+            waiter.news.set()
+
+    def _tell(self, session_id: str) -> None:
+        for waiter in self._first():
+            waiter.heard_of.add(session_id)
+            waiter.news.set()
+
     def _news(self, recorded: Recorded) -> None:
         """Something happened that may leave more than there was."""
         data = recorded.data
-        whom = data.session_id if isinstance(data, Allotted) else recorded.stream.removeprefix("session-")
-        for waiter in self._waiting:
-            waiter.heard_of.add(whom)
-            waiter.news.set()
+        self._tell(data.session_id if isinstance(data, Allotted) else recorded.stream.removeprefix("session-"))
 
 
 def _answered(state: State, effect: RequestAllotment) -> Account | None:

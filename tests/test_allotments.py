@@ -16,6 +16,7 @@ from reenact.events.ledger import AllotmentReturned, Allotted
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import AllotmentReleased, AllotmentWanted
 from reenact.events.session import JobFailed, JobStarted, JobSucceeded
+from reenact.line import Line
 from reenact.runtime import Runtime
 from tests.actors.test_laws import causes
 from tests.money import counted, everything_replays, ledger_of, look
@@ -163,6 +164,33 @@ def test_who_waits_for_money_is_served_in_the_order_of_asking() -> None:
 
     options: dict[str, Any] = {"model": "gate0:any", "params": {"maxTokens": 100}, "systemPrompt": ""}
     run(work, models=models, default_agent=options, budget={"max_tokens_total": 200})
+
+
+def test_who_waits_behind_others_is_not_woken_by_what_they_wait_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three times as many who wait look at the line three times as often, and not nine times."""
+    looks = 0
+    look = Line._is_behind
+
+    def looked(line: Line, waiter: Any) -> bool:
+        nonlocal looks
+        looks += 1
+        return look(line, waiter)
+
+    monkeypatch.setattr(Line, "_is_behind", looked)
+
+    async def work(opened: Runtime) -> None:
+        nonlocal looks
+        most = []
+        for many in (20, 60):
+            looks = 0
+            bots = [await opened.image() for _ in range(many)]
+            results = await asyncio.gather(*(asyncio.ensure_future(bot.send("hi").result()) for bot in bots))
+            assert [result.failure for result in results] == [None] * many
+            most.append(looks)
+        assert most[1] < 4 * most[0], most
+
+    default = {"model": "scripted:any", "params": {"maxTokens": 4000}}
+    run(work, [counted()], default_agent=default, budget={"max_tokens_daily": 10_000})
 
 
 def test_who_waits_and_is_interrupted_waits_no_more() -> None:

@@ -247,6 +247,18 @@ def test_nobody_is_named_who_is_quick_or_holds_no_loop(bus: SystemBus, caplog: p
     assert warned(caplog) == []
 
 
+def test_nobody_is_named_for_another_and_the_runtimes_own_never(
+    bus: SystemBus, caplog: pytest.LogCaptureFixture
+) -> None:
+    bus.on("x", holds).named = True
+    bus.on_any(print)
+    emitted(bus, "x", "x", "x")
+    assert warned(caplog) == []
+    bus.on("x", holds)
+    emitted(bus, "x")
+    assert len(warned(caplog)) == 1
+
+
 def test_while_calls_are_timed_nothing_else_changes(bus: SystemBus) -> None:
     """Order, failures and what no handler may swallow are as ever."""
     heard: list[str] = []
