@@ -110,7 +110,7 @@ class ModelFailure(Exception):
     """A call that gave no complete answer. `partial` is what had come by then, with its usage if known.
 
     final: the usage is of all of it. One that the provider told at the beginning, or between, is not recorded: it would
-    be paid as if nothing had come after it.
+    be paid as if nothing had come after it. unasked: no request was made, and nothing is to be paid.
     """
 
     def __init__(
@@ -121,6 +121,7 @@ class ModelFailure(Exception):
         usage: Usage | None = None,
         request_id: str | None = None,
         final: bool = True,
+        unasked: bool = False,
     ) -> None:
         super().__init__(f"{failure.code}: {failure.message}")
         self.failure = failure
@@ -128,6 +129,7 @@ class ModelFailure(Exception):
         self.usage = usage
         self.request_id = request_id
         self.final = final
+        self.unasked = unasked
 
 
 class Model(Protocol):

@@ -294,6 +294,7 @@ class ModelCalls:
         usage: Usage | None = None
         if isinstance(error, ModelFailure):
             failure, partial, usage = error.failure, error.partial, error.usage if error.final else None
+            bill.asked = bill.asked and not error.unasked
             if failure.code not in WORDS:  # an adapter's own, which goes into what is selected next
                 failure = self._vault.hidden(failure, (await self._session(stream)).ids.scope)
         elif isinstance(error, ReenactError):

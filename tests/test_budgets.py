@@ -17,7 +17,7 @@ from reenact.events.content import Failure, Text, Usage
 from reenact.events.errors import BadInput, NotAPerson
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.message import Signal
-from reenact.events.model import ModelAnswer, ModelFailure, ModelRequest
+from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from reenact.events.purse import BudgetReserved
 from reenact.events.stream import MessageRef, MessageStart
 from reenact.runtime import Runtime
@@ -73,6 +73,26 @@ def test_a_call_that_fails_before_its_provider_is_asked_costs_nothing() -> None:
     options = dear()
     options["default_agent"]["params"] = {"maxTokens": 20_000}
     run(work, store=store, credentials=credentials, budget={"max_cost_daily": "1", "max_requests_daily": 3}, **options)
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("model", ["anthropic:claude-sonnet-4-5", "openai:gpt-4o", "openai-chat:gpt-4o"])
+@pytest.mark.parametrize("key", ["sk-test-0123456789", ""])
+def test_where_nobody_can_be_reached_or_no_key_is_set_nothing_is_used(model: str, key: str) -> None:
+    store = MemoryStore()
+
+    def credentials(provider: str, spec: Any) -> Credentials:
+        return Credentials(api_key=key, base_url="http://127.0.0.1:1/v1" if key else None)
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=model)
+        for _ in range(2):
+            answer = await bot.send("hi")
+            assert answer.failure is not None and answer.failure.code in ("connection", "auth", "models_exhausted")
+        assert [str(use.used) for use in await opened.budget()] == ["0", "0"]
+
+    budget = {"max_cost_daily": "1", "max_requests_daily": 3}
+    run(work, store=store, models=Models(), credentials=credentials, budget=budget)
     everything_replays(MemoryLog(store))
 
 

@@ -19,7 +19,7 @@ from .anthropic_failures import content_type, request_id_of, status_failure
 from .anthropic_request import body, forget_thinking, wire_name
 from .connections import Clients, farewell, rest, waits
 from .deadline import Deadline
-from .failures import broken, failure
+from .failures import broken, failure, unsent
 from .sse import EventReader
 
 if TYPE_CHECKING:
@@ -81,7 +81,9 @@ class Anthropic:
             found = self._judge(error, request, key, started=response is not None)
             if found is None:
                 raise
-            raise reader.failed(found, request_id_of(error)) from error
+            ended = reader.failed(found, request_id_of(error))
+            ended.unasked = response is None and unsent(error)
+            raise ended from error
         finally:
             deadline.close()
             if response is not None:
@@ -136,9 +138,9 @@ def _pool() -> httpx2.AsyncClient:
 def _usable_key(request: ModelRequest) -> str:
     key = request.credentials.reveal()
     if not key:
-        raise ModelFailure(failure("auth", "no API key for Anthropic: set ANTHROPIC_API_KEY"))
+        raise ModelFailure(failure("auth", "no API key for Anthropic: set ANTHROPIC_API_KEY"), unasked=True)
     if not key.isascii() or not key.isprintable():
-        raise ModelFailure(failure("auth", "the API key for Anthropic holds characters that no key has"))
+        raise ModelFailure(failure("auth", "the API key for Anthropic holds characters that no key has"), unasked=True)
     return key
 
 

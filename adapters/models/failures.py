@@ -140,6 +140,16 @@ def broken(error: BaseException, *, started: bool, secret: str | None = None) ->
     return failure("stream_cut" if started else "connection", f"the connection failed: {_said(error)}", secret=secret)
 
 
+def unsent(error: BaseException) -> bool:
+    """Whether a call ended because there was no connection to send it over: nobody heard of it."""
+    import httpx2
+
+    seen: BaseException | None = error
+    while seen is not None and not isinstance(seen, httpx2.TransportError):
+        seen = seen.__cause__ or seen.__context__
+    return isinstance(seen, (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout))
+
+
 def not_an_answer(status: int, content_type: str, body: str) -> str:
     """The sentence for a body that is no answer of a model: its kind and, of a web page, its title, else its head."""
     kind = content_type.partition(";")[0].strip() or "no content type"

@@ -12,6 +12,7 @@ from ...events.message import Signal
 from ...events.model import ModelAnswer, ModelFailure, ModelRequest
 from ...events.tool import ToolSpec
 from .deadline import Deadline
+from .failures import unsent
 from .openai_abilities import reasons, takes_temperature, thinking_fields
 from .openai_body import joined, rendered
 from .openai_chat_answer import ChatReading
@@ -80,6 +81,7 @@ class OpenAIChat:
                 partial=reading.partial(),
                 usage=reading.usage,
                 request_id=request_id_of(error) or reading.request_id,
+                unasked=reply is None and unsent(error),
             ) from error
         finally:
             deadline.close()

@@ -59,9 +59,9 @@ def endpoint(credentials: Credentials, *, base_url: str, key_name: str) -> Endpo
     host = (urlsplit(where).hostname or where).lower()
     key = credentials.reveal()
     if not key and host == urlsplit(base_url).hostname:
-        raise ModelFailure(failure("auth", f"no API key for {host}: set {key_name}"))
+        raise ModelFailure(failure("auth", f"no API key for {host}: set {key_name}"), unasked=True)
     if not key.isascii() or not (key.isprintable() or not key):
-        raise ModelFailure(failure("auth", f"the API key for {host} holds characters that no key has"))
+        raise ModelFailure(failure("auth", f"the API key for {host} holds characters that no key has"), unasked=True)
     return Endpoint(base_url=where, host=host, api_key=key or _NO_KEY)
 
 

@@ -12,6 +12,7 @@ from ...events.message import Signal
 from ...events.model import ModelAnswer, ModelFailure, ModelRequest
 from ...events.tool import ToolSpec
 from .deadline import Deadline
+from .failures import unsent
 from .openai_abilities import effort, reasons, takes_temperature
 from .openai_body import joined, rendered
 from .openai_failures import judge, refused_for, request_id_of
@@ -81,6 +82,7 @@ class OpenAIResponses:
                 partial=reading.partial(),
                 usage=reading.usage,
                 request_id=request_id_of(error) or reading.request_id,
+                unasked=reply is None and unsent(error),
             ) from error
         finally:
             deadline.close()
