@@ -218,11 +218,12 @@ def _changed(state: State, tool: Tool, now: ToolChecked) -> str | None:
 
 def _unpaid(state: State, tool: Tool, terms: Terms) -> Sequence[Event] | None:
     """What becomes of a call that the budgets do not let begin now; None where they do. Another attempt was counted
-    with the first."""
-    if tool.attempt:
-        return None
+    with the first, and the ledger is not asked: only a limit of its run that is lower by now is in its way.
+    """
     purse = state.purse or money.EMPTY
-    breach = money.tool_breach(purse, terms, 1)
+    breach = money.tool_breach(purse, terms, 0 if tool.attempt else 1)
+    if tool.attempt:
+        return None if breach is None else [_not_begun(tool, breach.text.rstrip("."))]
     if breach is not None:
         return [BudgetExceeded(breach=breach, tools=(tool.id,)), not_funded(tool.id, breach)]
     if terms.ledger is None or purse.left.tools > 0:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import example
 from hypothesis import given as draw
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact.events.action import GrantUsed
-from reenact.events.agent import ToolAuthorised, ToolChecked, ToolSettled, ToolStarted
+from reenact.events.agent import RecoverEffect, ToolAuthorised, ToolChecked, ToolRelaunched, ToolSettled, ToolStarted
 from reenact.events.budget import Amount, Breach, Terms
 from reenact.events.policy import ApplyPolicy
 from reenact.events.purse import AllotmentTaken, AllotmentWanted, BudgetExceeded, RefuseAllotment, ReleaseAllotment
@@ -108,3 +109,26 @@ def test_what_an_earlier_release_began_without_the_ledger_is_decided_alike() -> 
     left = asked_for(1, tools=1).when(resolve(always="exact")).when(start()).when(settles("t1"))
     left.when(wants("m2", check(at_once=True)))
     assert the(left, ToolStarted).tool == "t2" and the(left, GrantUsed).grant == "a1"
+
+
+@pytest.mark.parametrize("most", [0, 1])
+@pytest.mark.parametrize("again", ["allowed", "free"])
+def test_a_call_that_was_cut_off_is_begun_again_only_if_its_run_may_have_so_many_by_now(again: str, most: int) -> None:
+    idempotent = check("idempotent", approval="ask" if again == "allowed" else "never")
+    stream = begun(run_of(max_tool_calls=2)).when(wants("m1", idempotent))
+    if again == "allowed":
+        stream.when(resolve()).when(start(effect="idempotent"))
+    stream.after_a_crash().when(RecoverEffect(effect="t1", attempt=1)).then(ToolRelaunched)
+    stream.when(ApplyPolicy(policy=(), terms=run_of(max_tool_calls=most))).when(start(effect="idempotent", attempt=1))
+    if most:
+        stream.then(ToolChecked, ToolStarted)
+        return
+    settled = the(stream, ToolSettled)
+    assert settled.outcome == "unknown" and "not begun again" in settled.output
+
+
+def test_a_call_that_was_cut_off_is_counted_once_and_asks_no_ledger_again() -> None:
+    stream = begun(LEDGER).when(take(tools=1)).when(wants("m1", check("idempotent", approval="never")))
+    stream.after_a_crash().when(RecoverEffect(effect="t1", attempt=1)).when(ReleaseAllotment(ask="w1"))
+    stream.when(start(effect="idempotent", attempt=1)).then(ToolChecked, ToolStarted)
+    assert purse_of(stream).spent.tools == 1
