@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 from . import __version__
@@ -10,6 +12,7 @@ from . import __version__
 if TYPE_CHECKING:
     from .demo import Demo
     from .reading import Reading
+    from .vault import Vault
     from .working import Working
 
 Row = dict[str, Any]
@@ -22,6 +25,28 @@ class Commands:
 
     def __init__(self, *, marks: bool = False) -> None:
         self._marks = marks
+        self._vault: Vault | None = None
+
+    @contextmanager
+    def discreet(self) -> Iterator[Callable[[Any], Any]]:
+        """What takes the secrets of the environment out of a text or a row that is shown. From its first use on, until
+        the end, lines of logs are without them too."""
+        try:
+            yield lambda value: self._known().hidden(value)
+        finally:
+            if self._vault is not None:
+                self._vault.close()
+                self._vault = None
+
+    def _known(self) -> Vault:
+        """The secrets of the environment. Made when it is needed: most commands tell no error, and it takes 0.1 s."""
+        if self._vault is None:
+            from .vault import Vault
+
+            self._vault = Vault()
+            self._vault.environment(os.environ)
+            self._vault.open()
+        return self._vault
 
     def reading(self, url: str, *, scope: str | None = None) -> Reading:
         """The log at `url`, to read: one scope of it, or everything. It must be there."""
@@ -60,22 +85,13 @@ class Commands:
         there: Sequence[str] = (),
     ) -> list[Row]:
         """What policies in files say of tools and models, and the limits they set. there: files of tools."""
-        import os
-
         from .policies import verdicts
         from .toolbox import tools_from
-        from .vault import Vault
 
         names = [name for path in there for name in tools_from(path)]
         known = names if there else None
-        vault = Vault(scope=scope)
-        vault.environment(os.environ)
-        vault.open()
-        try:
-            rows = verdicts(files, tools=tools, models=models, scope=scope, principal=principal, there=known)
-            return [vault.hidden(row, scope) for row in rows]
-        finally:
-            vault.close()
+        self._known()  # it warns of what it finds
+        return verdicts(files, tools=tools, models=models, scope=scope, principal=principal, there=known)
 
     def short(self, full: str) -> str:
         """An id as people are shown it."""

@@ -46,6 +46,11 @@ def main(
 ) -> int:
     """Run one command line and return its exit code. Streams are this process's own unless they are given."""
     output = standard() if stdout is None else Output(stdout, stderr or sys.stderr)
+    with front.discreet() as output.hidden:
+        return _ended(argv, front, output, stdin)
+
+
+def _ended(argv: Sequence[str], front: Front, output: Output, stdin: TextIO | None) -> int:
     try:
         return _run(argv, front, output, stdin)
     except ReenactError as error:

@@ -136,10 +136,11 @@ class Demo(Protocol):
 
 
 class Front(Protocol):
-    """Everything the terminal can do. release: of the program."""
+    """Everything the terminal can do. release: of the program. discreet: gives what takes secrets out."""
 
     @property
     def release(self) -> str: ...
+    def discreet(self) -> AbstractContextManager[Callable[[Any], Any]]: ...
     def reading(self, url: str, *, scope: str | None = None) -> AbstractContextManager[Reading]: ...
     def working(
         self,

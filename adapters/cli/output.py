@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, TextIO
 
 import msgspec
@@ -25,13 +25,14 @@ _encode = msgspec.json.Encoder(enc_hook=str).encode
 
 class Output:
     """The two streams of one command. json: rows and events go out as JSON. Once a reader has gone (`| head`), what is
-    written to it is dropped."""
+    written to it is dropped. hidden(value): takes out the secrets that a person may have typed or a file may hold."""
 
     def __init__(self, out: TextIO, err: TextIO) -> None:
         self.out = out
         self.err = err
         self.json = False
         self.gone = False
+        self.hidden: Callable[[Any], Any] = lambda value: value
         self._consoles: dict[int, Console] = {}
 
     @property
@@ -109,11 +110,11 @@ class Output:
 
     def note(self, text: str) -> None:
         """Something worth knowing, on stderr."""
-        self.say(f"reenact: {text}", style="dim")
+        self.say(f"reenact: {self.hidden(text)}", style="dim")
 
     def error(self, text: str) -> None:
         """What went wrong, in one line on stderr."""
-        self.say(f"reenact: {' '.join(text.split())}", style="red")
+        self.say(f"reenact: {' '.join(self.hidden(text).split())}", style="red")
 
     def leave(self) -> None:
         """Whoever read stdout has gone."""

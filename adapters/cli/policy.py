@@ -58,7 +58,8 @@ class Rules:
         """
         self._output.json = json
         asked = {"tools": tool, "models": model}
-        rows = list(self._front.policy((file, *files), **asked, scope=scope, principal=principal, there=tools))
+        said = self._front.policy((file, *files), **asked, scope=scope, principal=principal, there=tools)
+        rows = [self._output.hidden(row) for row in said]
         if json:
             self._output.rows(rows)
         else:
