@@ -201,9 +201,19 @@ def files_of(paths: tuple[str, ...]) -> list[dict[str, Any]]:
 
 
 def read_object(text: str, what: str) -> dict[str, Any]:
-    """A JSON object. what: named in what is raised, BadInput."""
+    """A JSON object. what: named in what is raised, BadInput, also where a key stands twice in it: of two values that
+    were typed none is the one that was meant."""
+
+    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        made: dict[str, Any] = {}
+        for name, value in pairs:
+            if name in made:
+                raise BadInput(f"{what}: {name[:60]!r} stands there twice.")
+            made[name] = value
+        return made
+
     try:
-        given = json.loads(text)
+        given = json.loads(text, object_pairs_hook=once)
     except (ValueError, RecursionError) as error:
         raise BadInput(f"{what} is no JSON: {error}.") from None
     if not isinstance(given, dict):

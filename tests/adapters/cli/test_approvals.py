@@ -86,6 +86,14 @@ def test_edited_it_runs_with_the_arguments_of_the_person() -> None:
     assert reenact("resume").code == 0 and refunds() == "43 0\n"
 
 
+def test_arguments_in_which_a_key_stands_twice_are_refused() -> None:
+    reenact(*ASK)
+    for arguments in ('{"order": "43", "order": "44"}', '{"order": "43", "\\u006frder": "44"}'):
+        refused = reenact("approvals", "edit", "a1", "--arguments", arguments)
+        assert refused.code == 2 and "'order' stands there twice" in one_line(refused)
+    assert reenact("approvals", "--json").row["status"] == "pending"
+
+
 def test_an_editor_may_change_them(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("EDITOR", "sed -i s/42/44/")
     reenact(*ASK)
