@@ -26,7 +26,7 @@ from .adapters.logs import open_log
 from .adapters.tools.acting import acting_as
 from .ends import Ends
 from .events.bus import SystemBus
-from .events.errors import BadInput, Closed, NotFound, ReenactError
+from .events.errors import BadInput, Closed, NotFound, ReenactError, Refused
 from .events.failpoint import failpoint
 from .events.log import Log
 from .events.message import Asked, Command, Recorded
@@ -77,6 +77,10 @@ class Who(Struct, frozen=True):
     scope: str
     principal: str
     trace: str | None = None
+
+
+class _Posted(Ask, frozen=True):
+    """A command in an envelope that was made here, for whoever asks."""
 
 
 class Kernel:
@@ -134,7 +138,7 @@ class Kernel:
             on_sleep=self._asleep,
             takes=self._commits.may_take if self._threads is None and undisturbed() else None,
         )
-        self._put = self.system.put  # one for all mailboxes: a bound method is 64 bytes
+        self._put = self._take  # one for all mailboxes: a bound method is 64 bytes
         self.bus.resolver = self._mailbox
         self._ends = Ends(
             post=self._post,
@@ -211,6 +215,12 @@ class Kernel:
         """Where the bus puts what is for a stream: made when it is first addressed, forgotten when it sleeps."""
         noun_of(stream)
         return partial(self._put, stream)
+
+    def _take(self, stream: str, message: Ask | Peek) -> None:
+        """Put into a mailbox what was looked at here. Raises Refused for a command that somebody told the bus."""
+        if type(message) is Ask:
+            raise Refused("Commands are put to a stream by the methods of its runtime.")
+        self.system.put(stream, message)
 
     # -- asking --
 
@@ -299,7 +309,7 @@ class Kernel:
             if self.vault.holds(name, asked.scope):  # it cannot be masked: two would become one
                 raise BadInput("There is a secret in a name or a key, which are stored as they are.")
         companions = tuple((name, self._hidden(each, own)) for name, each in beside)
-        self.bus.tell(stream, Ask(self._hidden(asked, own), told, companions, body, own))
+        self.bus.tell(stream, _Posted(self._hidden(asked, own), told, companions, body, own))
 
     def _hidden(self, asked: Asked, own: bool) -> Asked:
         """In what a caller asks no name holds a secret; what happened in the world is told whatever it is named."""

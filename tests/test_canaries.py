@@ -288,5 +288,5 @@ def test_there_is_one_way_into_a_mailbox(root: Path) -> None:
         if " Ask(" in line or ("bus.tell(" in line and " Peek(" not in line)  # a look has nothing to hide
     ]
     assert found == [
-        "kernel.py: self.bus.tell(stream, Ask(self._hidden(asked, own), told, companions, body, own))",
+        "kernel.py: self.bus.tell(stream, _Posted(self._hidden(asked, own), told, companions, body, own))",
     ], "every command goes through Kernel._post, where the vault is"
