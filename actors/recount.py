@@ -9,14 +9,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from ..events.agent import AgentConfigured, ModelAnswered, ModelCalled, ModelFailed, ToolStarted, TurnCompleted
+from ..events.agent import (
+    NOT_ASKED,
+    AgentConfigured,
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ToolStarted,
+    TurnCompleted,
+)
 from ..events.budget import NOTHING, Amount, nanos
 from ..events.content import Cost, Usage
 from ..events.ledger import UsageCounted
 from ..events.message import Erased, Recorded
 from ..events.purse import BudgetReserved
 from ..events.session import JobQueued, JobStarted
-from .turn import NOT_ASKED
 
 Sums = dict[str, Amount]
 """By principal."""

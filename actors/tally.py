@@ -1,8 +1,8 @@
 """What one session used, as its stream says: with nothing set aside for it, and out of its purse. A pure fold.
 
 A session that no ledger knows of spends without a word to any. When its scope is limited later, this is what is told:
-the ends of its calls, as `reenact cost` counts them but for those that no model was asked for, and the calls of tools
-that were begun. Sums are over its whole life, so who hears them twice counts them once.
+the ends of its calls, as `reenact cost` counts them, and the calls of tools that were begun. Sums are over its whole
+life, so who hears them twice counts them once.
 """
 
 from __future__ import annotations
@@ -30,7 +30,6 @@ from ..events.session import JobQueued, JobStarted
 from . import purse as money
 from .calendar import DAY_US, month_of
 from .purse import Purse
-from .turn import was_asked
 
 
 class Sum:
@@ -187,7 +186,7 @@ class Tally:
         self._purse = money.settled(self._purse, event.call, event.usage, event.cost, recorded.head.at)
 
     def _on_failed(self, event: ModelFailed, recorded: Recorded) -> None:
-        if not was_asked(event):
+        if not event.asked:
             self._call = None
             self._purse = None if self._purse is None else replace(self._purse, held=None)
             return

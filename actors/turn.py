@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from msgspec.structs import replace
 
 from ..events.agent import (
+    NOT_ASKED,
     FailModel,
     ModelAnswered,
     ModelCalled,
@@ -32,9 +33,6 @@ from .purse import Purse
 from .step import again, ask_raise, called, think, unpaid
 from .terms import rate_of
 from .wish import tokens_in
-
-NOT_ASKED = Failure(code="cancelled", message="Stopped before the model was asked.")
-
 
 # -- its course --
 
@@ -280,12 +278,7 @@ def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
     )
 
 
-def was_asked(event: ModelFailed) -> bool:
-    """Whether the model was asked by the attempt that failed; else nothing was used."""
-    return not event.unasked and event.failure != NOT_ASKED
-
-
 def _failed_purse(purse: Purse, event: ModelFailed, at: int) -> Purse:
-    if not was_asked(event):
+    if not event.asked:
         return replace(purse, held=None)
     return money.failed(purse, event.call, event.failure, event.partial, event.usage, event.cost, at)

@@ -309,6 +309,15 @@ class ModelFailed(Event, frozen=True, kw_only=True):
     exhausted: bool = False
     unasked: bool = False
 
+    @property
+    def asked(self) -> bool:
+        """Whether the model was asked; else nothing was used."""
+        return not self.unasked and self.failure != NOT_ASKED
+
+
+NOT_ASKED = Failure(code="cancelled", message="Stopped before the model was asked.")
+"""Of an attempt that was stopped before."""
+
 
 class ToolRequested(Event, frozen=True, kw_only=True):
     """The model asked for a call. tool: `t1`, `t2`, ... in the session. part: its index in the answer `call`."""

@@ -44,9 +44,9 @@ class Only(TypedDict, total=False):
 class Spend(Struct, frozen=True, kw_only=True, rename="camel"):
     """One line of the ledger. What it is not grouped by is None.
 
-    day: UTC, as 2026-03-29. calls: model calls that ended, every attempt one. failed: those of them that gave no
-    complete answer. unpriced: those that used tokens, or that nobody counted, and have no price. amount: US dollars as
-    an exact decimal, the sum of all that has a price: what was unpriced comes on top. None where nothing has a price.
+    day: UTC, as 2026-03-29. calls: model calls that ended, every attempt that was made one. failed: those that gave no
+    complete answer. unpriced: those that used tokens, or that nobody counted, and have no price. amount: US dollars
+    as an exact decimal, the sum of all that has a price: what was unpriced comes on top. None where nothing has one.
     """
 
     day: str | None = None
@@ -85,7 +85,7 @@ class Ledger:
     """
 
     name = "ledger"
-    version = 1
+    version = 2
 
     __slots__ = ("_meters", "_price", "_spent", "_tools")
 
@@ -228,7 +228,7 @@ class _Sum:
         if amount is not None:
             self.priced += 1
             self.amount = _EXACT.add(self.amount, amount)
-        elif usage is not None or use.failure is None:
+        elif use.costs:
             self.unpriced += 1
 
     def take(self, other: _Sum) -> None:

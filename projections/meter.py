@@ -30,11 +30,11 @@ from .projection import session_of
 
 
 class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
-    """The end of one model call, every attempt its own.
+    """The end of one model call, every attempt that was made its own.
 
     at: microseconds UTC. principal: for whom its job counts. asked: the model as asked for, `provider:name`; model: as
     the provider named it. failure: the code of what went wrong, None when it answered. amount: None where no price is
-    known.
+    known. price_table: it was to be priced by, None where nothing was to be paid.
     """
 
     position: int
@@ -59,9 +59,14 @@ class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     duration_ms: int
 
     @property
+    def costs(self) -> bool:
+        """It may well have cost something: also where it broke off, and nobody counted it."""
+        return self.usage is not None or self.failure is None or self.price_table is not None
+
+    @property
     def unpriced(self) -> bool:
-        """It has no price, and may well have cost something."""
-        return self.amount is None and (self.usage is not None or self.failure is None)
+        """It may well have cost something, and has no price."""
+        return self.amount is None and self.costs
 
 
 class ToolUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
@@ -127,6 +132,8 @@ class Meter:
         )
 
     def _on_failed(self, event: ModelFailed, recorded: Recorded) -> Sequence[ModelUse]:
+        if not event.asked:
+            return ()
         return self._model_use(
             recorded, event.call, "", None, event.failure.code, event.usage, event.cost, event.duration_ms
         )
@@ -221,9 +228,7 @@ class Meter:
 
 
 def _told_call(event: UsageRecorded, recorded: Recorded) -> ModelUse:
-    read, written = event.input_tokens, event.output_tokens
-    if not read and not written:
-        read = event.total_tokens
+    read, written = _tokens_of(event)
     provider, model = event.provider or "", event.model or event.tool or ""
     return ModelUse(
         **_told(event, recorded),
@@ -238,6 +243,15 @@ def _told_call(event: UsageRecorded, recorded: Recorded) -> ModelUse:
         amount=None if event.cost is None else amount_of(Cost(amount=event.cost, table="")),
         price_table=None,
     )
+
+
+def _tokens_of(event: UsageRecorded) -> tuple[int, int]:
+    """Tokens read and written, as many as limits count. What a model thought may be in the total alone: it wrote it."""
+    read, written, total = event.input_tokens, event.output_tokens, event.total_tokens
+    if not total:
+        return read, written
+    read = min(total, read or max(0, total - written))
+    return read, total - read
 
 
 def _told_tool(event: UsageRecorded, recorded: Recorded) -> ToolUse:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from decimal import Decimal
 from fractions import Fraction
 from itertools import permutations
-from typing import get_args
+from typing import Any, get_args
 
 import msgspec
 import pytest
@@ -14,9 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact.events.agent import ModelAnswered, ModelCalled, ModelFailed, ToolSettled
+from reenact.actors.book import usage_of
+from reenact.events.agent import NOT_ASKED, ModelAnswered, ModelCalled, ModelFailed, ToolSettled
 from reenact.events.content import Cost, Failure, Usage
 from reenact.events.errors import BadInput
+from reenact.events.ledger import UsageRecorded
 from reenact.events.log import MemoryLog
 from reenact.events.message import Erased, Event, Recorded
 from reenact.projections.ledger import By, Ledger, Only, Spend
@@ -125,6 +127,41 @@ def test_a_failed_attempt_that_used_nothing_is_not_unpriced() -> None:
 def test_a_failed_attempt_that_used_tokens_without_a_price_is_unpriced() -> None:
     total = ledger_of(fails(History().send("Hi"), cost(None), USAGE)).total()
     assert (total.unpriced, total.amount, total.input_tokens) == (1, None, 1000)
+
+
+def test_given_an_answer_that_broke_off_and_that_nobody_counted_it_is_unpriced() -> None:
+    history = fails(History().send("Hi"), cost(None), None)
+    other = Ledger(lambda usage, model, provider, at: cost("1"))
+    catch_up(log_of(history), other)
+    for total in (ledger_of(history).total(), other.total()):
+        assert (total.unpriced, total.amount) == (1, None)
+
+
+def test_given_an_attempt_that_was_not_made_it_is_no_call() -> None:
+    cases: list[dict[str, Any]] = [{"unasked": True}, {"failure": NOT_ASKED}]
+    for unasked in cases:
+        history = fails(History().send("Hi"), None, None)
+        [at] = [n for n, each in enumerate(history.events) if isinstance(each.data, ModelFailed)]
+        history.events[at] = replace(history.events[at], data=replace(history.events[at].data, **unasked))
+        assert ledger_of(history).total().calls == 0
+
+
+TOKENS = st.integers(0, 3) | st.integers(0, 10**6)
+
+
+@given(TOKENS, TOKENS, TOKENS)
+def test_whatever_a_program_told_it_is_as_many_tokens_as_limits_count(read: int, written: int, total: int) -> None:
+    told = UsageRecorded(
+        entry="e1", kind="model_usage", at=1, input_tokens=read, output_tokens=written, total_tokens=total
+    )
+    [recorded] = History().send("Hi").events[:1]
+    [use] = uses([replace(recorded, data=told)])
+    counts = usage_of(told)
+    assert isinstance(use, ModelUse) and counts is not None
+    tokens = 0 if use.usage is None else use.usage.input_tokens + use.usage.output_tokens
+    assert tokens == counts.tokens
+    if use.usage is not None and read <= total:
+        assert use.usage.input_tokens >= read, "what was thought and is in the total alone was written"
 
 
 def test_days_are_utc_and_come_in_order() -> None:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reenact.actors.mind import knows_ledger
-from reenact.actors.turn import NOT_ASKED
-from reenact.events.agent import ModelAnswered, ModelFailed, ToolStarted
+from reenact.events.agent import NOT_ASKED, ModelAnswered, ModelFailed, ToolStarted
 from reenact.events.budget import NOTHING, Amount, nanos
 from reenact.events.message import Recorded
 from reenact.events.purse import AllotmentTaken, AllotmentWanted, BudgetReserved
