@@ -32,6 +32,7 @@ from ..events.tool import EffectClass
 from . import purse as money
 from . import selection
 from .approval import Approval
+from .picture import Picture, pictures_in
 from .policy import ASKING, Rights, rights_of
 from .purse import Purse
 from .selection import Selected
@@ -90,6 +91,7 @@ class State(Struct, frozen=True, gc=False):
     selected: the model in force, None where nothing was selected and it is the definition's. keys: the session's own by
     provider. tried: of the call that was given up last.
     known: tokens of the conversation up to the last answer, as they were counted; fresh: an estimate of those since.
+    pictures: those of the conversation; unseen: how many of them, the newest, are in `fresh`.
     purse: None where nothing limits what is spent.
     """
 
@@ -99,7 +101,7 @@ class State(Struct, frozen=True, gc=False):
     definition: Definition | None = None
     thinks_with: bytes = b""
     items: bytes = b""
-    queued: tuple[tuple[str, bytes, int, str, tuple[Policy, ...]], ...] = ()
+    queued: tuple[tuple[str, bytes, int, str, tuple[Policy, ...], tuple[Picture, ...]], ...] = ()
     version: int = 0
     turn: int = 0
     job_id: str | None = None
@@ -124,6 +126,8 @@ class State(Struct, frozen=True, gc=False):
     allowed: tuple[tuple[str, str], ...] = ()
     known: int = 0
     fresh: int = 0
+    pictures: tuple[Picture, ...] = ()
+    unseen: int = 0
     purse: Purse | None = None
 
 
@@ -210,7 +214,8 @@ def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 
 def on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
     within = (event.overrides.within or ()) if event.overrides is not None else ()
-    queued = event.job_id, stamp.digest, tokens_in(event.content), event.counts_for(stamp.principal), within
+    tokens, pictures = tokens_in(event.content), pictures_in(event.content)
+    queued = event.job_id, stamp.digest, tokens, event.counts_for(stamp.principal), within, pictures
     return replace(state, version=stamp.version, queued=(*state.queued, queued))
 
 
@@ -248,8 +253,8 @@ def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> Sta
 
 
 def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
-    known = next((each[1:] for each in state.queued if each[0] == event.job_id), (b"", 0, "", ()))
-    mine, tokens, principal, within = known
+    known = next((each[1:] for each in state.queued if each[0] == event.job_id), (b"", 0, "", (), ()))
+    mine, tokens, principal, within, pictures = known
     overrides = event.overrides
     if within:
         overrides = replace(overrides or Overrides(), within=within)
@@ -272,6 +277,8 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         allowed=(),
         rights=state.rights if overrides is None else _rights(state.definition, overrides),
         fresh=state.fresh + tokens,
+        pictures=(*state.pictures, *pictures) if pictures else state.pictures,
+        unseen=state.unseen + len(pictures),
         selected=_selected(state, overrides),
         purse=money.began(state.purse, stamp.at, principal, counts=counts),
     )

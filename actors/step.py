@@ -23,9 +23,10 @@ from . import purse as money
 from . import selection
 from .approval import model_digest, policy_digest, raise_digest
 from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
+from .picture import tokens_of_picture
 from .policy import Rights, Said, Verdict, denied_by
 from .terms import rate_of
-from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, OTHER_TOKENS, OUTPUT_TOKENS, Wish
+from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, LEAST_WRITTEN, OTHER_TOKENS, OUTPUT_TOKENS, Wish
 
 NOT_ALLOWED = "a person would have to approve it"
 NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
@@ -160,6 +161,8 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
         wish = replace(wish, written=within)
     cheaper = (purse.grant.degrade_to if purse.grant is not None else None) or terms.degrade_to
     other = None if cheaper is None else replace(wish, model=cheaper, rate=rate_of(terms, cheaper))
+    if other is not None and terms.rules > 1:
+        other = replace(other, read=_read(state, other.model, terms))
     if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
         other = None
     gate = money.gate(purse, terms, wish, other, degraded=selection.is_degraded(state.selected))
@@ -185,6 +188,8 @@ def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) ->
     """What a call would like to use, at most."""
     thinks = params.thinking not in (None, "off")
     written = params.max_tokens or OUTPUT_TOKENS
+    if terms.rules > 1:
+        written = max(written, LEAST_WRITTEN.get(selection.provider_of(call.model), 0))
     return Wish(
         call=call.call,
         attempt=call.attempt,
@@ -201,16 +206,22 @@ def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) ->
 
 def _read(state: State, model: str, terms: Terms) -> int:
     """Tokens that a call reads, at most: those that were counted last, and an estimate of what came on top. Where it is
-    not known what instructions and tools were counted, all of those of now may have."""
+    not known what instructions and tools were counted, all of those of now may have. Each model counts pictures in its
+    own way."""
     known, counted = state.known, None if state.purse is None else state.purse.counted
+    fresh, seen = state.fresh, len(state.pictures) - state.unseen
+    if state.unseen and terms.rules > 1:
+        fresh += sum(tokens_of_picture(model, each) - each.estimated for each in state.pictures[seen:])
     if not known:
-        return state.fresh + terms.overhead
+        return fresh + terms.overhead
     if terms.rules:
         counted_by, read = counted or (model, 0)
         if counted_by != model:
             known += known // OTHER_TOKENS
+            if terms.rules > 1:
+                known += sum(tokens_of_picture(model, each) for each in state.pictures[:seen])
         known += max(0, terms.overhead - read)
-    return known + state.fresh
+    return known + fresh
 
 
 def unpaid(state: State, breach: Breach) -> TurnCompleted:

@@ -47,6 +47,7 @@ from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
 from .mind import State, Tool, completed, handed_on, money_terms, tool_of, with_tool
+from .picture import pictures_in
 from .policy import SHUT, Rights, Said, Verdict, denied_by
 from .purse import Purse
 from .turn import is_spent, proceed
@@ -394,6 +395,8 @@ def on_started(state: State, event: ToolStarted, stamp: Stamp) -> State:
 
 
 def on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
+    if not isinstance(event.output, str) and (pictures := pictures_in(event.output)):
+        state = replace(state, pictures=(*state.pictures, *pictures), unseen=state.unseen + len(pictures))
     return replace(
         state,
         version=stamp.version,

@@ -232,9 +232,9 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
         state = replace(state, selected=selection.settled(state.selected))
     usage = event.usage
     if usage is not None:
-        known, fresh = usage.input_tokens + usage.output_tokens, 0
+        known, fresh, unseen = usage.input_tokens + usage.output_tokens, 0, 0
     else:
-        known, fresh = state.known, state.fresh + tokens_in(event.parts)
+        known, fresh, unseen = state.known, state.fresh + tokens_in(event.parts), state.unseen
     return replace(
         state,
         version=stamp.version,
@@ -249,6 +249,7 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
         tools=state.tools + len(asked),
         known=known,
         fresh=fresh,
+        unseen=unseen,
         purse=money.settled(
             state.purse, event.call, usage, event.cost, stamp.at, None if state.call is None else state.call.model
         ),

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from ..events.budget import Amount, Rate
 from ..events.content import File, Image, Native, Text, Thinking, ToolCall
+from .picture import IMAGE_TOKENS
 
 OUTPUT_TOKENS = 8_192
 """What a call under a budget may write where nobody set max_tokens."""
@@ -21,8 +22,8 @@ LEAST_THINKING_TOKENS = 2_048
 OTHER_TOKENS = 2
 """What one model counted another may count as so much more, a half: each cuts a text in its own way."""
 
-IMAGE_TOKENS = 2_400
-"""A picture, at most; and a document that is only named counts as ten."""
+LEAST_WRITTEN = {"openai": 16}
+"""What a provider's models are asked to write at least, whatever max_tokens says: the Responses API takes no less."""
 
 
 class Wish(Struct, frozen=True):
@@ -69,7 +70,7 @@ def tokens_of(text: str) -> int:
 
 
 def tokens_in(parts: Iterable[object]) -> int:
-    """The tokens of the parts of a message, more rather than fewer."""
+    """The tokens of the parts of a message, more rather than fewer; of pictures see picture.py."""
     total = 0
     for part in parts:
         match part:

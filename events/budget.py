@@ -223,7 +223,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     spec: of every run. ledger: the scope whose ledger it asks first, None where no budget is set. rates: of the models
     it may call that have a price. overhead: tokens of instructions and tools, an upper bound. degrade_to: the cheaper
     model. denies: limits of the run that nobody may be asked to raise, though `spec` asks, for one of those who set
-    them does not. rules: 1 in what is made now; by 0, of older releases, what they decided is decided again.
+    them does not. rules: 2 in what is made now; what older releases decided is decided again. By 1, a picture was 2,400
+    tokens, whatever model saw it, and max_tokens below what a provider takes was set aside as it was.
     """
 
     spec: BudgetSpec | None = None

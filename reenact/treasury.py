@@ -197,7 +197,7 @@ class Treasury:
         every = (*named, *self._models_of(config))
         if spec is not None or (priced and not limited):
             return self._made(spec, {name: addresses(name) for name in every}, config.degrade_to, overhead())
-        return Terms(rates=self._rates_of({name: addresses(name) for name in (every if elsewhere else named)}), rules=1)
+        return Terms(rates=self._rates_of({name: addresses(name) for name in (every if elsewhere else named)}), rules=2)
 
     def _made(self, spec: BudgetSpec | None, places: Places, degrade_to: str | None, overhead: str) -> Terms:
         return Terms(
@@ -206,7 +206,7 @@ class Treasury:
             rates=self._rates_of(places),
             overhead=tokens_of(overhead) + 64,
             degrade_to=degrade_to,
-            rules=1,
+            rules=2,
         )
 
     def _rates_of(self, places: Places) -> tuple[Rate, ...]:

@@ -631,6 +631,30 @@ def again(terms: Terms, model: str = "scripted:echo") -> Given:
     return stream.when(later)
 
 
+PNG = "iVBORw0KGgoAAAANSUhEUgAABAAAAAQACAIAAADwf7zU"
+"""The head of a picture of 1,024 by 1,024 pixels."""
+
+
+@pytest.mark.parametrize(("rules", "one", "two"), [(2, 25_501, 48_169), (1, 2_400, 2_400)])
+def test_pictures_are_set_aside_as_the_model_counts_them_that_sees_them(rules: int, one: int, two: int) -> None:
+    """Also those that another model counted. Older logs are decided again as they were."""
+    terms = replace(LEDGER, rules=rules)
+    stream = given(CREATE, under(terms), take(tokens=500_000), wants("m1", "look", read=40, written=10))
+    stream.when(settles("t1", output=(Image(data=PNG), Image(url="https://example.com/cat.png"))))
+    assert the(stream, BudgetReserved).tokens == 50 + 8 + one + two + 100
+    stream.when(says("m2", read=900, written=100))
+    stream.when(replace(under(terms), job_id="job_2", overrides=Overrides(model="openai:gpt-4o-mini")))
+    seen = one + two if rules > 1 else 0
+    assert the(stream, BudgetReserved).tokens == 1_500 + seen + 6 + 100
+
+
+def test_a_limit_of_tokens_that_a_provider_does_not_take_is_set_aside_as_what_is_asked_for() -> None:
+    for model, rules, written in (("openai:gpt-4o", 2, 16), ("openai:gpt-4o", 1, 1), ("scripted:echo", 2, 1)):
+        message = replace(under(replace(LEDGER, rules=rules), max_tokens=1), overrides=Overrides(model=model))
+        stream = given(CREATE, message).when(take())
+        assert the(stream, BudgetReserved).max_tokens == written, (model, rules)
+
+
 def test_given_instructions_that_grew_since_what_was_counted_their_growth_is_set_aside() -> None:
     for rules, read in ((1, 1000 + 4500), (0, 1000)):
         stream = again(replace(LEDGER, overhead=5000, rules=rules))

@@ -98,4 +98,4 @@ class Limits:
         """What a session must know of them, and of a limit of its own."""
         if spec is None and not self.limited:
             return None
-        return Terms(spec=spec, ledger=SCOPE if self.limited else None, rates=(RATE,), overhead=20, rules=1)
+        return Terms(spec=spec, ledger=SCOPE if self.limited else None, rates=(RATE,), overhead=20, rules=2)
