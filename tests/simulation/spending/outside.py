@@ -77,5 +77,8 @@ class Outside:
         if isinstance(effect, CallModel):
             failure = Failure(code="cancelled", message=str(error))
             return FailModel(call=effect.id, attempt=effect.attempt, failure=failure)
+        if isinstance(effect, LaunchTool):
+            at = self.world.clock.now()
+            return StartTool(tool=effect.tool, attempt=effect.attempt, at=at, problem="it could not be looked at")
         assert type(effect) is RunTool, effect
         return SettleTool(tool=effect.id, outcome="error", output="failed")
