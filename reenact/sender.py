@@ -246,7 +246,7 @@ class Sender:
         self, state: ImageState, layers: tuple[Policy, ...], session_id: str, models: tuple[str, ...] = ()
     ) -> Terms | None:
         return self._treasury.terms(
-            (state.image_id, state.version, models),
+            (state.image_id, state.version, tools_of(self._tools, state.config).digest, models),
             state.config,
             lambda: self._preamble(state.config),
             self._addresses(state, session_id),

@@ -157,9 +157,9 @@ class Treasury:
     ) -> Terms | None:
         """What an agent of this definition must know of money; None where nothing limits it.
 
-        key: of the definition, with its version, and the models. overhead: gives the text of instructions and tools.
-        addresses: where calls of a model may go. models: that it may call besides. priced: a rule limits what a call
-        may cost.
+        key: of the definition, with its version and tools, and the models. overhead: gives the text of instructions and
+        tools. addresses: where calls of a model may go. models: that it may call besides. priced: a rule limits what a
+        call may cost.
         """
         if config.budget is None and not self._in_force.budgets and not priced:
             return None

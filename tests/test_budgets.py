@@ -23,7 +23,7 @@ from reenact.events.stream import MessageRef, MessageStart
 from reenact.runtime import Runtime
 from tests.money import DEAR, counted, dear, everything_replays, look
 from tests.providers import Provider
-from tests.runtimes import Gate, run
+from tests.runtimes import Gate, Heard, run
 
 
 def test_without_a_budget_nothing_is_asked_of_any_ledger() -> None:
@@ -93,6 +93,27 @@ def test_where_nobody_can_be_reached_or_no_key_is_set_nothing_is_used(model: str
 
     budget = {"max_cost_daily": "1", "max_requests_daily": 3}
     run(work, store=store, models=Models(), credentials=credentials, budget=budget)
+    everything_replays(MemoryLog(store))
+
+
+def test_given_tools_that_came_since_an_image_that_is_offered_all_of_them_is_set_aside_for_with_them() -> None:
+    store = MemoryStore()
+
+    def long(n: int) -> str:
+        return "done"
+
+    long.__doc__ = "What it is for. " * 1000
+
+    async def work(opened: Runtime) -> None:
+        heard, bot = Heard(opened), await opened.image("bot")
+        for told in range(2):
+            assert (await bot.send("hi")).status == "succeeded"
+            opened.tools.add(tool(effect="read")(long))
+            assert len(heard.of(BudgetReserved.type)) == told + 1
+        before, after = (event.data.tokens for event in heard.of(BudgetReserved.type))
+        assert after > before + 4_000
+
+    run(work, store=store, budget={"max_cost_daily": "1"}, **dear())
     everything_replays(MemoryLog(store))
 
 
