@@ -288,7 +288,7 @@ class ResponsesReading:
 
     def _end(self, response: Mapping[str, Any], status: str) -> None:
         usage = response.get("usage")
-        if isinstance(usage, Mapping):
+        if isinstance(usage, Mapping) and status not in _UNFINISHED:
             self.usage = responses_usage(usage)
             self._tell(stream.MessageDelta(usage=self.usage))
         if status == "failed":
@@ -351,6 +351,10 @@ class ResponsesReading:
     def _tell(self, signal: Signal) -> None:
         self._assembler.feed(signal)
         self._out.append(signal)
+
+
+_UNFINISHED = ("queued", "in_progress", "cancelled")
+"""What is counted with these is no final count: what more is used, or was, nobody says."""
 
 
 class _Item:

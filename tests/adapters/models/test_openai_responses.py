@@ -6,6 +6,7 @@ Shown to fail: taking the deltas for the answer turns the law of lost events red
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -153,6 +154,14 @@ def test_an_answer_that_was_broken_off_by_its_own_limits(reason: str | None, sto
 @pytest.mark.parametrize("status", ["queued", "in_progress"])
 def test_an_answer_put_into_the_background_is_a_pause(status: str) -> None:
     assert gist(read_whole(response(status=status, error=None, usage=None))) == ((), "pause_turn", None)
+
+
+@pytest.mark.parametrize("status", ["queued", "in_progress", "cancelled", "completed"])
+def test_what_is_counted_while_it_goes_on_or_as_it_is_cancelled_is_no_count(status: str) -> None:
+    reading = ResponsesReading(HOST)
+    with suppress(ModelFailure):
+        reading.whole(response(message("Hel"), status=status, usage={"input_tokens": 10, "output_tokens": 1}))
+    assert reading.usage == (Usage(input_tokens=10, output_tokens=1) if status == "completed" else None)
 
 
 def test_a_compaction_has_no_status_and_is_whole() -> None:
