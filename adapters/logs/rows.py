@@ -258,7 +258,10 @@ def _unpack(packed: Any) -> Any:
             return packed.hex()
         if size == 17:
             return _TAGS[packed[0]] + packed[1:].hex()
-        return f"{packed[:16].hex()}-{int(packed[16:].lstrip(b'-'))}"
+        part = packed[16:].lstrip(b"-")
+        if not part.isdigit():  # what int() would take besides, spaces and signs, was never written
+            raise ValueError("the cause is no id of an event")
+        return f"{packed[:16].hex()}-{int(part)}"
     if type(packed) is list:
         return packed[0] + packed[1].hex() + packed[2]
     return packed

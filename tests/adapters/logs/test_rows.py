@@ -1,5 +1,7 @@
 """The packing of a batch into rows, and back: any head comes back alike, and garbage is `Corrupt` and nothing else."""
 
+from contextlib import suppress
+
 import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
@@ -112,6 +114,26 @@ def test_a_head_of_garbage_is_corrupt_and_nothing_else(head: bytes) -> None:
         list(batches([(1, 1, 1, 0, 1, 1, None, head, b"")], AnyNames()))  # type: ignore[arg-type]
     except Corrupt as error:
         assert "position 1" in str(error)
+
+
+def test_no_flipped_bit_of_a_head_gives_the_head_that_was_written() -> None:
+    """The digest is over what a head says, so it finds no flip that says the same."""
+    digits = "0123456789abcdef" * 2
+    at = int(digits[:12], 16) * 1000 + 250
+    good = Head(
+        id=digits, at=at, asked="type_7", cause=f"{digits[::-1]}-1", correlation=digits[1:] + "0", job=f"job_{digits}"
+    )
+    packed = pack_head(good, count=1, asked=7, context=9, writer="writer-1")
+
+    def read(head: bytes) -> list[Head]:
+        return [each.batch.head for each in batches([(1, 1, 1, 0, 1, 1, None, head, b"")], AnyNames())]  # type: ignore[arg-type]
+
+    [written] = read(packed)
+    for bit in range(len(packed) * 8):
+        flipped = bytearray(packed)
+        flipped[bit // 8] ^= 1 << bit % 8
+        with suppress(Corrupt):
+            assert read(bytes(flipped)) != [written], f"bit {bit} of {packed!r}"
 
 
 def test_rows_that_do_not_follow_each_other_are_corrupt() -> None:
