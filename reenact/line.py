@@ -186,9 +186,9 @@ class Line:
             waiter.news.set()
 
     def _tell(self, session_id: str) -> None:
-        for waiter in self._first():
+        for waiter in self._waiting:
             waiter.heard_of.add(session_id)
-            waiter.news.set()
+        self._wake()
 
     def _news(self, recorded: Recorded) -> None:
         """Something happened that may leave more than there was."""
