@@ -26,7 +26,7 @@ def object_in(path: str, wanted: str) -> dict[str, Any]:
         if len(held) > PLAIN_BYTES_MAX:
             raise BadInput(f"{path}: is longer than {PLAIN_BYTES_MAX:,} bytes.")
         given: Any = (
-            tomllib.loads(held.decode()) if path.endswith(".toml") else json.loads(held, object_pairs_hook=_each_once)
+            tomllib.loads(held.decode()) if path.endswith(".toml") else json.loads(held, object_pairs_hook=each_once)
         )
     except OSError as error:
         raise BadInput(f"{path}: {error.strerror}.") from None
@@ -37,7 +37,7 @@ def object_in(path: str, wanted: str) -> dict[str, Any]:
     return given
 
 
-def _each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of JSON. What is there twice can mean either; TOML refuses it by itself."""
     found: dict[str, Any] = {}
     for name, value in pairs:

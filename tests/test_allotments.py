@@ -44,16 +44,23 @@ def test_a_conversation_asks_its_ledger_once_for_many_calls() -> None:
     assert isinstance(known[allotted.head.cause or ""].data, AllotmentWanted | JobStarted | ModelCalled)
 
 
-@pytest.mark.parametrize("lowered", [False, True])
-def test_a_limit_of_tool_calls_binds_those_that_people_allow(lowered: bool) -> None:
-    """Given calls in three sessions that wait for a person, when all are allowed, then no more begin than it has."""
-    store, paid = MemoryStore(), []
+def paying() -> tuple[Any, list[int]]:
+    """A tool that a person must allow, and what it paid."""
+    paid: list[int] = []
 
     @tool(name="pay", effect="idempotent", approval="ask")
     async def pay(n: int) -> str:
         """Pay."""
         paid.append(n)
         return "paid"
+
+    return pay, paid
+
+
+@pytest.mark.parametrize("lowered", [False, True])
+def test_a_limit_of_tool_calls_binds_those_that_people_allow(lowered: bool) -> None:
+    """Given calls in three sessions that wait for a person, when all are allowed, then no more begin than it has."""
+    store, (pay, paid) = MemoryStore(), paying()
 
     async def work(opened: Runtime) -> None:
         heard = Heard(opened)
@@ -73,13 +80,7 @@ def test_a_limit_of_tool_calls_binds_those_that_people_allow(lowered: bool) -> N
 
 
 def test_a_limit_of_tool_calls_binds_those_that_run_on_leave() -> None:
-    store, paid = MemoryStore(), []
-
-    @tool(name="pay", effect="idempotent", approval="ask")
-    async def pay(n: int) -> str:
-        """Pay."""
-        paid.append(n)
-        return "paid"
+    store, (pay, paid) = MemoryStore(), paying()
 
     async def work(opened: Runtime) -> None:
         heard = Heard(opened)

@@ -14,6 +14,7 @@ from typing import Annotated, Any
 from cyclopts import Group, Parameter
 
 from ...events.errors import BadInput
+from ..plain_file import each_once
 from .front import Row
 from .options import STDIN
 
@@ -204,18 +205,10 @@ def read_object(text: str, what: str) -> dict[str, Any]:
     """A JSON object. what: named in what is raised, BadInput, also where a key stands twice in it: of two values that
     were typed none is the one that was meant."""
 
-    def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        made: dict[str, Any] = {}
-        for name, value in pairs:
-            if name in made:
-                raise BadInput(f"{what}: {name[:60]!r} stands there twice.")
-            made[name] = value
-        return made
-
     try:
-        given = json.loads(text, object_pairs_hook=once)
+        given = json.loads(text, object_pairs_hook=each_once)
     except (ValueError, RecursionError) as error:
-        raise BadInput(f"{what} is no JSON: {error}.") from None
+        raise BadInput(f"{what} is no JSON object: {error}.") from None
     if not isinstance(given, dict):
         raise BadInput(f"{what} is an object: {{…}}.")
     return given

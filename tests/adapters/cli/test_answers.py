@@ -173,7 +173,7 @@ def test_the_wrong_kind_of_answer_is_refused_with_what_is_possible_and_the_quest
         ("apply_changes", CHANGES, ["--change", "3"], "0 to 2"),
         ("apply_changes", CHANGES, ["--no", "--change", "1"], "--no that none is"),
         ("custom", {}, ["--yes"], "--resolution"),
-        ("custom", {}, ["--resolution", '{"a": {"b": 1, "b": 2}}'], "'b' stands there twice"),
+        ("custom", {}, ["--resolution", '{"a": {"b": 1, "b": 2}}'], "'b' is named twice"),
     ],
 )
 def test_what_is_no_answer_is_one_line_and_exit_2(

@@ -90,7 +90,7 @@ def test_arguments_in_which_a_key_stands_twice_are_refused() -> None:
     reenact(*ASK)
     for arguments in ('{"order": "43", "order": "44"}', '{"order": "43", "\\u006frder": "44"}'):
         refused = reenact("approvals", "edit", "a1", "--arguments", arguments)
-        assert refused.code == 2 and "'order' stands there twice" in one_line(refused)
+        assert refused.code == 2 and "'order' is named twice" in one_line(refused)
     assert reenact("approvals", "--json").row["status"] == "pending"
 
 
