@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 from msgspec.structs import replace
 
 from .access import BY_HAND, NO_LIMITS, Access
+from .actors.cell import noun_of
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.engine import PolicyEngine
 from .actors.failover import Failover
@@ -265,8 +266,15 @@ class Runtime(Supervision, Questions):
         """Put a command that was made by hand to a stream, past all that the methods look at first; see `Kernel.ask`.
 
         It is the program's own: raises NotAPerson inside of a tool, and Refused on a view, whatever the command is.
+        Raises BadInput for what is no name of a stream, or no command.
         """
         self._access.check_person(BY_HAND)
+        if not isinstance(command, Command):
+            raise BadInput(f"A command is one of those in reenact.events, not {ascii(command)[:60]}.")
+        try:
+            noun_of(checked_text(stream, "stream"))
+        except KeyError:
+            raise BadInput(f"No stream is named {stream[:60]!a}: `session-<id>` is one.") from None
         return await self._access.ask(stream, command, **more)
 
     # -- on whose behalf --

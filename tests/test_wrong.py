@@ -40,6 +40,7 @@ from reenact import (
 from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models, RetryPolicy
 from reenact.events import codec
+from reenact.events.agent import Interrupt
 from reenact.events.errors import BadInput, BadResolution, ReenactError, Unauthenticated
 from reenact.events.log import MemoryLog
 from reenact.events.model import Credentials
@@ -119,6 +120,8 @@ def test_whatever_a_method_is_given_it_does_its_work_or_says_what_is_wrong(name:
                 "kind": "container_list_request",
                 "handler": print,
                 "kinds": "text_delta",
+                "stream": f"session-{bot.session_id}",
+                "command": Interrupt(),
             }
             needed = {each.name: right[each.name] for each in settable(name) if each.default is each.empty}
             for parameter in settable(name):
