@@ -84,14 +84,14 @@ class World:
             if self.failure is not None:
                 raise self.failure
             if not self.turns.waiting:
-                if not self.turns.tasks and not self.kernel.dispatch.under_way:
+                idle += 1
+                over = not self.turns.tasks and not self.kernel.dispatch.under_way
+                # Who waits in line takes some rounds to wake; and what a session at rest still holds stays owed.
+                if over or (not self.turns.stirs and idle > 20):
                     if self.limits.limited:
                         break
+                    idle = 0
                     self.turns.begin(self.limits.set())
-                    continue
-                idle += 1
-                if not self.turns.stirs and idle > 20:  # who waits in line takes some rounds to wake
-                    break
                 continue
             idle = 0
             steps += 1
