@@ -17,7 +17,7 @@ from reenact.events.policy import ApplyPolicy
 from reenact.events.purse import AllotmentTaken, AllotmentWanted, BudgetExceeded, RefuseAllotment, ReleaseAllotment
 from reenact.events.session import JobFailed
 from tests.actors.approvals import check, resolve, start
-from tests.actors.test_purse import LEDGER, begun, purse_of, run_of, take, the, wants
+from tests.actors.purses import LEDGER, begun, purse_of, run_of, take, the, wants
 from tests.actors.words import settles
 from tests.given import Given
 
