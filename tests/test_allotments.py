@@ -22,6 +22,12 @@ from tests.actors.test_laws import causes
 from tests.money import counted, everything_replays, ledger_of, look
 from tests.runtimes import Gate, Heard, run, runtime
 
+FEW: dict[str, Any] = {
+    "default_agent": {"model": "scripted:any", "params": {"maxTokens": 100}},
+    "budget": {"max_tokens_total": 5000},
+}
+"""So few tokens that what rests in some sessions is missed by another."""
+
 
 def test_a_conversation_asks_its_ledger_once_for_many_calls() -> None:
     store = MemoryStore()
@@ -249,13 +255,7 @@ def test_what_a_resting_session_holds_is_taken_back_before_anything_is_denied() 
         everybody = [event for event in ledger_of(opened.log) if isinstance(event, AllotmentReturned)]
         assert len({event.session_id for event in everybody}) == 3
 
-    run(
-        work,
-        [counted()],
-        store=store,
-        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
-        budget={"max_tokens_total": 5000},
-    )
+    run(work, [counted()], store=store, **FEW)
     everything_replays(MemoryLog(store))
 
 
@@ -276,13 +276,7 @@ def test_what_resting_sessions_hold_is_taken_back_before_a_program_is_denied() -
                 async with book.reserve(tokens=1):
                     pass
 
-    run(
-        work,
-        [counted()],
-        store=store,
-        default_agent={"model": "scripted:any", "params": {"maxTokens": 100}},
-        budget={"max_tokens_total": 5000},
-    )
+    run(work, [counted()], store=store, **FEW)
     everything_replays(MemoryLog(store))
 
 

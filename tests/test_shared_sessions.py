@@ -66,20 +66,26 @@ def test_what_is_used_is_counted_for_who_used_it() -> None:
     everything_replays(MemoryLog(store))
 
 
+async def one_behind_the_other(opened: Runtime, gate: Gate, *principals: str) -> None:
+    """Each sends to one session while the first one's model speaks; then it goes on, and all succeed."""
+    heard = Heard(opened)
+    bot = await opened.image("bot")
+    runs = []
+    for principal in principals:
+        runs.append(await opened.scoped(principal=principal).send(bot.id, "hi"))
+        if len(runs) == 1:
+            await heard.until("text_delta")
+    gate.opened.set()
+    assert [(await each.result()).status for each in runs] == ["succeeded"] * len(runs)
+
+
 def test_who_waits_in_a_session_does_not_pay_for_the_job_before() -> None:
     """Bob's message is in the lane while ann's job asks its ledger: it asks for ann."""
     store = MemoryStore()
     gate = Gate()
 
     async def work(opened: Runtime) -> None:
-        heard = Heard(opened)
-        bot = await opened.image("bot")
-        first = await opened.scoped(principal="ann").send(bot.id, "hi")
-        await heard.until("text_delta")
-        second = await opened.scoped(principal="bob").send(bot.id, "hi")
-        third = await opened.scoped(principal="ann").send(bot.id, "hi")
-        gate.opened.set()
-        assert [(await each.result()).status for each in (first, second, third)] == ["succeeded"] * 3
+        await one_behind_the_other(opened, gate, "ann", "bob", "ann")
 
     models = Models({"scripted": gate})
     run(work, store=store, models=models, budget={"principal_id": "ann", "max_requests_daily": 2})
@@ -135,13 +141,7 @@ def test_what_was_used_before_any_limit_is_counted_for_who_used_it() -> None:
     gate = Gate()
 
     async def work(opened: Runtime) -> None:
-        heard = Heard(opened)
-        bot = await opened.image("bot")
-        first = await opened.scoped(principal="bob").send(bot.id, "hi")
-        await heard.until("text_delta")
-        waiting = [await opened.scoped(principal="ann").send(bot.id, "hi") for _ in range(2)]
-        gate.opened.set()
-        assert [(await each.result()).status for each in (first, *waiting)] == ["succeeded"] * 3
+        await one_behind_the_other(opened, gate, "bob", "ann", "ann")
         for principal in ("ann", "bob"):
             await opened.set_budget({"principal_id": principal, "max_requests_daily": 50})
         used = {use.name: (use.used, use.counting) for use in await opened.budget()}
