@@ -28,7 +28,6 @@ from tests.actors.layers import (
     layers,
     model,
     names,
-    own_profiles,
     patterns,
     policy,
     rights,
@@ -50,12 +49,28 @@ def test_one_more_layer_never_weakens_a_decision(
     assert_no_wider(rights(*after, scope=scope), rights(*before, scope=scope))
 
 
-profiled = st.builds(Policy, profile=st.sampled_from(["shop", "desk", None]), profiles=own_profiles)
+@st.composite
+def profiled(draw: st.DrawFn) -> tuple[tuple[Policy, ...], Policy, int]:
+    """Layers that choose what they or those around them bring, and one more, to stand anywhere among them."""
+    agreed = {name: draw(names) for name in ("shop", "desk")}
+    there: set[str] = set()
+    before = []
+    for _ in range(draw(st.integers(1, 3))):
+        own = draw(st.sampled_from([(), ("shop",), ("desk", "shop")]))
+        there.update(own)
+        brought = tuple(Profile(name=name, tools=agreed[name]) for name in own)
+        before.append(Policy(profile=draw(st.sampled_from([*sorted(there), None])), profiles=brought))
+    own = draw(st.sampled_from([("shop",), ("desk", "shop")]))
+    other = {name: draw(st.sampled_from([agreed[name], ("*",), ("read", "exec")])) for name in own}
+    profiles = tuple(Profile(name=name, tools=tools) for name, tools in other.items())
+    added = Policy(profile=draw(st.sampled_from([None, *other])), profiles=profiles)
+    return tuple(before), added, draw(st.integers(0, len(before)))
 
 
-@settings(max_examples=500)
-@given(before=st.lists(profiled, max_size=3).map(tuple), added=profiled, place=st.integers(0, 3))
-def test_nor_does_one_that_brings_profiles_of_its_own(before: tuple[Policy, ...], added: Policy, place: int) -> None:
+@settings(max_examples=1000)
+@given(layers=profiled())
+def test_nor_does_one_that_brings_profiles_of_its_own(layers: tuple[tuple[Policy, ...], Policy, int]) -> None:
+    before, added, place = layers
     after = (*before[:place], added, *before[place:])
     usable(before, after)
     assert_no_wider(rights(*after), rights(*before))
