@@ -32,12 +32,19 @@ def is_due(state: State) -> bool:
 def record(state: State, message: RecordCount) -> Sequence[Event]:
     if message.count not in (0, state.counting) or (message.done and not message.count):
         return ()
-    entries = tuple(entry for entry in message.entries if _is_news(state, entry, whole=message.count > 0))
+    told = _of_one_mind(message.entries)
+    entries = tuple(entry for entry in told if _is_news(state, entry, whole=message.count > 0))
     if not entries and not message.done:
         return ()
     return [
         UsageCounted(count=message.count, upto=message.upto, at=message.at, entries=entries, done=message.done),
     ]
+
+
+def _of_one_mind(entries: tuple[Counted, ...]) -> tuple[Counted, ...]:
+    """A call is under way in a session where one of its entries says so: what they say must not hang on their order."""
+    names = {entry.session_id for entry in entries if entry.open}
+    return tuple(replace(entry, open=entry.session_id in names) for entry in entries)
 
 
 def _is_news(state: State, entry: Counted, *, whole: bool) -> bool:

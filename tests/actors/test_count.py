@@ -168,6 +168,14 @@ def test_it_is_owed_whether_or_not_it_used_anything_and_whatever_is_lifted() -> 
     assert not stream.states[0].sums
 
 
+def test_what_is_told_of_one_session_in_parts_leaves_it_owed_where_any_part_does_in_whatever_order() -> None:
+    ended, still = used("s", 80), used("s", 3, principal="bob", open=True)
+    for told in ((ended, still), (still, ended)):
+        stream = ledger(first(max_tokens_total=100), counts(used("s", 1, open=True)))
+        stream.when(counts(*told, count=0, done=False)).then(UsageCounted).owes("s:count")
+        stream.when(counts(*told, count=0, done=False)).then_nothing()
+
+
 def test_who_set_out_before_it_could_hear_of_a_limit_is_awaited_too() -> None:
     late = AwaitUsage(session_id="s", at=NOON)
     ledger().when(late).then_nothing()
