@@ -139,7 +139,7 @@ def _wake(state: State, message: Send | WakeAgent) -> Sequence[Event]:
 
 
 def _is_queued(state: State, job_id: str) -> bool:
-    return any(job_id == queued[0] for queued in state.queued)
+    return any(job_id == queued.job_id for queued in state.queued)
 
 
 def _apply(state: State, message: ApplyPolicy) -> Sequence[Event]:

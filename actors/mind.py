@@ -77,10 +77,24 @@ class Tool(Struct, frozen=True, gc=False):
     approval: Approval | None = None
 
 
+class Input(Struct, frozen=True, gc=False):
+    """What a job brings to the conversation. digest: of its item. tokens: an estimate. principal: for whom the job
+    counts. within: the rules of the agent that sent it."""
+
+    job_id: str = ""
+    digest: bytes = b""
+    tokens: int = 0
+    principal: str = ""
+    within: tuple[Policy, ...] = ()
+    pictures: tuple[Picture, ...] = ()
+
+
+_NO_INPUT = Input()
+
+
 class State(Struct, frozen=True, gc=False):
-    """items: digest over the stored digests of the conversation's items. queued: those of inputs not in it yet, with
-    their jobs, tokens, for whom they count and the rules of their senders. principal: for whom the running job counts:
-    who sent it, and where that was an agent, for whom that one's job counted.
+    """items: digest over the stored digests of the conversation's items. queued: inputs not in it yet. principal: for
+    whom the running job counts: who sent it, and where that was an agent, for whom that one's job counted.
 
     actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
     held: the question before the next model call, with the model and the policy it is about. allowed: models that a
@@ -101,7 +115,7 @@ class State(Struct, frozen=True, gc=False):
     definition: Definition | None = None
     thinks_with: bytes = b""
     items: bytes = b""
-    queued: tuple[tuple[str, bytes, int, str, tuple[Policy, ...], tuple[Picture, ...]], ...] = ()
+    queued: tuple[Input, ...] = ()
     version: int = 0
     turn: int = 0
     job_id: str | None = None
@@ -215,12 +229,12 @@ def on_created(state: State, event: SessionCreated, stamp: Stamp) -> State:
 def on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
     within = (event.overrides.within or ()) if event.overrides is not None else ()
     tokens, pictures = tokens_in(event.content), pictures_in(event.content)
-    queued = event.job_id, stamp.digest, tokens, event.counts_for(stamp.principal), within, pictures
+    queued = Input(event.job_id, stamp.digest, tokens, event.counts_for(stamp.principal), within, pictures)
     return replace(state, version=stamp.version, queued=(*state.queued, queued))
 
 
 def on_gone(state: State, event: JobCancelled | JobTimedOut, stamp: Stamp) -> State:
-    queued = tuple(each for each in state.queued if each[0] != event.job_id)
+    queued = tuple(each for each in state.queued if each.job_id != event.job_id)
     return replace(state, version=stamp.version, queued=queued)
 
 
@@ -253,20 +267,19 @@ def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> Sta
 
 
 def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
-    known = next((each[1:] for each in state.queued if each[0] == event.job_id), (b"", 0, "", (), ()))
-    mine, tokens, principal, within, pictures = known
+    mine = next((each for each in state.queued if each.job_id == event.job_id), _NO_INPUT)
     overrides = event.overrides
-    if within:
-        overrides = replace(overrides or Overrides(), within=within)
+    if mine.within:
+        overrides = replace(overrides or Overrides(), within=mine.within)
     own = overrides is not None and overrides.terms is not None
     counts = own or (state.definition is not None and state.definition.terms is not None)
     return replace(
         state,
         version=stamp.version,
-        items=digest(state.items, mine),
-        queued=tuple(each for each in state.queued if each[0] != event.job_id),
+        items=digest(state.items, mine.digest),
+        queued=tuple(each for each in state.queued if each is not mine),
         job_id=event.job_id,
-        principal=principal,
+        principal=mine.principal,
         overrides=overrides,
         stopping=None,
         stop_reason=None,
@@ -276,11 +289,11 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         held=None,
         allowed=(),
         rights=state.rights if overrides is None else _rights(state.definition, overrides),
-        fresh=state.fresh + tokens,
-        pictures=(*state.pictures, *pictures) if pictures else state.pictures,
-        unseen=state.unseen + len(pictures),
+        fresh=state.fresh + mine.tokens,
+        pictures=(*state.pictures, *mine.pictures) if mine.pictures else state.pictures,
+        unseen=state.unseen + len(mine.pictures),
         selected=_selected(state, overrides),
-        purse=money.began(state.purse, stamp.at, principal, counts=counts),
+        purse=money.began(state.purse, stamp.at, mine.principal, counts=counts),
     )
 
 

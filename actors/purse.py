@@ -434,7 +434,7 @@ def settled(
         return replace(purse, now=now, counted=counted if model is None or usage is None else None)
     amount = purse.held.amount
     if model is not None and usage is not None:
-        counted = counted if counted == (model, purse.held.overhead) else (model, purse.held.overhead)
+        counted = model, purse.held.overhead
     if usage is not None:
         paid = nanos(cost.amount) if cost is not None and cost.amount is not None else amount.cost
         amount = Amount(tokens=max(0, usage.input_tokens + usage.output_tokens), cost=max(0, paid), requests=1)

@@ -132,7 +132,7 @@ _BEGAN = money.began
 
 def _of_the_newest(state: Any, purse: Any) -> Any:
     """It is asked for on behalf of whoever sent something last, though another's job runs."""
-    last = state.queued[-1][3] if state.queued else state.principal
+    last = state.queued[-1].principal if state.queued else state.principal
     return _OWED_FOR(replace(state, principal=last), purse)
 
 
