@@ -38,9 +38,7 @@ from .events.ledger import (
     UsageRecorded,
 )
 from .events.message import Effect, Recorded
-from .events.purse import (
-    AllotmentReleased,
-)
+from .events.purse import AllotmentReleased
 from .kernel import Kernel, Who
 from .line import Line
 from .recalls import Recalls
