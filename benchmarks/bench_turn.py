@@ -10,7 +10,7 @@ import asyncio
 import time
 from typing import Any
 
-from reenact import loop_commits
+from reenact.flow import loop_commits
 
 from .agent import BUDGET, EACH, LAYERS, MONEY, Checking, Watcher, runtime
 from .harness import ANSWER, USER, Digest, main, peak_mb, scratch, size_of, sync_ms, turns

@@ -63,31 +63,31 @@ __all__ = [
 
 # Public name -> the module it lives in. Type checkers cannot follow the table and read the imports below it.
 _HOMES = {
-    "ActionExpiredError": "reenact.actions",
-    "ActionFilter": "reenact.actions",
-    "ActionManager": "reenact.actions",
-    "ActionRecord": "reenact.actions",
-    "ActionRequiredError": "reenact.actions",
-    "ActionSpec": "reenact.actions",
-    "ActionStatus": "reenact.actions",
-    "ActionType": "reenact.actions",
+    "ActionExpiredError": "reenact.people.actions",
+    "ActionFilter": "reenact.people.actions",
+    "ActionManager": "reenact.people.actions",
+    "ActionRecord": "reenact.people.actions",
+    "ActionRequiredError": "reenact.people.actions",
+    "ActionSpec": "reenact.people.actions",
+    "ActionStatus": "reenact.people.actions",
+    "ActionType": "reenact.people.actions",
     "Budget": "reenact.events.budget",
-    "BudgetDecision": "reenact.budgets",
-    "BudgetExceededError": "reenact.budgets",
+    "BudgetDecision": "reenact.money.budgets",
+    "BudgetExceededError": "reenact.money.budgets",
     "BudgetSpec": "reenact.events.budget",
     "ConstraintPolicy": "reenact.events.policy",
-    "Authenticator": "reenact.credential",
-    "CancellationToken": "reenact.context",
+    "Authenticator": "reenact.identity.credential",
+    "CancellationToken": "reenact.identity.context",
     "CooldownTimes": "reenact.actors.cooldown",
     "Environment": "reenact.environment",
-    "ExecutionContext": "reenact.context",
+    "ExecutionContext": "reenact.identity.context",
     "Failover": "reenact.actors.failover",
     "ImageConfig": "reenact.events.image",
-    "InMemoryLedgerWriter": "reenact.writers",
-    "Ledger": "reenact.budgets",
-    "LedgerEvent": "reenact.entries",
-    "LedgerEventType": "reenact.entries",
-    "LedgerWriter": "reenact.writers",
+    "InMemoryLedgerWriter": "reenact.money.writers",
+    "Ledger": "reenact.money.budgets",
+    "LedgerEvent": "reenact.money.entries",
+    "LedgerEventType": "reenact.money.entries",
+    "LedgerWriter": "reenact.money.writers",
     "ModelParams": "reenact.events.model",
     "ModelPolicy": "reenact.events.policy",
     "Policy": "reenact.events.policy",
@@ -101,44 +101,25 @@ _HOMES = {
     "Profile": "reenact.events.policy",
     "ReenactError": "reenact.events.errors",
     "Result": "reenact.run",
-    "RunVersions": "reenact.context",
+    "RunVersions": "reenact.identity.context",
     "Runtime": "reenact.runtime",
-    "RuntimeLedgerWriter": "reenact.writers",
+    "RuntimeLedgerWriter": "reenact.money.writers",
     "Scripted": "reenact.adapters.models.scripted",
     "Secret": "reenact.events.secret",
-    "Tokens": "reenact.credential",
+    "Tokens": "reenact.identity.credential",
     "ToolContext": "reenact.adapters.tools.context",
     "ToolPolicy": "reenact.events.policy",
-    "UsageRecord": "reenact.entries",
+    "UsageRecord": "reenact.money.entries",
     "tool": "reenact.adapters.tools.tool",
 }
 
 if TYPE_CHECKING:
-    from .actions import ActionExpiredError as ActionExpiredError
-    from .actions import ActionFilter as ActionFilter
-    from .actions import ActionManager as ActionManager
-    from .actions import ActionRecord as ActionRecord
-    from .actions import ActionRequiredError as ActionRequiredError
-    from .actions import ActionSpec as ActionSpec
-    from .actions import ActionStatus as ActionStatus
-    from .actions import ActionType as ActionType
     from .actors.cooldown import CooldownTimes as CooldownTimes
     from .actors.engine import PolicyEngine as PolicyEngine
     from .actors.failover import Failover as Failover
     from .adapters.models.scripted import Scripted as Scripted
     from .adapters.tools.context import ToolContext as ToolContext
     from .adapters.tools.tool import tool as tool
-    from .budgets import BudgetDecision as BudgetDecision
-    from .budgets import BudgetExceededError as BudgetExceededError
-    from .budgets import Ledger as Ledger
-    from .context import CancellationToken as CancellationToken
-    from .context import ExecutionContext as ExecutionContext
-    from .context import RunVersions as RunVersions
-    from .credential import Authenticator as Authenticator
-    from .credential import Tokens as Tokens
-    from .entries import LedgerEvent as LedgerEvent
-    from .entries import LedgerEventType as LedgerEventType
-    from .entries import UsageRecord as UsageRecord
     from .environment import Environment as Environment
     from .events.budget import Budget as Budget
     from .events.budget import BudgetSpec as BudgetSpec
@@ -157,11 +138,30 @@ if TYPE_CHECKING:
     from .events.policy import Profile as Profile
     from .events.policy import ToolPolicy as ToolPolicy
     from .events.secret import Secret as Secret
+    from .identity.context import CancellationToken as CancellationToken
+    from .identity.context import ExecutionContext as ExecutionContext
+    from .identity.context import RunVersions as RunVersions
+    from .identity.credential import Authenticator as Authenticator
+    from .identity.credential import Tokens as Tokens
+    from .money.budgets import BudgetDecision as BudgetDecision
+    from .money.budgets import BudgetExceededError as BudgetExceededError
+    from .money.budgets import Ledger as Ledger
+    from .money.entries import LedgerEvent as LedgerEvent
+    from .money.entries import LedgerEventType as LedgerEventType
+    from .money.entries import UsageRecord as UsageRecord
+    from .money.writers import InMemoryLedgerWriter as InMemoryLedgerWriter
+    from .money.writers import LedgerWriter as LedgerWriter
+    from .money.writers import RuntimeLedgerWriter as RuntimeLedgerWriter
+    from .people.actions import ActionExpiredError as ActionExpiredError
+    from .people.actions import ActionFilter as ActionFilter
+    from .people.actions import ActionManager as ActionManager
+    from .people.actions import ActionRecord as ActionRecord
+    from .people.actions import ActionRequiredError as ActionRequiredError
+    from .people.actions import ActionSpec as ActionSpec
+    from .people.actions import ActionStatus as ActionStatus
+    from .people.actions import ActionType as ActionType
     from .run import Result as Result
     from .runtime import Runtime as Runtime
-    from .writers import InMemoryLedgerWriter as InMemoryLedgerWriter
-    from .writers import LedgerWriter as LedgerWriter
-    from .writers import RuntimeLedgerWriter as RuntimeLedgerWriter
 else:
 
     def __getattr__(name: str) -> object:

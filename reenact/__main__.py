@@ -11,7 +11,7 @@ from collections.abc import Sequence
 def run(argv: Sequence[str]) -> int:
     """Run one command line; its exit code."""
     from .adapters.cli.app import main
-    from .commands import Commands
+    from .cli.commands import Commands
 
     return main(argv, Commands(marks=True))
 

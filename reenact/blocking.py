@@ -14,11 +14,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar, Unpack
 
 from . import runtime as _async
-from .actions import ActionManager as _AsyncManager
-from .actions import ActionRecord, ActionSpec
 from .actors.image import State as ImageState
 from .actors.replay import Replay
-from .context import ExecutionContext
 from .events.errors import Closed, ReenactError, Refused
 from .events.message import BusEvent, Live, Recorded
 from .events.notice import Message
@@ -26,13 +23,16 @@ from .events.policy import Policy
 from .events.request import TIMEOUT_S
 from .events.secret import Secret
 from .events.subscription import Subscription
+from .identity.context import ExecutionContext
 from .image import Image as AsyncImage
-from .policies import Given
+from .people.actions import ActionManager as _AsyncManager
+from .people.actions import ActionRecord, ActionSpec
 from .projections.actions import Action
+from .rules.policies import Given
+from .rules.tool_policy import AgentToolPolicy
 from .run import UNREAD_MAX, Result
 from .run import Run as AsyncRun
 from .sender import MessageOptions
-from .tool_policy import AgentToolPolicy
 
 T = TypeVar("T")
 

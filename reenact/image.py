@@ -13,8 +13,8 @@ from .run import Result, Run
 if TYPE_CHECKING:
     from .events.message import Recorded
     from .events.notice import Message
-    from .handlers import ApprovalHandler
-    from .policies import OfJob
+    from .people.handlers import ApprovalHandler
+    from .rules.policies import OfJob
     from .runtime import Runtime
     from .sender import MessageOptions
 

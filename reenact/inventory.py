@@ -8,22 +8,22 @@ from typing import TYPE_CHECKING, Any, cast
 
 from .actors.container import State as ContainerState
 from .actors.image import State as ImageState
-from .discretion import discreet
 from .events.errors import BadInput, NotFound
 from .events.image import ImageConfig
 from .events.policy import Policy
 from .given import checked_text
 from .image import Image
-from .policies import Given, Policies
-from .tool_policy import AgentToolPolicy, tool_policy_of
+from .rules.policies import Given, Policies
+from .rules.tool_policy import AgentToolPolicy, tool_policy_of
+from .secrets.discretion import discreet
 
 if TYPE_CHECKING:
-    from .access import Access
-    from .containers import Containers
-    from .images import Images
+    from .catalog.containers import Containers
+    from .catalog.images import Images
+    from .catalog.sessions import Sessions
+    from .identity.access import Access
     from .runtime import Runtime
     from .sender import Sender
-    from .sessions import Sessions
 
 
 @discreet

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
 
-from .asking import Asking, answer_of
-from .discretion import discreet
 from .events.action import Grant
+from .people.asking import Asking, answer_of
 from .projections.actions import Action
+from .secrets.discretion import discreet
 
 
 @discreet

@@ -12,7 +12,7 @@ import msgspec
 
 from .actors.image import State as ImageState
 from .adapters.tools.acting import acting
-from .agents import Awake
+from .catalog.agents import Awake
 from .events.action import AGENT_PRINCIPALS
 from .events.errors import BadInput, NotFound
 from .events.message import BusEvent

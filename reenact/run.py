@@ -18,7 +18,7 @@ from .events.model import Credentials
 from .events.queue import Unread
 from .events.session import JobCancelled, JobFailed, JobSucceeded, JobTimedOut
 from .given import check_wait
-from .halt import Halt
+from .people.halt import Halt
 
 T = TypeVar("T")
 

@@ -21,7 +21,6 @@ from typing import TYPE_CHECKING, Any, Self, Unpack
 
 from msgspec.structs import replace
 
-from .access import BY_HAND, NO_LIMITS, Access
 from .actors.cell import noun_of
 from .actors.clock import Clock, Ids, SystemClock
 from .actors.engine import PolicyEngine
@@ -30,12 +29,12 @@ from .actors.replay import Replay
 from .adapters.models import Models, Retries
 from .adapters.tools.acting import acting_as
 from .adapters.tools.registry import Tools
-from .agents import Agents
-from .asking import Asking
-from .containers import Containers
-from .context import ExecutionContext, checked_context
-from .definitions import Definitions
-from .discretion import discreet, mask
+from .catalog.agents import Agents
+from .catalog.containers import Containers
+from .catalog.definitions import Definitions
+from .catalog.images import Images
+from .catalog.kept import HEARD, Kept
+from .catalog.sessions import Sessions
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events.action import (
     ActionCancelled,
@@ -59,34 +58,35 @@ from .events.queue import LiveView
 from .events.request import TIMEOUT_S
 from .events.secret import Secret
 from .events.subscription import Subscription
-from .fallover import Fallover
+from .flow.kernel import Kernel, Who
+from .flow.perform import Outside
+from .flow.recovery import Recovery
 from .given import checked_text, config_of, content_of
-from .handlers import HANDLER_TIMEOUT_S, ApprovalHandler, Handlers, brought
-from .images import Images
-from .kept import HEARD, Kept
-from .kernel import Kernel, Who
+from .identity.access import BY_HAND, NO_LIMITS, Access
+from .identity.context import ExecutionContext, checked_context
+from .identity.pane import Pane
+from .models.fallover import Fallover
+from .models.provider_keys import Provide, ProviderKeys, from_environment
+from .models.windows import Windows
+from .money.treasuries import Treasuries
+from .money.uses import LimitUse
 from .options import check_options
-from .pane import Pane
-from .perform import Outside
-from .policies import Given, Policies, policies_from
-from .provider_keys import Provide, ProviderKeys, from_environment
+from .people.asking import Asking
+from .people.handlers import HANDLER_TIMEOUT_S, ApprovalHandler, Handlers, brought
 from .questions import Questions
-from .recovery import Recovery
 from .requests import register
+from .rules.policies import Given, Policies, policies_from
 from .run import Run
+from .secrets.discretion import discreet, mask
+from .secrets.vault import Vault
 from .sender import MessageOptions, Sender
-from .sessions import Sessions
 from .supervision import Supervision
-from .treasuries import Treasuries
-from .uses import LimitUse
-from .vault import Vault
-from .windows import Windows
 
 if TYPE_CHECKING:
     from .actors.system import Reply
     from .adapters.hosts.local import LocalServer
-    from .credential import Authenticator
-    from .scoped import Acting
+    from .identity.credential import Authenticator
+    from .identity.scoped import Acting
 
 
 @discreet
@@ -296,15 +296,15 @@ class Runtime(Supervision, Questions):
         What is asked through it has the context's trace in its envelope, and a job sent through it is cancelled with
         its token. Make the context from a caller's credential, never from what the caller sends.
         """
-        from .bounds import Bounds
-        from .scoped import Acting
+        from .identity.bounds import Bounds
+        from .identity.scoped import Acting
 
         return Acting(self._root, Bounds(checked_context(context), traced=True))
 
     def scoped(self, *, scope: str | None = None, principal: str | None = None) -> Acting:
         """This runtime, acting for another scope or principal, outside of any trace; see `as_`."""
-        from .bounds import Bounds
-        from .scoped import Acting
+        from .identity.bounds import Bounds
+        from .identity.scoped import Acting
 
         context = ExecutionContext(
             scope_id=self.scope if scope is None else scope,
@@ -314,8 +314,8 @@ class Runtime(Supervision, Questions):
 
     async def authenticate(self, token: str) -> Acting:
         """This runtime, acting for whoever shows this token, and for no other principal. Raises Unauthenticated."""
-        from .bounds import Bounds
-        from .scoped import Acting
+        from .identity.bounds import Bounds
+        from .identity.scoped import Acting
 
         if self._authenticator is None:
             raise Unauthenticated("This runtime knows no callers: give it an authenticator.")
@@ -546,7 +546,7 @@ class Runtime(Supervision, Questions):
         await self._of_scope(scope).bring_policy(session_id)
 
     def _actions_of(self, call: tuple[str, str | None, str, str], waiting: Any, scope: str) -> Any:
-        from .actions import ActionManager
+        from .people.actions import ActionManager
 
         return ActionManager(self._of_scope(scope), call=call, waiting=waiting)
 

@@ -9,14 +9,13 @@ from typing import Any, TypedDict
 import msgspec
 from msgspec.structs import replace
 
-from .access import Access
 from .actors.image import State as ImageState
 from .actors.policy import asks_who
 from .actors.selection import provider_of
 from .adapters.models import Models
 from .adapters.tools.acting import within
 from .adapters.tools.registry import Tools
-from .definitions import tools_of
+from .catalog.definitions import tools_of
 from .environment import EnvironmentSpec
 from .events.agent import AgentRegistered, WakeAgent
 from .events.budget import Terms, spec_of
@@ -29,11 +28,12 @@ from .events.policy import ApplyPolicy, Policy
 from .events.secret import Secret
 from .events.session import Definition, Overrides, Send, Waking
 from .given import check_id, check_sending, checked_text, fallbacks_of
-from .handlers import ApprovalHandler, brought
-from .policies import OfJob, Policies, limits_cost
-from .provider_keys import ProviderKeys, credentials_of
+from .identity.access import Access
+from .models.provider_keys import ProviderKeys, credentials_of
+from .money.treasury import Addresses, Treasury
+from .people.handlers import ApprovalHandler, brought
+from .rules.policies import OfJob, Policies, limits_cost
 from .run import Run
-from .treasury import Addresses, Treasury
 
 NO_KEYS: Mapping[str, tuple[Credentials, ...]] = {}
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from .access import NO_DECISIONS
 from .actors.session import State as SessionState
-from .agents import Agents, Awake
-from .discretion import discreet
+from .catalog.agents import Agents, Awake
 from .events.agent import Interrupt, ResolveTool, StopAgent
 from .events.session import CancelJob
 from .given import checked_text
+from .identity.access import NO_DECISIONS
 from .inventory import Inventory
+from .secrets.discretion import discreet
 
 
 @discreet

@@ -10,8 +10,8 @@ from typing import Any
 from reenact.events.errors import NotFound, ReenactError
 from reenact.events.image import ImageConfig
 from reenact.events.session import CancelJob
+from reenact.identity.scoped import Acting
 from reenact.requests import NAMES
-from reenact.scoped import Acting
 from tests.tenants import SECRET, Theirs, busy
 
 TURN_S = 5.0

@@ -9,7 +9,7 @@ from msgspec import Struct
 from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
-from reenact.scoped import Acting
+from reenact.identity.scoped import Acting
 from tests.runtimes import HELLO, Heard
 
 

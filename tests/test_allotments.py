@@ -16,7 +16,7 @@ from reenact.events.ledger import AllotmentReturned, Allotted
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import AllotmentReleased, AllotmentWanted
 from reenact.events.session import JobFailed, JobStarted, JobSucceeded
-from reenact.line import Line
+from reenact.money.line import Line
 from reenact.runtime import Runtime
 from tests.actors.test_laws import causes
 from tests.money import counted, everything_replays, ledger_of, look
@@ -220,7 +220,7 @@ def test_who_waits_and_is_interrupted_waits_no_more() -> None:
 
 
 def test_nobody_waits_for_ever_for_a_call_that_has_no_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reenact.line.WAIT_MAX_S", 0.05)
+    monkeypatch.setattr("reenact.money.line.WAIT_MAX_S", 0.05)
     gate = Gate()
 
     async def work(opened: Runtime) -> None:

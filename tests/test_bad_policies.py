@@ -9,7 +9,7 @@ import pytest
 
 from reenact.events.errors import BadInput, BadPolicy
 from reenact.events.policy import Policy
-from reenact.policies import WARNED_MAX
+from reenact.rules.policies import WARNED_MAX
 from reenact.runtime import Runtime
 from tests.obedient import TOOLS
 from tests.runtimes import run, runtime

@@ -9,11 +9,11 @@ import pytest
 from reenact.actors.clock import SystemClock
 from reenact.adapters import prices
 from reenact.adapters.models import Models, Retries, RetryPolicy
-from reenact.bill import Bill
 from reenact.events.content import Cost, Failure, Text, Usage
 from reenact.events.message import Signal
 from reenact.events.model import ModelAnswer, ModelFailure, ModelRequest
 from reenact.events.stream import MessageDelta, TextDelta
+from reenact.money.bill import Bill
 from reenact.runtime import Runtime
 
 USAGE = Usage(input_tokens=1000, output_tokens=10)

@@ -6,11 +6,12 @@ import threading
 
 import pytest
 
-from reenact import actions, blocking, image, run, runtime
+from reenact import blocking, image, run, runtime
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.blocking import Runtime
 from reenact.events.errors import BadInput, Closed, NotFound, Refused
+from reenact.people import actions
 from tests.runtimes import CALL, weather
 
 

@@ -8,7 +8,6 @@ from unittest.mock import patch
 
 import pytest
 
-from reenact import recalls
 from reenact.actors import ledger as rules
 from reenact.actors.verify import verify
 from reenact.adapters.models import Models
@@ -18,6 +17,7 @@ from reenact.events.budget import Budget
 from reenact.events.ledger import AllotmentReturned, BudgetSet
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import AllotmentWanted
+from reenact.money import recalls
 from reenact.runtime import Runtime
 from tests.money import counted, everything_replays, look
 from tests.runtimes import Gate, Heard, run, runtime

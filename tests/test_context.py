@@ -24,12 +24,12 @@ from reenact import (
 )
 from reenact.adapters.hosts.caller import PERSON, own_principal
 from reenact.adapters.models.scripted import Scripted
-from reenact.credential import TOKENS_MAX, Known, Tokens
 from reenact.events.action import AGENT_PRINCIPALS, HANDLER, is_reserved
 from reenact.events.budget import BudgetSpec
 from reenact.events.errors import BadInput, Cancelled, Refused, Unauthenticated
 from reenact.events.log import MemoryStore
 from reenact.events.message import Context
+from reenact.identity.credential import TOKENS_MAX, Known, Tokens
 from tests.runtimes import HELLO, Gate, Models, run, runtime
 
 NAMES = st.text(st.characters(exclude_categories=["C", "Z"]), min_size=1, max_size=20)

@@ -14,13 +14,14 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact import Ledger as Book
-from reenact import RuntimeLedgerWriter, counting
+from reenact import RuntimeLedgerWriter
 from reenact.actors import judge, ledger
 from reenact.actors.book import SCOPE, State
 from reenact.actors.clock import ManualClock
 from reenact.actors.tally import Tally
 from reenact.actors.verify import verify
 from reenact.adapters.models import Models
+from reenact.catalog.sessions import Sessions
 from reenact.events import codec
 from reenact.events.agent import ModelCalled
 from reenact.events.budget import NOTHING, Amount, Budget, nanos
@@ -28,9 +29,9 @@ from reenact.events.errors import Corrupt, OverBudget
 from reenact.events.ledger import AllotmentDenied, Allotted, BudgetSet, SetBudget, UsageCounted
 from reenact.events.log import MemoryLog, MemoryStore, Transaction
 from reenact.events.purse import AllotmentWanted, BudgetReserved
+from reenact.money import counting
 from reenact.projections.ledger import Ledger
 from reenact.runtime import Runtime
-from reenact.sessions import Sessions
 from tests.money import counted, dear, everything_replays, ledger_of, look
 from tests.runtimes import Gate, Heard, run, runtime
 
@@ -337,7 +338,7 @@ def test_a_call_that_was_under_way_when_its_process_died_is_asked_again_with_mon
 
 
 def test_nobody_waits_for_ever_for_a_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reenact.line.WAIT_MAX_S", 0.05)
+    monkeypatch.setattr("reenact.money.line.WAIT_MAX_S", 0.05)
 
     async def fails(self: Any, effect: Any) -> Any:
         raise Corrupt("The log cannot be read.")

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from reenact.adapters.cli.show import exit_code
-from reenact.commands import Commands
-from reenact.demo import Demo
+from reenact.cli.commands import Commands
+from reenact.cli.demo import Demo
 from reenact.events.errors import ReenactError
 from tests.adapters.cli.terminal import ESCAPES, one_line, reenact
 

@@ -16,10 +16,10 @@ from reenact.adapters.models.openai_chat import chat_body
 from reenact.adapters.models.openai_host import Endpoint
 from reenact.adapters.models.openai_responses import responses_body
 from reenact.adapters.models.scripted import Scripted
+from reenact.cli.reading import Reading
 from reenact.events.log import MemoryStore
 from reenact.events.model import ModelParams, ModelRequest
 from reenact.projections.transcript import Transcript
-from reenact.reading import Reading
 from tests.projections.test_context import judge
 from tests.runtimes import Heard, run
 

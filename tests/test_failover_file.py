@@ -11,8 +11,8 @@ import pytest
 from reenact import CooldownTimes, Failover
 from reenact.adapters.plain_file import PLAIN_BYTES_MAX
 from reenact.events.errors import BadInput
-from reenact.failover_file import __doc__ as example
-from reenact.failover_file import failover_in
+from reenact.models.failover_file import __doc__ as example
+from reenact.models.failover_file import failover_in
 
 SETTINGS = Failover(
     timeout_s=120,

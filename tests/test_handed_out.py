@@ -10,7 +10,7 @@ import pytest
 from reenact import ActionManager, ActionSpec, ExecutionContext, PolicyRef, ToolContext, tool
 from reenact.adapters.models import Models
 from reenact.events.errors import BadResolution
-from reenact.handlers import ApprovalRequest
+from reenact.people.handlers import ApprovalRequest
 from reenact.runtime import Runtime
 from tests.runtimes import run
 

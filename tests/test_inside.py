@@ -16,7 +16,7 @@ import pytest
 from reenact import Policy, Runtime, ToolContext, ToolPolicy, tool
 from reenact.adapters.cli.app import main
 from reenact.adapters.hosts.caller import MARK, Caller
-from reenact.commands import Commands
+from reenact.cli.commands import Commands
 from tests.adapters.cli.terminal import Stream, reenact
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no local sockets of this kind")
@@ -42,7 +42,7 @@ def sneak(way: str) -> str:
     """Try to decide."""
     if way == "here":
         def decide():
-            from reenact.decisions import decide
+            from reenact.cli.decisions import decide
             decide(url, session + ":a1", {"approved": True}, None)
         said = []
         def tried():
@@ -153,7 +153,7 @@ def test_so_is_one_that_speaks_to_the_socket_itself(tmp_path: Path) -> None:
     code = (
         "import asyncio, sys\n"
         "from reenact.adapters.hosts.local import call\n"
-        "from reenact.reading import Reading\n"
+        "from reenact.cli.reading import Reading\n"
         "url = sys.argv[1]\n"
         "with Reading(url) as reading: action = reading.actions()[0]['id']\n"
         "path = url.removeprefix('sqlite:///') + '.sock'\n"
@@ -176,8 +176,8 @@ def test_with_the_mark_it_is_known_also_when_its_parents_are_gone(tmp_path: Path
         "import sys, time, os\n"
         "while os.getppid() == int(sys.argv[2]): time.sleep(0.01)\n"
         "os.environ.pop('REENACT_TOOL_CALL')\n"  # it hides it from itself, not from the owner
-        "from reenact.decisions import decide\n"
-        "from reenact.reading import Reading\n"
+        "from reenact.cli.decisions import decide\n"
+        "from reenact.cli.reading import Reading\n"
         "with Reading(sys.argv[1]) as reading: action = reading.actions()[0]['id']\n"
         "try: decide(sys.argv[1], action, {'approved': True}, None)\n"
         "except Exception as error: word = f'{type(error).__name__}: {error}'\n"

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from reenact import Runtime, ends, loop_commits, tool
+from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import DiskFull, UnknownOutcome
 from reenact.events.log import MemoryLog
 from reenact.events.message import Recorded
+from reenact.flow import ends, loop_commits
 from tests.runtimes import CALL, HELLO, Heard, weather
 
 

@@ -9,7 +9,7 @@ import pytest
 from reenact.adapters.models import Models
 from reenact.events.log import MemoryStore
 from reenact.events.policy import Policy, Profile, ToolDenied
-from reenact.policies import Policies
+from reenact.rules.policies import Policies
 from reenact.runtime import Runtime
 from tests.obedient import NAMES, RAN, TOOLS, Obedient, events, obeying, policy, rule
 from tests.runtimes import run, runtime

@@ -120,7 +120,7 @@ def test_windows_are_those_of_the_clock_it_was_given() -> None:
 
 def test_more_entries_than_are_listed_still_count(monkeypatch: pytest.MonkeyPatch) -> None:
     """A list that is trimmed resets nothing."""
-    from reenact import writers
+    from reenact.money import writers
 
     monkeypatch.setattr(writers, "ENTRIES_MAX", 10)
 

@@ -347,7 +347,7 @@ def test_given_an_entry_of_an_older_release_its_id_alone_says_that_it_is_known()
 def test_given_more_ids_than_a_writer_in_memory_knows_again_the_oldest_are_let_go(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("reenact.writers.ENTRIES_MAX", 3)
+    monkeypatch.setattr("reenact.money.writers.ENTRIES_MAX", 3)
 
     async def work() -> None:
         book = Ledger()

@@ -15,11 +15,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from reenact import agents, blocking
+from reenact import blocking
 from reenact.actors import system
 from reenact.adapters.models import Models, sse
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.models.sse import EventReader
+from reenact.catalog import agents
 from reenact.environment import EnvironmentSpec, ModelEnvironment
 from reenact.events import aside
 from reenact.events.errors import Full

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from reenact.catalog.lookup import image_to_open, session_of, session_to_open, short
 from reenact.events import codec
 from reenact.events.content import Text
 from reenact.events.errors import BadInput, NotFound
 from reenact.events.log import Batch, MemoryLog, Row, Transaction
 from reenact.events.message import Head
 from reenact.events.session import JobQueued, SessionCreated
-from reenact.lookup import image_to_open, session_of, session_to_open, short
 
 
 def log_of(*sessions: tuple[str, str | None]) -> MemoryLog:

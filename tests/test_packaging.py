@@ -77,7 +77,7 @@ def test_the_wheel_holds_every_module_once(root: Path, tmp_path: Path, links: bo
 
     (wheel,) = tmp_path.glob("*.whl")
     held = [name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name]
-    real = [*(tree / "reenact").glob("*.py"), *(file for room in ROOMS for file in (tree / room).rglob("*.py"))]
+    real = [file for room in ("reenact", *ROOMS) for file in (tree / room).rglob("*.py")]  # does not follow the links
     expected = [file.relative_to(tree).as_posix() for file in real]
     expected = [name if name.startswith("reenact/") else f"reenact/{name}" for name in expected]
     assert sorted(held) == sorted([*expected, "reenact/py.typed"])

@@ -13,7 +13,7 @@ from reenact.events.container import CreateContainer
 from reenact.events.errors import NotFound
 from reenact.events.ledger import SetBudget
 from reenact.events.message import Command
-from reenact.pane import DEFAULT, container_stream, scope_in
+from reenact.identity.pane import DEFAULT, container_stream, scope_in
 from reenact.runtime import Runtime
 from tests.runtimes import run
 

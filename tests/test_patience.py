@@ -23,7 +23,7 @@ from reenact.events.content import Text
 from reenact.events.message import Signal
 from reenact.events.model import ModelAnswer, ModelFailure, ModelRequest
 from reenact.events.stream import TextBlockStart, TextDelta
-from reenact.patience import Patience
+from reenact.models.patience import Patience
 from reenact.runtime import Runtime
 from tests.adapters.models.recordings import ask, plain_request
 from tests.adapters.models.served import Answer, serve

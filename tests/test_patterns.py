@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from reenact.events.errors import BadInput
-from reenact.patterns import PATTERNS, key_like, pattern, patterns_of
-from reenact.vault import Vault
+from reenact.secrets.patterns import PATTERNS, key_like, pattern, patterns_of
+from reenact.secrets.vault import Vault
 
 PEM = "-----BEGIN RSA PRIVATE KEY-----\nMIIEow\nIBAAKC\n-----END RSA PRIVATE KEY-----"
 KEYS = [

@@ -11,12 +11,12 @@ import pytest
 
 from reenact import ExecutionContext, Runtime, tool
 from reenact.adapters.models import Models
+from reenact.cli.reading import Reading
 from reenact.environment import EnvironmentSpec
 from reenact.events.errors import BadInput, NotFound, Refused
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.message import Context
 from reenact.events.model import Credentials
-from reenact.reading import Reading
 from tests.runtimes import Gate, Heard, run, runtime
 from tests.tenants import SECRET, Office, Theirs, asking, look, pay
 

@@ -12,10 +12,10 @@ import pytest
 
 from reenact import Policy, Runtime, Secret, Tokens, ToolPolicy, tool
 from reenact.adapters.models import Models
-from reenact.discretion import mask
+from reenact.cli.verify import verify
 from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
-from reenact.scoped import Acting
-from reenact.verify import verify
+from reenact.identity.scoped import Acting
+from reenact.secrets.discretion import mask
 from tests.providers import Provider
 
 PATTERN = "pay*"

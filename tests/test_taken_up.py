@@ -8,13 +8,14 @@ from typing import Any
 
 import pytest
 
-from reenact import ends, tool
+from reenact import tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ToolStarted
 from reenact.events.errors import DiskFull
 from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.events.session import JobWaiting
+from reenact.flow import ends
 from reenact.runtime import Runtime
 from tests.runtimes import Gate, Heard
 

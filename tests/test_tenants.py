@@ -16,12 +16,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reenact import Runtime
-from reenact.access import Access
 from reenact.actors.cell import Cell
-from reenact.asking import Asking
 from reenact.events.log import MemoryStore
-from reenact.pane import Pane
-from reenact.scoped import ScopedBus
+from reenact.identity.access import Access
+from reenact.identity.pane import Pane
+from reenact.identity.scoped import ScopedBus
+from reenact.people.asking import Asking
 from tests.probes import LISTENING, NEITHER_READ_NOR_COMMAND, PROBES, Probe, outcome
 from tests.runtimes import runtime
 from tests.tenants import NOWHERE, SECRET, Office, asking, look, pay
@@ -103,8 +103,8 @@ GAPS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
 
 def _containers_without_scopes(patch: pytest.MonkeyPatch) -> None:
     """They are named without their scope, and it is not compared."""
-    patch.setattr("reenact.containers.container_stream", lambda _, name: f"container-{name}")
-    patch.setattr("reenact.kernel.check_own", lambda stream, scope: None)
+    patch.setattr("reenact.catalog.containers.container_stream", lambda _, name: f"container-{name}")
+    patch.setattr("reenact.flow.kernel.check_own", lambda stream, scope: None)
 
 
 def _of_all(action_of_token: Any) -> Any:

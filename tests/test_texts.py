@@ -13,7 +13,7 @@ import pytest
 from msgspec import Struct
 from msgspec.structs import replace
 
-from reenact import events, tool_calls
+from reenact import events
 from reenact.adapters.models.failures import _USUAL_STATUS
 from reenact.adapters.models.openai_chat_answer import _BROKEN_STOPS, _STOPS
 from reenact.adapters.models.providers import PROVIDERS
@@ -31,9 +31,10 @@ from reenact.events.model import Credentials, ModelAnswer
 from reenact.events.policy import Policy, ToolPolicy
 from reenact.events.session import Definition, Overrides, Send, Waking
 from reenact.events.tool import CallCheck
-from reenact.forms import FEW
-from reenact.texts import KINDS, MADE, WORDS, Kind, kinds_of
-from reenact.vault import Vault
+from reenact.secrets.forms import FEW
+from reenact.secrets.texts import KINDS, MADE, WORDS, Kind, kinds_of
+from reenact.secrets.vault import Vault
+from reenact.tools import tool_calls
 
 TABLE = """
 AddImage: made container_id image_id created_at
@@ -363,7 +364,7 @@ def test_a_number_that_is_a_secret_is_masked_in_what_somebody_wrote_and_nowhere_
 
 
 def test_a_number_is_forgotten_with_its_value(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reenact.vault.SECRETS_MAX", 2)
+    monkeypatch.setattr("reenact.secrets.vault.SECRETS_MAX", 2)
     known = Vault([])
     for number in (11111, 22222, 33333):
         known.given("p", Credentials(api_key=str(number)))

@@ -15,10 +15,10 @@ import pytest
 from reenact import ActionManager, ActionSpec, Runtime, ToolContext, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
-from reenact.asking import new_token
 from reenact.events.errors import ActionOver, NotFound
 from reenact.events.message import as_json
-from reenact.vault import Vault
+from reenact.people.asking import new_token
+from reenact.secrets.vault import Vault
 from tests.askers import DEPLOY, REFUND, deploy, done, put, refund, waiting
 from tests.runtimes import Heard, run
 
@@ -52,7 +52,7 @@ def test_a_token_answers_once_and_is_stored_nowhere(caplog: pytest.LogCaptureFix
 def test_no_token_is_found_in_the_file_the_log_beside_it_an_export_or_what_is_told(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from reenact.reading import Reading
+    from reenact.cli.reading import Reading
 
     caplog.set_level(logging.DEBUG)
     tokens: list[str] = []
@@ -136,7 +136,7 @@ def test_a_tool_that_says_its_token_has_it_masked(way: str, tmp_path: Path, capl
 
 
 def test_so_many_tokens_are_looked_for_and_of_one_question_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reenact.vault.LENT_MAX", 3)
+    monkeypatch.setattr("reenact.secrets.vault.LENT_MAX", 3)
     known, tokens = Vault([]), [new_token() for _ in range(5)]
     for number, token in enumerate(tokens):
         known.lend(f"s:a{number}", token)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from reenact.events.errors import BadInput
+from reenact.rules.tool_policy import filter_tools_by_policy
 from reenact.runtime import Runtime
-from reenact.tool_policy import filter_tools_by_policy
 from tests.obedient import NAMES, TOOLS, policy, rule
 from tests.runtimes import run
 

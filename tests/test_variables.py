@@ -20,8 +20,8 @@ from hypothesis import strategies as st
 
 from reenact import Runtime, ToolContext, tool
 from reenact.events.agent import SettleTool
-from reenact.variables import could_be_secret, secrets_in, without_secrets
-from reenact.vault import Vault
+from reenact.secrets.variables import could_be_secret, secrets_in, without_secrets
+from reenact.secrets.vault import Vault
 from tests.test_vault import shown
 
 ENVIRON = {
@@ -295,5 +295,5 @@ def test_what_reenact_starts_by_itself_gets_no_keys(root: Path) -> None:
     files = {path.relative_to(root).as_posix() for room in rooms for path in (root / room).glob("**/*.py")}
     starting = {file for file in files if starts.search((root / file).read_text())}
     bare = {file for file in starting if "without_secrets(os.environ)" not in (root / file).read_text()}
-    assert starting >= {"reenact/demo.py", *OTHERWISE}
+    assert starting >= {"reenact/cli/demo.py", *OTHERWISE}
     assert bare == set(OTHERWISE)

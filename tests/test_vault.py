@@ -23,9 +23,9 @@ from reenact.events.model import Credentials, ModelAnswer
 from reenact.events.secret import SHORTEST_CHARS, Secret
 from reenact.events.session import Send
 from reenact.events.stream import InputJsonDelta, TextBlockStop, TextDelta, ThinkingDelta, ToolProgress
-from reenact.forms import FEW
-from reenact.vault import Vault
-from reenact.veil import HELD_MAX, Veil
+from reenact.secrets.forms import FEW
+from reenact.secrets.vault import Vault
+from reenact.secrets.veil import HELD_MAX, Veil
 
 VALUES = st.text(min_size=SHORTEST_CHARS, max_size=40).filter(lambda text: len(text.strip()) >= SHORTEST_CHARS)
 PRINTED = st.text(st.characters(exclude_categories=["C", "Z"], exclude_characters="'"), min_size=8, max_size=40)
@@ -107,7 +107,7 @@ def test_with_ten_thousand_known_it_takes_hardly_longer() -> None:
 def test_credentials_beyond_the_bound_are_forgotten_oldest_first_and_named_ones_never(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("reenact.vault.SECRETS_MAX", 30)
+    monkeypatch.setattr("reenact.secrets.vault.SECRETS_MAX", 30)
     known = vault("a-named-value")
     for number in range(60):
         known.given("p", Credentials(api_key=f"a-key-of-tenant-{number:03}"))
@@ -166,7 +166,7 @@ def test_a_key_that_is_too_short_to_be_hidden_is_told_of_once_and_not_shown(capl
 
 
 def test_short_values_are_found_among_many_others_and_forgotten_with_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("reenact.vault.SECRETS_MAX", 40)
+    monkeypatch.setattr("reenact.secrets.vault.SECRETS_MAX", 40)
     known = vault("a-named-value", "pin5")
     for number in range(38):
         known.given("p", Credentials(api_key=f"q{number:03}"))
@@ -257,7 +257,7 @@ def test_runtimes_that_are_dropped_and_not_closed_leave_no_trace_in_loggers_and_
     import gc
     import logging
 
-    from reenact import shade as module
+    from reenact.secrets import shade as module
 
     logger = logging.getLogger("reenact")
     kept = Vault()

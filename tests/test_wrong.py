@@ -46,8 +46,8 @@ from reenact.events.log import MemoryLog
 from reenact.events.model import Credentials
 from reenact.given import config_of
 from reenact.projections.audit import AuditFilter, query
+from reenact.rules.tool_policy import filter_tools_by_policy
 from reenact.sender import MessageOptions
-from reenact.tool_policy import filter_tools_by_policy
 
 WRONG: tuple[Any, ...] = (
     *("", " ", "nope", "\udcff", "\0", "a\nb", "x" * 5000, "٣", b"x", 3, -1, 0.5, True, 10**400, math.nan, math.inf),
@@ -162,8 +162,8 @@ def test_a_value_that_could_be_stored_and_never_read_again_is_refused(monkeypatc
             assert_readable(runtime)
 
     asyncio.run(work())
-    monkeypatch.setattr("reenact.kernel.check_readable", lambda command: None)
-    monkeypatch.setattr("reenact.sessions.checked_text", lambda value, name: value)
+    monkeypatch.setattr("reenact.flow.kernel.check_readable", lambda command: None)
+    monkeypatch.setattr("reenact.catalog.sessions.checked_text", lambda value, name: value)
 
     async def broken() -> None:
         async with Runtime("memory://") as runtime:

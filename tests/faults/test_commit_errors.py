@@ -8,10 +8,10 @@ import pytest
 
 from reenact.adapters.logs import sqlite
 from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.cli.verify import verify
 from reenact.events import failpoint
 from reenact.events.errors import StoreFailed, UnknownOutcome
 from reenact.events.log import Result, Transaction
-from reenact.verify import verify
 from tests.faults.test_disk_full import Writer, there
 
 STEPS = [name for name in failpoint.NAMES if name.startswith(("commit.", "checkpoint."))]

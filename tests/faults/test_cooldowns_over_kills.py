@@ -11,8 +11,8 @@ import pytest
 
 from reenact import CooldownTimes, Failover, Runtime
 from reenact.adapters.models import Models
+from reenact.cli.verify import verify
 from reenact.events.model import Credentials
-from reenact.verify import verify
 from tests.providers import B, C, Provider, identical
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="Windows has no SIGKILL")

@@ -13,11 +13,11 @@ import pytest
 from reenact.actors.cell import Cell, Prepared
 from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.cli.verify import verify
 from reenact.events.container import AddImage
 from reenact.events.errors import DiskFull
 from reenact.events.log import Result, Stored, Transaction
 from reenact.events.message import Asked
-from reenact.verify import verify
 from tests.conftest import LONG, Figure
 
 CYCLES = 200 if LONG else 20

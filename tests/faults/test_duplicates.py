@@ -11,9 +11,9 @@ import pytest
 from reenact import Runtime, tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
+from reenact.cli.verify import verify
 from reenact.events.content import text_of
 from reenact.events.errors import KeyReused
-from reenact.verify import verify
 from tests.conftest import LONG, Figure
 from tests.simulation.broken import build
 

@@ -12,11 +12,11 @@ from msgspec.structs import replace
 from reenact.actors.verify import verify as verify_log
 from reenact.adapters.logs import open_log, sqlite
 from reenact.adapters.logs.history import VARIABLE
+from reenact.cli.verify import verify
 from reenact.events import failpoint
 from reenact.events.errors import BadInput, NotFound, UnknownOutcome
 from reenact.events.history import Began, Entry, entries, line
 from reenact.events.log import Log, MemoryLog, MemoryStore, Result, Transaction
-from reenact.verify import verify
 from tests.adapters.cli.terminal import one_line, reenact
 from tests.faults.logs import busy_log, settle
 from tests.faults.test_disk_full import Writer

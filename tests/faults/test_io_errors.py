@@ -12,7 +12,7 @@ import pytest
 from msgspec import Struct
 
 from reenact.adapters.logs.sqlite import SqliteLog
-from reenact.verify import verify
+from reenact.cli.verify import verify
 from tests.conftest import LONG, Figure
 
 STRACE = shutil.which("strace")

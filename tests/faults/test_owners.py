@@ -19,10 +19,10 @@ from reenact.adapters.logs.history import VARIABLE
 from reenact.adapters.logs.owner import lock_path
 from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.cli.verify import verify
 from reenact.events import codec
 from reenact.events.agent import ToolStarted
 from reenact.events.errors import Busy, Owned
-from reenact.verify import verify
 from tests.adapters.logs.programs import line, running, start
 from tests.conftest import LONG, Figure
 

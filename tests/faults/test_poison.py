@@ -13,6 +13,7 @@ from reenact import Runtime
 from reenact.actors.cell import Cell
 from reenact.actors.verify import verify as verify_log
 from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.cli.verify import verify
 from reenact.events import codec
 from reenact.events.container import AddImage
 from reenact.events.errors import Corrupt, NewerFormat, ReenactError
@@ -21,7 +22,6 @@ from reenact.events.message import Asked, Head
 from reenact.events.session import JobQueued
 from reenact.image import Image
 from reenact.projections.duck import DuckProjection
-from reenact.verify import verify
 from tests.conftest import LONG, Figure
 from tests.runtimes import runtime
 

@@ -15,9 +15,9 @@ import pytest
 
 from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.cli.verify import verify
 from reenact.events.errors import NotFound, ReenactError
 from reenact.events.log import Stored
-from reenact.verify import verify
 from tests.conftest import LONG, Figure
 from tests.faults.power import STRACE, State, states, traced
 

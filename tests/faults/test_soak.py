@@ -11,13 +11,14 @@ from typing import Any
 
 import pytest
 
-from reenact import Runtime, agents
+from reenact import Runtime
 from reenact.actors.system import ActorSystem
 from reenact.adapters.logs import names, sqlite
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
-from reenact.telling import Telling
-from reenact.verify import verify
+from reenact.catalog import agents
+from reenact.cli.verify import verify
+from reenact.flow.telling import Telling
 from tests.conftest import LONG, Figure
 from tests.faults.logs import THREE_CALLS, TOOLS
 

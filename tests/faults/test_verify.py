@@ -21,11 +21,11 @@ from reenact.actors.verify import verify as verify_log
 from reenact.actors.violation import INVARIANTS
 from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.cli.verify import verify
 from reenact.events import codec
 from reenact.events.errors import ReenactError
 from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.projections.duck import DuckProjection
-from reenact.verify import verify
 from tests.conftest import LONG, Figure
 from tests.contracts.batches import one
 from tests.faults.logs import THREE_CALLS, TOOLS, busy_log, settle

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from reenact import loop_commits, tool
+from reenact import tool
 from reenact.actors.commit import GroupCommit
 from reenact.adapters.hosts.local import call
 from reenact.adapters.logs import open_reader, sqlite
@@ -24,15 +24,16 @@ from reenact.adapters.logs.owner import owner_of
 from reenact.adapters.models import Models, Retries, RetryPolicy
 from reenact.adapters.models.scripted import Scripted
 from reenact.adapters.tools.context import ToolContext
+from reenact.cli.verify import verify
 from reenact.events import failpoint
 from reenact.events.action import ActionRequired, ActionResolved
 from reenact.events.agent import ToolRequested, ToolSettled, ToolStarted, ToolUnproved
 from reenact.events.errors import ReenactError
 from reenact.events.message import Recorded
 from reenact.events.session import JobQueued
-from reenact.loop_commits import LoopCommits
+from reenact.flow import loop_commits
+from reenact.flow.loop_commits import LoopCommits
 from reenact.runtime import Runtime
-from reenact.verify import verify
 from tests.simulation.broken import build
 
 CLASSES = {"look": "read", "book": "idempotent", "ship": "probeable", "pay": "unsafe"}

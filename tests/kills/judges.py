@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from reenact.verify import verify
+from reenact.cli.verify import verify
 from tests.kills.child import CLASSES
 from tests.kills.processes import KILLED
 from tests.kills.world import World

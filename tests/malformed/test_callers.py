@@ -7,13 +7,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from reenact import context as execution
 from reenact.adapters.hosts import local
 from reenact.adapters.hosts.caller import PERSON, Caller
-from reenact.context import ExecutionContext
 from reenact.events.errors import BadInput
 from reenact.events.image import ImageConfig
 from reenact.given import config_of, content_of
+from reenact.identity import context as execution
+from reenact.identity.context import ExecutionContext
 from tests.malformed.attack import COUNT, attacked, finds, plain, plain_bytes
 
 PART = {"type": "text", "text": "hi"}

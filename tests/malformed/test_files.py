@@ -9,7 +9,6 @@ from typing import Any
 import msgspec
 import pytest
 
-from reenact import failover_file
 from reenact.adapters import plain_file, prices
 from reenact.adapters.models.script import _parsed
 from reenact.adapters.policy_file import load_policy, parse_policy, policy_of
@@ -19,6 +18,7 @@ from reenact.events.content import Usage
 from reenact.events.errors import BadInput, BadPolicy
 from reenact.events.image import ImageConfig, ImageUpdated
 from reenact.events.ledger import BudgetSet
+from reenact.models import failover_file
 from tests.malformed.attack import attacked, finds, plain, plain_bytes
 
 

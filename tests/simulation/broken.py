@@ -10,19 +10,19 @@ from unittest.mock import patch
 
 from msgspec.structs import replace
 
-from reenact import access
 from reenact.actors import action, agent, dispatch, doubt, mind, session, step, tool
 from reenact.actors.cell import Cell
 from reenact.actors.commit import GroupCommit
 from reenact.actors.dispatch import Dispatch
 from reenact.actors.system import ActorSystem, _Actor
-from reenact.ends import Ends
 from reenact.events.action import ActionResolved, ResolveAction
 from reenact.events.agent import ProveTool, RecoverEffect, RunTool, SettleTool, ToolSettled
 from reenact.events.errors import ReenactError
 from reenact.events.log import MemoryLog, Result, Stored, Transaction
 from reenact.events.message import Event
-from reenact.kernel import Kernel
+from reenact.flow.ends import Ends
+from reenact.flow.kernel import Kernel
+from reenact.identity import access
 from reenact.projections.context import Context
 
 from .world import World

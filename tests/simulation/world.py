@@ -328,8 +328,8 @@ def installed(world: World) -> Iterator[None]:
     try:
         with (
             patch("reenact.actors.system.Pool", SimPool),
-            patch("reenact.model_calls.time", frozen),
-            patch("reenact.tool_calls.time", frozen),
+            patch("reenact.models.model_calls.time", frozen),
+            patch("reenact.tools.tool_calls.time", frozen),
             patch("reenact.adapters.tools.runner.perf_counter", frozen.perf_counter),
             patch.object(failpoint, "_armed", {"in a simulation": None}),
             patch.object(failpoint, "_reached", world.reached),

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 from reenact.adapters.cli.app import main
-from reenact.commands import Commands
+from reenact.cli.commands import Commands
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 

@@ -18,7 +18,7 @@ import pytest
 from reenact.adapters.cli.app import main
 from reenact.adapters.cli.output import Output
 from reenact.adapters.cli.person import Person, Said
-from reenact.commands import Commands
+from reenact.cli.commands import Commands
 from tests.adapters.cli.processes import owning
 from tests.adapters.cli.terminal import Ended, Stream, at_terminal, one_line, reenact
 
@@ -422,7 +422,7 @@ def test_a_secret_is_typed_unseen_handed_to_the_tool_and_nowhere_else(here: Path
 
 
 def test_where_no_process_could_keep_it_a_secret_is_not_taken() -> None:
-    from reenact.decisions import decide
+    from reenact.cli.decisions import decide
     from reenact.events.errors import Refused
 
     asks("reauth", {"secret": "shop"})

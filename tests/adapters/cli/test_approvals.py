@@ -216,7 +216,7 @@ def test_left_for_later_it_says_how_to_go_on() -> None:
 OWNER = """
 import threading
 from reenact.blocking import Runtime
-from reenact.toolbox import tools_from
+from reenact.tools.toolbox import tools_from
 
 with Runtime("sqlite:///reenact.db", tools=list(tools_from("tools.py").values())) as runtime:
     over = threading.Event()

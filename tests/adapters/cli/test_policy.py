@@ -91,7 +91,7 @@ def test_more_files_are_laid_over_each_other(here: Path) -> None:
 def test_the_command_is_in_the_help_and_every_option_of_it_too() -> None:
     from reenact.adapters.cli.app import application
     from reenact.adapters.cli.output import Output
-    from reenact.commands import Commands
+    from reenact.cli.commands import Commands
     from tests.adapters.cli.terminal import Stream
 
     assert "│ policy " in reenact("--help").out and "│ check " in reenact("policy", "--help").out

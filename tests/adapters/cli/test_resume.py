@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from reenact.working import Working
+from reenact.cli.working import Working
 from tests.adapters.cli.terminal import one_line, reenact
 from tests.adapters.cli.work import killed_in_a_charge
 

@@ -8,7 +8,7 @@ import pytest
 
 from reenact.adapters.cli.app import application
 from reenact.adapters.cli.output import Output
-from reenact.commands import Commands
+from reenact.cli.commands import Commands
 from tests.adapters.cli.terminal import Stream, one_line, reenact
 
 COMMANDS = (

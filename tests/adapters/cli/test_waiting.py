@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from reenact.adapters.cli.app import main
-from reenact.commands import Commands
+from reenact.cli.commands import Commands
 from tests.adapters.cli.processes import kill, process, wait_for
 from tests.adapters.cli.terminal import Ended, Stream, reenact
 

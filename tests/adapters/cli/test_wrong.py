@@ -11,10 +11,10 @@ import pytest
 
 from reenact.adapters.cli.app import application
 from reenact.adapters.cli.output import Output
-from reenact.commands import Commands
+from reenact.cli.commands import Commands
+from reenact.cli.reading import Reading
 from reenact.events import codec
 from reenact.projections.audit import NAMES
-from reenact.reading import Reading
 from tests.adapters.cli.terminal import Stream, one_line, reenact
 
 TOOLS = '''

@@ -12,10 +12,10 @@ from msgspec.structs import replace
 from reenact.actors import agent, allotment, book, count, judge, ledger
 from reenact.actors import purse as money
 from reenact.actors.tally import Tally
-from reenact.counting import Counting
 from reenact.events.ledger import AllotmentReturned
 from reenact.events.purse import BudgetReserved
-from reenact.recalls import Recalls
+from reenact.money.counting import Counting
+from reenact.money.recalls import Recalls
 
 Build = Callable[[], contextlib.AbstractContextManager[Any]]
 

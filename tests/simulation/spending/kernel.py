@@ -13,13 +13,13 @@ from reenact.actors.book import State
 from reenact.actors.cell import noun_of
 from reenact.actors.dispatch import Dispatch, Origin
 from reenact.actors.system import Reply
-from reenact.counting import Counting
 from reenact.events.agent import RecoverEffect
 from reenact.events.ledger import BudgetRemoved, BudgetSet
 from reenact.events.message import Command, Context, Head, Recorded
 from reenact.events.purse import AllotmentReleased, ReleaseAllotment
-from reenact.kernel import Who
-from reenact.treasury import Treasury
+from reenact.flow.kernel import Who
+from reenact.money.counting import Counting
+from reenact.money.treasury import Treasury
 
 from .bus import Bus
 from .log import SCOPE

@@ -5,15 +5,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reenact.actors.dispatch import Work
-from reenact.counting import not_counted
 from reenact.events.agent import CallModel, CancelEffect, FailModel, LaunchTool, RunTool, SettleTool, StartTool
 from reenact.events.budget import NOTHING, Amount
 from reenact.events.content import Failure
 from reenact.events.ledger import CountUsage, RecallAllotments
 from reenact.events.message import Command
 from reenact.events.purse import RequestAllotment
-from reenact.line import not_asked
-from reenact.recalls import NOT_BACK
+from reenact.money.counting import not_counted
+from reenact.money.line import not_asked
+from reenact.money.recalls import NOT_BACK
 
 if TYPE_CHECKING:
     from .world import World

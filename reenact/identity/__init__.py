@@ -1,0 +1,1 @@
+"""Identity: who calls, for whom, in which scope, and what of the log is theirs."""

@@ -1,0 +1,1 @@
+"""People in the loop: questions put to them, their answers, handlers that answer in their place."""

@@ -1,0 +1,1 @@
+"""Secrets: known, recognised, and hidden from whatever is stored, told or shown."""

@@ -1,0 +1,1 @@
+"""Tools run for agents: where they run, and the files that they come from."""
