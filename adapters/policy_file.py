@@ -28,7 +28,6 @@ max_turns = 100
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -72,6 +71,8 @@ def parse_policy(text: bytes, where: str, *, name: str = "policy") -> Policy:
     """The policy in the text of a file. name: of one that has none of its own. Raises BadPolicy as `load_policy`."""
     if len(text) > BYTES_MAX:
         raise BadPolicy(f"{where}: is longer than {BYTES_MAX:,} bytes.")
+    import tomllib  # most runtimes read no file
+
     try:
         table = tomllib.loads(text.decode(), parse_float=Decimal)
     except UnicodeDecodeError as error:

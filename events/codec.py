@@ -7,6 +7,7 @@ at a time; what this release does not know is kept as `Unknown`, byte for byte.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from functools import cache
 from typing import Any
 
 import msgspec
@@ -38,7 +39,6 @@ UPCASTERS: dict[tuple[str, int], Upcaster] = {}
 """(type, schema version) -> how its fields become those of the next schema version."""
 
 _encoder = msgspec.msgpack.Encoder()
-_decoders = {name: msgspec.msgpack.Decoder(event) for name, event in TYPES.items()}
 _generic = msgspec.msgpack.Decoder(dict[str, Any])
 
 
@@ -58,7 +58,7 @@ def decode(name: str, schema: int, data: bytes) -> Event:
         return Unknown(name=name, version=schema, raw=data)
     try:
         if schema == known.schema:
-            return _decoders[name].decode(data)
+            return _decoder(name).decode(data)
         fields = _generic.decode(data)
         for step in range(schema, known.schema):
             fields = UPCASTERS[name, step](fields)
@@ -66,6 +66,12 @@ def decode(name: str, schema: int, data: bytes) -> Event:
     except Exception as error:  # an upcaster may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise Corrupt(f"An event of type {name!r}, schema {schema}, cannot be read: {reason}.") from error
+
+
+@cache
+def _decoder(name: str) -> msgspec.msgpack.Decoder[Event]:
+    """Made when the first event of a type is read: all of them together are a thirtieth of a start."""
+    return msgspec.msgpack.Decoder(TYPES[name])
 
 
 def row(event: Event) -> Row:

@@ -9,7 +9,6 @@ import math
 import re
 import time
 from collections.abc import Mapping
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 from ...events.assembler import clean_text
@@ -99,6 +98,8 @@ def retry_after_s(headers: Mapping[str, str]) -> float | None:
         try:
             seconds = float(value) * unit_s
         except ValueError:
+            from email.utils import parsedate_to_datetime  # loads much that only a date needs
+
             try:
                 seconds = max(0.0, parsedate_to_datetime(value).timestamp() - time.time())
             except (ValueError, TypeError, OverflowError):
