@@ -22,6 +22,7 @@ from ..events.agent import (
 )
 from ..events.message import Recorded
 from ..events.policy import ModelDenied
+from ..events.session import JobStopping
 
 # Which command may start a call again, or have it looked at for that, by its class. Reads and idempotent calls may be
 # started again by any.
@@ -38,6 +39,7 @@ class Calls:
         self._last = 0
         self._wants: tuple[str, tuple[str, ...]] | None = None
         self._model = ""  # in force
+        self._stopping = False
 
     def see(self, recorded: Recorded) -> Iterator[str]:
         """What is wrong with this event, after those before it."""
@@ -76,8 +78,12 @@ class Calls:
             yield from self._started(event, recorded.head.asked)
         elif isinstance(event, ToolSettled):
             yield from self._settled(event)
-        elif isinstance(event, TurnCompleted) and self._tools:
-            yield f"the turn ended, and {', '.join(self._tools)} did not"
+        elif isinstance(event, JobStopping):
+            self._stopping = True
+        elif isinstance(event, TurnCompleted):
+            self._stopping = False
+            if self._tools:
+                yield f"the turn ended, and {', '.join(self._tools)} did not"
 
     def _is_new(self, tool: str) -> bool:
         """Calls are numbered in the order in which they are asked for, so no closed one need be remembered."""
@@ -110,6 +116,8 @@ class Calls:
         tool = self._tools.pop(event.tool, None)
         if tool is None:
             yield f"{event.tool} is settled, and is not open"
+        elif event.outcome == "skipped" and tool.attempts == 1 and self._stopping:
+            pass  # its first step was still to come
         elif tool.attempts and event.outcome in ("skipped", "denied"):
             yield f"{event.tool} was started, and is settled as {event.outcome}"
         elif not tool.attempts and event.outcome not in ("skipped", "denied") and tool.request.problem is None:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
 
 from reenact import Runtime, tool
+from reenact.actors.verify import verify
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.content import Failure, Text, Usage
-from reenact.events.log import MemoryStore
+from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.model import ModelAnswer, ModelFailure, ModelRequest
 from reenact.events.stream import TextDelta
 from tests.runtimes import CALL, Heard, run, weather
@@ -312,6 +314,56 @@ def test_an_interrupt_stops_a_running_tool_and_its_cleanup_runs() -> None:
 
     run(work, [{"tool_calls": [{"name": "forever", "input": {}}]}, {"text": "ok"}], tools=[forever])
     assert cleaned == ["yes"]
+
+
+def test_a_call_that_is_stopped_before_its_first_step_is_skipped_and_the_log_is_sound() -> None:
+    """The answer and the interrupt are stored before the loop hears of either."""
+    ran: list[str] = []
+
+    @tool(effect="unsafe")
+    def pay() -> str:
+        """Pay."""
+        ran.append("paid")
+        return "paid"
+
+    class Both(MemoryLog):
+        asked, stopped = threading.Event(), threading.Event()
+
+        def commit(self, transactions: Any) -> Any:
+            types = {row.type for each in transactions for batch in each.batches for row in batch.rows}
+            if "model_answered" in types:
+                loop.call_soon_threadsafe(interrupt)
+                assert self.asked.wait(10)
+            stored = super().commit(transactions)
+            if "job_stopping" in types:
+                self.stopped.set()
+            return stored
+
+    def interrupt() -> None:
+        interrupting.append(asyncio.ensure_future(bot.interrupt()))  # which asks in its first step
+        loop.call_soon(wait)
+
+    def wait() -> None:
+        log.asked.set()
+        assert log.stopped.wait(10)
+
+    async def work() -> None:
+        nonlocal bot, loop
+        loop = asyncio.get_running_loop()
+        model = Models({"scripted": Scripted([{"tool_calls": [{"name": "pay", "input": {}}]}])})
+        agent = {"model": "scripted:any"}
+        async with Runtime(log, tools=[pay], models=model, default_agent=agent, threads=1) as runtime:
+            bot = await runtime.image("support")
+            assert (await bot.send("go")).status == "cancelled" and interrupting[0].done()
+            told = [each.data for each in await bot.events() if each.type.startswith(("tool_st", "tool_se", "job_st"))]
+            assert [each.type for each in told] == ["job_started", "tool_started", "job_stopping", "tool_settled"]
+            assert told[-1].outcome == "skipped" and not ran
+
+    log, interrupting = Both(MemoryStore()), list[Any]()
+    bot: Any = None
+    loop: Any = None
+    asyncio.run(asyncio.wait_for(work(), 20))
+    assert verify(log).sound
 
 
 def test_a_tool_that_is_gone_after_a_restart_is_told_to_the_model() -> None:
