@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import msgspec
 from msgspec.structs import replace
 
 from ..events.action import (
@@ -28,8 +29,9 @@ from ..events.message import Event, Stamp, digest
 from ..events.tool import CallCheck, Place
 from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
-from .mind import State, Tool, approval_ms, definition_of, tool_of, with_tool
+from .mind import State, Tool, approval_ms, definition_of, money_terms, tool_of, with_tool
 from .step import raised, think, unpaid, unthinkable
+from .wish import tokens_of
 
 DENIED = "A person did not allow this call. It was not run."
 DENIED_BY_HANDLER = "The approval handler of the program did not allow this call. It was not run."
@@ -234,7 +236,8 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
         edited = replace(approval, digest=terms_digest(_terms(state, tool, approval)))
         # What the model is told of the call names the change, so this is a part of what it sees.
         state = with_tool(state, tool.id, stamp, input=arguments, approval=edited)
-        state = replace(state, items=digest(state.items, stamp.digest))
+        read = 32 + tokens_of(msgspec.json.encode(arguments).decode()) if _reads_changes(state) else 0
+        state = replace(state, items=digest(state.items, stamp.digest), fresh=state.fresh + read)
     if always is not None:
         covered = tool.input if always == "exact" else None
         grant = Grant(
@@ -248,6 +251,12 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
         )
         state = replace(state, grants=(*state.grants, grant))
     return replace(state, version=stamp.version)
+
+
+def _reads_changes(state: State) -> bool:
+    """Whether what the model is told of a change counts in what its next call reads. By older rules it did not."""
+    terms = money_terms(state)
+    return terms is None or terms.rules > 2
 
 
 def on_granted(state: State, event: GrantUsed, stamp: Stamp) -> State:

@@ -32,7 +32,7 @@ from ..events.tool import EffectClass
 from . import purse as money
 from . import selection
 from .approval import Approval
-from .picture import Picture, pictures_in
+from .picture import NO_PICTURES, Picture, Pictures, pictures_in
 from .policy import ASKING, Rights, rights_of
 from .purse import Purse
 from .selection import Selected
@@ -104,8 +104,8 @@ class State(Struct, frozen=True, gc=False):
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
     selected: the model in force, None where nothing was selected and it is the definition's. keys: the session's own by
     provider. tried: of the call that was given up last.
-    known: tokens of the conversation up to the last answer, as they were counted; fresh: an estimate of those since.
-    pictures: those of the conversation; unseen: how many of them, the newest, are in `fresh`.
+    known: tokens of the conversation up to the last answer, as the model `counted_by` counted them; fresh: an estimate
+    of those since.
     purse: None where nothing limits what is spent.
     """
 
@@ -139,9 +139,9 @@ class State(Struct, frozen=True, gc=False):
     held: tuple[str, str, str] | None = None
     allowed: tuple[tuple[str, str], ...] = ()
     known: int = 0
+    counted_by: str = ""
     fresh: int = 0
-    pictures: tuple[Picture, ...] = ()
-    unseen: int = 0
+    pictures: Pictures = NO_PICTURES
     purse: Purse | None = None
 
 
@@ -290,8 +290,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         allowed=(),
         rights=state.rights if overrides is None else _rights(state.definition, overrides),
         fresh=state.fresh + mine.tokens,
-        pictures=(*state.pictures, *mine.pictures) if mine.pictures else state.pictures,
-        unseen=state.unseen + len(mine.pictures),
+        pictures=state.pictures.and_more(mine.pictures),
         selected=_selected(state, overrides),
         purse=money.began(state.purse, stamp.at, mine.principal, counts=counts),
     )

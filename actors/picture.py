@@ -38,6 +38,33 @@ class Picture(Struct, frozen=True, gc=False):
     estimated: int = IMAGE_TOKENS
 
 
+class Pictures(Struct, frozen=True, gc=False):
+    """Those of a conversation, in order. unseen: how many of them, the newest, no model has counted yet."""
+
+    each: tuple[Picture, ...] = ()
+    unseen: int = 0
+
+    def and_more(self, more: tuple[Picture, ...]) -> Pictures:
+        return Pictures((*self.each, *more), self.unseen + len(more)) if more else self
+
+    @property
+    def counted(self) -> Pictures:
+        """A model has counted them all."""
+        return Pictures(self.each) if self.unseen else self
+
+    def tokens_unseen(self, model: str) -> int:
+        """What a model counts those as that none has counted, at most, above what they are estimated as."""
+        unseen = self.each[len(self.each) - self.unseen :]
+        return sum(tokens_of_picture(model, picture) - picture.estimated for picture in unseen)
+
+    def tokens_seen(self, model: str) -> int:
+        """What a model counts the others as, at most, which another one has counted."""
+        return sum(tokens_of_picture(model, picture) for picture in self.each[: len(self.each) - self.unseen])
+
+
+NO_PICTURES = Pictures()
+
+
 def pictures_in(parts: Iterable[object]) -> tuple[Picture, ...]:
     """Those of a message, and the pages of its documents."""
     found: tuple[Picture, ...] = ()

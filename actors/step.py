@@ -23,7 +23,6 @@ from . import purse as money
 from . import selection
 from .approval import model_digest, policy_digest, raise_digest
 from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
-from .picture import tokens_of_picture
 from .policy import Rights, Said, Verdict, denied_by
 from .terms import rate_of
 from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, LEAST_WRITTEN, OTHER_TOKENS, OUTPUT_TOKENS, Wish
@@ -209,17 +208,19 @@ def _read(state: State, model: str, terms: Terms) -> int:
     not known what instructions and tools were counted, all of those of now may have. Each model counts pictures in its
     own way."""
     known, counted = state.known, None if state.purse is None else state.purse.counted
-    fresh, seen = state.fresh, len(state.pictures) - state.unseen
-    if state.unseen and terms.rules > 1:
-        fresh += sum(tokens_of_picture(model, each) - each.estimated for each in state.pictures[seen:])
+    fresh = state.fresh
+    if terms.rules > 1:
+        fresh += state.pictures.tokens_unseen(model)
     if not known:
         return fresh + terms.overhead
     if terms.rules:
         counted_by, read = counted or (model, 0)
+        if terms.rules > 2 and state.counted_by:
+            counted_by = state.counted_by
         if counted_by != model:
             known += known // OTHER_TOKENS
             if terms.rules > 1:
-                known += sum(tokens_of_picture(model, each) for each in state.pictures[:seen])
+                known += state.pictures.tokens_seen(model)
         known += max(0, terms.overhead - read)
     return known + fresh
 

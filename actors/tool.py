@@ -396,7 +396,7 @@ def on_started(state: State, event: ToolStarted, stamp: Stamp) -> State:
 
 def on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
     if not isinstance(event.output, str) and (pictures := pictures_in(event.output)):
-        state = replace(state, pictures=(*state.pictures, *pictures), unseen=state.unseen + len(pictures))
+        state = replace(state, pictures=state.pictures.and_more(pictures))
     return replace(
         state,
         version=stamp.version,

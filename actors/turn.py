@@ -230,11 +230,13 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
     asked = [part for part in event.parts if isinstance(part, ToolCall)]
     if state.selected is not None:
         state = replace(state, selected=selection.settled(state.selected))
-    usage = event.usage
+    usage, by = event.usage, None if state.call is None else state.call.model
     if usage is not None:
-        known, fresh, unseen = usage.input_tokens + usage.output_tokens, 0, 0
+        known, counted_by = usage.input_tokens + usage.output_tokens, _shared(by or "", state)
+        fresh, pictures = 0, state.pictures.counted
     else:
-        known, fresh, unseen = state.known, state.fresh + tokens_in(event.parts), state.unseen
+        known, counted_by = state.known, state.counted_by
+        fresh, pictures = state.fresh + tokens_in(event.parts), state.pictures
     return replace(
         state,
         version=stamp.version,
@@ -248,12 +250,17 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
         ),
         tools=state.tools + len(asked),
         known=known,
+        counted_by=counted_by,
         fresh=fresh,
-        unseen=unseen,
-        purse=money.settled(
-            state.purse, event.call, usage, event.cost, stamp.at, None if state.call is None else state.call.model
-        ),
+        pictures=pictures,
+        purse=money.settled(state.purse, event.call, usage, event.cost, stamp.at, by),
     )
+
+
+def _shared(model: str, state: State) -> str:
+    """The same name, as one text with the definition's where it is that one's: many sessions are kept awake."""
+    own = "" if state.definition is None else state.definition.model
+    return own if own == model else model
 
 
 def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:

@@ -217,14 +217,20 @@ LIMITS = (
 """Every limit of a `Budget`."""
 
 
+TERMS_RULES = 3
+"""Of `Terms` that are made now."""
+
+
 class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What an agent must know of money to call a model; recorded with its definition, so that replays need no prices.
 
     spec: of every run. ledger: the scope whose ledger it asks first, None where no budget is set. rates: of the models
     it may call that have a price. overhead: tokens of instructions and tools, an upper bound. degrade_to: the cheaper
     model. denies: limits of the run that nobody may be asked to raise, though `spec` asks, for one of those who set
-    them does not. rules: 2 in what is made now; what older releases decided is decided again. By 1, a picture was 2,400
-    tokens, whatever model saw it, and max_tokens below what a provider takes was set aside as it was.
+    them does not. rules: `TERMS_RULES` in what is made now; what older releases decided is decided again. By 1, a
+    picture was 2,400 tokens, whatever model saw it, and max_tokens below what a provider takes was set aside as it was;
+    by 2, nothing was set aside for what a model is told of changed arguments, and what was counted before anything was
+    limited was taken as if the model that is called had counted it.
     """
 
     spec: BudgetSpec | None = None

@@ -21,7 +21,7 @@ from ..actors.ledger import evolve
 from ..actors.wish import tokens_of
 from ..adapters import prices
 from ..events import codec
-from ..events.budget import NOTHING, Amount, Budget, BudgetSpec, Rate, Terms, budget_of
+from ..events.budget import NOTHING, TERMS_RULES, Amount, Budget, BudgetSpec, Rate, Terms, budget_of
 from ..events.errors import BadInput, StoreError
 from ..events.image import ImageConfig
 from ..events.ledger import (
@@ -195,7 +195,9 @@ class Treasury:
         every = (*named, *self._models_of(config))
         if spec is not None or (priced and not limited):
             return self._made(spec, {name: addresses(name) for name in every}, config.degrade_to, overhead())
-        return Terms(rates=self._rates_of({name: addresses(name) for name in (every if elsewhere else named)}), rules=2)
+        return Terms(
+            rates=self._rates_of({name: addresses(name) for name in (every if elsewhere else named)}), rules=TERMS_RULES
+        )
 
     def _made(self, spec: BudgetSpec | None, places: Places, degrade_to: str | None, overhead: str) -> Terms:
         return Terms(
@@ -204,7 +206,7 @@ class Treasury:
             rates=self._rates_of(places),
             overhead=tokens_of(overhead) + 64,
             degrade_to=degrade_to,
-            rules=2,
+            rules=TERMS_RULES,
         )
 
     def _rates_of(self, places: Places) -> tuple[Rate, ...]:

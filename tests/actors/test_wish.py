@@ -10,13 +10,11 @@ from reenact.events.budget import Rate, Terms
 from reenact.events.content import File, Image, Text
 from reenact.events.model import ModelParams
 from reenact.events.policy import ApplyPolicy
-from reenact.events.purse import (
-    AllotmentWanted,
-    BudgetReserved,
-)
+from reenact.events.purse import AllotmentWanted, BudgetReserved
 from reenact.events.session import Overrides
+from tests.actors.approvals import check, resolve, start
 from tests.actors.purses import LEDGER, RATE, begun, run_of, says, take, the, under, wants
-from tests.actors.words import CREATE, settles
+from tests.actors.words import CREATE, send, settles
 from tests.given import Given, given
 
 
@@ -78,6 +76,25 @@ def test_given_instructions_that_grew_since_what_was_counted_their_growth_is_set
 def test_what_another_model_counted_is_taken_for_half_as_much_again() -> None:
     terms = replace(LEDGER, overhead=500, rates=(RATE, Rate("scripted:hello", 1, 1)), rules=1)
     assert the(again(terms, "scripted:hello"), BudgetReserved).tokens == 1500 + 6 + 100
+
+
+@pytest.mark.parametrize("rules", [2, 3])
+def test_what_another_model_counted_before_anything_was_limited_is_taken_so_too(rules: int) -> None:
+    stream = given(CREATE, replace(send(), content=(Text(text="hello"), Image(data=PNG))))
+    stream.when(wants("m1", read=900, written=100))
+    terms = replace(LEDGER, overhead=500, rules=rules)
+    stream.when(replace(under(terms), job_id="job_2", overrides=Overrides(model="openai:gpt-4o-mini")))
+    counted = 1500 + 25_501 if rules > 2 else 1000
+    assert the(stream, AllotmentWanted).least.tokens == counted + 500 + 6 + 64
+
+
+@pytest.mark.parametrize(("rules", "more"), [(2, 0), (3, 32 + 34)])
+def test_what_a_person_changed_in_a_call_is_set_aside_with_its_result(rules: int, more: int) -> None:
+    """The model is told of it. Older logs are decided again as they were."""
+    stream = given(CREATE, under(replace(LEDGER, rules=rules)), take(), wants("m1", check(), read=40, written=10))
+    stream.when(resolve(arguments={"text": "y" * 100})).when(start("t1"))
+    stream.when(settles("t1", output="z" * 100))
+    assert the(stream, BudgetReserved).tokens == 50 + more + 8 + 30 + 100
 
 
 def test_given_an_answer_that_nothing_was_set_aside_for_the_instructions_of_now_are_set_aside_after_it() -> None:
