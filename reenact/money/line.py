@@ -126,7 +126,7 @@ class Line:
                 if self._is_behind(waiter):
                     everybody = True  # it is told nothing meanwhile
                 else:
-                    if breach is not None and breach.code == UNCOUNTED:
+                    if _is_counted(breach):
                         self._kernel.wake(ledger)  # where nobody has taken up the count that it owes
                     else:
                         whom, waiter.heard_of = (None if everybody else waiter.heard_of), set()
@@ -136,12 +136,14 @@ class Line:
                     if account is not None:
                         return account
                     state = (await self._peek(ledger))[0]
-                    breach = judge.in_the_way(state, asking(False))
+                    counting, breach = _is_counted(breach), judge.in_the_way(state, asking(False))
                     if breach is None:
                         continue  # something came back just now
                     before, waiter.waits_for = waiter.waits_for, _whose(breach)
                     if waiter.waits_for != before:
                         self._wake()  # others may be the first of theirs now
+                    if counting and not _is_counted(breach):
+                        continue  # nobody was asked yet to let go of anything
                     if not judge.may_come_back(state, asking(False), breach, waiter.lost, waiter.calling):
                         account = await ask(True, state.version)
                         if account is not None:
@@ -199,6 +201,11 @@ class Line:
 def _answered(state: State, effect: RequestAllotment) -> Account | None:
     account = state.accounts.get(effect.session_id)
     return account if account is not None and account.ask == effect.id else None
+
+
+def _is_counted(breach: Breach | None) -> bool:
+    """Whether nothing is in the way but that it is still being counted what was used before."""
+    return breach is not None and breach.code == UNCOUNTED
 
 
 def _whose(breach: Breach | None) -> str | None:

@@ -67,7 +67,7 @@ def test_seeds_that_once_failed(seed: int) -> None:
     spend(seed)
 
 
-@pytest.mark.parametrize("seed", [14, 205, 289, 385, 3035, 8902, 12124])
+@pytest.mark.parametrize("seed", [14, 205, 289, 385, 3035, 8902, 9923, 12124])
 def test_seeds_that_once_failed_where_nothing_is_limited_in_the_beginning(seed: int) -> None:
     spend(seed, free=True)
 
