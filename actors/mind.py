@@ -100,7 +100,8 @@ class State(Struct, frozen=True, gc=False):
     held: the question before the next model call, with the model and the policy it is about. allowed: models that a
     person allowed this job, each under a policy.
 
-    stop_reason, asked: of the last answer, and how many calls it asked for. steps: model calls of this turn.
+    stop_reason, asked, begun: of the last answer, how many calls it asked for, and how many of them began. steps:
+    model calls of this turn.
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
     selected: the model in force, None where nothing was selected and it is the definition's. keys: the session's own by
     provider. tried: of the call that was given up last.
@@ -130,6 +131,7 @@ class State(Struct, frozen=True, gc=False):
     call: Call | None = None
     stop_reason: str | None = None
     asked: int = 0
+    begun: int = 0
     open: tuple[Tool, ...] = ()
     selected: Selected | None = None
     keys: tuple[tuple[str, str], ...] = ()

@@ -308,9 +308,9 @@ def _broken(limits: list[tuple[str, Breach]], needs: Amount) -> Breach:
     raise AssertionError("a call that does not fit has a limit that it does not fit")
 
 
-def tool_breach(purse: Purse, terms: Terms, ordinal: int) -> Breach | None:
-    """The limit that forbids a call of a tool, the `ordinal`th that one answer asks for. None: it may begin, or the
-    ledger knows."""
+def tool_breach(purse: Purse, terms: Terms, ordinal: int, begun: int = 0) -> Breach | None:
+    """The limit that forbids a call of a tool, the `ordinal`th that is looked at of one answer, of which `begun` have
+    begun before. None: it may begin, or the ledger knows."""
     spec, grant = terms.spec, purse.grant
     if spec is not None and spec.max_tool_calls is not None and purse.run.tools + ordinal > spec.max_tool_calls:
         begun, most = purse.run.tools, spec.max_tool_calls
@@ -319,6 +319,7 @@ def tool_breach(purse: Purse, terms: Terms, ordinal: int) -> Breach | None:
             used = min(used, max(begun, most))  # those that were denied before it used nothing
         return Breach(limit="max_tool_calls", of="run", used=used, wanted=1, most=most)
     most_at_once = grant.tools_per_request if grant is not None else None
+    ordinal += begun
     if terms.ledger is not None and grant is not None and most_at_once is not None and ordinal > most_at_once:
         used = min(ordinal - 1, most_at_once) if terms.rules else ordinal - 1
         return Breach(limit=PER_REQUEST, of=grant.of("tools"), used=used, wanted=1, most=most_at_once)

@@ -222,7 +222,8 @@ def _unpaid(state: State, tool: Tool, terms: Terms) -> Sequence[Event] | None:
     with the first, and the ledger is not asked: only a limit of its run that is lower by now is in its way.
     """
     purse = state.purse or money.EMPTY
-    breach = money.tool_breach(purse, terms, 0 if tool.attempt else 1)
+    began = state.begun if terms.rules > 3 else 0
+    breach = money.tool_breach(purse, terms, 0 if tool.attempt else 1, 0 if tool.attempt else began)
     if tool.attempt:
         return None if breach is None else [_not_begun(tool, breach.text.rstrip("."))]
     if breach is not None:
@@ -388,10 +389,9 @@ def on_relaunched(state: State, event: ToolRelaunched, stamp: Stamp) -> State:
 
 
 def on_started(state: State, event: ToolStarted, stamp: Stamp) -> State:
-    begun = with_tool(state, event.tool, stamp, status="started", attempt=event.attempt, epoch=stamp.epoch)
-    if state.purse is None or event.attempt > 1:
-        return begun
-    return replace(begun, purse=money.tool_begun(state.purse, stamp.at))
+    if event.attempt == 1:
+        state = replace(state, begun=state.begun + 1, purse=money.tool_begun(state.purse, stamp.at))
+    return with_tool(state, event.tool, stamp, status="started", attempt=event.attempt, epoch=stamp.epoch)
 
 
 def on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:

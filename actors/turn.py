@@ -244,6 +244,7 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
         call=None,
         stop_reason=event.stop_reason,
         asked=len(asked),
+        begun=0,
         open=tuple(
             Tool(f"t{number}", part.id, part.name, part.input)
             for number, part in enumerate(asked, start=state.tools + 1)

@@ -217,7 +217,7 @@ LIMITS = (
 """Every limit of a `Budget`."""
 
 
-TERMS_RULES = 3
+TERMS_RULES = 4
 """Of `Terms` that are made now."""
 
 
@@ -230,7 +230,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     them does not. rules: `TERMS_RULES` in what is made now; what older releases decided is decided again. By 1, a
     picture was 2,400 tokens, whatever model saw it, and max_tokens below what a provider takes was set aside as it was;
     by 2, nothing was set aside for what a model is told of changed arguments, and what was counted before anything was
-    limited was taken as if the model that is called had counted it.
+    limited was taken as if the model that is called had counted it; by 3, a call that waited was held to a limit of an
+    answer's calls by itself, without those that had begun.
     """
 
     spec: BudgetSpec | None = None
