@@ -13,6 +13,7 @@ import msgspec
 from .actors.image import State as ImageState
 from .adapters.tools.acting import acting
 from .catalog.agents import Awake
+from .catalog.unreadable import passed_over, with_each
 from .events.action import AGENT_PRINCIPALS
 from .events.errors import BadInput, NotFound
 from .events.message import BusEvent
@@ -176,8 +177,8 @@ async def _agent_destroy(runtime: Runtime, data: Asked) -> Answer:
 
 async def _agent_destroy_all(runtime: Runtime, data: Asked) -> Answer:
     container_id = _text(data, "containerId")
-    for awake in await runtime.agents(container_id):
-        await runtime.stop_agent(awake.agent_id, reason="destroyed")
+    agents = {awake.session_id: awake.agent_id for awake in await runtime.agents(container_id)}
+    await with_each(agents, lambda session_id: runtime.stop_agent(agents[session_id], reason="destroyed"))
     return {"containerId": container_id}
 
 
@@ -285,7 +286,9 @@ NAMES = tuple(f"{name}_request" for name in _ANSWERS)
 
 async def _record(runtime: Runtime, state: ImageState) -> Answer:
     """An image as the bus shows it: ids, definition, whether an agent is awake, and which."""
-    agent_id = await runtime.agent_of(state.image_id or "")
+    agent_id = None
+    with passed_over(f"session-{state.session_id}"):
+        agent_id = await runtime.agent_of(state.image_id or "")
     config = msgspec.to_builtins(state.config)
     record = {
         "imageId": state.image_id,

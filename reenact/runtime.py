@@ -35,6 +35,7 @@ from .catalog.definitions import Definitions
 from .catalog.images import Images
 from .catalog.kept import HEARD, Kept
 from .catalog.sessions import Sessions
+from .catalog.unreadable import with_each
 from .environment import Environment, EnvironmentFactory, EnvironmentSpec, ModelEnvironment
 from .events.action import (
     ActionCancelled,
@@ -478,8 +479,7 @@ class Runtime(Supervision, Questions):
             images = [state.config for state in await self.images()]
             self._treasury.check_degrading(made, images or [self.default_agent])
         await self._treasury.set(made, self._access.ask)
-        for session_id in await self._sessions.unlimited():
-            await self.bring_policy(session_id)
+        await with_each(await self._sessions.unlimited(), self.bring_policy)
         await self._treasury.counted()
         return made
 

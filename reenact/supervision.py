@@ -41,8 +41,7 @@ class Supervision(Inventory):
         What is queued stays queued, and runs when the next message or `wake` wakes an agent.
         """
         await self.image_state(image_id)
-        for session_id in await self._images.sessions(image_id):
-            await self._access.ask(f"session-{session_id}", StopAgent(reason=reason))
+        await self._images.tell_sessions(image_id, StopAgent(reason=reason))
 
     async def stop_agent(self, agent_id: str, *, reason: str = "stopped") -> bool:
         """Put one agent to sleep, and no other. False when none of that id is awake."""

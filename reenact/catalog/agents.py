@@ -14,6 +14,7 @@ from ..actors.image import State as ImageState
 from ..events.agent import AgentRegistered, AgentUnregistered
 from ..events.message import Recorded
 from ..given import check_id
+from .unreadable import passed_over
 
 AGENTS_MAX = 20_000
 """Agents whose session is remembered by their id; that of another is looked for among all."""
@@ -74,9 +75,13 @@ class Agents:
         return [awake async for awake in self._looked_for(state)]
 
     async def _looked_for(self, state: ImageState) -> AsyncIterator[Awake]:
-        others = [each for each in await self._sessions(state.image_id or "") if each != state.session_id]
+        others: list[str] = []
+        with passed_over(f"image-{state.image_id}"):
+            others = [each for each in await self._sessions(state.image_id or "") if each != state.session_id]
         for session_id in (state.session_id, *others):
-            agent_id = await self.at(session_id)
+            agent_id = None
+            with passed_over(f"session-{session_id}"):
+                agent_id = await self.at(session_id)
             if agent_id is not None:
                 yield Awake(
                     agent_id=agent_id,

@@ -14,6 +14,7 @@ from ..identity.access import NO_RULES, Access
 from ..identity.pane import container_ids, container_stream
 from ..rules.policies import Given, policy_from
 from .kept import Kept
+from .unreadable import with_each
 
 
 class Containers:
@@ -58,8 +59,8 @@ class Containers:
         reply = await self._access.ask(self.stream(container_id), command)
         await self._kept.policies.load(container_id)
         # Also where nothing changed: an earlier try may have been cut short.
-        for awake in await self._kept.agents.of_container(container_id):
-            await self._bring(awake.session_id)
+        agents = await self._kept.agents.of_container(container_id)
+        await with_each((awake.session_id for awake in agents), self._bring)
         in_force: Policy | None = reply.states[0].policy
         return in_force
 

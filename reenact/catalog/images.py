@@ -19,7 +19,7 @@ from ..events.container import AddImage, ImageAdded, RemoveImage
 from ..events.errors import BadInput, Conflict, NotFound
 from ..events.image import CreateImage, DeleteImage, ImageConfig, UpdateImage
 from ..events.log import Keyed
-from ..events.message import Recorded
+from ..events.message import Command, Recorded
 from ..events.session import CloseSession, CreateSession
 from ..given import check_id, checked_text, config_of
 from ..identity.access import Access
@@ -29,6 +29,7 @@ from ..rules.tool_policy import AgentToolPolicy, tool_policy_of, with_tool_polic
 from .containers import Containers
 from .definitions import Definitions, tools_of
 from .kept import Kept
+from .unreadable import passed_over, with_each
 
 UPDATES_MAX = 20
 """How often a change of a definition is made again because somebody else changed it meanwhile."""
@@ -94,7 +95,10 @@ class Images:
         else:
             streams = await asyncio.to_thread(self._access.reads.streams, "image-")
             ids = [stream.removeprefix("image-") for stream in streams]
-        found = [await self.find(image_id) for image_id in ids]
+        found = []
+        for image_id in ids:
+            with passed_over(f"image-{image_id}"):
+                found.append(await self.find(image_id))
         return [state for state in found if state is not None]
 
     async def named(self, container_id: str, name: str) -> tuple[ImageState | None, str]:
@@ -136,6 +140,12 @@ class Images:
         """All sessions of one, oldest first. Reads its stream: their number has no bound."""
         stored = await asyncio.to_thread(self._access.reads.read, f"image-{image_id}")
         return sessions_of(recorded.data for batch in stored for recorded in codec.unpack(batch))
+
+    async def tell_sessions(self, image_id: str, command: Command) -> None:
+        """Put a command to all sessions of one, whatever becomes of any: see `with_each`."""
+        await with_each(
+            await self.sessions(image_id), lambda session_id: self._access.ask(f"session-{session_id}", command)
+        )
 
     # -- made --
 
@@ -238,8 +248,8 @@ class Images:
         await self._access.ask(f"image-{image_id}", command)
         defined = await self.state(image_id)
         if ruled:
-            for awake in await self._kept.agents.of_image(defined):
-                await self._bring(awake.session_id)
+            agents = await self._kept.agents.of_image(defined)
+            await with_each((awake.session_id for awake in agents), self._bring)
         return defined
 
     async def _check(self, config: ImageConfig, container_id: str) -> None:
@@ -273,5 +283,4 @@ class Images:
             self._access.check_person("An image with rules is deleted by people and programs, never by an agent.")
         await self._access.ask(f"image-{image_id}", DeleteImage())
         await self._access.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))
-        for session_id in await self.sessions(image_id):
-            await self._access.ask(f"session-{session_id}", CloseSession(reason="image_deleted"))
+        await self.tell_sessions(image_id, CloseSession(reason="image_deleted"))

@@ -23,6 +23,7 @@ from ..sender import Sender
 from .definitions import Definitions
 from .images import Images
 from .kept import Kept
+from .unreadable import passed_over
 
 
 def _called_by(states: tuple[Any, ...]) -> tuple[str, ...]:
@@ -142,9 +143,10 @@ class Sessions:
         for stream in await asyncio.to_thread(self._access.reads.streams, "session-", owing=True):
             if not self._access.kernel.dispatch.is_at(stream):
                 continue  # it hears of it when it is taken up
-            definition = (await self._access.peek(stream))[1].definition
-            if definition is not None and (definition.terms is None or definition.terms.ledger is None):
-                found.append(stream.removeprefix("session-"))
+            with passed_over(stream):
+                definition = (await self._access.peek(stream))[1].definition
+                if definition is not None and (definition.terms is None or definition.terms.ledger is None):
+                    found.append(stream.removeprefix("session-"))
         return found
 
     async def resume(

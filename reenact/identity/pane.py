@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..catalog.unreadable import passed_over
 from ..events.log import Keyed, Stored
 
 DEFAULT = "default"
@@ -39,7 +40,12 @@ class Pane:
 
     def streams(self, prefix: str = "", *, owing: bool = False) -> list[str]:
         """The streams of this scope, oldest first."""
-        return [stream for stream in self._log.streams(prefix, owing=owing) if self.has(stream)]
+        found = []
+        for stream in self._log.streams(prefix, owing=owing):
+            with passed_over(stream):
+                if self.has(stream):
+                    found.append(stream)
+        return found
 
     def has(self, stream: str) -> bool:
         """Whether a stream belongs to this scope."""
