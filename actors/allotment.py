@@ -6,11 +6,12 @@ what that says to a call, is in purse.py.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
 from ..events.agent import TurnCompleted, WakeAt
+from ..events.budget import Grant
 from ..events.message import Effect, Event, Stamp
 from ..events.purse import (
     AllotmentReleased,
@@ -41,8 +42,9 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
         return ()
     asking, taken = purse.asking, AllotmentTaken(ask=message.ask, grant=message.grant)
     events: list[Event] = [taken]
-    if message.grant.warned and message.grant.warned != purse.warned:
-        events.append(BudgetWarned(limits=message.grant.warned))
+    warned = (*message.grant.warned, *_come_near(state, message.grant))
+    if warned and warned != purse.warned:
+        events.append(BudgetWarned(limits=warned))
     if state.stopping is not None:
         return events
     if asking.tools and message.at_once:
@@ -51,6 +53,15 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
     if asking.tools:
         return events  # they are looked at, and begin if they still may
     return [*events, *think(replace(state, purse=money.taken(purse, taken, purse.now)), asking.wait_ms)]
+
+
+def _come_near(state: State, grant: Grant) -> Iterator[str]:
+    """The limits that calls which waited are warned of if all of them begin: of so few, none is."""
+    terms = money_terms(state)
+    if not grant.ahead or terms is None or terms.rules < 4:
+        return
+    waiting = sum(tool.status == "requested" for tool in state.open)
+    yield from (text for text, most in grant.ahead if waiting > most)
 
 
 def _funded(state: State, tool: Tool) -> Sequence[Event]:

@@ -340,8 +340,10 @@ class _Means:
         if not self._waiting or self._terms.ledger is None:
             return ()
         after = replace(self._purse, spent=self._purse.spent + Amount(tools=self._begun))
-        least = Amount(tools=len(self._waiting))
-        want = after.left + least + Amount(tools=money.TOOLS_AHEAD)
+        wait = Amount(tools=len(self._waiting))
+        want, least = after.left + wait + Amount(tools=money.TOOLS_AHEAD), wait
+        if self._terms.rules > 3:
+            least = Amount(tools=1)  # those that it does not cover ask again, one by one
         return [money.wanted(after, self._terms.ledger, want, least, tools=tuple(self._waiting))]
 
 

@@ -9,8 +9,9 @@ import pytest
 
 from reenact import BudgetExceededError, Ledger, RuntimeLedgerWriter, tool
 from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
-from reenact.events.agent import ModelCalled, ToolSettled
+from reenact.events.agent import ModelCalled, ToolSettled, ToolStarted
 from reenact.events.budget import Budget
 from reenact.events.ledger import AllotmentReturned, Allotted
 from reenact.events.log import MemoryLog, MemoryStore
@@ -100,6 +101,33 @@ def test_a_limit_of_tool_calls_binds_those_that_run_on_leave() -> None:
 
     steps = [counted(tool_calls=[{"name": "pay", "input": {"n": 1}}]), counted()]
     run(work, steps, store=store, tools=[pay], budget={"max_tool_calls_daily": 2})
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize(("limit", "asked"), [(3, 3), (6, 8), (20, 30), (20, 19)])
+@pytest.mark.parametrize("alone", [False, True])
+def test_an_answer_that_asks_for_more_calls_of_tools_than_are_left_has_as_many_run(
+    limit: int, asked: int, alone: bool
+) -> None:
+    """Given one call that was made and what its session holds, when so many are asked for at once."""
+    store = MemoryStore()
+
+    def script(request: Any, seen: Any) -> Any:
+        calls = [{"name": "look", "input": {"n": n}} for n in range(int(seen.said))]
+        return counted() if seen.results else counted(tool_calls=calls)
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot, other = await opened.image(tools=["look"]), await opened.image(tools=["look"])
+        assert (await bot.send("1")).status == "succeeded"
+        result = await (bot if alone else other).send(str(asked))
+        assert result.status == ("failed" if asked >= limit else "succeeded")
+        [left] = await opened.budget()
+        assert left.used == len(heard.of(ToolStarted.type)) == min(limit, 1 + asked)
+
+    models = Models({"scripted": Scripted(script, repeat=True)})
+    budget = {"max_tool_calls_daily": limit}
+    run(work, models=models, store=store, tools=[look], budget=budget, default_agent={"model": "scripted:any"})
     everything_replays(MemoryLog(store))
 
 

@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from reenact.events.action import GrantUsed
 from reenact.events.agent import RecoverEffect, ToolAuthorised, ToolChecked, ToolRelaunched, ToolSettled, ToolStarted
-from reenact.events.budget import TERMS_RULES, Amount, Breach, Terms
+from reenact.events.budget import Amount, Breach, Terms
 from reenact.events.policy import ApplyPolicy
 from reenact.events.purse import (
     AllotmentTaken,
@@ -24,7 +24,7 @@ from reenact.events.purse import (
 )
 from reenact.events.session import JobFailed
 from tests.actors.approvals import check, resolve, start
-from tests.actors.purses import LEDGER, begun, purse_of, run_of, take, the, wants
+from tests.actors.purses import LEDGER, OF_NOW, begun, purse_of, run_of, take, the, wants
 from tests.actors.words import settles
 from tests.given import Given
 
@@ -116,9 +116,6 @@ def test_what_an_earlier_release_began_without_the_ledger_is_decided_alike() -> 
     left = asked_for(1, tools=1).when(resolve(always="exact")).when(start()).when(settles("t1"))
     left.when(wants("m2", check(at_once=True)))
     assert the(left, ToolStarted).tool == "t2" and the(left, GrantUsed).grant == "a1"
-
-
-OF_NOW = replace(LEDGER, rules=TERMS_RULES)
 
 
 @pytest.mark.parametrize("known", [LEDGER, None])
