@@ -90,7 +90,7 @@ class Inventory:
 
         alias: a name that nobody else in the container may take. Taken already: the image that has it is returned.
         """
-        return await self._images.create(container_id, config, alias=alias)
+        return await self._images.create(container_id, config, self.default_agent, alias=alias)
 
     async def find_image(self, image_id: str) -> ImageState | None:
         """The state of an image, None when there is none or it was deleted."""

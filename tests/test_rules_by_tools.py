@@ -9,6 +9,7 @@ import pytest
 from msgspec.structs import replace
 
 from reenact import Policy, Runtime, Tokens, tool
+from reenact.actors.image import State as ImageState
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.action import CancelAction, ExpireAction, IssueToken
@@ -16,13 +17,13 @@ from reenact.events.agent import AnswerModel
 from reenact.events.container import CreateContainer, SetPolicy
 from reenact.events.content import Text, ToolCall
 from reenact.events.errors import NotAPerson, Refused
-from reenact.events.image import DeleteImage, UpdateImage
+from reenact.events.image import DeleteImage, ImageConfig, UpdateImage
 from reenact.events.message import Command
 from reenact.events.model import ModelAnswer
 from reenact.events.policy import ApplyPolicy
 from reenact.events.session import CancelJob, Send, Waking
 from reenact.events.tool import CallCheck, arguments_digest
-from tests.runtimes import run
+from tests.runtimes import run, weather
 
 CALL = [{"tool_calls": [{"name": "sneak", "input": {}}]}, {"text": "Done."}]
 STRICT = Policy(name="strict", deny=("pay",))
@@ -94,6 +95,73 @@ def test_a_tool_changes_no_rule(way: str) -> None:
         await WAYS[way](runtime, bot.id)  # the program may
 
     run(work, CALL, repeat=False, tools=[sneak])
+
+
+LOOSE = ImageConfig(name="payroll", model="scripted:any")
+RULED: dict[str, Any] = {
+    "model": "scripted:any",
+    "approval_required": True,
+    "approval_timeout_s": 60.0,
+    "tools": ["sneak"],
+    "policy": STRICT,
+    "budget": {"max_turns": 3, "max_tokens": 9000},
+    "max_steps": 7,
+    "workspace": "/srv/work",
+}
+MADE: dict[str, Callable[[Runtime], Awaitable[Any]]] = {
+    "by its name": lambda runtime: runtime.image("payroll", approval_required=False, max_steps=10_000),
+    "by its definition": lambda runtime: runtime.create_image("default", LOOSE, alias="payroll"),
+    "with a budget of its own": lambda runtime: runtime.image(
+        "payroll", approval_required=False, budget={"max_tokens": 50_000, "max_cost": "1", "on_breach": "ask"}
+    ),
+    "with more time for people": lambda runtime: runtime.image("payroll", approval_timeout_s=9000.0),
+}
+REFUSED: dict[str, Callable[[Runtime], Awaitable[Any]]] = {
+    "more tools": lambda runtime: runtime.image("payroll", tools=["sneak", "weather"]),
+    "another policy": lambda runtime: runtime.image("payroll", policy=Policy(name="mild")),
+    "another folder": lambda runtime: runtime.image("payroll", workspace="/"),
+}
+
+
+def made_by_a_tool(make: Callable[[Runtime], Awaitable[Any]]) -> tuple[list[NotAPerson], ImageState | None]:
+    """What was refused to a tool that makes an image where `default_agent` has rules, and what it made."""
+    refused: list[NotAPerson] = []
+    here: list[Runtime] = []
+
+    @tool(effect="read")
+    async def sneak() -> str:
+        """Try."""
+        try:
+            await make(here[0])
+        except NotAPerson as error:
+            refused.append(error)
+        return "tried"
+
+    async def work(runtime: Runtime) -> ImageState | None:
+        here.append(runtime)
+        result = await (await runtime.image("support")).send("go", approval_handler=lambda request: True)
+        assert result.status == "succeeded"
+        return await runtime.image_named("payroll")
+
+    made = run(work, CALL, repeat=False, tools=[sneak, weather], default_agent=RULED)
+    return refused, made
+
+
+@pytest.mark.parametrize("way", MADE)
+def test_what_a_tool_makes_is_no_looser_than_what_new_images_start_from(way: str) -> None:
+    refused, made = made_by_a_tool(MADE[way])
+    assert refused == [] and made is not None
+    config = made.config
+    assert config.approval_required and config.approval_timeout_s == 60.0 and config.max_steps == 7
+    assert config.tools == ("sneak",) and config.policy == STRICT and config.workspace == "/srv/work"
+    assert config.budget is not None
+    assert (config.budget.max_turns, config.budget.max_tokens, config.budget.on_breach) == (3, 9000, "deny")
+
+
+@pytest.mark.parametrize("way", REFUSED)
+def test_what_a_tool_makes_names_nothing_that_new_images_do_not_start_from(way: str) -> None:
+    refused, made = made_by_a_tool(REFUSED[way])
+    assert made is None and "default_agent" in str(refused[0])
 
 
 def test_a_tool_may_change_what_is_no_rule() -> None:

@@ -16,13 +16,14 @@ from ..adapters.models import Models
 from ..adapters.tools.registry import Tools
 from ..events import codec
 from ..events.container import AddImage, ImageAdded, RemoveImage
-from ..events.errors import BadInput, Conflict, NotFound
+from ..events.errors import BadInput, Conflict, NotAPerson, NotFound
 from ..events.image import CreateImage, DeleteImage, ImageConfig, UpdateImage
 from ..events.log import Keyed
 from ..events.message import Command, Recorded
 from ..events.session import CloseSession, CreateSession
 from ..given import check_id, checked_text, config_of
 from ..identity.access import Access
+from ..identity.bounds import lower
 from ..identity.pane import BETWEEN
 from ..rules.policies import policy_from
 from ..rules.tool_policy import AgentToolPolicy, tool_policy_of, with_tool_policy
@@ -37,6 +38,9 @@ UPDATES_MAX = 20
 
 _RULES = ("tools", "policy", "approval_required", "approval_timeout_s", "budget")
 """What of a definition says what its agents may do. It holds for the next call that begins, also within a turn."""
+
+_CHOSEN = ("policy", "workspace", "degrade_to")
+"""What an image that a tool makes has from where new images start, where that names one."""
 
 _WITHOUT = ImageConfig()
 """A definition without any."""
@@ -167,14 +171,19 @@ class Images:
         if known is not None:
             return await self.update(known.image_id or "", changes)
         base = base if name is None else replace(base, name=name)
-        return await self.create(container_id, config_of(changes, base), alias=name)
+        return await self.create(container_id, config_of(changes, base), base, alias=name)
 
-    async def create(self, container_id: str, config: ImageConfig, *, alias: str | None = None) -> ImageState:
+    async def create(
+        self, container_id: str, config: ImageConfig, base: ImageConfig, *, alias: str | None = None
+    ) -> ImageState:
         """A new one with its first session, in one append; the container is made if there is none.
 
+        base: what new ones start from; one that a tool makes is held to its rules.
         alias: a name that nobody else in the container may take. Taken already: the one that has it is returned.
         """
         config = config_of(config, ImageConfig())
+        if self._access.by_agent:
+            config = _held(config, base)
         checked_text(container_id, "container")
         await self._check(config, container_id)
         await self.tell_tools(container_id, config)
@@ -202,7 +211,7 @@ class Images:
             key=key,
         )
         if reply.duplicate is not None and alias is not None:
-            return await self.create(container_id, config, alias=alias)
+            return await self.create(container_id, config, base, alias=alias)
         return await self.state(image_id)
 
     # -- changed --
@@ -284,3 +293,27 @@ class Images:
         await self._access.ask(f"image-{image_id}", DeleteImage())
         await self._access.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))
         await self.tell_sessions(image_id, CloseSession(reason="image_deleted"))
+
+
+def _held(config: ImageConfig, base: ImageConfig) -> ImageConfig:
+    """The definition of an image that a tool makes, no looser than the one that new images start from.
+
+    Raises NotAPerson for what names something else than that does: more tools, or another policy.
+    """
+    chosen = {}
+    for field in _CHOSEN:
+        wanted, given = getattr(base, field), getattr(config, field)
+        if wanted is not None and given not in (None, wanted):
+            raise NotAPerson(f"An image that a tool makes has the {field} of `default_agent`, and no other.")
+        chosen[field] = wanted if given is None else given
+    if base.tools is not None and (more := sorted({*(config.tools or ())} - {*base.tools})):
+        raise NotAPerson(f"An image that a tool makes has none but the tools of `default_agent`: not {more[0]!a}.")
+    return replace(
+        config,
+        tools=base.tools if config.tools is None else config.tools,
+        max_steps=min(config.max_steps, base.max_steps),
+        approval_required=config.approval_required or base.approval_required,
+        approval_timeout_s=min(config.approval_timeout_s, base.approval_timeout_s),
+        budget=lower(base.budget, config.budget),
+        **chosen,
+    )

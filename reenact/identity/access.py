@@ -83,8 +83,13 @@ class Access:
 
     def check_person(self, message: str) -> None:
         """Raises NotAPerson with this message where an agent or one of its tools calls."""
-        if self.acting_as.startswith(AGENT_PRINCIPALS):
+        if self.by_agent:
             raise NotAPerson(message)
+
+    @property
+    def by_agent(self) -> bool:
+        """Whether an agent or one of its tools calls."""
+        return self.acting_as.startswith(AGENT_PRINCIPALS)
 
     def now_ms(self) -> int:
         """Milliseconds since 1970-01-01 UTC."""

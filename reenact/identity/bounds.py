@@ -50,7 +50,7 @@ class Bounds:
         context = replace(
             context,
             policy_ref=_policy(own.policy_ref, context.policy_ref),
-            budgets=_budget(own.budgets, context.budgets),
+            budgets=lower(own.budgets, context.budgets),
         )
         if self.traced and context.trace_id != own.trace_id:
             context = replace(context, trace_id=own.trace_id, parent_span_id=own.span_id)
@@ -75,9 +75,9 @@ def _policy(own: PolicyRef | None, given: PolicyRef | None) -> PolicyRef | None:
     return given  # the same policy, and what narrows it
 
 
-def _budget(own: BudgetSpec | None, given: BudgetSpec | None) -> BudgetSpec | None:
-    """Of every limit the lower one. A view has one word about breaches for all its limits: a `deny` holds for each."""
-    lower = narrower(own, given)
-    if lower is None or own is None or given is None:
-        return lower
-    return replace(lower, on_breach="deny" if "deny" in (own.on_breach, given.on_breach) else "ask")
+def lower(own: BudgetSpec | None, given: BudgetSpec | None) -> BudgetSpec | None:
+    """Of every limit the lower one. There is one word about breaches for all its limits: a `deny` holds for each."""
+    lowest = narrower(own, given)
+    if lowest is None or own is None or given is None:
+        return lowest
+    return replace(lowest, on_breach="deny" if "deny" in (own.on_breach, given.on_breach) else "ask")
