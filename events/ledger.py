@@ -46,6 +46,11 @@ def is_exact(holder: str | None) -> bool:
     return holder is not None and holder.startswith(RESERVED) and ":" in holder.removeprefix(RESERVED)
 
 
+def model_named(provider: str | None, model: str | None) -> tuple[str, str]:
+    """Provider and model as a program told them, who may have named the provider with the model too."""
+    return provider or "", (model or "").removeprefix(f"{provider}:" if provider else "")
+
+
 class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What a session used for one principal, over its whole life, as its stream says.
 

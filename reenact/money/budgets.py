@@ -151,8 +151,9 @@ class Ledger:
         await asyncio.shield(task)
 
     async def record_model_usage(self, ctx: Any = None, usage: Any = None, **fields: Any) -> None:
-        """Record what a model used, succeeded or not: `LedgerEvent.from_llm_usage`."""
-        event = LedgerEvent.from_llm_usage({} if usage is None else usage, **{**self._of(ctx), **fields})
+        """Record what a model used, succeeded or not: `LedgerEvent.from_llm_usage`. Where no cost is told, it is the
+        list price of provider and model; raises BadInput where there is none and a limit of money needs one."""
+        event = LedgerEvent.from_llm_usage(usage, **{**self._of(ctx), **fields})
         await self.writer.write(event)
 
     async def record_tool_usage(self, ctx: Any = None, *, tool_name: str, duration_ms: float | None = None) -> None:

@@ -29,7 +29,8 @@ class LedgerEventType(StrEnum):
 
 class LedgerEvent(Struct, frozen=True, kw_only=True):
     """One entry. timestamp: seconds since 1970 UTC. cost: US dollars as an exact decimal, recorded in nano-dollars,
-    rounded up."""
+    rounded up. Where none is told of what a model used, it is recorded by the list price of provider and model, if
+    there is one."""
 
     event_id: str = ""
     type: LedgerEventType = LedgerEventType.MODEL_USAGE
@@ -51,28 +52,27 @@ class LedgerEvent(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_llm_usage(cls, usage: Any, **fields: Any) -> Self:
-        """An entry of what a model used. usage: anything with input_tokens, output_tokens, total_tokens, total_cost.
+        """An entry of what a model used. usage: anything with input_tokens, output_tokens, total_tokens or total_cost,
+        or prompt_tokens and completion_tokens, also inputTokens and so on; None where nobody counted.
 
-        Raises BadInput for counts and costs that are none."""
+        Raises BadInput for what has none of these, and for counts and costs that are none."""
+        told = {name: _told(usage, spelt) for name, spelt in _SPELT.items()}
+        if usage is not None and not any(told.values()):
+            raise BadInput(f"usage must have {', '.join(_SPELT)}, or one of them, not be {shown(usage)}.")
 
-        def read(*names: str) -> Any:
-            for name in names:
-                value = usage.get(name) if isinstance(usage, dict) else getattr(usage, name, None)
-                if value is not None:
-                    return value
-            return None
+        def read(name: str) -> Any:
+            return next((value for value in told[name] if value is not None), None)
 
         def count(name: str) -> int:
             found = read(name)
             return 0 if found is None else counted_of(name, found)
 
         given, written = count("input_tokens"), count("output_tokens")
-        cost = read("cost", "total_cost")
         counted = {
             "input_tokens": given,
             "output_tokens": written,
             "total_tokens": count("total_tokens") or given + written,
-            "cost": used_dollars("cost", cost),
+            "cost": used_dollars("cost", read("cost")),
         }
         return cls(**{**counted, **fields})
 
@@ -90,6 +90,22 @@ class UsageRecord(Struct, frozen=True, kw_only=True):
     total_cost: Decimal = Decimal(0)
     requests: int = 0
     tool_calls: int = 0
+
+
+_SPELT = {
+    "input_tokens": ("input_tokens", "inputTokens", "prompt_tokens", "promptTokens"),
+    "output_tokens": ("output_tokens", "outputTokens", "completion_tokens", "completionTokens"),
+    "total_tokens": ("total_tokens", "totalTokens"),
+    "cost": ("cost", "total_cost", "totalCost"),
+}
+"""What a usage tells, and the names under which libraries tell it."""
+
+
+def _told(usage: Any, spelt: tuple[str, ...]) -> list[Any]:
+    """What a usage has under these names."""
+    if isinstance(usage, Mapping):
+        return [usage[name] for name in spelt if name in usage]
+    return [getattr(usage, name) for name in spelt if hasattr(usage, name)]
 
 
 _KINDS = {kind.value: kind for kind in LedgerEventType}
@@ -121,6 +137,12 @@ def counted_of(name: str, given: object) -> int:
     if isinstance(given, bool) or not isinstance(given, int) or not 0 <= given <= COUNT_MAX:
         raise BadInput(f"{name} must be a whole number from 0, not {shown(given)}.")
     return given
+
+
+def name_of(name: str, given: object) -> str | None:
+    if given is None or isinstance(given, str):
+        return given
+    raise BadInput(f"{name} must be a text, not {shown(given)}.")
 
 
 def duration_of(given: object) -> float | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from contextvars import ContextVar
 from decimal import Decimal
 from typing import TYPE_CHECKING, Any, Protocol
@@ -10,15 +11,27 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors import decider
-from ..actors.book import SCOPE, State, Sums
+from ..actors.book import SCOPE, State, Sums, falls_under
 from ..actors.clock import Clock, SystemClock
 from ..actors.ledger import LEDGER
 from ..actors.ledger import decide as decided
+from ..adapters import prices
 from ..events import codec
 from ..events.budget import Budget, dollars, used_dollars
+from ..events.content import Usage
 from ..events.errors import BadInput, KeyReused
-from ..events.ledger import RESERVED, Allot, RecordUsage, RemoveBudget, ReturnAllotment, SetBudget, UsageRecorded
+from ..events.ledger import (
+    RESERVED,
+    Allot,
+    RecordUsage,
+    RemoveBudget,
+    ReturnAllotment,
+    SetBudget,
+    UsageRecorded,
+    model_named,
+)
 from ..events.message import Command, digest
+from ..events.visible import shown
 from ..identity.access import NO_LIMITS
 from .entries import (
     LedgerEvent,
@@ -29,6 +42,7 @@ from .entries import (
     event_of,
     kind_of,
     metadata_of,
+    name_of,
     time_of,
 )
 from .recalls import Asker
@@ -64,7 +78,8 @@ class _Writing:
 
     async def write(self: Any, event: LedgerEvent) -> None:
         """Record one entry; by the same `event_id` it counts once, however often it comes. Raises BadInput where its
-        type, time, counts, cost, duration or metadata is none, and KeyReused where another has that id."""
+        type, time, names, counts, cost, duration or metadata is none, or where a model has no price that a limit of
+        money needs, and KeyReused where another entry has that id."""
         heard = self.now()
         command = RecordUsage(
             entry=event.event_id or self.new_id(),
@@ -75,8 +90,8 @@ class _Writing:
             session_id=event.session_id,
             run_id=event.run_id,
             job_id=event.job_id,
-            provider=event.provider,
-            model=event.model,
+            provider=name_of("provider", event.provider),
+            model=name_of("model", event.model),
             tool=event.tool_name,
             input_tokens=counted_of("input_tokens", event.input_tokens),
             output_tokens=counted_of("output_tokens", event.output_tokens),
@@ -86,11 +101,36 @@ class _Writing:
             metadata=metadata_of(event.metadata),
             holder=HOLDER.get(),
         )
+        priced = replace(command, cost=await self._cost(event.scope_id, command))
         if not event.event_id:
-            await self.put(event.scope_id, command)
+            await self.put(event.scope_id, priced)
             return
         told = replace(command, heard=0, holder=None, at=0 if event.timestamp is None else command.at)
-        await self._once(event.scope_id, command, told)
+        await self._once(event.scope_id, priced, told)
+
+    async def _cost(self: Any, scope_id: str, used: RecordUsage) -> str | None:
+        """What was told that it cost; else, of what a model used, its list price. Where it has none, and a limit of
+        money refuses what has none, BadInput, but for an entry that is known."""
+        usage = _usage_of(used)
+        if used.cost is not None or used.kind != LedgerEventType.MODEL_USAGE or usage is None:
+            return used.cost
+        provider, model = model_named(used.provider, used.model)
+        if provider != "scripted" and not prices.loaded():
+            await asyncio.to_thread(prices.load)
+        amount = prices.price(usage, model, provider, used.at).amount
+        if amount is not None:
+            return used_dollars("cost", amount)
+        state: State = await self.state(scope_id)
+        for standing in falls_under(state, used.principal_id or "", used.session_id or ""):
+            if standing.costs is None or standing.budget.unpriced == "allow":
+                continue
+            if not any(entry.entry == used.entry for entry in await self.entries(scope_id)):
+                raise BadInput(
+                    f"No cost is told, and no price is known for model {shown(used.model)} of provider"
+                    f" {shown(used.provider)}, and {standing.costs} of the {standing.key[0]} is a limit of money: tell"
+                    ' what it cost, or set the budget with unpriced="allow".'
+                )
+        return None
 
     def checked(self, budget: Budget) -> Budget:
         """A limit that may be set here. Raises BadInput, and NotAPerson where an agent or one of its tools sets it."""
@@ -277,6 +317,14 @@ class RuntimeLedgerWriter(_Writing):
 
     def new_id(self) -> str:
         return self._runtime.clock.new_id()
+
+
+def _usage_of(used: RecordUsage) -> Usage | None:
+    """The tokens that were told, None where there are none. What may have been read or written was written, which is
+    dearer."""
+    total = used.total_tokens or used.input_tokens + used.output_tokens
+    read = min(total, used.input_tokens or max(0, total - (used.output_tokens or total)))
+    return Usage(input_tokens=read, output_tokens=total - read) if total else None
 
 
 def _digest_of(told: RecordUsage) -> bytes:
