@@ -50,7 +50,7 @@ from .mind import State, Tool, completed, handed_on, money_terms, tool_of, with_
 from .picture import pictures_in
 from .policy import SHUT, Rights, Said, Verdict, denied_by
 from .purse import Purse
-from .turn import is_spent, proceed
+from .turn import ends, proceed
 from .wish import tokens_in, tokens_of
 
 SKIPPED = "Not run: the turn was stopped before this call began."
@@ -85,7 +85,7 @@ def answer(state: State, message: AnswerModel) -> Sequence[Event]:
         )
     ]
     put = 0  # questions of this answer
-    no_run = state.stopping is not None or answer.stop_reason in NO_RUN or is_spent(state)
+    no_run = state.stopping is not None or answer.stop_reason in NO_RUN or ends(state)
     means = None if no_run else _means(state, message)
     for number, ((index, part), check) in enumerate(zip(calls, message.checks, strict=True), start=state.tools + 1):
         tool = f"t{number}"

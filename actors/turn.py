@@ -57,7 +57,7 @@ def proceed(state: State) -> Sequence[Event]:
     if state.purse is not None and state.purse.breach is not None:
         return [unpaid(state, state.purse.breach)]
     if stop_reason != "refusal" and (state.asked or stop_reason == "pause_turn"):
-        return _too_many(state) if is_spent(state) else think(state)
+        return _too_many(state) if _is_spent(state) else think(state)
     return [completed(state, "completed")]
 
 
@@ -72,7 +72,15 @@ def _too_many(state: State) -> Sequence[Event]:
     return [completed(state, "error", failure)]
 
 
-def is_spent(state: State) -> bool:
+def ends(state: State) -> bool:
+    """Whether no model is called after this answer, and nobody is asked whether one may be."""
+    if not _is_spent(state):
+        return False
+    terms = money_terms(state)
+    return terms is None or terms.rules < 4 or not terms.asks("max_turns") or state.steps < _turns(state)
+
+
+def _is_spent(state: State) -> bool:
     return state.definition is not None and state.steps >= min(state.definition.max_steps, _turns(state))
 
 

@@ -231,8 +231,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     picture was 2,400 tokens, whatever model saw it, and max_tokens below what a provider takes was set aside as it was;
     by 2, nothing was set aside for what a model is told of changed arguments, and what was counted before anything was
     limited was taken as if the model that is called had counted it; by 3, a call that waited was held to a limit of an
-    answer's calls by itself, without those that had begun, and calls that waited for the ledger were allotted all or
-    none.
+    answer's calls by itself, without those that had begun, calls that waited for the ledger were allotted all or
+    none, and those of an answer after which a person was asked for more turns did not run.
     """
 
     spec: BudgetSpec | None = None

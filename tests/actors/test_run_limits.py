@@ -8,18 +8,21 @@ import pytest
 from msgspec.structs import replace
 
 from reenact.actors.terms import merged
+from reenact.events.action import ActionRequired
 from reenact.events.agent import (
     CallModel,
     ModelCalled,
     ToolSettled,
     TurnCompleted,
 )
-from reenact.events.budget import BudgetSpec, Terms
+from reenact.events.budget import TERMS_RULES, BudgetSpec, Terms
 from reenact.events.purse import (
     BudgetExceeded,
     BudgetReserved,
+    RunRaised,
 )
-from reenact.events.session import JobFailed, Overrides
+from reenact.events.session import JobFailed, JobWaiting, Overrides
+from tests.actors.approvals import resolve
 from tests.actors.purses import begun, run_of, says, the, under, wants
 from tests.actors.words import CREATE, send, settles
 from tests.given import given
@@ -47,6 +50,26 @@ def test_max_turns_of_a_run_are_its_model_calls_and_clamp_the_image() -> None:
     assert the(stream, ToolSettled).outcome == "skipped"
     assert the(stream, JobFailed).failure.code == "budget_exceeded"
     assert the(stream, BudgetExceeded).breach.limit == "max_turns"
+
+
+@pytest.mark.parametrize("steps", [1, 50])
+def test_given_turns_that_a_person_may_raise_what_the_last_answer_asks_for_runs_before_they_are_asked(
+    steps: int,
+) -> None:
+    terms = replace(run_of(max_turns=1, on_breach="ask"), rules=TERMS_RULES)
+    stream = given(CREATE, under(terms, steps=steps)).when(wants("m1", "read")).owes("t1")
+    stream.when(settles("t1")).then(ToolSettled, BudgetExceeded, ActionRequired, JobWaiting).owes("expire-a1")
+    stream.when(resolve("a1"))
+    assert the(stream, RunRaised).consent.limit == "max_turns" and the(stream, ModelCalled)
+
+
+@pytest.mark.parametrize(("on_breach", "rules"), [("deny", TERMS_RULES), ("ask", 3)])
+def test_given_turns_that_nobody_may_raise_or_a_log_of_an_earlier_release_nothing_runs_after_the_last(
+    on_breach: str, rules: int
+) -> None:
+    terms = replace(run_of(max_turns=1, on_breach=on_breach), rules=rules)
+    stream = given(CREATE, under(terms)).when(wants("m1", "read"))
+    assert the(stream, ToolSettled).outcome == "skipped" and the(stream, BudgetExceeded).breach.limit == "max_turns"
 
 
 def test_max_turns_above_those_of_the_image_are_no_fault() -> None:
