@@ -115,7 +115,7 @@ class Inventory:
 
         The image goes first: were this cut short, nobody would find it, and deleting it again closes the rest.
         """
-        await self._images.delete(image_id)
+        await self._images.delete(image_id, self.default_agent)
 
     async def new_session(self, image_id: str, *, alias: str | None = None) -> str:
         """A new session of an image, which becomes its current one. Returns the session's id.

@@ -39,6 +39,9 @@ UPDATES_MAX = 20
 _RULES = ("tools", "policy", "approval_required", "approval_timeout_s", "budget")
 """What of a definition says what its agents may do. It holds for the next call that begins, also within a turn."""
 
+_KEPT = (*_RULES, "max_steps", "workspace", "degrade_to")
+"""What of a definition no tool changes: the rules, and what else holds its agents."""
+
 _CHOSEN = ("policy", "workspace", "degrade_to")
 """What an image that a tool makes has from where new images start, where that names one."""
 
@@ -244,9 +247,10 @@ class Images:
     async def _define(self, state: ImageState, config: ImageConfig) -> ImageState:
         """Give one this definition. Raises Conflict where it is not as `state` has it any more."""
         image_id = state.image_id or ""
-        ruled = any(getattr(config, field) != getattr(state.config, field) for field in _RULES)
+        changed = {field for field in _KEPT if getattr(config, field) != getattr(state.config, field)}
+        ruled = not changed.isdisjoint(_RULES)
         if config != state.config:
-            if ruled:
+            if changed:
                 self._access.check_person("What an agent may do is changed by people and programs, never by its tools.")
             await self._check(config, state.container_id)
         await self.tell_tools(state.container_id, config)
@@ -279,8 +283,10 @@ class Images:
 
     # -- deleted --
 
-    async def delete(self, image_id: str) -> None:
+    async def delete(self, image_id: str, base: ImageConfig) -> None:
         """Delete one and close its sessions, ending what runs in them. One that does not exist is fine.
+
+        base: what new ones start from; made again by a tool, one would have those rules.
 
         The image goes first: were this cut short, nobody would find it, and deleting it again closes the rest.
         """
@@ -288,7 +294,8 @@ class Images:
         state = await self._definitions.image(image_id, self._access.scope)
         if state.image_id is None:
             return
-        if any(getattr(state.config, field) != getattr(_WITHOUT, field) for field in _RULES):
+        plain = _WITHOUT, base
+        if any(getattr(state.config, field) not in [getattr(each, field) for each in plain] for field in _KEPT):
             self._access.check_person("An image with rules is deleted by people and programs, never by an agent.")
         await self._access.ask(f"image-{image_id}", DeleteImage())
         await self._access.ask(self._containers.stream(state.container_id), RemoveImage(image_id=image_id))

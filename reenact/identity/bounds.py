@@ -77,7 +77,8 @@ def _policy(own: PolicyRef | None, given: PolicyRef | None) -> PolicyRef | None:
 
 def lower(own: BudgetSpec | None, given: BudgetSpec | None) -> BudgetSpec | None:
     """Of every limit the lower one. There is one word about breaches for all its limits: a `deny` holds for each."""
+    if own is None or given is None or own == given:
+        return own or given
     lowest = narrower(own, given)
-    if lowest is None or own is None or given is None:
-        return lowest
+    assert lowest is not None
     return replace(lowest, on_breach="deny" if "deny" in (own.on_breach, given.on_breach) else "ask")
