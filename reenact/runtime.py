@@ -442,6 +442,7 @@ class Runtime(Supervision, Questions):
         state = await self._images.state(image_id)
         if self._sender.waits(state, session_id=session_id, **options):
             await self._treasury.ready()
+            state = await self._images.state(image_id)  # a rule that was set meanwhile holds for it
         return self._submit(state, content_of(content), session_id=session_id or state.session_id, **options)
 
     def sending(

@@ -167,8 +167,8 @@ class Sender:
         return tuple(layer for layer in rules if layer not in everybody)
 
     async def wake(self, state: ImageState, session_id: str) -> tuple[str, bool]:
-        """Wake the agent of an image without a message. Returns its id, and whether it was awake already."""
-        await self.ready(state, session_id)
+        """Wake the agent of an image without a message. Returns its id, and whether it was awake already. The prices
+        must be at hand, see `ready`."""
         waking = self._waking(state, self._policies.layers(state, session_id), session_id)
         reply = await self._access.ask(f"session-{session_id}", WakeAgent(waking=waking))
         reused = not any(isinstance(recorded.data, AgentRegistered) for recorded in reply.events)

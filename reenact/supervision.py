@@ -21,7 +21,10 @@ class Supervision(Inventory):
     async def wake(self, image_id: str, session_id: str | None = None) -> tuple[str, bool]:
         """Wake an image's agent. Returns its id, and whether it was awake already."""
         state = await self._images.state(image_id)
-        return await self._sender.wake(state, session_id or state.session_id)
+        there = session_id or state.session_id
+        await self._sender.ready(state, there)
+        # Read last, and asked at once: a rule that was set while prices were waited for holds for it.
+        return await self._sender.wake(await self._images.state(image_id), there)
 
     async def session_state(self, session_id: str) -> SessionState:
         """The lane of a session: what runs, what is queued, what it waits for. Raises NotFound."""

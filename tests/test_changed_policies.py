@@ -8,12 +8,14 @@ from typing import Any
 import pytest
 
 from reenact import tool
+from reenact.adapters import prices
 from reenact.adapters.models import Models
 from reenact.events.agent import AgentConfigured, ToolSettled
 from reenact.events.errors import PolicyDenied
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.policy import ConstraintPolicy, Policy, ToolDenied
 from reenact.image import Image
+from reenact.money.treasury import Treasury
 from reenact.runtime import Runtime
 from reenact.sender import Sender
 from tests.money import DEAR, counted, dear, everything_replays
@@ -365,3 +367,78 @@ def test_of_two_changes_at_once_an_agent_is_held_to_the_one_that_holds_however_l
         assert [[layer.name for layer in layers] for layers in held] == [[], ["second"]]
 
     run(work)
+
+
+SET = {
+    "a person is to approve": ({"approval_required": True}, "waiting"),
+    "a policy asks": ({"policy": ASKING}, "waiting"),
+    "its tools are fewer": ({"tools": ["read"]}, "succeeded"),
+    "its runs have a budget": ({"budget": {"max_tool_calls": 0}}, "failed"),
+}
+
+
+@pytest.mark.parametrize("switch", SET)
+@pytest.mark.parametrize("way", ["sent", "sent at once", "woken"])
+def test_a_rule_that_is_set_while_an_agent_waits_for_prices_to_be_woken_holds_for_it(
+    way: str, switch: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Given an image that sleeps and an agent of it that waits for prices, when a rule of the image is set, then it
+    holds for the first call once the prices are there.
+    """
+    change, status = SET[switch]
+
+    async def ready(self: Treasury) -> None:
+        asked.set()
+        await there.wait()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=DEAR, budget={"max_cost": "5"})
+        ways: dict[str, Any] = {"sent": opened.send, "sent at once": opened.sending}
+        begun = asyncio.ensure_future(opened.wake(bot.id) if way == "woken" else ways[way](bot.id, "go"))
+        await asked.wait()
+        await opened.update_image(bot.id, change)
+        there.set()
+        if way == "woken":
+            await begun
+        else:
+            assert (await (await begun).result()).status == status
+        assert [held.definition.image_version for held in await events(bot, AgentConfigured)] == [2]
+        assert RAN == []
+
+    asked, there = asyncio.Event(), asyncio.Event()
+    monkeypatch.setattr(prices, "loaded", there.is_set)
+    monkeypatch.setattr(Treasury, "ready", ready)
+    run(work, models=Models({"anthropic": Obedient("refund")}), tools=TOOLS)
+
+
+def test_a_look_at_an_image_that_comes_back_late_takes_no_rule_back() -> None:
+    """Given a first look at an image that is under way, when a rule of it is set, then it holds for who looked and
+    for who comes after.
+    """
+    store = MemoryStore()
+
+    async def make(opened: Runtime) -> str:
+        return (await opened.image("bot")).id
+
+    async def work(opened: Runtime) -> None:
+        access, asked, there = opened._access, asyncio.Event(), asyncio.Event()
+        look = access.peek
+
+        async def late(stream: str) -> tuple[Any, ...]:
+            states = await look(stream)
+            if stream.startswith("image-") and not asked.is_set():
+                asked.set()
+                await there.wait()
+            return states
+
+        access.peek = late  # type: ignore[assignment]
+        sent = asyncio.ensure_future(opened.send(image_id, "go"))
+        await asked.wait()
+        await opened.update_image(image_id, {"approval_required": True})
+        there.set()
+        assert (await (await sent).result()).status == "waiting"
+        assert (await opened.image_state(image_id)).config.approval_required
+        assert RAN == []
+
+    image_id = run(make, store=store)
+    run(work, models=Models({"scripted": Obedient("refund")}), tools=TOOLS, store=store)

@@ -83,7 +83,7 @@ class Images:
             state = (await self._access.peek(f"image-{image_id}"))[0]
             if state.image_id is None or state.deleted:
                 return None
-            self._kept.images[image_id] = state
+            state = self._kept.images.setdefault(image_id, state)  # what was heard meanwhile is newer
         if not self._kept.policies.at_hand(state.container_id):
             await self._kept.policies.load(state.container_id)
         return state
