@@ -8,8 +8,12 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from contextlib import contextmanager
+from typing import Any, TypeVar
 
 from ..events.errors import Corrupt, NewerFormat, ReenactError
+from ..projections.projection import Folds, catch_up, catch_up_stream
+
+View = TypeVar("View", bound=Folds)
 
 
 @contextmanager
@@ -34,3 +38,22 @@ async def with_each(session_ids: Iterable[str], do: Callable[[str], Awaitable[ob
             failed = failed or error
     if failed is not None:
         raise failed
+
+
+def view_of(log: Any, made: Callable[[], View]) -> tuple[View, set[str]]:
+    """A view of a whole log, and the streams that cannot be read to their end: of these it has the beginning. Where
+    there are any, it was shown one stream after the other, and not in the order of the log.
+    """
+    view = made()
+    try:
+        catch_up(log, view)
+        return view, set()
+    except Corrupt:
+        view = made()
+    streams = log.streams()
+    lost = set(streams)
+    for stream in streams:
+        with passed_over(stream):
+            catch_up_stream(log, stream, view)
+            lost.discard(stream)
+    return view, lost

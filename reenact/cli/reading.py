@@ -18,6 +18,7 @@ import msgspec
 
 from ..adapters.logs import open_reader
 from ..catalog import lookup
+from ..catalog.unreadable import passed_over, view_of
 from ..events import codec
 from ..events.action import ActionRequired, ActionResolved
 from ..events.agent import ModelAnswered, ToolRequested, ToolSettled, ToolStarted, ToolUnproved
@@ -66,6 +67,7 @@ class Reading:
         self.log: Any = opened if scope is None else Pane(opened, scope)
         self._names: dict[str, str] | None = None
         self._board: Jobs | None = None
+        self._lost: set[str] = set()  # the streams that could not be read to their end
 
     def __enter__(self) -> Self:
         return self
@@ -86,28 +88,32 @@ class Reading:
         """The jobs, running first, then queued, then waiting, then, where `over`, those that ended, newest first."""
         session_id = None if session is None else self.session(session)
         found = [job for job in self.board().query(session_id=session_id) if over or job.state in ACTIVE]
+        if self._lost:  # then they are not in the order of the log, and of what cannot be read nobody knows how it is
+            found = [job for job in found if f"session-{job.session_id}" not in self._lost]
+            found.sort(key=lambda job: job.queued_at, reverse=True)
         found.sort(key=lambda job: _ORDER.get(job.state, len(_ORDER)))
         return [self._job(job) for job in found]
 
     def board(self) -> Jobs:
         """Every job of the log."""
         if self._board is None:
-            self._board = Jobs()
-            catch_up(self.log, self._board)
+            self._board, self._lost = view_of(self.log, Jobs)
         return self._board
 
     def _job(self, job: Job) -> Row:
         return {**msgspec.to_builtins(job), "imageName": self._image_names().get(job.image_id or "")}
 
     def sessions(self, *, empty: bool = False) -> list[Row]:
-        """The sessions, newest first; those in which nothing was ever asked only where `empty`."""
+        """The sessions, newest first; those in which nothing was ever asked only where `empty`. One that cannot be read
+        has the state `unreadable`.
+        """
         jobs: dict[str, list[Job]] = {}
         for job in self.board():
             jobs.setdefault(job.session_id, []).append(job)  # newest first
         rows = []
         for session_id in reversed(lookup.session_ids(self.log)):
-            of_session = jobs.get(session_id, [])
-            if not of_session and not empty:
+            of_session, lost = jobs.get(session_id, []), f"session-{session_id}" in self._lost
+            if not (of_session or empty or lost):
                 continue
             created = lookup.session_created(self.log, session_id)
             newest = of_session[0] if of_session else None
@@ -121,7 +127,7 @@ class Reading:
                     "createdAt": created.created_at if created else None,
                     "events": self.log.head(f"session-{session_id}"),
                     "jobs": len(of_session),
-                    "state": newest.state if newest else None,
+                    "state": "unreadable" if lost else newest.state if newest else None,
                     "title": newest.title if newest else None,
                 }
             )
@@ -137,7 +143,7 @@ class Reading:
         rows = []
         for stream in reversed(self.log.streams("image-")):
             row: Row = {}
-            for recorded in self._of(stream):
+            for recorded in self._readable(stream):
                 match recorded.data:
                     case ImageCreated() as made:
                         row = {
@@ -220,8 +226,8 @@ class Reading:
 
     def actions(self, *, over: bool = False, session_id: str | None = None) -> list[Row]:
         """What waits for a person, oldest first; where `over`, also what did."""
-        board = self._asked(session_id)
-        return [msgspec.to_builtins(action) for action in board.query(status=None if over else "pending")]
+        found = list(self._asked(session_id)) if session_id is not None else self._all_asked()
+        return [msgspec.to_builtins(action) for action in found if over or action.status == "pending"]
 
     def action(self, wanted: str) -> tuple[Row, list[str]]:
         """One question, and the same as a person reads it. wanted: `<session>:<action>` with any unique part of the
@@ -265,8 +271,10 @@ class Reading:
         """
         from ..actors.cell import fold
         from ..actors.conversation import CONVERSATION
+        from ..projections.actions import Actions
 
-        leaves = self._asked(None).leaves(revoked=revoked)
+        board, lost = view_of(self.log, Actions)
+        leaves = [leave for leave in board.leaves(revoked=revoked) if f"session-{leave.session_id}" not in lost]
         digests: dict[str, str] = {}
         for session_id in dict.fromkeys(leave.session_id for leave in leaves):
             agent = fold(CONVERSATION, list(self._of(f"session-{session_id}")))[1]
@@ -292,12 +300,16 @@ class Reading:
     def _asked(self, session_id: str | None) -> Actions:
         from ..projections.actions import Actions
 
-        board = Actions()
         if session_id is None:
-            catch_up(self.log, board)
-        else:
-            catch_up_stream(self.log, f"session-{session_id}", board)
+            return view_of(self.log, Actions)[0]
+        board = Actions()
+        catch_up_stream(self.log, f"session-{session_id}", board)
         return board
+
+    def _all_asked(self) -> list[Action]:
+        from ..people.asking import all_asked
+
+        return all_asked(self.log)
 
     def size(self, session_id: str) -> int:
         """How many events a session has."""
@@ -344,7 +356,7 @@ class Reading:
         for stream in self.log.streams("ledger-"):
             [state] = fold(LEDGER, list(self._of(stream)))
             holding = [session_id for session_id, account in state.accounts.items() if account.held != NOTHING]
-            purses = {each: fold(CONVERSATION, list(self._of(f"session-{each}")))[1].purse for each in holding}
+            purses = {each: fold(CONVERSATION, self._readable(f"session-{each}"))[1].purse for each in holding}
             now = time.time_ns() // 1000
             scope = stream.removeprefix("ledger-")
             rows += [{"scope": scope, **msgspec.to_builtins(use)} for use in uses(state, purses, now)]
@@ -359,8 +371,8 @@ class Reading:
         from ..adapters.prices import table_of
         from ..projections.ledger import Ledger
 
-        ledger = Ledger(None if prices is None else table_of(prices))
-        catch_up(self.log, ledger)
+        table = None if prices is None else table_of(prices)
+        ledger, _ = view_of(self.log, lambda: Ledger(table))
         if by == "tool":
             return [msgspec.to_builtins(line) for line in ledger.tools()]
         lines = []
@@ -469,6 +481,13 @@ class Reading:
     def _of(self, stream: str) -> Iterable[Recorded]:
         for stored in self._batches(stream):
             yield from codec.unpack(stored)
+
+    def _readable(self, stream: str) -> list[Recorded]:
+        """The events of a stream that is one of many; none where it cannot be read: see `passed_over`."""
+        found: list[Recorded] = []
+        with passed_over(stream):
+            found = list(self._of(stream))
+        return found
 
 
 def _check_one(wanted: str, action_ids: Sequence[str]) -> None:

@@ -16,7 +16,7 @@ from ..actors.book import Account, State
 from ..actors.clock import Clock
 from ..actors.purse import Purse
 from ..events.budget import NOTHING, Amount
-from ..events.errors import Busy, Closed, Conflict, Corrupt, DiskFull
+from ..events.errors import Busy, Closed, Conflict, Corrupt, DiskFull, NewerFormat
 from ..events.failpoint import failpoint
 from ..events.ledger import RecallAllotments, ReturnAllotment
 from ..events.message import Command
@@ -115,7 +115,7 @@ class Recalls:
         async def one(session_id: str, account: Account) -> None:
             try:
                 back = await self._let_go(session_id, account)
-            except (_LeftAlone, Corrupt):
+            except (_LeftAlone, Corrupt, NewerFormat):
                 asker.lost.add(session_id)
             else:
                 if back is not None:

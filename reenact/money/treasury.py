@@ -20,6 +20,7 @@ from ..actors.clock import Clock
 from ..actors.ledger import evolve
 from ..actors.wish import tokens_of
 from ..adapters import prices
+from ..catalog.unreadable import passed_over
 from ..events import codec
 from ..events.budget import NOTHING, TERMS_RULES, Amount, Budget, BudgetSpec, Rate, Terms, budget_of
 from ..events.errors import BadInput, StoreError
@@ -313,7 +314,8 @@ class Treasury:
         purses = {}
         for session_id, account in state.accounts.items():
             if account.held != NOTHING:
-                purses[session_id] = (await self._peek(f"session-{session_id}"))[1].purse
+                with passed_over(f"session-{session_id}"):  # it counts with what was told of it
+                    purses[session_id] = (await self._peek(f"session-{session_id}"))[1].purse
         return uses(state, purses, self._clock.now())
 
 

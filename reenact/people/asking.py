@@ -18,6 +18,7 @@ from ..actors.action import State as ActionState
 from ..actors.mind import State as AgentState
 from ..actors.question import check_resolution
 from ..adapters.hosts.caller import PERSON
+from ..catalog.unreadable import passed_over, view_of
 from ..events.action import (
     AGENT,
     ActionExpired,
@@ -32,7 +33,6 @@ from ..events.frozen import frozen, thawed
 from ..given import check_json
 from ..identity.access import NO_DECISIONS
 from ..projections.actions import Action, Actions, AskedCall
-from ..projections.projection import catch_up
 
 if TYPE_CHECKING:
     from ..runtime import Runtime
@@ -52,7 +52,10 @@ class Asking:
             return await self._pending(session_id)
         # Every question has an end in time, so every session in which one waits owes something.
         streams = await asyncio.to_thread(self._runtime._reads.streams, "session-", owing=True)
-        found = [action for stream in streams for action in await self._pending(stream.removeprefix("session-"))]
+        found = []
+        for stream in streams:
+            with passed_over(stream):
+                found += await self._pending(stream.removeprefix("session-"))
         return sorted(found, key=lambda action: action.asked_at)
 
     async def _pending(self, session_id: str) -> list[Action]:
@@ -76,20 +79,20 @@ class Asking:
 
     async def everything(self, session_id: str | None) -> list[Action]:
         """Those that wait and those that are over."""
+        if session_id is None:
+            return [_own(action) for action in await asyncio.to_thread(all_asked, self._runtime.log)]
         board = Actions()
-        if session_id is not None:
-            for recorded in await self._runtime.events(session_id):
-                board.apply(recorded)
-        else:
-            await asyncio.to_thread(catch_up, self._runtime.log, board)
+        for recorded in await self._runtime.events(session_id):
+            board.apply(recorded)
         return [_own(action) for action in board]
 
     async def session_of(self, job_id: str) -> str:
         """The session in which a job runs."""
         for stream in await asyncio.to_thread(self._runtime._reads.streams, "session-", owing=True):
-            running = (await self._runtime._peek(stream))[0].running
-            if running is not None and running.job_id == job_id:
-                return stream.removeprefix("session-")
+            with passed_over(stream):
+                running = (await self._runtime._peek(stream))[0].running
+                if running is not None and running.job_id == job_id:
+                    return stream.removeprefix("session-")
         raise NotFound(f"No job {job_id} runs.")
 
     async def of_token(self, token: str) -> Action:
@@ -97,10 +100,11 @@ class Asking:
         wanted = token_digest(token)
         for stream in await asyncio.to_thread(self._runtime._reads.streams, "session-", owing=True):
             session_id = stream.removeprefix("session-")
-            agent, asking = await self._states(session_id)
-            for asked in asking.pending:
-                if asked.token is not None and secrets.compare_digest(asked.token, wanted):
-                    return _own(_shown(session_id, asked, agent))
+            with passed_over(stream):
+                agent, asking = await self._states(session_id)
+                for asked in asking.pending:
+                    if asked.token is not None and secrets.compare_digest(asked.token, wanted):
+                        return _own(_shown(session_id, asked, agent))
         raise NotFound("There is no pending action for this token.")
 
     async def resolve(
@@ -242,6 +246,15 @@ class Asking:
         if session.session_id is None:
             raise NotFound(f"Session not found: {session_id}")
         return agent, asking
+
+
+def all_asked(log: Any) -> list[Action]:
+    """Every question of a log, oldest first. Those of a session that cannot be read are left out: see `passed_over`."""
+    board, lost = view_of(log, Actions)
+    if not lost:
+        return list(board)
+    found = [action for action in board if f"session-{action.session_id}" not in lost]
+    return sorted(found, key=lambda action: action.asked_at)
 
 
 def answer_of(resolution: Mapping[str, Any] | bool, **said: Any) -> dict[str, Any]:

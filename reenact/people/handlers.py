@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from msgspec import Struct
 
 from ..adapters.tools.threads import ToolThreads
+from ..catalog.unreadable import passed_over
 from ..events.action import HANDLER, ActionRequired
 from ..events.errors import ActionLate, ActionOver, BadInput, Closed, NotFound
 from ..events.log import Log
@@ -181,8 +182,11 @@ def _is_async(handler: ApprovalHandler) -> bool:
 
 def _owing_scopes(log: Log) -> list[str]:
     """The scopes in which something is owed."""
-    firsts = (log.read(stream, limit=1) for stream in log.streams("session-", owing=True))
-    return list(dict.fromkeys(first[0].batch.head.context.scope for first in firsts if first))
+    scopes: dict[str, None] = {}
+    for stream in log.streams("session-", owing=True):
+        with passed_over(stream):
+            scopes |= {first.batch.head.context.scope: None for first in log.read(stream, limit=1)}
+    return list(scopes)
 
 
 async def _said(handler: ApprovalHandler, request: ApprovalRequest) -> object:

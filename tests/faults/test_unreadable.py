@@ -1,4 +1,5 @@
-"""One session that cannot be read stops nobody else: rules reach all others, agents are found and stopped."""
+"""One session that cannot be read stops nobody else: rules reach all others, agents are found and stopped, questions
+are listed and answered."""
 
 import asyncio
 import logging
@@ -13,6 +14,7 @@ import pytest
 from reenact import Policy, Runtime, tool
 from reenact.events.errors import Corrupt, NotFound, ReenactError
 from reenact.events.log import MemoryLog, MemoryStore, Row
+from reenact.people.actions import ActionManager
 from reenact.run import Run
 from tests.faults.test_poison import DAMAGED, NEWER, append
 from tests.runtimes import runtime
@@ -215,5 +217,101 @@ def test_whatever_keeps_a_rule_from_one_agent_the_others_are_held_to_it_first() 
             assert well is not None
             definition = (await opened._peek(f"session-{well.session_id}"))[1].definition
             assert [policy.name for policy in definition.policy] == ["stop"]
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+# -- what people are asked --
+
+
+@tool(effect="idempotent", approval="ask")
+def pay(n: int) -> str:
+    return f"paid {n}"
+
+
+def pays(request: Any, seen: Any) -> dict[str, Any]:
+    return {"text": "the end"} if seen.results else {"tool_calls": [{"name": "pay", "input": {"n": 1}}]}
+
+
+def with_questions(row: Row, work: Callable[[Runtime, str, str, str], Awaitable[None]], **options: Any) -> None:
+    """Two sessions, each with a call that waits for a person, and one of the two cannot be read. `work` is handed the
+    ids of the ill one and of the well one, and a token for a question in the well one."""
+    store = MemoryStore()
+
+    async def main() -> None:
+        async with runtime(pays, store=store, tools=[pay]) as opened:
+            ill, well = [await opened.image(name) for name in ("ill", "well")]
+            for each in (ill, well):
+                assert (await each.send("go")).status == "waiting"
+            token = await opened.issue_token(f"{well.session_id}:a1")
+        stream = f"session-{ill.session_id}"
+        log = MemoryLog(store)
+        append(log, stream, row, owes=log.read(stream)[-1].batch.head.owes)
+        async with runtime(pays, store=store, tools=[pay], **options) as opened:
+            await work(opened, ill.session_id, well.session_id, token)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
+@ROWS
+def test_questions_are_listed_and_answered_beside_a_session_that_cannot_be_read(
+    row: Row, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def work(runtime: Runtime, ill: str, well: str, token: str) -> None:
+        manager = ActionManager(runtime)
+        running = (await runtime.session_state(well)).running
+        assert running is not None
+        for listed in (await runtime.actions(), await runtime.all_actions()):
+            assert f"{well}:a1" in [action.id for action in listed]
+        assert f"{well}:a1" in [record.action_id for record in await manager.list_pending()]
+        assert await runtime.session_of(running.job_id) == well
+        asked = await manager.require_action({"job_id": running.job_id, "type": "confirm"})
+        assert asked.action_id == f"{well}:a2"
+        answered = await manager.resolve(resume_token=token, resolution={"approved": True})
+        assert answered.action_id == f"{well}:a1" and answered.status == "resolved"
+        with pytest.raises(ReenactError, match="job_queued"):
+            await runtime.resolve_action(f"{ill}:a1", True)
+        if row is DAMAGED:
+            assert f"session-{ill} is passed over" in caplog.text
+            assert [action.id for action in await runtime.actions()] == [f"{well}:a2"]
+            assert {action.session_id for action in await runtime.all_actions()} == {well}
+
+    with_questions(row, work)
+
+
+@ROWS
+def test_a_handler_is_asked_about_all_others_beside_a_session_that_cannot_be_read(row: Row) -> None:
+    asked: list[str] = []
+    ended = asyncio.Event()
+
+    async def yes(request: Any) -> bool:
+        asked.append(request.session_id)
+        return True
+
+    async def work(runtime: Runtime, ill: str, well: str, token: str) -> None:
+        runtime.on("job_succeeded", lambda event: ended.set())
+        if (await runtime.session_state(well)).running is not None:
+            await ended.wait()
+        assert well in asked
+
+    with_questions(row, work, approval_handler=yes)
+
+
+# -- money --
+
+
+@ROWS
+def test_who_wants_what_a_session_holds_that_cannot_be_read_is_told_of_the_limit(row: Row) -> None:
+    store, limit = MemoryStore(), {"max_tokens_daily": 3_000}
+
+    async def main() -> None:
+        async with runtime(store=store, budget=limit) as opened:
+            ill = await opened.image("ill")
+            await ill.send("hi")
+        append(MemoryLog(store), f"session-{ill.session_id}", row)
+        async with runtime(store=store, budget=limit) as opened:
+            assert [(use.most, use.left) for use in await opened.budget()] == [(3_000, 0)]
+            result = await (await opened.image("well")).send("hi")
+            assert result.failure is not None and result.failure.code == "budget_exceeded"
 
     asyncio.run(asyncio.wait_for(main(), 20))

@@ -13,8 +13,10 @@ import pytest
 
 from reenact.adapters.cli.output import Output
 from reenact.adapters.cli.person import Person
+from reenact.adapters.logs.sqlite import SqliteLog
 from tests.adapters.cli.processes import owning
 from tests.adapters.cli.terminal import Ended, Stream, at_terminal, one_line, reenact
+from tests.faults.test_poison import DAMAGED, append
 
 TOOLS = '''
 from pathlib import Path
@@ -261,3 +263,25 @@ def test_what_was_typed_before_the_question_was_seen_answers_nothing() -> None:
                 threading.Event().wait(0.01)
             typed("too much\n")
             assert decided.result(10) == {"approved": False, "comment": "too much"}
+
+
+def test_lists_show_all_others_and_name_a_session_that_cannot_be_read() -> None:
+    for name in ("ill", "well"):
+        reenact(*ASK, "--session", name)
+    ids = {row["name"]: row["sessionId"] for row in reenact("sessions", "--json").rows}
+    log = SqliteLog(Path("reenact.db"))
+    stream = f"session-{ids['ill']}"
+    append(log, stream, DAMAGED, owes=log.read(stream)[-1].batch.head.owes)
+    log.close()
+
+    for command in ("approvals", "approvals grants", "ps", "cost"):
+        listed = reenact(*command.split(), "--json")
+        assert listed.code == 0 and f"WARNING reenact: {stream} is passed over" in listed.err
+    assert [row["sessionId"] for row in reenact("approvals", "--json").rows] == [ids["well"]]
+    assert [row["sessionId"] for row in reenact("ps", "--json").rows] == [ids["well"]]
+    states = {row["name"]: row["state"] for row in reenact("sessions", "--json").rows}
+    assert states == {"well": "waiting", "ill": "unreadable"}
+    assert reenact("images").code == reenact("budget").code == 0
+    assert reenact("approvals", "approve", f"{ids['well']}:a1").code == 0
+    refused = reenact("approvals", "approve", f"{ids['ill']}:a1")
+    assert refused.code == 1 and "job_queued" in refused.err
