@@ -180,7 +180,7 @@ class Policy(Struct, frozen=True, kw_only=True, rename="camel", gc=False, cache_
         _check_bool(self.strict, "strict")
 
 
-class PolicyRef(Struct, frozen=True, kw_only=True, rename="camel"):
+class PolicyRef(Struct, frozen=True, kw_only=True, rename="camel", forbid_unknown_fields=True):
     """A policy by its name, in its newest version unless one is named.
 
     overrides: narrow it for one use: fields of a policy (`deny`, `max_tool_calls_per_turn`, ...), or `allow_<group>`,

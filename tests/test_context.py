@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -131,6 +132,43 @@ def test_a_context_that_makes_no_sense_is_refused(fields: Any) -> None:
 def test_a_plain_form_that_is_none_is_refused(given: Any) -> None:
     with pytest.raises(BadInput):
         ExecutionContext.from_dict(given)
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        ({"budgets": {"maxTurn": 0}}, "maxTurn"),
+        ({"budgets": {"max_turns": 0, "maxTurns": 1}}, "max_turns twice"),
+        ({"budgets": {"max_cost": -1}}, "max_cost"),
+        ({"budgets": {"max_cost": float("nan")}}, "max_cost"),
+        ({"budgets": {"max_tool_calls": 1, "on_breach": "ask"}}, "max_tool_calls"),
+        ({"budgets": []}, "an object of limits"),
+        ({"policy_ref": {"name": "house", "override": {"deny": ["*"]}}}, "override"),
+        ({"policy_ref": {"name": "house", "Version": "7"}}, "Version"),
+        ({"versions": {"modelVersion": "7"}}, "modelVersion"),
+    ],
+)
+def test_what_a_plain_form_says_and_nobody_knows_is_refused_by_name(given: Any, named: str) -> None:
+    """Given a plain form with a word that is not known, when it is read, then it is no context without that limit."""
+    with pytest.raises(BadInput, match=named):
+        ExecutionContext.from_dict(given)
+
+
+@given(CONTEXTS, st.booleans())
+def test_a_plain_budget_limits_the_same_in_either_spelling(context: ExecutionContext, camel: bool) -> None:
+    """Given a budget in the words of Python or in those of JSON, when a context is read, then it is that budget."""
+    budget = context.budgets or BudgetSpec(max_turns=0, max_cost="0.01", on_breach="ask")
+    plain = msgspec.to_builtins(budget) if camel else msgspec.structs.asdict(budget)
+    assert ExecutionContext.from_dict({**context.to_dict(), "budgets": plain}).budgets == budget
+
+
+def test_what_is_sent_for_a_context_that_was_read_is_within_its_budget() -> None:
+    async def work(opened: Runtime) -> None:
+        context = ExecutionContext.from_dict({"principal_id": "eve", "budgets": {"max_turns": 0}})
+        result = await (await opened.as_(context).image("bot")).send("hi")
+        assert result.status == "failed" and "max_turns" in str(result.failure)
+
+    run(work)
 
 
 # -- cancelling --

@@ -15,7 +15,7 @@ import msgspec
 from msgspec import Struct, field
 from msgspec.structs import force_setattr, replace
 
-from ..events.budget import BudgetSpec
+from ..events.budget import BudgetSpec, spec_of
 from ..events.errors import BadInput, Cancelled
 from ..events.frozen import frozen
 from ..events.message import Context
@@ -23,7 +23,7 @@ from ..events.policy import PolicyRef
 from ..given import check_json, checked_text
 
 
-class RunVersions(Struct, frozen=True, kw_only=True):
+class RunVersions(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """What a run was made with, for whoever compares it with another. None: not said."""
 
     runtime_version: str | None = None
@@ -162,7 +162,8 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
 
     @classmethod
     def from_dict(cls, given: Mapping[str, Any]) -> Self:
-        """What `to_dict` gave, with a token of its own. Raises BadInput.
+        """What `to_dict` gave, with a token of its own; `budgets` as `send` takes one. Raises BadInput, also for a word
+        that nobody knows.
 
         It believes what it reads: never hand it what a caller sent.
         """
@@ -173,9 +174,10 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
             raise BadInput(f"A context has no field {(unknown or ['cancellation'])[0][:60]!r} in this form.")
         values = dict(given)
         try:
-            for name, kind in (("policy_ref", PolicyRef), ("versions", RunVersions), ("budgets", BudgetSpec)):
+            for name, kind in (("policy_ref", PolicyRef), ("versions", RunVersions)):
                 if values.get(name) is not None:
                     values[name] = msgspec.convert(values[name], kind, strict=False)
+            values["budgets"] = spec_of(values.get("budgets"))
         except (ValueError, TypeError) as error:
             raise BadInput(f"The context cannot be read: {error}.") from None
         return cls(**values)
