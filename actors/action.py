@@ -161,6 +161,7 @@ def _resolve(state: State, message: ResolveAction) -> Sequence[Event]:
             digest=message.digest,
             token=message.token,
             bound=message.bound,
+            switched=message.switched,
         )
     ]
 
@@ -361,6 +362,7 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 digest=first.digest,
                 token=first.token,
                 bound=first.bound,
+                switched=first.switched,
             )
         case "resolve_action", ActionExpired():
             return ResolveAction(action=first.action, resolution={}, at=first.at, by=first.by)

@@ -79,16 +79,25 @@ def why_asked(definition: Definition | None, check: CallCheck | ToolChecked) -> 
 
 
 def granted(
-    grants: tuple[Grant, ...], check: CallCheck, name: str, arguments: dict[str, Any], policy: str, principal: str
+    grants: tuple[Grant, ...],
+    check: CallCheck,
+    name: str,
+    arguments: dict[str, Any],
+    policy: str,
+    principal: str,
+    required: bool,
 ) -> Grant | None:
-    """The leave given before that covers this call of a job of a principal's, None where there is none."""
+    """The leave given before that covers this call of a job of a principal's, None where there is none.
+
+    required: whether a person must be asked before every call.
+    """
     if not grants:
         return None
     place = check.place or Place()
     covered = {"exact": grant_digest(name, check.version, arguments, place, policy)}
     if check.effect == "read":
         covered["class"] = grant_digest(name, check.version, None, place, policy)
-    theirs = (grant for grant in grants if grant.principal in (None, principal))
+    theirs = (grant for grant in grants if grant.principal in (None, principal) and grant.required in (None, required))
     return next((grant for grant in theirs if grant.digest == covered.get(grant.kind)), None)
 
 

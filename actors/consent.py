@@ -51,7 +51,8 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
     """What becomes of a call that a person must approve: it starts on a leave given before, or it is asked for."""
     policy = policy_digest(state.rights)
     place = check.place or Place()
-    grant = granted(state.grants, check, part.name, part.input, policy, state.principal)
+    required = definition_of(state).approval_required
+    grant = granted(state.grants, check, part.name, part.input, policy, state.principal, required)
     if grant is not None:
         return [
             GrantUsed(grant=grant.action, tool=tool, place=place),
@@ -159,8 +160,12 @@ def not_covered(state: State, tool: Tool, approval: Approval, now: ToolChecked) 
         return "the approval has expired"
     if now.at < approval.asked_at:
         return "the clock was set back, so that nobody can tell whether the approval still holds"
-    if approval.granted and all(grant.action != approval.action for grant in state.grants):
-        return "the leave for it was taken back"
+    if approval.granted:
+        grant = next((grant for grant in state.grants if grant.action == approval.action), None)
+        if grant is None:
+            return "the leave for it was taken back"
+        if grant.required not in (None, definition_of(state).approval_required):
+            return "whether a person is asked before every call was switched"
     return what_changed(terms, now, policy_digest(state.rights))
 
 
@@ -248,6 +253,7 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
             digest=grant_digest(tool.name, tool.version, covered, approval.place, approval.policy),
             by=event.by,
             principal=state.principal if event.bound else None,
+            required=definition_of(state).approval_required if event.switched else None,
         )
         state = replace(state, grants=(*state.grants, grant))
     return replace(state, version=stamp.version)

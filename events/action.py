@@ -41,7 +41,7 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
     kind: `exact` for one call, its arguments among the rest; `class` for every call of a tool that only reads. digest:
     over tool, version, place and policy, and the arguments of an exact one. name, version: of the tool. principal: for
-    whose jobs, None for everybody's.
+    whose jobs, None for everybody's. required: whether a person was to be asked before every call then; None: either.
     """
 
     action: str
@@ -51,6 +51,7 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     digest: str
     by: str
     principal: str | None = None
+    required: bool | None = None
 
 
 # -- asked --
@@ -83,7 +84,7 @@ class ResolveAction(Command, frozen=True, kw_only=True):
 
     by: the principal who says so. digest: of what they were shown, None where they were shown nothing. token: digest of
     the token they came with, None where their credential is enough. bound: a leave for calls to come is for jobs of
-    whoever sent the one that asked, and for nobody else's.
+    whoever sent the one that asked, and for nobody else's. switched: it ends where `approval_required` is switched.
     """
 
     type: ClassVar[str] = "resolve_action"
@@ -94,6 +95,7 @@ class ResolveAction(Command, frozen=True, kw_only=True):
     digest: str | None = None
     token: str | None = None
     bound: bool = False
+    switched: bool = False
 
     def __post_init__(self) -> None:
         force_setattr(self, "resolution", frozen(self.resolution))
@@ -169,7 +171,7 @@ class ActionResolved(Event, frozen=True, kw_only=True):
     """A person decided, and what they said counts once. at: when, microseconds UTC. by: who. token: digest of theirs.
 
     bound: of a leave for calls to come, that it is for jobs of whoever sent the one that asked. Without it, as it was
-    given once, it is for everybody's in the session.
+    given once, it is for everybody's in the session. switched: that it ends where `approval_required` is switched.
 
     resolution: by the action's kind. Of an approval: approved, and where given comment, arguments (those to run
     instead) and always (`exact` or `class`: leave for calls to come).
@@ -185,6 +187,7 @@ class ActionResolved(Event, frozen=True, kw_only=True):
     digest: str | None = None
     token: str | None = None
     bound: bool = False
+    switched: bool = False
 
     def __post_init__(self) -> None:
         force_setattr(self, "resolution", frozen(self.resolution))

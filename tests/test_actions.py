@@ -206,6 +206,20 @@ def test_a_leave_for_one_principal_s_job_is_for_no_other_s_in_the_same_session()
     run(work, REFUND, repeat=True, tools=[refund])
 
 
+def test_a_leave_for_calls_to_come_ends_when_approval_is_required() -> None:
+    async def work(runtime: Runtime) -> None:
+        heard, bot = Heard(runtime), await runtime.image("support")
+        asked = await bot.send("Refund order 42")
+        await runtime.resolve_action(asked.action, True, always="exact")
+        await heard.until("job_succeeded")
+        assert (await bot.send("Refund order 42")).status == "succeeded" and done == ["42", "42"]
+        await runtime.image("support", approval_required=True)
+        assert (await bot.send("Refund order 42")).status == "waiting" and done == ["42", "42"]
+        assert (await runtime.replay(bot.session_id)).identical
+
+    run(work, REFUND, repeat=True, tools=[refund])
+
+
 def test_the_model_is_told_that_a_person_changed_the_arguments() -> None:
     async def work(runtime: Runtime) -> None:
         bot, action = await waiting(runtime)

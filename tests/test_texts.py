@@ -68,7 +68,7 @@ ReleaseAllotment: made ask
 RemoveBudget: made principal_id session_id at recalls
 RemoveImage: made image_id
 RequireAction: text metadata; values payload; name key; made kind timeout_ms job_id tool token
-ResolveAction: values resolution; made action at by digest token bound
+ResolveAction: values resolution; made action at by digest token bound switched
 ResolveTool: text output; made tool outcome at_once
 ReturnAllotment: made session_id ask spent kept at made
 RevokeGrant: made action by

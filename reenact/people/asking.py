@@ -137,6 +137,7 @@ class Asking:
             digest=shown,
             token=None if token is None else token_digest(token),
             bound=given.get("always") is not None,
+            switched=given.get("always") is not None,
         )
         # Who answers at a terminal is told of in the answer; what follows from it is done for whom it was begun.
         behalf = self._runtime

@@ -27,7 +27,7 @@ def check(effect: EffectClass = "unsafe", **fields: Any) -> CallCheck:
 
 
 def resolve(action: str = "a1", approved: bool = True, **more: Any) -> ResolveAction:
-    fields = {name: more.pop(name) for name in ("digest", "by", "at", "bound") if name in more}
+    fields = {name: more.pop(name) for name in ("digest", "by", "at", "bound", "switched") if name in more}
     return ResolveAction(
         action=action, resolution={"approved": approved, **more}, **{"at": NOW + 1, "by": "ann", **fields}
     )

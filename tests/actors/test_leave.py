@@ -15,7 +15,7 @@ from reenact.events.policy import ApplyPolicy
 from reenact.events.session import JobResumed
 from reenact.events.tool import Place
 from tests.actors.approvals import ASK, ASK_MODEL, ASKED, check, resolve, start, under
-from tests.actors.words import CREATE, asks, says, send, settles, waking
+from tests.actors.words import CREATE, DEFINITION, asks, says, send, settles, waking
 from tests.given import given
 
 
@@ -112,3 +112,18 @@ def test_leave_for_calls_to_come_ends_with_the_rules_it_was_given_under(kind: st
 def test_and_is_for_the_place_it_was_given_for(kind: str) -> None:
     stream = given(*leave(kind, ASK)).when(asks("m2", check("read", place=Place(cwd="/elsewhere"))))
     assert any(isinstance(event, ActionRequired) for event in stream.events)
+
+
+@pytest.mark.parametrize("kind", ["exact", "class"])
+@pytest.mark.parametrize("before", [True, False])
+@pytest.mark.parametrize("switched", [True, False])
+def test_leave_ends_when_approval_required_is_switched_and_one_given_by_an_earlier_build_does_not(
+    kind: str, before: bool, switched: bool
+) -> None:
+    woken = waking("agent_1", replace(DEFINITION, approval_required=before))
+    past = (CREATE, send(waking=woken), asks("m1", check("read")), resolve(always=kind, switched=switched))
+    past = (*past, start(effect="read"), settles("t1"))
+    assert any(isinstance(event, GrantUsed) for event in given(*past).when(asks("m2", check("read"))).events)
+    stream = given(*past, ApplyPolicy(policy=(), approval_required=not before)).when(asks("m2", check("read")))
+    assert any(isinstance(event, GrantUsed) for event in stream.events) is not switched
+    assert any(isinstance(event, ActionRequired) for event in stream.events) is switched

@@ -81,6 +81,16 @@ def test_given_a_leave_for_calls_to_come_the_next_is_paid_for_as_any_other() -> 
     stream.when(start("t2")).then(ToolChecked, ToolStarted).owes("t2")
 
 
+def test_a_call_on_leave_that_waits_to_be_paid_does_not_begin_once_every_call_is_asked_about() -> None:
+    stream = asked_for(1, tools=1).when(resolve(always="exact", switched=True)).when(start()).when(settles("t1"))
+    stream.when(wants("m2", check()))
+    assert the(stream, GrantUsed).tool == "t2"
+    wanted = the(stream, AllotmentWanted).ask
+    stream.when(ApplyPolicy(policy=(), terms=LEDGER, approval_required=True))
+    stream.when(take(wanted, tools=1)).when(start("t2"))
+    assert "switched" in the(stream, ToolSettled).output and not any(isinstance(e, ToolStarted) for e in stream.events)
+
+
 def test_what_waits_for_the_ledger_when_its_owner_dies_waits_on() -> None:
     stream = asked_for(2).when(resolve("a1")).when(resolve("a2")).when(start("t1")).when(start("t2"))
     stream.after_a_crash().owes("w2").when(take("w2", tools=2)).owes("launch-t1", "launch-t2")
