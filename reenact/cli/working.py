@@ -21,9 +21,9 @@ from ..blocking import Image, Run, Runtime
 from ..catalog import lookup
 from ..events import codec, stream
 from ..events.agent import AgentConfigured
-from ..events.errors import BadInput, Corrupt, DiskFull, NotFound, ReenactError
+from ..events.errors import BadInput, Corrupt, DiskFull, NewerFormat, NotFound, ReenactError
 from ..events.image import ImageConfig
-from ..events.message import BusEvent, Recorded, Signal
+from ..events.message import BusEvent, Recorded, Signal, Unknown
 from ..events.model import ModelParams
 from ..events.session import JobStarted
 from ..given import checked_text, config_of, fallbacks_of
@@ -32,7 +32,7 @@ from ..models.failover_file import failover_in
 from ..owner import check_outside
 from ..people.halt import halt_of
 from ..projections.jobs import ACTIVE, Job, Jobs
-from ..projections.projection import catch_up_stream
+from ..projections.projection import catch_up_stream, session_of
 from ..rules.policies import policies_from
 from ..run import READER
 from ..tools.toolbox import Needed, sources, tools_from
@@ -383,16 +383,17 @@ class Working:
     def unfinished(self, session_ids: Iterable[str] | None = None) -> list[Job]:
         """The jobs that are not over, oldest first, of all sessions or of these.
 
-        A session that cannot be read is left out, and is in `faults` from then on.
+        A session that cannot be read, or not be gone on with, is left out, and is in `faults` from then on.
         """
-        board = Jobs()
+        board = _Board()
         for session_id in lookup.session_ids(self._log) if session_ids is None else session_ids:
             try:
                 catch_up_stream(self._log, f"session-{session_id}", board)
             except Corrupt as error:
                 self.faults[session_id] = error
-        jobs = [job for job in board.query(state=ACTIVE) if job.session_id not in self.faults]
-        return sorted(jobs, key=lambda job: job.queued_at)
+        active = board.query(state=ACTIVE)
+        self.faults |= {job.session_id: board.newer[job.session_id] for job in active if job.session_id in board.newer}
+        return sorted((job for job in active if job.session_id not in self.faults), key=lambda job: job.queued_at)
 
     def equip(self, session_ids: Iterable[str]) -> list[str]:
         """Load the tools that these sessions were run with, where those given will not do. Says what it did.
@@ -478,6 +479,20 @@ class Working:
         if reading is not None:
             reading.put(KeyboardInterrupt())
         return reading is not None
+
+
+class _Board(Jobs):
+    """newer: why a session cannot be gone on with in which there is what a newer release wrote."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.newer: dict[str, NewerFormat] = {}
+
+    def apply(self, recorded: Recorded) -> None:
+        super().apply(recorded)
+        if isinstance(recorded.data, Unknown):
+            why = f"It holds events of type {recorded.data.name!r}, which a newer release wrote."
+            self.newer[session_of(recorded)] = NewerFormat(why)
 
 
 def _ends(full: str | None, part: str) -> bool:

@@ -6,9 +6,12 @@ from pathlib import Path
 
 import pytest
 
+from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.cli.working import Working
+from reenact.events.log import Row
 from tests.adapters.cli.terminal import one_line, reenact
 from tests.adapters.cli.work import killed_in_a_charge
+from tests.faults.test_poison import DAMAGED, NEWER, append
 
 pytestmark = pytest.mark.usefixtures("tools")
 
@@ -160,3 +163,22 @@ def test_a_message_behind_one_that_waits_for_a_person_is_queued_and_says_for_wha
     assert twice.code == 2 and "says twice" in twice.err
     assert reenact("resume", "last", "--settle", "t1=ok", "--tools", "tools.py").code == 0
     assert "and then?" in reenact("messages", "last").out
+
+
+@pytest.mark.parametrize("row", [DAMAGED, NEWER], ids=["damaged", "newer"])
+def test_a_session_that_cannot_be_gone_on_with_is_left_and_named_and_the_others_go_on(here: Path, row: Row) -> None:
+    for name in ("ill", "well"):
+        (here / "inside").unlink(missing_ok=True)
+        killed_in_a_charge(here, "--session", name)
+    ids = {row["name"]: row["sessionId"] for row in reenact("sessions", "--json").rows}
+    log = SqliteLog(here / "reenact.db")
+    stream = f"session-{ids['ill']}"
+    append(log, stream, row, owes=log.read(stream)[-1].batch.head.owes)
+    log.close()
+
+    ended = reenact("resume", "--tools", "tools.py")
+
+    assert ended.code == 1 and f"session {ids['ill'][-8:]} is left as it is: " in ended.err
+    assert f"reenact resume {ids['well'][-8:]} --settle t1=" in ended.err
+    assert f"reenact resume {ids['ill'][-8:]}" not in ended.err, "it would be in vain"
+    assert reenact("resume", "well", "--settle", "t1=ok", "--output", "", "--tools", "tools.py").out == "All done.\n"
