@@ -270,6 +270,45 @@ def test_no_login_takes_the_place_of_a_secret_of_the_program_s_own() -> None:
     run(work, LOGIN, repeat=False, tools=[login])
 
 
+@pytest.mark.parametrize("later", range(8))
+@pytest.mark.parametrize("other", ["another secret", "no", "yes, without one"])
+def test_of_two_who_answer_a_login_at_once_the_tool_has_what_the_recorded_one_gave(later: int, other: str) -> None:
+    got: list[str | None] = []
+
+    @tool(effect="idempotent")
+    async def login(context: ToolContext) -> str:
+        """Log in."""
+        action = await context.actions.require_action(ActionSpec(type="reauth", payload={"secret": "shop"}))
+        await context.actions.wait_for_resolution(action.action_id)
+        try:
+            got.append(context.secret("shop").reveal())
+        except NotFound:
+            got.append(None)
+        return "done"
+
+    async def work(runtime: Runtime) -> None:
+        heard, bot = Heard(runtime), await runtime.image("support")
+        await bot.send("log in")
+        action = f"{bot.session_id}:a1"
+        alice, bob = runtime.scoped(principal="alice"), runtime.scoped(principal="bob")
+
+        async def second() -> str:
+            for _ in range(later):
+                await asyncio.sleep(0)
+            if other == "another secret":
+                return (await bob._asking.hand_over(action, f"{PASSWORD} 2", {})).by or ""
+            return (await bob.resolve_action(action, {"authenticated": other != "no"})).by or ""
+
+        first = alice._asking.hand_over(action, f"{PASSWORD} 1", {})
+        await asyncio.gather(first, second(), return_exceptions=True)
+        await heard.until("job_succeeded")
+        by = (await runtime.action(action)).by
+        bobs = f"{PASSWORD} 2" if other == "another secret" else None
+        assert got == [f"{PASSWORD} 1" if by == "alice" else bobs]
+
+    run(work, LOGIN, repeat=False, tools=[login])
+
+
 def test_a_login_is_handed_over_and_asked_for_again_by_a_process_that_does_not_have_it() -> None:
     store = MemoryStore()
 

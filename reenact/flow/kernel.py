@@ -235,12 +235,14 @@ class Kernel:
         correlation: str | None = None,
         cause: str | None = None,
         by: Who | None = None,
+        told: Callable[[Reply], object] | None = None,
     ) -> Reply:
         """Put a command to an actor and wait until its events are stored and told. Raises what refused it.
 
         key: an idempotency key, unique in the scope; body: digest of what it stands for. companions: commands for new
         streams, appended together with this one. cause: the id of the event that led to it.
-        by: who asks, if not the runtime's own principal.
+        by: who asks, if not the runtime's own principal. told(reply): as it is told, before anybody who waited goes on,
+        whether or not whoever asked still waits.
 
         Raises BadInput, and nothing is stored, for a value that could not be read again.
         """
@@ -252,7 +254,13 @@ class Kernel:
         asked = self.asked(command, key=key, correlation=correlation, cause=cause, by=by)
         chain = asked.correlation or asked.id
         beside = tuple((name, self.asked(each, correlation=chain, by=by)) for name, each in companions)
-        self._post(stream, asked, answer.set_result, beside, body)
+
+        def tell(reply: Reply) -> None:
+            if told is not None:
+                told(reply)
+            answer.set_result(reply)
+
+        self._post(stream, asked, tell, beside, body)
         return await _reply(answer)
 
     async def peek(self, stream: str, *, scope: str | None) -> tuple[Any, ...]:

@@ -9,6 +9,7 @@ import asyncio
 import hashlib
 import secrets
 from collections.abc import Mapping
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from msgspec.structs import replace
@@ -22,6 +23,7 @@ from ..catalog.unreadable import passed_over, view_of
 from ..events.action import (
     AGENT,
     ActionExpired,
+    ActionResolved,
     CancelAction,
     ExpireAction,
     IssueToken,
@@ -30,11 +32,13 @@ from ..events.action import (
 )
 from ..events.errors import ActionLate, BadInput, BadResolution, NotFound
 from ..events.frozen import frozen, thawed
+from ..events.secret import Secret
 from ..given import check_json
 from ..identity.access import NO_DECISIONS
 from ..projections.actions import Action, Actions, AskedCall
 
 if TYPE_CHECKING:
+    from ..actors.system import Reply
     from ..runtime import Runtime
 
 
@@ -115,8 +119,11 @@ class Asking:
         shown: str | None = None,
         token: str | None = None,
         by: str | None = None,
+        secret: Secret | None = None,
     ) -> Action:
-        """Answer one. by: who says so, if not whoever acts now. Raises what refuses it."""
+        """Answer one. by: who says so, if not whoever acts now. secret: what a reauth asks for, which tools have from
+        when this answer is the one that counts. Raises what refuses it.
+        """
         given = frozen(dict(resolution))  # whoever brought it cannot change it while it is looked at
         if shown is not None and not isinstance(shown, str):
             raise BadInput(f"A digest is a text, as the question has it, not {ascii(shown)[:60]}.")
@@ -127,7 +134,7 @@ class Asking:
         if asked is not None and given.get("arguments") is not None and asked.kind == "approval":
             check_resolution(asked.kind, asked.payload, given, of_call=asked.digest is not None)
             self._check_arguments(agent, action, given["arguments"])
-        if asked is not None and asked.kind == "reauth":
+        if asked is not None and asked.kind == "reauth" and secret is None:
             self._check_handed(asked.payload, given)
         command = ResolveAction(
             action=action,
@@ -145,10 +152,18 @@ class Asking:
             behalf = behalf._root._of_scope(behalf.scope)
         behalf._access.check_person(NO_DECISIONS)
         await behalf.bring_policy(session_id)
-        reply = await behalf._access.ask(f"session-{session_id}", command)
+        told = None if secret is None else partial(self._hand, secret)
+        reply = await behalf._access.ask(f"session-{session_id}", command, told=told)
         if any(isinstance(recorded.data, ActionExpired) for recorded in reply.events):
             raise ActionLate
         return await self.action(action_id)
+
+    def _hand(self, secret: Secret, reply: Reply) -> None:
+        """Tools have a secret from now on, where its answer was recorded and the program has none of that name."""
+        vault, scope, name = self._runtime._vault, self._runtime.scope, secret.name or ""
+        said = any(isinstance(recorded.data, ActionResolved) for recorded in reply.events)
+        if said and (vault.get(name, scope=scope) is None or vault.is_handed(name, scope=scope)):
+            vault.hand(name, secret.reveal(), scope=scope)
 
     def _check_handed(self, payload: Mapping[str, Any], given: Mapping[str, Any]) -> None:
         """Raises BadResolution where a secret is said to be given that nobody handed over."""
@@ -191,19 +206,11 @@ class Asking:
         name = action.payload.get("secret")
         if action.type != "reauth" or not isinstance(name, str):
             raise BadResolution("This question asks for no secret; none was taken.")
-        vault, scope = self._runtime._vault, self._runtime.scope
-        before = vault.get(name, scope=scope)
+        handed = Secret(secret, name=name)
         if action.status == "pending":
             self.check_own(name)
-            vault.hand(name, secret, scope=scope)
-        try:
-            return await self.resolve(action_id, {**resolution, "authenticated": True, "secret": name})
-        except BaseException:
-            if before is not None and vault.is_handed(name, scope=scope):
-                vault.hand(name, before.reveal(), scope=scope)
-            elif before is None:
-                vault.forget(name, scope=scope)
-            raise
+            self._runtime._vault.hide(name, handed, scope=self._runtime.scope)
+        return await self.resolve(action_id, {**resolution, "authenticated": True, "secret": name}, secret=handed)
 
     async def cancel(self, action_id: str, *, reason: str, cancel_job: bool) -> Action:
         """Take one back. Returns it as it stands then."""

@@ -109,6 +109,13 @@ class Vault:
         Raises BadInput for a name that is no name, and for a value of less than FLOOR_CHARS characters, which could not
         be told from other text.
         """
+        secret = self.hide(name, value, scope=scope, common=common)
+        self._named[scope, name] = secret
+        self._handed.discard((scope, name))
+        return secret
+
+    def hide(self, name: str, value: str | Secret, *, scope: str = "default", common: bool = False) -> Secret:
+        """Know one, and hand it out to nobody. As `add`, otherwise."""
         if not isinstance(name, str) or not name.strip() or len(name) > 64 or not name.isprintable() or "]" in name:
             raise BadInput("A secret's name is 1 to 64 printable characters without `]`.")
         secret = Secret(value, name=name)
@@ -118,8 +125,6 @@ class Vault:
                 " Use a longer one."
             )
         self._know(secret.reveal(), name, self._reach(secret.reveal()) if common else scope)
-        self._named[scope, name] = secret
-        self._handed.discard((scope, name))
         return secret
 
     def environment(self, environ: Mapping[str, str]) -> None:
@@ -166,11 +171,6 @@ class Vault:
         """`add` what a person handed over."""
         self.add(name, value, scope=scope)
         self._handed.add((scope, name))
-
-    def forget(self, name: str, *, scope: str = "default") -> None:
-        """Hand it out no more. It stays hidden: what is under way may still tell it."""
-        self._named.pop((scope, name), None)
-        self._handed.discard((scope, name))
 
     def given(self, provider: str, credentials: Credentials, *, scope: str = "default") -> Credentials:
         """Know what credentials of a scope hold, before they are used, whatever it looks like.
