@@ -304,12 +304,12 @@ class Run:
             self.handler = None
 
     def on_end(self, told: Callable[[], object]) -> None:
-        """Call `told` too when it is over."""
-        before = self._ended
+        """Call `told` too when it is over, as whoever asks for that: a tool stays a tool."""
+        before, context = self._ended, copy_context()
 
         def ended(run: Run) -> None:
             before(run)
-            told()
+            context.run(told)
 
         self._ended = ended
 

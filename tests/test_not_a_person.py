@@ -4,14 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 
-from reenact import ActionExpiredError, ActionFilter, ActionManager, ActionSpec, Runtime, ToolContext, tool
+from reenact import (
+    ActionExpiredError,
+    ActionFilter,
+    ActionManager,
+    ActionSpec,
+    ExecutionContext,
+    Runtime,
+    ToolContext,
+    tool,
+)
 from reenact.actors.system import Ask
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
+from reenact.adapters.tools.acting import acting
 from reenact.blocking import Runtime as Blocking
 from reenact.events.action import ResolveAction
 from reenact.events.errors import NotAPerson, NotFound, Refused
@@ -20,7 +31,7 @@ from reenact.events.message import Asked, Context, Live
 from reenact.events.payload import Payload
 from reenact.run import Brought
 from tests.askers import REFUND, REFUND_42, done, refund
-from tests.runtimes import Heard, run
+from tests.runtimes import Gate, Heard, run
 
 
 @pytest.fixture(autouse=True)
@@ -404,3 +415,75 @@ def test_nor_does_a_function_approve_that_a_tool_subscribed(kind: str) -> None:
 
     steps = [{"tool_calls": [{"name": "subscribe", "input": {}}]}, {"text": "."}, REFUND[0], {"text": "."}]
     run(work, steps, repeat=False, tools=[refund, subscribe])
+
+
+@pytest.mark.parametrize("when", ["a run ends", "a context is cancelled", "one around it is cancelled"])
+def test_nor_does_a_function_approve_that_a_tool_left_for_later(when: str) -> None:
+    """Given a function that a tool left with a run or a token, when that ends, then it asks as the tool's agent."""
+    opened: list[Runtime] = []
+    said: list[object] = []
+    context, gate, answered = ExecutionContext(), Gate(), asyncio.Event()
+
+    async def approve() -> None:
+        [action] = await opened[0].actions()
+        try:
+            said.append(await opened[0].resolve_action(action.id, True))
+        except NotAPerson as error:
+            said.append(error)
+        answered.set()
+
+    def begin() -> None:
+        opened[0]._kernel.later(approve())
+
+    @tool(effect="read")
+    async def leave(image: str) -> str:
+        """Leave it for later."""
+        if when == "a run ends":
+            (await opened[0].send(image, "hi")).on_end(begin)
+        elif when == "a context is cancelled":
+            context.cancellation.on_cancel(begin)
+        else:
+            context.child().cancellation.on_cancel(begin)
+        return "left"
+
+    async def work(runtime: Runtime) -> None:
+        opened.append(runtime)
+        other = await runtime.image("other", model="gate:any")
+        steps.insert(0, {"tool_calls": [{"name": "leave", "input": {"image": other.id}}]})
+        bot, heard = await runtime.image("support"), Heard(runtime)
+        await bot.send("first")
+        await bot.send("second").run()
+        await heard.until("job_waiting")
+        gate.opened.set()
+        context.cancellation.cancel()
+        await answered.wait()
+        assert isinstance(said[0], NotAPerson), said
+        assert not done and len(await runtime.actions()) == 1
+
+    steps: list[Any] = [{"text": "."}, REFUND[0], {"text": "."}]
+    models = Models({"scripted": Scripted(lambda request, seen: next(script)), "gate": gate})
+    script = (step for step in steps)
+    run(work, models=models, tools=[refund, leave])
+
+
+@pytest.mark.parametrize("sent_by", [None, "agent:one"])
+@pytest.mark.parametrize("cancelled_by", [None, "agent:another"])
+def test_what_is_cancelled_with_a_context_is_cancelled_by_whoever_cancels_it(
+    sent_by: str | None, cancelled_by: str | None
+) -> None:
+    """Given a message of one, when another cancels its context, then the other is the one who cancelled it."""
+
+    async def work(runtime: Runtime) -> None:
+        context = ExecutionContext(principal_id="eve")
+        view = runtime.as_(context.child())
+        bot = await view.image("bot", model="gate:any")
+        with acting(sent_by, tuple) if sent_by else nullcontext():
+            sent = await view.send(bot.id, "hi")
+        await sent.accepted()
+        with acting(cancelled_by, tuple) if cancelled_by else nullcontext():
+            context.cancellation.cancel()
+        await sent
+        [stopping] = [event for event in await bot.events() if event.type == "job_stopping"]
+        assert stopping.context.principal == (cancelled_by or "eve")
+
+    run(work, models=Models({"gate": Gate()}))

@@ -9,6 +9,8 @@ import hashlib
 import secrets
 import threading
 from collections.abc import Callable, Mapping
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Self
 
 import msgspec
@@ -54,7 +56,13 @@ class CancellationToken:
             _call(hear)
 
     def on_cancel(self, hear: Callable[[], object]) -> Callable[[], None]:
-        """Call `hear` when it is cancelled, at once where it is; gives what forgets it again."""
+        """Call `hear` when it is cancelled, at once where it is, as whoever asks for that: a tool stays a tool. Gives
+        what forgets it again.
+        """
+        return self._hears(partial(copy_context().run, hear))
+
+    def _hears(self, hear: Callable[[], object]) -> Callable[[], None]:
+        """The same for what reenact itself does: it is done as whoever cancels."""
         with self._lock:
             if not self.cancelled:
                 self._number += 1
@@ -67,8 +75,8 @@ class CancellationToken:
     def linked(self) -> CancellationToken:
         """A token that is cancelled with this one, and may be by itself."""
         token = CancellationToken()
-        end = self.on_cancel(lambda: token.cancel(self.reason or "cancelled"))
-        token.on_cancel(end)
+        end = self._hears(lambda: token.cancel(self.reason or "cancelled"))
+        token._hears(end)
         return token
 
     def check(self) -> None:

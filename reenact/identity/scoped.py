@@ -134,7 +134,7 @@ class Acting(Runtime):
             loop.call_soon_threadsafe(lambda: self._kernel.later(self._cancel(run, reason or "cancelled")))
 
         for token in tokens:
-            run.on_end(token.on_cancel(cancelled))
+            run.on_end(token._hears(cancelled))
         return run
 
     async def _cancel(self, run: Run, reason: str) -> None:
