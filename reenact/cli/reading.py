@@ -354,7 +354,7 @@ class Reading:
 
         rows = []
         for stream in self.log.streams("ledger-"):
-            [state] = fold(LEDGER, list(self._of(stream)))
+            [state] = fold(LEDGER, self._readable(stream))
             holding = [session_id for session_id, account in state.accounts.items() if account.held != NOTHING]
             purses = {each: fold(CONVERSATION, self._readable(f"session-{each}"))[1].purse for each in holding}
             now = time.time_ns() // 1000

@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
@@ -23,7 +23,7 @@ from ..adapters import prices
 from ..catalog.unreadable import passed_over
 from ..events import codec
 from ..events.budget import NOTHING, TERMS_RULES, Amount, Budget, BudgetSpec, Rate, Terms, budget_of
-from ..events.errors import BadInput, StoreError
+from ..events.errors import BadInput, Corrupt, StoreError
 from ..events.image import ImageConfig
 from ..events.ledger import (
     RESERVED,
@@ -70,7 +70,7 @@ class Treasury:
         self._clock = clock
         self.scope = scope
         self._stream = f"ledger-{scope}"
-        self._in_force = State()
+        self._in_force: Any = State()
         self._terms: dict[Any, Terms | None] = {}
         self._rates: dict[Any, Rate | None] = {}
         self.recalls = Recalls(kernel, clock, scope)
@@ -80,7 +80,12 @@ class Treasury:
     async def open(self) -> None:
         """Look which limits are in force, and who holds what is called back."""
         if await asyncio.to_thread(self._kernel.log.head, self._stream):
-            state: State = (await self._peek(self._stream))[0]
+            try:
+                state = await self._state()
+            except Corrupt as error:
+                _log.error("nothing is spent in the scope %s: %s", self.scope, error)
+                self._in_force = _Unread(error)
+                return
             self._in_force = State(budgets=state.budgets)
             for session_id, ask in state.due.items():
                 if not session_id.startswith(RESERVED):
@@ -317,6 +322,17 @@ class Treasury:
                 with passed_over(f"session-{session_id}"):  # it counts with what was told of it
                     purses[session_id] = (await self._peek(f"session-{session_id}"))[1].purse
         return uses(state, purses, self._clock.now())
+
+
+class _Unread:
+    """In place of what is in force, where that cannot be read: whoever asks for it hears why, and spends nothing."""
+
+    def __init__(self, error: Corrupt) -> None:
+        self._error = error
+
+    @property
+    def budgets(self) -> NoReturn:
+        raise Corrupt(str(self._error))
 
 
 def _calls_back(effect: Effect) -> bool:

@@ -13,6 +13,7 @@ import pytest
 
 from reenact import Policy, Runtime, tool
 from reenact.events.errors import Corrupt, NotFound, ReenactError
+from reenact.events.ledger import BudgetSet
 from reenact.events.log import MemoryLog, MemoryStore, Row
 from reenact.people.actions import ActionManager
 from reenact.run import Run
@@ -298,6 +299,29 @@ def test_a_handler_is_asked_about_all_others_beside_a_session_that_cannot_be_rea
 
 
 # -- money --
+
+
+def test_a_ledger_that_cannot_be_read_stops_its_own_scope_and_no_other() -> None:
+    store, limit = MemoryStore(), {"max_tokens_daily": 100_000}
+
+    async def main() -> None:
+        async with runtime(store=store, budget=limit) as opened:
+            ill, well = opened.scoped(scope="ill"), await opened.image("well")
+            await ill.set_budget(limit)
+            bot = await ill.image("bot")
+            for each in (well, bot):
+                await each.send("hi")
+        append(MemoryLog(store), "ledger-ill", Row("budget_set", BudgetSet.schema, b"\xc1"))
+        async with runtime(store=store, budget=limit) as opened:
+            assert (await (await opened.image("well")).send("hi")).status == "succeeded"
+            ill = opened.scoped(scope="ill")
+            for asked in (ill.send(bot.id, "hi"), ill.budget(), ill.set_budget(limit), ill.wake(bot.id)):
+                with pytest.raises(Corrupt, match="ledger-ill"):
+                    await asked
+            with pytest.raises(Corrupt, match="ledger-ill"):
+                await (await ill.open_image(bot.id)).send("hi")
+
+    asyncio.run(asyncio.wait_for(main(), 20))
 
 
 @ROWS
