@@ -52,7 +52,7 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
     policy = policy_digest(state.rights)
     place = check.place or Place()
     required = definition_of(state).approval_required
-    grant = granted(state.grants, check, part.name, part.input, policy, state.principal, required)
+    grant = granted(state.consent.grants, check, part.name, part.input, policy, state.principal, required)
     if grant is not None:
         return [
             GrantUsed(grant=grant.action, tool=tool, place=place),
@@ -61,7 +61,7 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
         ]
     if put >= APPROVALS_MAX:
         return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type=FULL)]
-    action = f"a{state.actions + put + 1}"
+    action = f"a{state.consent.actions + put + 1}"
     terms = Terms(
         session=state.session_id,
         action=action,
@@ -100,7 +100,7 @@ def may_resolve(state: State, message: ResolveAction) -> Sequence[Event]:
             f"Only a tool declared effect='read' may always run; {tool.name} is {tool.effect}. Allow exactly this call"
             " for good with always=exact."
         )
-    if len(state.grants) >= GRANTS_MAX:
+    if len(state.consent.grants) >= GRANTS_MAX:
         raise Full(f"This session keeps {GRANTS_MAX:,} leaves for calls to come, its most; revoke one first.")
     return ()
 
@@ -128,7 +128,8 @@ def resolved(state: State, message: ActionResolved) -> Sequence[Event]:
 
 def _holds(state: State, action: str) -> bool:
     """Whether the agent waits for this action before it thinks on."""
-    return state.held is not None and state.held[0] == action and state.job_id is not None and state.stopping is None
+    held = state.consent.held
+    return held is not None and held[0] == action and state.job_id is not None and state.stopping is None
 
 
 def _not_raised(state: State) -> Sequence[Event]:
@@ -161,7 +162,7 @@ def not_covered(state: State, tool: Tool, approval: Approval, now: ToolChecked) 
     if now.at < approval.asked_at:
         return "the clock was set back, so that nobody can tell whether the approval still holds"
     if approval.granted:
-        grant = next((grant for grant in state.grants if grant.action == approval.action), None)
+        grant = next((grant for grant in state.consent.grants if grant.action == approval.action), None)
         if grant is None:
             return "the leave for it was taken back"
         if grant.required not in (None, definition_of(state).approval_required):
@@ -170,7 +171,7 @@ def not_covered(state: State, tool: Tool, approval: Approval, now: ToolChecked) 
 
 
 def revoke(state: State, message: RevokeGrant) -> Sequence[Event]:
-    if any(grant.action == message.action for grant in state.grants):
+    if any(grant.action == message.action for grant in state.consent.grants):
         return [GrantRevoked(grant=message.action, by=message.by)]
     return ()
 
@@ -204,13 +205,14 @@ def _terms(state: State, tool: Tool, approval: Approval) -> Terms:
 
 
 def on_required(state: State, event: ActionRequired, stamp: Stamp) -> State:
-    state = replace(state, actions=state.actions + 1)
+    consent = replace(state.consent, actions=state.consent.actions + 1)
+    state = replace(state, consent=consent)
     if event.digest is None:
         return replace(state, version=stamp.version)
     if event.tool is None:
         held = (event.action, event.payload.get("model", ""), event.policy)
         purse = money.asked_to_raise(state.purse, event.action)
-        return replace(state, version=stamp.version, held=held, purse=purse)
+        return replace(state, version=stamp.version, consent=replace(consent, held=held), purse=purse)
     approval = Approval(
         action=event.action,
         digest=event.digest,
@@ -228,11 +230,11 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
     if event.resolution.get("approved") is not True:
         return replace(state, version=stamp.version)
     if tool is None:
-        held = state.held
-        if held is not None and not held[1]:
+        held = state.consent.held
+        if held is None or not held[1] or held[0] != event.action:
             return replace(state, version=stamp.version)
-        allowed = (*state.allowed, held[1:]) if held is not None and held[0] == event.action else state.allowed
-        return replace(state, version=stamp.version, allowed=allowed)
+        consent = replace(state.consent, allowed=(*state.consent.allowed, held[1:]))
+        return replace(state, version=stamp.version, consent=consent)
     approval = tool.approval
     assert approval is not None
     arguments, always = event.resolution.get("arguments"), event.resolution.get("always")
@@ -255,7 +257,7 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
             principal=state.principal if event.bound else None,
             required=definition_of(state).approval_required if event.switched else None,
         )
-        state = replace(state, grants=(*state.grants, grant))
+        state = replace(state, consent=replace(state.consent, grants=(*state.consent.grants, grant)))
     return replace(state, version=stamp.version)
 
 
@@ -285,5 +287,5 @@ def on_granted(state: State, event: GrantUsed, stamp: Stamp) -> State:
 
 
 def on_revoked(state: State, event: GrantRevoked, stamp: Stamp) -> State:
-    grants = tuple(grant for grant in state.grants if grant.action != event.grant)
-    return replace(state, version=stamp.version, grants=grants)
+    grants = tuple(grant for grant in state.consent.grants if grant.action != event.grant)
+    return replace(state, version=stamp.version, consent=replace(state.consent, grants=grants))

@@ -92,13 +92,32 @@ class Input(Struct, frozen=True, gc=False):
 _NO_INPUT = Input()
 
 
+class Consent(Struct, frozen=True, gc=False):
+    """What people are asked in a session, and what they allow.
+
+    actions: questions put so far, by whomever. grants: leave for calls to come, as people gave it. held: the question
+    before the next model call, with the model and the policy it is about. allowed: models that a person allowed this
+    job, each under a policy.
+    """
+
+    actions: int = 0
+    grants: tuple[Grant, ...] = ()
+    held: tuple[str, str, str] | None = None
+    allowed: tuple[tuple[str, str], ...] = ()
+
+    def over(self, *, job: bool) -> Consent:
+        """Nothing is held any more. job: nor is anything allowed for one."""
+        if self.held is None and not (job and self.allowed):
+            return self
+        return replace(self, held=None, allowed=() if job else self.allowed)
+
+
+NO_CONSENT = Consent()
+
+
 class State(Struct, frozen=True, gc=False):
     """items: digest over the stored digests of the conversation's items. queued: inputs not in it yet. principal: for
     whom the running job counts: who sent it, and where that was an agent, for whom that one's job counted.
-
-    actions: questions put in this session so far, by whomever. grants: leave for calls to come, as people gave it.
-    held: the question before the next model call, with the model and the policy it is about. allowed: models that a
-    person allowed this job, each under a policy.
 
     stop_reason, asked, begun: of the last answer, how many calls it asked for, and how many of them began. steps:
     model calls of this turn.
@@ -136,10 +155,7 @@ class State(Struct, frozen=True, gc=False):
     selected: Selected | None = None
     keys: tuple[tuple[str, str], ...] = ()
     tried: tuple[Tried, ...] = ()
-    actions: int = 0
-    grants: tuple[Grant, ...] = ()
-    held: tuple[str, str, str] | None = None
-    allowed: tuple[tuple[str, str], ...] = ()
+    consent: Consent = NO_CONSENT
     known: int = 0
     counted_by: str = ""
     fresh: int = 0
@@ -288,8 +304,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         asked=0,
         steps=0,
         before=state.tools,
-        held=None,
-        allowed=(),
+        consent=state.consent.over(job=True),
         rights=state.rights if overrides is None else _rights(state.definition, overrides),
         fresh=state.fresh + mine.tokens,
         pictures=state.pictures.and_more(mine.pictures),
@@ -320,7 +335,7 @@ def on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
         stopping=None,
         call=None,
         open=(),
-        held=None,
+        consent=state.consent.over(job=False),
         rights=_rights(state.definition, None) if own else state.rights,
         purse=money.ended(state.purse, stamp.at),
     )

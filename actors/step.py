@@ -60,7 +60,7 @@ def _was_for_another_job(state: State) -> bool:
 
 def _needs_leave(state: State, rights: Rights, model: str, said: Said | Verdict) -> bool:
     asks = said.decision is PolicyDecision.REQUIRE_APPROVAL
-    return asks and (model, policy_digest(rights)) not in state.allowed
+    return asks and (model, policy_digest(rights)) not in state.consent.allowed
 
 
 def called(state: State, call: ModelCalled) -> Sequence[Event]:
@@ -117,7 +117,7 @@ def _ask_model(state: State, call: ModelCalled, said: Said | Verdict) -> ActionR
 
 
 def _next_action(state: State) -> str:
-    return f"a{state.actions + 1}"
+    return f"a{state.consent.actions + 1}"
 
 
 def _question(

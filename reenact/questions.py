@@ -80,7 +80,7 @@ class Questions:
 
     async def grants(self, session_id: str) -> list[Grant]:
         """The leaves for calls to come that people gave in a session."""
-        return list((await self._peek(f"session-{session_id}"))[1].grants)
+        return list((await self._peek(f"session-{session_id}"))[1].consent.grants)
 
     async def revoke_grant(self, action_id: str) -> None:
         """Take back the leave for calls to come that was given in this action. Already so: fine."""

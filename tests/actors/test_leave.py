@@ -63,7 +63,8 @@ def test_a_session_keeps_so_many_leaves_and_no_more() -> None:
     stream = given(*ASKED)
     one = Grant(action="a0", kind="exact", name="refund", version="v1", digest="sha256:0", by="ann")
     full = (one,) * GRANTS_MAX
-    stream.states = tuple(replace(state, grants=full) if hasattr(state, "grants") else state for state in stream.states)
+    conversation, agent, *others = stream.states
+    stream.states = (conversation, replace(agent, consent=replace(agent.consent, grants=full)), *others)
     stream.when(resolve(always="exact")).then_refused(Full, "revoke one")
     stream.when(resolve()).then(ActionResolved, JobResumed, ToolAuthorised)
 
