@@ -164,7 +164,11 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
         elif name == "params":
             if not isinstance(value, Mapping):
                 raise BadInput(f"params must be an object, not {shown(value)}.")
-            params.update({_PARAM_NAMES.get(str(key), str(key)): each for key, each in value.items()})
+            for key, each in value.items():
+                if key not in _PARAM_NAMES:
+                    known_params = ", ".join(sorted(set(_PARAM_NAMES.values())))
+                    raise BadInput(f"params has no field {shown(key)}. It has: {known_params}.")
+                params[_PARAM_NAMES[key]] = each
         elif name == "budget":
             fields[name] = msgspec.to_builtins(spec_of(value))
         else:

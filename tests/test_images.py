@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -12,6 +13,7 @@ from reenact import Runtime
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.container import AddImage
+from reenact.events.errors import BadInput
 from reenact.events.image import CreateImage, ImageConfig
 from reenact.events.log import MemoryStore
 from reenact.events.model import ModelRequest
@@ -126,6 +128,24 @@ def test_two_changes_of_a_definition_at_once_both_count() -> None:
         await asyncio.gather(*(runtime.update_image(bot.id, change) for change in changes))
         config = (await runtime.image_state(bot.id)).config
         assert (config.name, config.description, config.params.temperature) == ("N", "D", 0.5)
+
+    run(work)
+
+
+def test_a_setting_of_a_model_that_nobody_knows_is_refused_by_name_wherever_it_stands() -> None:
+    """Given a setting with a typo, in `params` or beside it, when an image is made or changed, then it is refused."""
+
+    async def work(runtime: Runtime) -> None:
+        bot = await runtime.image("support", params={"max_tokens": 5, "toolChoice": "none"})
+        before = runtime.log.position
+        for wrong in ({"params": {"max_token": 5}}, {"max_token": 5}):
+            with pytest.raises(BadInput, match="'max_token'"):
+                await runtime.update_image(bot.id, wrong)
+            with pytest.raises(BadInput, match="'max_token'"):
+                await runtime.image("another", config=wrong)
+        assert runtime.log.position == before
+        params = (await runtime.image_state(bot.id)).config.params
+        assert (params.max_tokens, params.tool_choice) == (5, "none")
 
     run(work)
 
