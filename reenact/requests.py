@@ -19,6 +19,7 @@ from .events.errors import BadInput, NotFound
 from .events.message import BusEvent
 from .given import checked_text, config_of, content_of
 from .projections.asking import asking
+from .sender import MessageOptions
 
 if TYPE_CHECKING:
     from .runtime import Runtime
@@ -132,12 +133,19 @@ async def _message_send(runtime: Runtime, data: Asked) -> Answer:
     image_id, session_id = await _addressed(runtime, data)
     if image_id is None:
         raise NotFound(f"Agent not found: {data.get('agentId')}")
+    for name in _SETTINGS:
+        if data.get(name) is not None:  # sent without it, it would run without that limit
+            raise BadInput(f"A message by the bus takes no {name}: use send() for that.")
     content = content_of(data.get("content"))
     key = _text(data, "idempotencyKey", None)
     run = await runtime.send(image_id, content, session_id=session_id, key=key)
     await run.accepted()
     agent_id = _text(data, "agentId", None) if session_id is not None else await runtime.agent_of(image_id)
     return {"imageId": image_id, "agentId": agent_id, "jobId": run.job_id}
+
+
+_SETTINGS = tuple(dict.fromkeys((*MessageOptions.__annotations__, "timeoutS", "approvalHandler")))
+"""What `send` takes of a message, in either spelling."""
 
 
 async def _agent_interrupt(runtime: Runtime, data: Asked) -> Answer:

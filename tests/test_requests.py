@@ -332,6 +332,38 @@ def test_content_that_is_none_is_refused_and_nothing_is_stored(content: object, 
     run(work)
 
 
+SETTINGS: dict[str, Any] = {
+    "budget": {"max_tool_calls": 0},
+    "policy": {"name": "p", "deny": ["*"]},
+    "params": {"maxTokens": 5},
+    "model": "scripted:other",
+    "fallbacks": ["scripted:other"],
+    "priority": 1,
+    "timeout_s": 1,
+    "timeoutS": 1,
+    "key": "once",
+    "credentials": {"scripted": "a key of this message"},
+    "approvalHandler": "any",
+}
+
+
+@pytest.mark.parametrize("setting", SETTINGS)
+def test_a_message_with_a_setting_that_the_bus_does_not_take_is_refused_and_not_sent_without_it(setting: str) -> None:
+    """Given a message by the bus with a limit or another setting of `send`, when it is asked for, then nothing runs."""
+
+    async def work(runtime: Runtime) -> None:
+        image = await _image(runtime)
+        before = runtime.log.position
+        data = {"imageId": image.imageId, "content": "hi", setting: SETTINGS[setting]}
+        response = await runtime.request("message_send_request", data)
+        assert f"no {setting}:" in response.data.error
+        assert runtime.log.position == before
+        response = await runtime.request("message_send_request", {**data, setting: None})
+        assert response.data.error is None
+
+    run(work)
+
+
 # -- agents --
 
 
