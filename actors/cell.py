@@ -85,6 +85,8 @@ class Cell:
             self._belongs(stored.batch.head.context.scope)
         try:
             events = codec.unpack(stored)
+        except Corrupt:
+            raise
         except Exception as error:
             at = f"{self.stream}, version {stored.batch.version + 1}"
             raise Corrupt(f"{at}: what is stored cannot be read: {type(error).__name__}: {error}") from error

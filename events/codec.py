@@ -124,23 +124,29 @@ def chain(previous: bytes, head: Head, digests: Iterable[bytes]) -> bytes:
 
 
 def unpack(stored: Stored, *, digests: bool = True) -> list[Recorded]:
-    """The events of a stored batch in their envelope. digests: False leaves those of the rows out, which is quicker."""
+    """The events of a stored batch in their envelope. digests: False leaves those of the rows out, which is quicker.
+
+    Raises `Corrupt`, which names the stream, where one of them cannot be read.
+    """
     batch = stored.batch
-    return [
-        Recorded(
-            stored.position + part,
-            batch.stream,
-            batch.version + 1 + part,
-            part,
-            stored.epoch,
-            decode(row.type, row.schema, row.data),
-            batch.head,
-            row_digest(row) if digests else b"",
-            len(row.data),
-            row.key,
-        )
-        for part, row in enumerate(batch.rows)
-    ]
+    try:
+        return [
+            Recorded(
+                stored.position + part,
+                batch.stream,
+                batch.version + 1 + part,
+                part,
+                stored.epoch,
+                decode(row.type, row.schema, row.data),
+                batch.head,
+                row_digest(row) if digests else b"",
+                len(row.data),
+                row.key,
+            )
+            for part, row in enumerate(batch.rows)
+        ]
+    except Corrupt as error:
+        raise Corrupt(f"{batch.stream}, version {batch.version + 1}: {error}") from error
 
 
 __all__ = [

@@ -284,4 +284,7 @@ def test_lists_show_all_others_and_name_a_session_that_cannot_be_read() -> None:
     assert reenact("images").code == reenact("budget").code == 0
     assert reenact("approvals", "approve", f"{ids['well']}:a1").code == 0
     refused = reenact("approvals", "approve", f"{ids['ill']}:a1")
-    assert refused.code == 1 and "job_queued" in refused.err
+    assert refused.code == 1 and stream in refused.err and "job_queued" in refused.err
+    for command in ("events", "audit"):
+        ended = reenact(command)
+        assert ended.code == 1 and stream in ended.err, "it ends there, by name"
