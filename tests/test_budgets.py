@@ -11,7 +11,7 @@ from reenact import tool
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
-from reenact.events.agent import ModelAnswered, ModelFailed
+from reenact.events.agent import CancelEffect, FailModel, ModelAnswered, ModelFailed
 from reenact.events.budget import BudgetSpec, dollars, nanos
 from reenact.events.content import Failure, Text, Usage
 from reenact.events.errors import BadInput, NotAPerson
@@ -94,6 +94,18 @@ def test_where_nobody_can_be_reached_or_no_key_is_set_nothing_is_used(model: str
     budget = {"max_cost_daily": "1", "max_requests_daily": 3}
     run(work, store=store, models=Models(), credentials=credentials, budget=budget)
     everything_replays(MemoryLog(store))
+
+
+def test_given_a_call_to_stop_that_nobody_is_at_its_cost_is_unknown_if_it_was_begun_and_else_it_was_none() -> None:
+    async def work(opened: Runtime) -> None:
+        gone = opened._kernel.dispatch._performer.gone
+        effect = CancelEffect(id="m1:cancel", target="m1", attempt=1, tool=False)
+        died, stopped = gone(effect, begun=True), gone(effect, begun=False)
+        assert isinstance(died, FailModel) and isinstance(stopped, FailModel)
+        assert died.cost is not None and (died.cost.amount, died.unasked) == (None, False)
+        assert (stopped.cost, stopped.unasked) == (None, True)
+
+    run(work)
 
 
 def test_given_tools_that_came_since_an_image_that_is_offered_all_of_them_is_set_aside_for_with_them() -> None:

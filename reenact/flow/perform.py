@@ -85,7 +85,7 @@ class Outside:
 
     def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
         """The end of an effect to be stopped that nobody is at: its runner died, or it never began."""
-        return self._tools.gone(effect, begun=begun) if effect.tool else self._models.gone(effect)
+        return self._tools.gone(effect, begun=begun) if effect.tool else self._models.gone(effect, begun=begun)
 
     def failed(self, effect: Work, error: BaseException) -> Command:
         """The end of an effect that could not be performed, or whose end cannot be stored."""

@@ -13,12 +13,13 @@ from msgspec.structs import replace
 
 from ..actors.failover import crashed
 from ..actors.policy import rights_of
+from ..adapters import prices
 from ..adapters.tools.registry import Tools
 from ..catalog.definitions import tools_of
 from ..environment import PLAIN, Environment, EnvironmentFactory, EnvironmentSpec
 from ..events.agent import AnswerModel, CallModel, CancelEffect, FailModel, ModelCalled, SelectModel
 from ..events.assembler import Assembler
-from ..events.content import Failure, OutputPart, ToolCall, Usage
+from ..events.content import Cost, Failure, OutputPart, ToolCall, Usage
 from ..events.errors import ReenactError
 from ..events.failpoint import failpoint
 from ..events.image import ImageConfig
@@ -198,9 +199,10 @@ class ModelCalls:
         name = call.name if self._tools.get(call.name) is not None else self._vault.text(call.name, scope=scope)
         return replace(call, name=name, input=self._vault.hidden(call.input, scope))
 
-    def gone(self, effect: CancelEffect) -> Command:
-        """The end of a call to be stopped that nobody is at."""
-        return FailModel(call=effect.target, attempt=effect.attempt, failure=_CANCELLED)
+    def gone(self, effect: CancelEffect, *, begun: bool) -> Command:
+        """The end of a call to be stopped that nobody is at. begun: what it cost nobody knows; else it was not made."""
+        cost = Cost(amount=None, table=prices.NO_TABLE) if begun else None
+        return FailModel(call=effect.target, attempt=effect.attempt, failure=_CANCELLED, cost=cost, unasked=not begun)
 
     def failed(self, effect: CallModel, code: str, said: str) -> Command:
         """The end of a call that could not be made, or whose end cannot be stored."""
