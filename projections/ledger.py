@@ -44,9 +44,10 @@ class Only(TypedDict, total=False):
 class Spend(Struct, frozen=True, kw_only=True, rename="camel"):
     """One line of the ledger. What it is not grouped by is None.
 
-    day: UTC, as 2026-03-29. calls: model calls that ended, every attempt that was made one. failed: those that gave no
-    complete answer. unpriced: those that used tokens, or that nobody counted, and have no price. amount: US dollars
-    as an exact decimal, the sum of all that has a price: what was unpriced comes on top. None where nothing has one.
+    day: UTC, as 2026-03-29. calls: model calls that ended, every attempt that was made one, and those whose process
+    died, once something follows. failed: those that gave no complete answer. unpriced: those that used tokens, or that
+    nobody counted, and have no price. amount: US dollars as an exact decimal, the sum of all that has a price: what was
+    unpriced comes on top. None where nothing has one.
     """
 
     day: str | None = None
@@ -85,7 +86,7 @@ class Ledger:
     """
 
     name = "ledger"
-    version = 2
+    version = 3
 
     __slots__ = ("_meters", "_price", "_spent", "_tools")
 

@@ -12,28 +12,36 @@ from itertools import chain
 from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from ..events.agent import (
     ModelAnswered,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     ToolRequested,
     ToolSettled,
     ToolStarted,
+    TurnCompleted,
     TurnStarted,
 )
 from ..events.content import Cost, Usage
 from ..events.ledger import UsageRecorded
-from ..events.message import Erased, Event, Recorded
+from ..events.message import Erased, Event, Recorded, Unknown
+from ..events.purse import AllotmentWanted
 from ..events.session import JobCancelled, JobQueued, JobStarted, JobTimedOut
 from .projection import session_of
+
+LOST = "lost"
+"""The failure of a call that has no end, and was followed by what comes after one: its process died."""
 
 
 class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """The end of one model call, every attempt that was made its own.
 
     at: microseconds UTC. principal: for whom its job counts. asked: the model as asked for, `provider:name`; model: as
-    the provider named it. failure: the code of what went wrong, None when it answered. amount: None where no price is
+    the provider named it. failure: the code of what went wrong, None when it answered, `LOST` where it was under way
+    when its process died: then `at` is when it began, and `position` where it is known. amount: None where no price is
     known. price_table: it was to be priced by, None where nothing was to be paid.
     """
 
@@ -61,7 +69,7 @@ class ModelUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     @property
     def costs(self) -> bool:
         """It may well have cost something: also where it broke off, and nobody counted it."""
-        return self.usage is not None or self.failure is None or self.price_table is not None
+        return self.usage is not None or self.failure in (None, LOST) or self.price_table is not None
 
     @property
     def unpriced(self) -> bool:
@@ -95,7 +103,7 @@ class ToolUse(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 class Meter:
     """Reads off what one session uses. `apply` takes its events in order, each once, and never raises."""
 
-    __slots__ = ("_asked", "_attempt", "_job", "_open", "_waiting", "_whose")
+    __slots__ = ("_asked", "_attempt", "_began", "_call", "_job", "_open", "_waiting", "_whose")
 
     def __init__(self) -> None:
         self._job: str | None = None
@@ -103,6 +111,8 @@ class Meter:
         self._whose = ""
         self._asked = ""
         self._attempt = 1
+        self._call: str | None = None  # under way, since when
+        self._began = 0
         self._open: dict[str, tuple[str, str, int]] = {}  # tool -> name, effect class, runs
 
     def apply(self, recorded: Recorded) -> Sequence[ModelUse | ToolUse]:
@@ -123,8 +133,25 @@ class Meter:
         return ()
 
     def _on_called(self, event: ModelCalled, recorded: Recorded) -> Sequence[ModelUse]:
+        lost = self._lost(recorded)
         self._asked, self._attempt = event.model, event.attempt
+        self._call, self._began = event.call, recorded.head.at
+        return lost
+
+    def _on_selected(self, event: ModelSelected, recorded: Recorded) -> Sequence[ModelUse]:
+        if not event.noted and event.reason != "budget":
+            self._call = None  # it was not asked: another is in its place
         return ()
+
+    def _on_over(self, event: TurnCompleted | AllotmentWanted, recorded: Recorded) -> Sequence[ModelUse]:
+        return self._lost(recorded)
+
+    def _lost(self, recorded: Recorded) -> Sequence[ModelUse]:
+        """What is under way and can have no end any more: what comes now comes after that."""
+        if self._call is None:
+            return ()
+        [use] = self._model_use(recorded, self._call, "", None, LOST, None, None, 0)
+        return (replace(use, at=self._began),)
 
     def _on_answered(self, event: ModelAnswered, recorded: Recorded) -> Sequence[ModelUse]:
         return self._model_use(
@@ -133,13 +160,26 @@ class Meter:
 
     def _on_failed(self, event: ModelFailed, recorded: Recorded) -> Sequence[ModelUse]:
         if not event.asked:
+            self._call = None
             return ()
         return self._model_use(
             recorded, event.call, "", None, event.failure.code, event.usage, event.cost, event.duration_ms
         )
 
+    def _on_unknown(self, event: Unknown, recorded: Recorded) -> Sequence[ModelUse]:
+        """An end as a later release writes it is one all the same."""
+        if event.name in _ENDS:
+            self._call = None
+        return ()
+
     def _on_erased(self, event: Erased, recorded: Recorded) -> Sequence[ModelUse]:
-        if event.name not in ("model_answered", "model_failed"):
+        if event.name in ("turn_completed", "allotment_wanted"):
+            return self._lost(recorded)
+        if event.name == "model_called":
+            lost = self._lost(recorded)
+            self._call, self._began = "", recorded.head.at
+            return lost
+        if event.name not in _ENDS:
             return ()
         failure = "erased" if event.name == "model_failed" else None
         return self._model_use(recorded, "", "", None, failure, None, None, 0)
@@ -158,6 +198,7 @@ class Meter:
         head = recorded.head
         context = head.context
         provider, _, name = self._asked.partition(":")
+        self._call = None
         use = ModelUse(
             position=recorded.position,
             at=head.at,
@@ -286,6 +327,8 @@ def _told(event: UsageRecorded, recorded: Recorded) -> dict[str, Any]:
 DIGITS_MAX = 20
 """Digits before the point, and zeros behind it before the first other one: no money needs more, and sums stay exact."""
 
+_ENDS = ("model_answered", "model_failed")
+
 _NO_TOOL = ("", "unsafe", 0)
 
 _READ: dict[type[Event], Callable[[Meter, Any, Recorded], Sequence[ModelUse | ToolUse]]] = {
@@ -295,9 +338,13 @@ _READ: dict[type[Event], Callable[[Meter, Any, Recorded], Sequence[ModelUse | To
     JobStarted: Meter._on_job,
     TurnStarted: Meter._on_job,
     ModelCalled: Meter._on_called,
+    ModelSelected: Meter._on_selected,
+    TurnCompleted: Meter._on_over,
+    AllotmentWanted: Meter._on_over,
     ModelAnswered: Meter._on_answered,
     ModelFailed: Meter._on_failed,
     Erased: Meter._on_erased,
+    Unknown: Meter._on_unknown,
     ToolRequested: Meter._on_requested,
     ToolStarted: Meter._on_run,
     ToolSettled: Meter._on_settled,

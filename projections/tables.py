@@ -9,7 +9,7 @@ tool_calls     the end of every tool call; and what programs told a ledger
 
 from __future__ import annotations
 
-SCHEMA = 4
+SCHEMA = 5
 """Raised whenever the same log would be laid out otherwise: files of another schema are built anew."""
 
 FACTS = {
@@ -170,5 +170,6 @@ VIEWS = {
         ) AS aside
         LEFT JOIN ledger_calls AS ended
             ON ended.session_id = aside.session_id AND ended.call = aside.call AND ended.position > aside.position
+            AND ended.failure IS DISTINCT FROM 'lost'
             AND (aside.again IS NULL OR ended.position < aside.again)""",
 }

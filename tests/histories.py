@@ -343,6 +343,11 @@ class History:
             return self.batch("fail_model", failed, *self._ends("interrupted", self.version + 1))
         return self.batch("fail_model", failed, *self._ends("error", self.version + 1, failure))
 
+    def dies(self) -> History:
+        """The process goes while the model is called, and the next one calls it again."""
+        self.attempt += 1
+        return self.batch("recover_effect", self._called())
+
     def interrupt(self, reason: str = "user_interrupt", *, asked: str = "interrupt") -> History:
         """The running job is asked to end: at once where only a person was waited for, else when its effects have."""
         assert self.job is not None
@@ -411,7 +416,7 @@ def turns(draw: st.DrawFn, *, moves_max: int = 25) -> History:
     for _ in range(draw(st.integers(1, moves_max))):
         moves = ["send"]
         if history.call:
-            moves += ["answer", "answer", "answer", "retry", "fail"]
+            moves += ["answer", "answer", "answer", "retry", "fail", "die"]
         if history.open:
             moves += ["settle", "settle"]
         if set(history.open) - set(history.doubted) and not history.stopping:
@@ -432,6 +437,8 @@ def turns(draw: st.DrawFn, *, moves_max: int = 25) -> History:
                 history.fails("overloaded", *draw(answers), retry_in_ms=100)
             case "fail":
                 history.fails(draw(st.sampled_from(["stream_cut", "cancelled"])), *draw(answers))
+            case "die":
+                history.dies()
             case "settle":
                 tool = draw(st.sampled_from(history.open))
                 if tool in history.doubted:

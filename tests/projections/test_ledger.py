@@ -15,14 +15,24 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact.actors.book import usage_of
-from reenact.events.agent import NOT_ASKED, ModelAnswered, ModelCalled, ModelFailed, ToolSettled
+from reenact.events.agent import (
+    NOT_ASKED,
+    ModelAnswered,
+    ModelCalled,
+    ModelFailed,
+    ModelSelected,
+    ToolSettled,
+    TurnCompleted,
+)
+from reenact.events.budget import NOTHING
 from reenact.events.content import Cost, Failure, Usage
 from reenact.events.errors import BadInput
 from reenact.events.ledger import UsageRecorded
 from reenact.events.log import MemoryLog
-from reenact.events.message import Erased, Event, Recorded
+from reenact.events.message import Erased, Event, Recorded, Unknown
+from reenact.events.purse import AllotmentWanted
 from reenact.projections.ledger import By, Ledger, Only, Spend
-from reenact.projections.meter import ModelUse, ToolUse, amount_of, uses
+from reenact.projections.meter import LOST, ModelUse, ToolUse, amount_of, uses
 from reenact.projections.projection import catch_up
 from tests.histories import History, call, erase
 from tests.projections.logs import log_of, logs, read
@@ -144,6 +154,34 @@ def test_given_an_attempt_that_was_not_made_it_is_no_call() -> None:
         [at] = [n for n, each in enumerate(history.events) if isinstance(each.data, ModelFailed)]
         history.events[at] = replace(history.events[at], data=replace(history.events[at].data, **unasked))
         assert ledger_of(history).total().calls == 0
+
+
+def test_given_a_call_whose_process_died_it_is_failed_and_unpriced_once_it_is_made_again_or_another_comes() -> None:
+    history = History().send("Hi")
+    assert ledger_of(history).total().calls == 0, "it may yet end"
+    answers(history.later(DAY_S).dies(), cost("0.5"))
+    lost, answered = ledger_of(history).query(("day", "model"))
+    assert (lost.day, lost.calls, lost.failed, lost.unpriced, lost.amount) == ("2025-06-15", 1, 1, 1, None)
+    assert (answered.day, answered.calls, answered.failed, answered.unpriced) == ("2025-06-16", 1, 0, 0)
+    asks = AllotmentWanted(ask="w1", ledger="default", spent=NOTHING, want=NOTHING, least=NOTHING)
+    after: list[Event] = [asks, TurnCompleted(turn=1, reason="error"), Erased(name="turn_completed", key="k1")]
+    for event in after:
+        history = History().send("Hi")
+        [called] = [each for each in history if isinstance(each.data, ModelCalled)]
+        found = list(uses([*history, replace(called, data=event), replace(called, data=event)]))
+        assert [(use.call, use.failure, use.unpriced) for use in found if isinstance(use, ModelUse)] == [
+            ("m1", LOST, True)
+        ]
+
+
+def test_given_a_call_in_whose_place_another_is_made_or_whose_end_cannot_be_read_it_is_not_lost() -> None:
+    selected = ModelSelected(model="scripted:other", provider="scripted", reason="fallback")
+    for event, calls in ((selected, 0), (Unknown(name="model_answered", version=9, raw=b"x"), 0)):
+        history = History().send("Hi")
+        before = len(list(uses(history.batch("select_model", event))))
+        assert len(list(uses(history.dies()))) - before == calls
+    doubted = replace(selected, reason="budget")  # a cheaper one takes the place of a call that may have been made
+    assert len(list(uses(History().send("Hi").batch("recover_effect", doubted).dies()))) == 1
 
 
 TOKENS = st.integers(0, 3) | st.integers(0, 10**6)
@@ -287,7 +325,18 @@ def test_the_total_is_what_the_events_say(log: MemoryLog) -> None:
     ended = [event for event in events if isinstance(event, ModelAnswered | ModelFailed)]
     known = [event.cost for event in ended if event.cost is not None and amount_of(event.cost) is not None]
     total = ledger.total()
-    assert total.calls == len(ended)
+    lost, under_way = 0, set()
+    for recorded in read(log):
+        if isinstance(recorded.data, ModelCalled | TurnCompleted):
+            lost += recorded.stream in under_way
+        if isinstance(recorded.data, ModelCalled):
+            under_way.add(recorded.stream)
+        elif isinstance(recorded.data, TurnCompleted) or getattr(recorded.data, "name", recorded.type) in (
+            "model_answered",
+            "model_failed",
+        ):
+            under_way.discard(recorded.stream)
+    assert total.calls == len(ended) + lost
     assert Fraction(total.amount or 0) == sum((Fraction(str(amount_of(price))) for price in known), Fraction(0))
     assert (total.amount is None) == (total.unpriced > 0 and not known)
     assert total.input_tokens == sum(event.usage.input_tokens for event in ended if event.usage)
