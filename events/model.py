@@ -32,7 +32,7 @@ class ModelParams(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 class Credentials(Struct, frozen=True, kw_only=True):
     """How to reach a provider; handed over per call, never stored, and cannot be encoded.
 
-    api_key: a text or a `Secret`; held as a Secret from then on. base_url: shown without its password, if it has one.
+    api_key: a text or a `Secret`; held as a Secret from then on. base_url: shown without its password and its query.
     """
 
     api_key: str | Secret | None = None
@@ -62,6 +62,8 @@ class Credentials(Struct, frozen=True, kw_only=True):
         url = self.base_url
         if url is not None and self.password is not None:
             url = url.replace(f":{self.password}@", ":***@", 1)
+        if url is not None and "?" in url:
+            url = url.partition("?")[0] + "?***"
         return f"Credentials(api_key={'***' if self.api_key else None}, base_url={url!r})"
 
 

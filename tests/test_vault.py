@@ -183,6 +183,19 @@ def test_the_password_of_an_address_is_known_too() -> None:
     assert known.text("it is hunter2hunter2") == "it is [secret:openai_password]"
 
 
+def test_a_key_in_the_query_of_an_address_is_known_too_and_what_no_name_tells_of_is_not() -> None:
+    known = Vault()
+    key, other, place = "Zq7vX9pL2mN4rT6wY8aB", "k3%2BxQ9%2FvB7rT2nM5w%3D%3D", "Hd8wKp3sVb6nRt1yUx4c"
+    address = f"https://host/{place}/v1?region=eu-west-1&api_key={key}&token={other}&api-version=2024-10-21"
+    given = Credentials(base_url=address)
+    known.given("openai", given)
+    for secret in (key, other, "k3+xQ9/vB7rT2nM5w=="):
+        assert known.text(f"it is {secret}.") == "it is [secret:openai_address]."
+    for word in (place, "eu-west-1", "2024-10-21"):
+        assert known.text(f"it is {word}.") == f"it is {word}."
+    assert key not in repr(given) and other not in repr(given)
+
+
 def test_every_text_of_a_command_is_searched_and_one_without_is_the_very_same_object() -> None:
     known = vault("the-hidden-value")
     text = "so: the-hidden-value."

@@ -87,6 +87,13 @@ def secrets_in(environ: Mapping[str, str]) -> Iterator[tuple[str, str]]:
                 yield name, value
 
 
+def secrets_of(address: str) -> Iterator[str]:
+    """What is secret in an address: its user and password, and the fields of its query, each judged by its own name; as
+    it stands there, and without the percent signs. Not what stands in its path, which no name tells of."""
+    for value in _parts("", address):
+        yield from dict.fromkeys((value, unquote(value)))
+
+
 def could_be_secret(value: str, *, chosen: bool, password: bool = False) -> bool:
     """Whether a value looks like one that is kept secret. chosen: a person may have thought of it, says its name.
     password: and says outright what it is."""
@@ -235,4 +242,4 @@ def _can_be_said(word: str) -> bool:
     return _UNSPEAKABLE.search(word.lower()) is None
 
 
-__all__ = ["PLACEHOLDERS", "USUAL", "could_be_secret", "is_of_provider", "without_secrets", "secrets_in"]
+__all__ = ["PLACEHOLDERS", "USUAL", "could_be_secret", "is_of_provider", "without_secrets", "secrets_in", "secrets_of"]

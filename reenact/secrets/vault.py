@@ -30,7 +30,7 @@ from . import shade
 from .forms import FEW, Forms, Reach, Whose
 from .patterns import KEY_LIKE, Pattern, key_like, patterns_of
 from .texts import WORDS, Kind, kinds_of, names_in, names_within
-from .variables import PLACEHOLDERS, is_of_provider, secrets_in, without_secrets
+from .variables import PLACEHOLDERS, is_of_provider, secrets_in, secrets_of, without_secrets
 
 SECRETS_MAX = 100_000
 """Values that a runtime knows at a time. Beyond it the oldest of those that came with credentials are forgotten."""
@@ -175,12 +175,19 @@ class Vault:
     def given(self, provider: str, credentials: Credentials, *, scope: str = "default") -> Credentials:
         """Know what credentials of a scope hold, before they are used, whatever it looks like.
 
+        Of an address that is its password, and what in its query is named as secrets are and looks like one; nothing of
+        its path.
+
         Not looked for are what servers without keys are given for one (`ollama`), and values of less than FLOOR_CHARS
         characters, of which a warning tells once.
         """
         if credentials.api_key is None and credentials.base_url is None:
             return credentials
-        for value, name in ((credentials.reveal(), f"{provider}_key"), (credentials.password, f"{provider}_password")):
+        known = [(credentials.reveal(), f"{provider}_key"), (credentials.password, f"{provider}_password")]
+        address = credentials.base_url
+        if address is not None and ("=" in address or "@" in address):
+            known += ((value, f"{provider}_address") for value in secrets_of(address))
+        for value, name in known:
             if not value or (Reach.COMMON, value) in self._known or (scope, value) in self._known:
                 continue
             if self._given_key(value, name, scope):
