@@ -67,10 +67,12 @@ class SystemBus:
         new_id: Callable[[], str] | None = None,
         whose: Whose | None = None,
         shown: Shown | None = None,
+        said: Callable[[str], str] = str,
     ) -> None:
         """whose(context): on whose behalf a request is asked, with the context that it brings or None; default as it
         says, however it is asked, and by nobody where it says nothing.
         shown(data, context): a request's data as its listeners hear it; whoever answers it gets it as it was asked.
+        said(text): what a handler raised, as it is told of.
         resolver(key): makes the target of a key that has none yet, or None. now(): microseconds since 1970 UTC.
         new_id(): a requestId that was never given before."""
         self.resolver = resolver
@@ -79,7 +81,7 @@ class SystemBus:
         self.disposed = False
         self._now = now or _system_now
         self._subscriptions = Subscriptions()
-        self._delivery = Delivery(report=self.emit, now=self._now)
+        self._delivery = Delivery(report=self.emit, now=self._now, said=said)
         self._requests = Requests(self, now=self._now, new_id=new_id or _request_ids(), whose=whose, shown=shown)
         self._answered = self._requests.responders
         self._targets: dict[str, Target] = {}

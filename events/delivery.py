@@ -49,10 +49,13 @@ class Delivery:
     queued behind it, whether a handler emitted it or another thread did, and delivered by the thread that is at it.
     """
 
-    __slots__ = ("_backlog", "_busy", "_deliverer", "_depth", "_now", "_report", "_tasks", "_timed")
+    __slots__ = ("_backlog", "_busy", "_deliverer", "_depth", "_now", "_report", "_said", "_tasks", "_timed")
 
-    def __init__(self, *, report: Callable[[BusEvent], None], now: Callable[[], int]) -> None:
+    def __init__(
+        self, *, report: Callable[[BusEvent], None], now: Callable[[], int], said: Callable[[str], str] = str
+    ) -> None:
         self._report = report
+        self._said = said
         self._now = now
         self._backlog: deque[tuple[int, Batch]] = deque()
         self._busy = threading.Lock()
@@ -183,7 +186,7 @@ class Delivery:
             Payload(
                 handler=subscription.name,
                 type=event.type,
-                error="".join(format_exception_only(error)).strip(),
+                error=self._said("".join(format_exception_only(error)).strip()),
                 position=event.position,
                 failures=failures,
                 muted=failures == REPORTS,

@@ -173,7 +173,8 @@ class Runtime(Supervision, Questions):
         self._vault.environment(os.environ)
         for name, value in (secrets or {}).items():
             self._vault.add(name, value, scope=scope, common=True)
-        self.bus = SystemBus(now=self.clock.now, whose=self._whose, shown=self._vault.shown)
+        shown, said = self._vault.shown, self._vault.log_line
+        self.bus = SystemBus(now=self.clock.now, whose=self._whose, shown=shown, said=said)
         retries = retries or Retries()
         self._kernel = Kernel(
             persistence,

@@ -14,9 +14,12 @@ from reenact import Policy, Runtime, Secret, Tokens, ToolPolicy, tool
 from reenact.adapters.models import Models
 from reenact.cli.verify import verify
 from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
+from reenact.events.message import BusEvent
 from reenact.identity.scoped import Acting
 from reenact.secrets.discretion import mask
 from tests.providers import Provider
+from tests.runtimes import Heard
+from tests.runtimes import run as opened
 
 PATTERN = "pay*"
 HOUSE = Policy(name="house", rules=(ToolPolicy(tool_patterns=(PATTERN,), decision="deny"),))
@@ -325,6 +328,32 @@ def test_nobody_is_called_what_is_a_secret() -> None:
     for options in ({"principal": "the-hidden-name"}, {"scope": "the-hidden-name"}):
         with pytest.raises(BadInput, match="name of a scope or a principal"):
             Runtime("memory://", secrets={"n": "the-hidden-name"}, **options)
+
+
+def test_what_a_listener_raised_is_told_without_secrets_of_any_scope() -> None:
+    secret = "cannot connect with hunter-Zq7vX9pL2mN4 of bob-Wk3bT8sJ5hG6."
+
+    def plain(event: BusEvent) -> None:
+        raise RuntimeError(secret)
+
+    async def waits(event: BusEvent) -> None:
+        raise RuntimeError(secret)
+
+    def aside(event: BusEvent) -> None:
+        raise RuntimeError(secret)
+
+    async def work(runtime: Runtime) -> None:
+        heard = Heard(runtime)
+        runtime.secret("db", "hunter-Zq7vX9pL2mN4")
+        runtime.scoped(scope="bob", principal="bob").secret("his", "bob-Wk3bT8sJ5hG6")
+        for handler, thread in ((plain, False), (waits, False), (aside, True)):
+            runtime.on("turn_started", handler, thread=thread)
+        await (await runtime.image("support")).send("hi")
+        await heard.until("subscriber_failed", 3)
+        told = {event.data.error for event in heard.of("subscriber_failed")}
+        assert told == {"RuntimeError: cannot connect with [secret:db] of [secret:his]."}
+
+    opened(work)
 
 
 def test_listeners_hear_requests_without_secrets_and_they_are_answered_as_they_were_asked() -> None:
