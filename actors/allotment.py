@@ -102,7 +102,7 @@ def owed_for(state: State, purse: Purse) -> Sequence[Effect]:
     spec = terms.spec if terms is not None else None
     if spec is not None and spec.max_runtime_seconds is not None:
         at = purse.began_at + int(spec.max_runtime_seconds * 1_000_000)
-        effects.append(WakeAt(id=f"runtime-{state.job_id}", job_id=state.job_id or "", at=at))
+        effects.append(WakeAt(id=f"runtime-{state.job_id}", job_id=state.job_id or "", at=at, since=purse.began_at))
     asking = purse.asking
     if asking is not None:
         effects.append(

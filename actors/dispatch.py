@@ -153,16 +153,16 @@ class Dispatch:
             self._cancel(stream, effect, flights, origin)
         elif isinstance(effect, WakeAt):
             command: Command = ExpireJob(job_id=effect.job_id)
-            flight.timer = self._later(effect.at - self._since(events), stream, command, origin)
+            flight.timer = self._later(effect.at - self._since(events, effect.since), stream, command, origin)
         elif isinstance(effect, ExpireActionAt):
-            # A clock that was set back must not give a question more time than it had.
-            wait = min(effect.at - self._since(events), effect.at - effect.asked_at)
+            wait = effect.at - self._since(events, effect.asked_at)
             flight.timer = self._later(wait, stream, ExpireAction(action=effect.action), origin)
         return flight
 
-    def _since(self, events: Sequence[Recorded]) -> int:
-        """From when a time is measured: the batch that owed it. The clock may have been set to another year since."""
-        return events[-1].head.at if events else self._clock.now()
+    def _since(self, events: Sequence[Recorded], began: int) -> int:
+        """From when a time is measured: the batch that owed it. The clock may have been set to another year since; one
+        that was set back gives no more time than there was when it `began` to run."""
+        return max(began, events[-1].head.at if events else self._clock.now())
 
     def _later(self, wait: int, stream: str, command: Command, origin: Origin | None) -> asyncio.TimerHandle:
         """Tell the stream in so many microseconds."""

@@ -61,12 +61,13 @@ TIMEOUT = "timeout"
 
 
 class Queued(Struct, frozen=True, gc=False):
-    """A job that waits for the lane. deadline: microseconds UTC, None for no time limit."""
+    """A job that waits for the lane. deadline: microseconds UTC, None for no time limit. at: when it was accepted."""
 
     job_id: str
     priority: int
     deadline: int | None
     overrides: Overrides | None
+    at: int = 0
 
 
 class State(Struct, frozen=True, gc=False):
@@ -285,7 +286,7 @@ def evolve(state: State, event: Event, stamp: Stamp) -> State:
 
 def _on_queued(state: State, event: JobQueued, stamp: Stamp) -> State:
     deadline = None if event.timeout_ms is None else stamp.at + event.timeout_ms * 1000
-    job = Queued(event.job_id, event.priority, deadline, event.overrides)
+    job = Queued(event.job_id, event.priority, deadline, event.overrides, stamp.at)
     if not state.queue:
         return replace(state, queue=(job,))
     return replace(state, queue=tuple(sorted((*state.queue, job), key=lambda queued: -queued.priority)))
@@ -388,12 +389,12 @@ def owed(state: State) -> Sequence[Effect]:
     if not state.queue and (state.running is None or state.running.deadline is None):
         return ()
     jobs = (*state.queue, *((state.running,) if state.running and state.stopping is None else ()))
-    limits = [(job.deadline, job.job_id) for job in jobs if job.deadline is not None]
+    limits = [(job.deadline, job.job_id, job.at) for job in jobs if job.deadline is not None]
     if not limits:
         return ()
     # One at a time: when it has come, the next is owed. What is owed stands in every batch.
-    at, job_id = min(limits)
-    return [WakeAt(id=f"deadline-{job_id}", job_id=job_id, at=at)]
+    at, job_id, since = min(limits)
+    return [WakeAt(id=f"deadline-{job_id}", job_id=job_id, at=at, since=since)]
 
 
 def recall(asked: str, events: Sequence[Event]) -> Command | None:

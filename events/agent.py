@@ -511,11 +511,12 @@ class CancelEffect(Effect, frozen=True, kw_only=True):
 
 
 class WakeAt(Effect, frozen=True, kw_only=True):
-    """Send this job's `ExpireJob` at `at`, microseconds UTC."""
+    """Send this job's `ExpireJob` at `at`, microseconds UTC. since: when its time began to run."""
 
     type: ClassVar[str] = "wake_at"
     job_id: str
     at: int
+    since: int = 0
 
 
 COMMANDS = (

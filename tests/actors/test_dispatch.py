@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from reenact.actors.clock import ManualClock
 from reenact.actors.dispatch import Dispatch, Origin
@@ -273,6 +274,15 @@ def test_a_deadline_is_told_when_it_comes_and_once(desk: Desk) -> None:
 
 def test_a_deadline_that_passed_while_nobody_was_there_is_told_at_once(desk: Desk) -> None:
     desk.owed(due(desk, s=-3600)).passes(0)
+    assert desk.commands == [ExpireJob(job_id="job_1")]
+
+
+def test_a_deadline_has_no_more_time_than_it_had_where_the_clock_is_set_back_over_a_restart(desk: Desk) -> None:
+    effect = replace(due(desk, s=60), since=desk.clock.now())
+    desk.clock.move(s=-3600)
+    desk.owed(effect).passes(59)
+    assert desk.told == []
+    desk.passes(2)
     assert desk.commands == [ExpireJob(job_id="job_1")]
 
 

@@ -116,6 +116,24 @@ def test_a_deadline_is_kept_whatever_the_clock_does(jump_s: float) -> None:
     assert 0.25 < deadline(jump_s) < 10
 
 
+@pytest.mark.parametrize("limits", [{"budget": {"max_runtime_seconds": 1}}, {"timeout_s": 1}], ids=str)
+def test_a_run_whose_clock_is_set_back_over_a_restart_has_no_more_time_than_it_was_given(limits: Any) -> None:
+    store, gate = MemoryStore(), Gate()
+
+    async def main() -> None:
+        now = Jumping(lambda reading: 0)
+        async with runtime(store=store, models=Models({"scripted": gate}), clock=now) as opened:
+            heard = Heard(opened)
+            bot = await opened.image("bot")
+            await opened.send(bot.id, "hi", **limits)
+            await heard.until("text_delta")
+        earlier = Jumping(lambda reading: -3600, prefix=10**6)
+        async with runtime(store=store, models=Models({"scripted": gate}), clock=earlier) as opened:
+            await asyncio.wait_for(Heard(opened).until("job_timed_out"), 8)
+
+    asyncio.run(asyncio.wait_for(main(), 20))
+
+
 def question(jump_s: float, *, within_s: float = 20) -> float:
     """How long a question with 0.3 s to live waits, in true seconds, when the clock jumps right after it was put."""
 
