@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Generator
 from contextvars import copy_context
 from typing import Any, Generic, TypeVar
@@ -21,6 +22,8 @@ from .given import check_wait
 from .people.halt import Halt
 
 T = TypeVar("T")
+
+_log = logging.getLogger("reenact")
 
 UNREAD_MAX = 10_000
 """Signals kept for a reader that is slow. Beyond it the oldest are dropped, and it is told; events never are."""
@@ -304,12 +307,15 @@ class Run:
             self.handler = None
 
     def on_end(self, told: Callable[[], object]) -> None:
-        """Call `told` too when it is over, as whoever asks for that: a tool stays a tool."""
+        """Call `told` too when it is over, as whoever asks for that: a tool stays a tool. What it raises is logged."""
         before, context = self._ended, copy_context()
 
         def ended(run: Run) -> None:
             before(run)
-            context.run(told)
+            try:
+                context.run(told)
+            except Exception:
+                _log.exception("what was to be called at the end of %s raised", self.job_id)
 
         self._ended = ended
 
