@@ -184,3 +184,25 @@ def test_an_agent_that_goes_while_another_is_looked_for_is_gone() -> None:
 
     older, newest, agent_id = run(before, store=store)
     asyncio.run(asyncio.wait_for(after(), 20))
+
+
+def test_a_search_for_an_agent_that_is_given_up_hides_nobody() -> None:
+    store = MemoryStore()
+
+    async def before(runtime: Runtime) -> tuple[str, str]:
+        bot = await runtime.image("support")
+        return await runtime.new_session(bot.id), (await runtime.wake(bot.id, bot.session_id))[0]
+
+    async def after() -> None:
+        log = Slow(store, f"session-{newest}")
+        async with Runtime(log, threads=2) as opened:
+            looking = asyncio.ensure_future(opened.find_agent("agent_no"))
+            assert await asyncio.to_thread(log.asked.wait, 10)
+            looking.cancel()
+            log.go_on.set()
+            await asyncio.wait([looking])
+            found = await opened.find_agent(agent_id)
+            assert looking.cancelled() and found is not None
+
+    newest, agent_id = run(before, store=store)
+    asyncio.run(asyncio.wait_for(after(), 20))

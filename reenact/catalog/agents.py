@@ -108,10 +108,14 @@ class Agents:
     async def _look_for(self, agent_id: str) -> None:
         """Look into every session, up to where it is; know what was found on the way."""
         self._all = True  # unless one that is heard of or found meanwhile is one too many
-        for state in await self._images(None):
-            async for awake in self._looked_for(state):
-                if awake.agent_id not in self._awake:
-                    self._know(awake)
-                if awake.agent_id == agent_id:
-                    self._all = False
-                    return
+        whole = False
+        try:
+            for state in await self._images(None):
+                async for awake in self._looked_for(state):
+                    if awake.agent_id not in self._awake:
+                        self._know(awake)
+                    if awake.agent_id == agent_id:
+                        return
+            whole = True
+        finally:
+            self._all = self._all and whole
