@@ -26,7 +26,7 @@ from ..events.agent import (
     TurnStarted,
 )
 from ..events.content import Cost, Usage
-from ..events.ledger import UsageRecorded
+from ..events.ledger import UsageRecorded, model_named
 from ..events.message import Erased, Event, Recorded, Unknown
 from ..events.purse import AllotmentWanted
 from ..events.session import JobCancelled, JobQueued, JobStarted, JobTimedOut
@@ -270,7 +270,7 @@ class Meter:
 
 def _told_call(event: UsageRecorded, recorded: Recorded) -> ModelUse:
     read, written = _tokens_of(event)
-    provider, model = event.provider or "", event.model or event.tool or ""
+    provider, model = model_named(event.provider, event.model or event.tool)
     return ModelUse(
         **_told(event, recorded),
         call=f"usage:{event.entry}",

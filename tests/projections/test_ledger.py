@@ -202,6 +202,15 @@ def test_whatever_a_program_told_it_is_as_many_tokens_as_limits_count(read: int,
         assert use.usage.input_tokens >= read, "what was thought and is in the total alone was written"
 
 
+@pytest.mark.parametrize("model", ["gpt-5", "openai:gpt-5"])
+def test_given_a_model_that_a_program_names_with_its_provider_it_is_that_model(model: str) -> None:
+    told = UsageRecorded(entry="e1", kind="model_usage", at=1, total_tokens=1, provider="openai", model=model)
+    [recorded] = History().send("Hi").events[:1]
+    [use] = uses([replace(recorded, data=told)])
+    assert isinstance(use, ModelUse)
+    assert (use.asked, use.provider, use.model) == ("openai:gpt-5", "openai", "gpt-5")
+
+
 def test_days_are_utc_and_come_in_order() -> None:
     history = answers(History(at=1_743_206_395_000_000).send("Hi"), cost("5"))  # 2025-03-28 23:59:55, and seconds later
     answers(history.later(10).send("Hi"), cost("1"))
