@@ -9,9 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Annotated, Any
 
+import msgspec
 from cyclopts import Group, Parameter
 
-from ...events.budget import LIMITS
+from ...events.budget import LIMITS, Budget
 from ...events.errors import BadInput
 from ..plain_file import object_in
 from .front import Front
@@ -138,7 +139,7 @@ class Budgets:
         """
         self._output.json = common.json
         in_file = object_in(file, "a budget is an object of limits.") if file is not None else {}
-        budget = {**in_file, **limits.given}
+        budget = dict(limits.given)
         if dollars is not None:
             budget["max_cost_total"] = dollars
         if principal is not None:
@@ -146,6 +147,8 @@ class Budgets:
         if session is not None:
             with common.reading(self._front, self._output) as reading:
                 budget["session_id"] = reading.session(session)
+        spelt = {field.encode_name: field.name for field in msgspec.structs.fields(Budget)}
+        budget |= {name: value for name, value in in_file.items() if spelt.get(name, name) not in budget}
         if not budget:
             raise BadInput("name a limit, such as --max-cost-daily 5; `reenact budget show` shows those there are.")
         said = self._front.set_budget(common.db, budget, scope=common.scope)

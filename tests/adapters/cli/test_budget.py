@@ -34,6 +34,13 @@ def test_a_limit_is_set_shown_kept_to_and_lifted() -> None:
     assert "sound" in reenact("verify").out
 
 
+@pytest.mark.parametrize("name", ["max_cost_daily", "maxCostDaily"])
+def test_what_is_named_beside_a_file_of_limits_goes_before_what_it_says_in_either_spelling(name: str) -> None:
+    Path("b.json").write_text(f'{{"{name}": 5, "maxTokensDaily": 9}}')
+    row = reenact("budget", "set", "--file", "b.json", "--max-cost-daily", "7", "--json").row
+    assert (row["maxCostDaily"], row["maxTokensDaily"]) == ("7", 9)
+
+
 def test_limits_come_from_a_file_for_a_principal_or_a_session_too() -> None:
     Path("b.toml").write_text('max_cost_daily = "5"\nexceed_strategy = "warn"\n')
     Path("b.json").write_text(json.dumps({"maxRequestsDaily": 7}))
