@@ -371,6 +371,8 @@ class Reading:
         from ..adapters.prices import table_of
         from ..projections.ledger import Ledger
 
+        if by == "tool" and prices is not None:
+            raise BadInput("Tools have no price: --prices goes with every other group of --by.")
         table = None if prices is None else table_of(prices)
         ledger, _ = view_of(self.log, lambda: Ledger(table))
         if by == "tool":

@@ -41,6 +41,13 @@ def test_what_is_named_beside_a_file_of_limits_goes_before_what_it_says_in_eithe
     assert (row["maxCostDaily"], row["maxTokensDaily"]) == ("7", 9)
 
 
+def test_a_table_of_prices_is_refused_where_cost_is_by_tool() -> None:
+    assert reenact("run", "hello", "-m", "scripted:hello").code == 0
+    Path("p.json").write_text('{"scripted:hello": {"input": 1000, "output": "2000"}}')
+    ended = reenact("cost", "--by", "tool", "--prices", "p.json")
+    assert ended.code == 2 and "Tools have no price" in ended.err
+
+
 def test_limits_come_from_a_file_for_a_principal_or_a_session_too() -> None:
     Path("b.toml").write_text('max_cost_daily = "5"\nexceed_strategy = "warn"\n')
     Path("b.json").write_text(json.dumps({"maxRequestsDaily": 7}))
