@@ -413,6 +413,8 @@ TEN_M = 10_000_000
         SimpleNamespace(prompt_tokens=90, completion_tokens=10, total_tokens=None),
         to_builtins(Usage(input_tokens=90, output_tokens=10)),
         MappingProxyType({"input_tokens": None, "prompt_tokens": 90, "completion_tokens": 10}),
+        SimpleNamespace(input_tokens=20, cache_read_input_tokens=40, cache_creation_input_tokens=30, output_tokens=10),
+        {"input_tokens": 20, "cache_read_input_tokens": 70, "cache_creation_input_tokens": None, "output_tokens": 10},
     ],
     ids=repr,
 )

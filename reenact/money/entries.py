@@ -53,11 +53,12 @@ class LedgerEvent(Struct, frozen=True, kw_only=True):
     @classmethod
     def from_llm_usage(cls, usage: Any, **fields: Any) -> Self:
         """An entry of what a model used. usage: anything with input_tokens, output_tokens, total_tokens or total_cost,
-        or prompt_tokens and completion_tokens, also inputTokens and so on; None where nobody counted.
+        or prompt_tokens and completion_tokens, also inputTokens and so on; None where nobody counted. What Anthropic
+        counts of a cache stands beside its input_tokens, and is added to them.
 
         Raises BadInput for what has none of these, and for counts and costs that are none."""
-        told = {name: _told(usage, spelt) for name, spelt in _SPELT.items()}
-        if usage is not None and not any(told.values()):
+        told = {name: _told(usage, spelt) for name, spelt in (*_SPELT.items(), *_BESIDE.items())}
+        if usage is not None and not any(told[name] for name in _SPELT):
             raise BadInput(f"usage must have {', '.join(_SPELT)}, or one of them, not be {shown(usage)}.")
 
         def read(name: str) -> Any:
@@ -67,7 +68,7 @@ class LedgerEvent(Struct, frozen=True, kw_only=True):
             found = read(name)
             return 0 if found is None else counted_of(name, found)
 
-        given, written = count("input_tokens"), count("output_tokens")
+        given, written = count("input_tokens") + sum(map(count, _BESIDE)), count("output_tokens")
         counted = {
             "input_tokens": given,
             "output_tokens": written,
@@ -99,6 +100,14 @@ _SPELT = {
     "cost": ("cost", "total_cost", "totalCost"),
 }
 """What a usage tells, and the names under which libraries tell it."""
+
+
+_BESIDE = {
+    "cache_read_input_tokens": ("cache_read_input_tokens", "cacheReadInputTokens"),
+    "cache_creation_input_tokens": ("cache_creation_input_tokens", "cacheCreationInputTokens"),
+}
+"""What was read too and input_tokens leaves out, in the words of Anthropic's API alone:
+https://platform.claude.com/docs/en/build-with-claude/prompt-caching"""
 
 
 def _told(usage: Any, spelt: tuple[str, ...]) -> list[Any]:
