@@ -278,7 +278,7 @@ class Reading:
         digests: dict[str, str] = {}
         for session_id in dict.fromkeys(leave.session_id for leave in leaves):
             agent = fold(CONVERSATION, list(self._of(f"session-{session_id}")))[1]
-            digests |= {f"{session_id}:{grant.action}": grant.digest for grant in agent.grants}
+            digests |= {f"{session_id}:{grant.action}": grant.digest for grant in agent.consent.grants}
         return [{**msgspec.to_builtins(leave), "digest": digests.get(leave.id)} for leave in leaves]
 
     def grant(self, wanted: str) -> Row:
