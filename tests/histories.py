@@ -416,7 +416,9 @@ def turns(draw: st.DrawFn, *, moves_max: int = 25) -> History:
     for _ in range(draw(st.integers(1, moves_max))):
         moves = ["send"]
         if history.call:
-            moves += ["answer", "answer", "answer", "retry", "fail", "die"]
+            moves += ["answer", "answer", "answer", "retry", "fail"]
+            if not history.stopping:  # else the next process makes no call
+                moves.append("die")
         if history.open:
             moves += ["settle", "settle"]
         if set(history.open) - set(history.doubted) and not history.stopping:
