@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from reenact.events.errors import BadInput
+from reenact.events.policy import Policy
 from reenact.rules.tool_policy import filter_tools_by_policy
 from reenact.runtime import Runtime
 from tests.obedient import NAMES, TOOLS, policy, rule
@@ -26,6 +27,22 @@ def test_the_tool_policy_of_an_agent_is_loaded_changed_and_kept() -> None:
         assert kept is not None and kept.allow is None and kept.deny == ("exec", "bash") and len(kept.rules) == 1
         with pytest.raises(BadInput, match="A tool policy has no 'allowedTools'"):
             await opened.save_tool_policy(bot.id, {"allowedTools": []})
+
+    run(work, tools=TOOLS)
+
+
+def test_given_a_policy_that_was_written_out_another_profile_is_that_profile() -> None:
+    """As `policies_of` gives it, to be the policy of another image."""
+
+    async def work(opened: Runtime) -> None:
+        first = await opened.image("first", policy=Policy(name="w", profile="full"))
+        written = (await opened.policies_of(first.id))[-1]
+        assert written.profile_tools is not None
+        second = await opened.image("second", policy=written)
+        await opened.save_tool_policy(second.id, {"profile": "minimal"})
+        await opened.save_tool_policy(first.id, {"profile": "minimal"})
+        [one, other] = [(await opened.policies_of(each.id))[-1].profile_tools for each in (first, second)]
+        assert one == other != written.profile_tools
 
     run(work, tools=TOOLS)
 

@@ -62,6 +62,8 @@ def with_tool_policy(policy: Policy | None, changes: AgentToolPolicy | Mapping[s
         fields["allow"] = checked_names(fields["allow"], "allowed_tools") or None
     if "deny" in fields:
         fields["deny"] = () if fields["deny"] is None else checked_names(fields["deny"], "denied_tools")
+    if "profile" in fields:
+        fields["profile_tools"] = None  # they are those of the profile before, where that was written out
     return replace(policy or Policy(name="tools"), **fields)
 
 
