@@ -96,6 +96,7 @@ class Tokens:
         if known is None or not hmac.compare_digest(known.digest, digest):
             raise Unauthenticated
         if known.expires_at is not None and known.expires_at <= self._clock.now():
+            del self._known[digest]  # a clock that is set back does not bring it back
             raise Unauthenticated
         return ExecutionContext(scope_id=known.scope, principal_id=known.principal)
 
