@@ -314,7 +314,7 @@ class Run:
             before(run)
             try:
                 context.run(told)
-            except Exception:
+            except (Exception, asyncio.CancelledError):  # the result of a task that was cancelled raises the latter
                 _log.exception("what was to be called at the end of %s raised", self.job_id)
 
         self._ended = ended

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import secrets
 import threading
+from asyncio import CancelledError
 from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from functools import partial
@@ -95,7 +96,7 @@ class CancellationToken:
 def _call(hear: Callable[[], object]) -> None:
     try:
         hear()
-    except Exception:
+    except (Exception, CancelledError):  # the result of a task that was cancelled raises the latter
         import logging
 
         logging.getLogger("reenact").exception("a hearer of a cancellation raised")
