@@ -83,16 +83,16 @@ def test_a_denial_is_raised_where_it_is_required_and_recorded() -> None:
 
 def test_many_who_reserve_at_once_pass_no_limit() -> None:
     async def work() -> None:
-        book, went = ledger(max_tokens_total=100), []
+        book, went, asked = ledger(max_tokens_total=100), [], asyncio.Barrier(10)
 
         async def one() -> None:
             try:
                 async with book.reserve(ANN, tokens=30):
-                    await asyncio.sleep(0)
+                    await asked.wait()
                     await book.record_model_usage(ANN, {"input_tokens": 20, "output_tokens": 0})
                     went.append(1)
             except BudgetExceededError:
-                pass
+                await asked.wait()
 
         await asyncio.gather(*(one() for _ in range(10)))
         assert len(went) == 3

@@ -20,6 +20,7 @@ from reenact import (
     Ledger,
     LedgerEvent,
     RuntimeLedgerWriter,
+    tool,
 )
 from reenact.actors.book import SCOPE
 from reenact.actors.calendar import DAY_US
@@ -66,6 +67,36 @@ def test_given_a_check_that_is_cancelled_while_limits_are_set_the_next_finds_the
         assert [budget.principal_id for budget in opened.budgets] == ["p0", "p1", "p2"]
 
     run(work)
+
+
+def test_given_a_limit_that_the_program_set_when_a_tool_is_the_first_to_ask_it_is_in_force() -> None:
+    said: list[str] = []
+
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+
+        @tool
+        async def spend() -> str:
+            """Ask a model that is none of the runtime's."""
+            try:
+                async with book.reserve(cost="1", requests=1):
+                    await book.record_model_usage(None, {"input_tokens": 1, "cost": "1"})
+                    said.append("spent")
+            except BudgetExceededError:
+                said.append("refused")
+            return said[-1]
+
+        opened.tools.add(spend)
+        book.set_budget(Budget(max_cost_daily="1.50"))
+        book.set_budget(Budget(principal_id="ann", max_cost_daily="1"))
+        bot = await opened.image("bot")
+        for _ in range(3):
+            assert (await bot.send("hi")).status == "succeeded"
+        assert said == ["spent", "refused", "refused"]
+        assert [budget.principal_id for budget in opened.budgets] == [None, "ann"]
+        assert [use.used for use in await opened.budget()] == ["1", "0"]
+
+    run(work, [{"tool_calls": [{"name": "spend", "input": {}}]}, {"text": "done"}], repeat=True)
 
 
 # -- what is set aside --

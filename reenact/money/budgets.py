@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from contextlib import asynccontextmanager, suppress
+from contextvars import Context, copy_context
 from decimal import Decimal
 from enum import StrEnum
 from typing import Any
@@ -17,7 +18,7 @@ from msgspec.structs import replace
 
 from ..actors.judge import in_the_way, judge
 from ..events.budget import NOTHING, Amount, Budget, budget_of, nanos, used_dollars
-from ..events.errors import BadInput, NotAPerson, OverBudget
+from ..events.errors import BadInput, OverBudget
 from ..events.ledger import (
     RESERVED,
     Allot,
@@ -44,14 +45,14 @@ class Ledger:
 
     def __init__(self, writer: Any = None) -> None:
         self.writer = InMemoryLedgerWriter() if writer is None else writer
-        self._wanted: list[Budget] = []
+        self._wanted: list[tuple[Budget, Context]] = []
         self._setting = asyncio.Lock()
         self._ending: set[asyncio.Task[Any]] = set()
 
     def set_budget(self, budget: Budget) -> None:
-        """Set a limit; it is in force from the next check or reservation on. Raises BadInput, and NotAPerson where an
-        agent or one of its tools sets it."""
-        self._wanted.append(self.writer.checked(budget_of(budget)))
+        """Set a limit; it is in force from the next check or reservation on, whoever's that is. Raises BadInput, and
+        NotAPerson where an agent or one of its tools sets it."""
+        self._wanted.append((self.writer.checked(budget_of(budget)), copy_context()))
 
     async def check_budget(
         self,
@@ -187,11 +188,12 @@ class Ledger:
 
     async def _set_wanted(self) -> None:
         while self._wanted:
-            budget = self._wanted[0]  # it stays until it is in force: till then nobody is let by
+            budget, context = self._wanted[0]  # it stays until it is in force: till then nobody is let by
             command = SetBudget(budget=budget, at=self.writer.now())
+            putting = self.writer.put(budget.scope_id or self.writer.scope, command)
             try:
-                await self.writer.put(budget.scope_id or self.writer.scope, command)
-            except (BadInput, NotAPerson):
+                await asyncio.create_task(putting, context=context)  # as whoever set it: the first to ask may be a tool
+            except BadInput:
                 self._wanted.pop(0)  # it can never be set, and is told once
                 raise
             self._wanted.pop(0)
