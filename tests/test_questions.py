@@ -19,10 +19,10 @@ from reenact import (
     ToolContext,
     tool,
 )
-from reenact.events.errors import BadInput, BadResolution, NotFound
+from reenact.events.errors import BadInput, BadResolution, Closed, NotFound
 from reenact.events.log import MemoryStore
 from tests.askers import DEPLOY, deploy, done, put
-from tests.runtimes import Heard, run
+from tests.runtimes import Heard, run, runtime
 
 
 @pytest.fixture(autouse=True)
@@ -113,6 +113,26 @@ def test_the_manager_asks_waits_answers_by_token_takes_back_and_lists() -> None:
         assert await manager.get(f"{sent.session_id}:a99") is None
 
     run(work, DEPLOY, repeat=False, tools=[deploy])
+
+
+@pytest.mark.parametrize("when", ["while it waits", "before it waits"])
+def test_whoever_waits_for_an_answer_is_told_when_the_runtime_is_closed(when: str) -> None:
+    """Given a question, when its runtime is closed, then whoever waits for its answer hears of that at once."""
+
+    async def main() -> None:
+        async with runtime(DEPLOY, repeat=False, tools=[deploy]) as opened:
+            _, action = await put(opened)
+            before = opened.bus.subscriptions
+            waits: Any = ActionManager(opened.scoped()).wait_for_resolution(action.id)
+            if when == "while it waits":
+                waits = asyncio.ensure_future(waits)
+                for _ in range(200):
+                    await asyncio.sleep(0)
+                assert opened.bus.subscriptions == before + 1
+        with pytest.raises(Closed):
+            await asyncio.wait_for(waits, 5)
+
+    asyncio.run(main())
 
 
 @pytest.mark.parametrize(

@@ -25,7 +25,7 @@ from msgspec.structs import replace
 
 from ..adapters.tools.context import Waiting
 from ..events.action import IssueToken, RequireAction
-from ..events.errors import BadInput, NotFound, ReenactError
+from ..events.errors import BadInput, Closed, NotFound, ReenactError
 from ..events.message import digest, show_digest
 from ..given import check_json, check_wait
 from ..projections.actions import Action
@@ -42,6 +42,8 @@ PAYLOAD_BYTES_MAX = 1024 * 1024
 
 ANSWER_BYTES_MAX = 12 * 1024 * 1024
 """Most bytes of an answer: the files of an upload as text, and a little."""
+
+_ENDS = ("action_resolved", "action_expired", "action_cancelled")
 
 
 class ActionStatus(StrEnum):
@@ -269,31 +271,25 @@ class ActionManager:
 
         timeout: seconds from 0, default until it expires; when it is over the question is expired. poll_interval: not
         needed, nothing is polled. Raises ActionExpiredError (a TimeoutError) when nobody answered in time,
-        ActionRequiredError when it was taken back, and BadInput for a time that is none.
+        ActionRequiredError when it was taken back, Closed when the runtime is closed first, and BadInput for a time
+        that is none.
         """
         if timeout is not None:
             check_wait(timeout, "timeout")
-        session_id, action = parts_of(action_id)
-        ended = asyncio.Event()
-
-        def hear(event: Any) -> None:
-            if event.session_id == session_id and event.data.action == action:
-                ended.set()
-
-        subscription = self._runtime.on(["action_resolved", "action_expired", "action_cancelled"], hear)
-        try:
+        session_id, _ = wanted = parts_of(action_id)
+        ends = self._runtime.stream(*_ENDS, filter=lambda event: (event.session_id, event.data.action) == wanted)
+        with ends:
             record = await self._get(action_id)
             if record.status is ActionStatus.PENDING:
                 with self._waiting or Waiting(), self._awaiting(session_id, action_id):
                     if self._call is not None:
                         await self._runtime._kernel.telling.look(session_id)
                     try:
-                        await asyncio.wait_for(ended.wait(), timeout)
+                        if await asyncio.wait_for(anext(ends, None), timeout) is None:
+                            raise Closed(f"The runtime was closed before {action_id} was answered; it still may be.")
                     except TimeoutError:
                         await self._runtime._asking.expire(action_id)
                 record = await self._get(action_id)
-        finally:
-            subscription.unsubscribe()
         if record.status is ActionStatus.EXPIRED:
             raise ActionExpiredError(f"Nobody answered {action_id} in time.", record)
         if record.status is not ActionStatus.RESOLVED:
