@@ -20,6 +20,7 @@ from reenact import (
     Ledger,
     LedgerEvent,
     RuntimeLedgerWriter,
+    ToolContext,
     tool,
 )
 from reenact.actors.book import SCOPE
@@ -95,6 +96,66 @@ def test_given_a_limit_that_the_program_set_when_a_tool_is_the_first_to_ask_it_i
         assert said == ["spent", "refused", "refused"]
         assert [budget.principal_id for budget in opened.budgets] == [None, "ann"]
         assert [use.used for use in await opened.budget()] == ["1", "0"]
+
+    run(work, [{"tool_calls": [{"name": "spend", "input": {}}]}, {"text": "done"}], repeat=True)
+
+
+# -- what a tool uses --
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@pytest.mark.parametrize("told", [False, True])
+def test_given_a_tool_that_asks_a_model_outside_it_counts_for_whoever_sent_its_job(told: bool, stored: bool) -> None:
+    said: list[str] = []
+
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened) if stored else None)
+
+        @tool
+        async def spend(context: ToolContext) -> str:
+            """Ask a model that is none of the runtime's."""
+            ctx = context if told else None
+            allowed = (await book.check_budget(ctx, pending_cost="1"))[0]
+            try:
+                async with book.reserve(ctx, cost="1", requests=1):
+                    await book.record_model_usage(ctx, {"input_tokens": 1, "cost": "1"})
+                    said.append(f"spent, {allowed}")
+            except BudgetExceededError:
+                said.append(f"refused, {allowed}")
+            return said[-1]
+
+        opened.tools.add(spend)
+        book.set_budget(Budget(principal_id="alice", max_cost_daily="1.50"))
+        await book.check_budget()  # it is in force before anything is under way
+        bot = await opened.image("bot")
+        for name in ("alice", "bob", "alice", "bob", "alice"):
+            sent = await opened.scoped(principal=name).send(bot.id, "hi")
+            assert (await sent.result()).status == "succeeded"
+        assert said == ["spent, allow", "spent, allow", "refused, deny", "spent, allow", "refused, deny"]
+        assert [(await book.get_usage(None, name)).total_cost for name in ("alice", "bob")] == [1, 2]
+
+    run(work, [{"tool_calls": [{"name": "spend", "input": {}}]}, {"text": "done"}], repeat=True)
+
+
+def test_given_an_entry_of_an_older_release_when_a_tool_tells_it_again_it_is_known() -> None:
+    entry, told = LedgerEvent(event_id="e1", input_tokens=10), []
+
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+
+        @tool
+        async def spend() -> str:
+            """Tell again what it told."""
+            await book.writer.write(entry)
+            told.append(entry)
+            return "told"
+
+        opened.tools.add(spend)
+        await book.writer.write(entry)  # as it was told before: for nobody
+        bot = await opened.image("bot")
+        for name in ("alice", "bob"):
+            await (await opened.scoped(principal=name).send(bot.id, "hi")).result()
+        assert len(told) == 2 and [known.principal_id for known in await book.list_events()] == [None]
 
     run(work, [{"tool_calls": [{"name": "spend", "input": {}}]}, {"text": "done"}], repeat=True)
 

@@ -17,6 +17,7 @@ from typing import Any
 from msgspec.structs import replace
 
 from ..actors.judge import in_the_way, judge
+from ..adapters.tools.acting import origin
 from ..events.budget import NOTHING, Amount, Budget, budget_of, nanos, used_dollars
 from ..events.errors import BadInput, OverBudget
 from ..events.ledger import (
@@ -41,7 +42,8 @@ class BudgetDecision(StrEnum):
 
 
 class Ledger:
-    """Limits over what a writer is told. ctx: anything with scope_id, principal_id, session_id, run_id and job_id."""
+    """Limits over what a writer is told. ctx: anything with scope_id, principal_id, session_id, run_id and job_id, such
+    as the `ToolContext` of a call. Inside of a tool, where no principal is named, it is whoever sent its job."""
 
     def __init__(self, writer: Any = None) -> None:
         self.writer = InMemoryLedgerWriter() if writer is None else writer
@@ -73,7 +75,7 @@ class Ledger:
         want = _pending(pending_tokens, pending_cost, pending_requests, pending_tool_calls)
         state = await self.writer.state(scope)
         state = replace(state, now=max(state.now, self.writer.now()))
-        judged = judge(state, *_whose(ctx), want, want)
+        judged = judge(state, *_whose(ctx, scope), want, want)
         if judged.breach is not None:
             await self._write(
                 ctx, LedgerEventType.BUDGET_CHECK, metadata={"decision": "deny", "why": judged.breach.text}
@@ -109,7 +111,7 @@ class Ledger:
         """
         scope = await self._ready(ctx)
         want = _amount(tokens, cost, requests, tool_calls)
-        principal, session = _whose(ctx)
+        principal, session = _whose(ctx, scope)
         holder, at = f"{RESERVED}{self.writer.new_id()}:{session}", self.writer.now()
         allot = Allot(
             session_id=holder, principal_id=principal, ask="w1", spent=NOTHING, want=want, least=want, at=at, last=True
@@ -199,8 +201,8 @@ class Ledger:
             self._wanted.pop(0)
 
 
-def _whose(ctx: Any) -> tuple[str, str]:
-    return getattr(ctx, "principal_id", None) or "", getattr(ctx, "session_id", None) or ""
+def _whose(ctx: Any, scope: str) -> tuple[str, str]:
+    return getattr(ctx, "principal_id", None) or origin(scope), getattr(ctx, "session_id", None) or ""
 
 
 def _pending(tokens: int, cost: Any, requests: int | None, tools: int) -> Amount:

@@ -16,6 +16,7 @@ from ..actors.clock import Clock, SystemClock
 from ..actors.ledger import LEDGER
 from ..actors.ledger import decide as decided
 from ..adapters import prices
+from ..adapters.tools.acting import origin
 from ..events import codec
 from ..events.budget import Budget, dollars, used_dollars
 from ..events.content import Usage
@@ -77,16 +78,17 @@ class _Writing:
     """What every writer offers beside the port."""
 
     async def write(self: Any, event: LedgerEvent) -> None:
-        """Record one entry; by the same `event_id` it counts once, however often it comes. Raises BadInput where its
-        type, time, names, counts, cost, duration or metadata is none, or where a model has no price that a limit of
-        money needs, and KeyReused where another entry has that id."""
+        """Record one entry; by the same `event_id` it counts once, however often it comes. What a tool records without
+        a principal counts for whoever sent its job. Raises BadInput where its type, time, names, counts, cost, duration
+        or metadata is none, or where a model has no price that a limit of money needs, and KeyReused where another
+        entry has that id."""
         heard = self.now()
         command = RecordUsage(
             entry=event.event_id or self.new_id(),
             kind=kind_of(event.type),
             at=heard if event.timestamp is None else time_of(event.timestamp, heard),
             heard=heard,
-            principal_id=event.principal_id,
+            principal_id=event.principal_id or origin(event.scope_id) or None,
             session_id=event.session_id,
             run_id=event.run_id,
             job_id=event.job_id,
@@ -105,7 +107,8 @@ class _Writing:
         if not event.event_id:
             await self.put(event.scope_id, priced)
             return
-        told = replace(command, heard=0, holder=None, at=0 if event.timestamp is None else command.at)
+        at = 0 if event.timestamp is None else command.at
+        told = replace(command, principal_id=event.principal_id, heard=0, holder=None, at=at)
         await self._once(event.scope_id, priced, told)
 
     async def _cost(self: Any, scope_id: str, used: RecordUsage) -> str | None:
