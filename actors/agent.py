@@ -190,6 +190,7 @@ _DECIDE: dict[type, Any] = {
     ActionCancelled: consent.unresolved,
     RevokeGrant: consent.revoke,
     TakeAllotment: allotment.take,
+    AllotmentTaken: allotment.taken,
     RefuseAllotment: allotment.refuse,
     ReleaseAllotment: allotment.release,
     SessionClosed: allotment.close,

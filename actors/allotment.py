@@ -50,9 +50,22 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
     if asking.tools and message.at_once:
         waiting = [tool for tool in state.open if tool.id in asking.tools]
         return [*events, *(event for tool in waiting for event in _funded(state, tool))]
-    if asking.tools:
+    if asking.tools or _tells_time(state):
         return events  # they are looked at, and begin if they still may
     return [*events, *think(replace(state, purse=money.taken(purse, taken, purse.now)), asking.wait_ms)]
+
+
+def taken(state: State, message: AllotmentTaken) -> Sequence[Event]:
+    """The call that waited for it is made; or it came after its day, and the ledger is asked for one of today."""
+    waits = state.job_id is not None and not state.open and state.stopping is None
+    purse = state.purse
+    return think(state, purse.wait_ms) if waits and purse is not None and _tells_time(state) else ()
+
+
+def _tells_time(state: State) -> bool:
+    """Whether a call is made by the time at which its allotment came. By older rules, by that of its asking."""
+    terms = money_terms(state)
+    return terms is not None and terms.rules > 4
 
 
 def _come_near(state: State, grant: Grant) -> Iterator[str]:

@@ -2,9 +2,9 @@
 
 Of a ledger: nothing was allotted that would pass a limit that denies, nor before what was used without any was counted.
 Of a session: under a budget no model was called without money set aside for it in the same append, nor with money that
-it had let go of, nor for one principal with what was allotted for another. Of both: once a limit was set or lifted, a
-session makes one more call at most with what was allotted to it before; and what was counted is what was used
-(recount.py).
+it had let go of, nor after the day it was allotted for, nor for one principal with what was allotted for another. Of
+both: once a limit was set or lifted, a session makes one more call at most with what was allotted to it before; and
+what was counted is what was used (recount.py).
 """
 
 from __future__ import annotations
@@ -91,6 +91,7 @@ class Balance:
         self._call: tuple[str, int] | None = None  # the newest one made with it, and where
         self._kept: str | None = None  # after letting go: the one call that it still has money for
         self._released = False
+        self._until = 0  # when the time of what it was allotted is over
         self._budgets: dict[tuple[str | None, str | None], Budget] = {}
         self._held: dict[str, tuple[str, str, Amount, Amount, int]] = {}  # session: principal, ask, told, held, since
         self._dated: set[str] = set()  # those of which what is recorded counts in the windows it was set aside in
@@ -130,8 +131,8 @@ class Balance:
                 yield from self._spends(recorded, call)
             case AllotmentWanted(ledger=ledger):
                 self._ledger, self._ask, self._call, self._released = ledger, "", None, False
-            case AllotmentTaken(ask=ask):
-                self._ask, self._call, self._released = ask, None, False
+            case AllotmentTaken(ask=ask, grant=grant):
+                self._ask, self._call, self._released, self._until = ask, None, False, grant.until
             case AllotmentReleased(kept=kept):
                 self._released = True
                 self._kept = self._call[0] if self._call is not None and kept.requests else None
@@ -170,6 +171,8 @@ class Balance:
         known = [terms for terms in (self._terms, self._own) if terms is not None]
         if known and all(terms.ledger is None for terms in known):
             return  # it keeps to a limit of its own, with money of no ledger
+        if any(terms.rules > 4 for terms in known) and 0 < self._until <= recorded.head.at:
+            yield f"{call} is called with what was allotted for a time that is over"
         if self._released and call != self._kept:
             yield f"{call} is called with money that was let go of"
         allotment = self._ledger, recorded.stream.removeprefix("session-"), self._ask

@@ -29,7 +29,7 @@ from ..events.message import Event, Stamp, digest
 from ..events.tool import CallCheck, Place
 from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
-from .mind import State, Tool, approval_ms, definition_of, money_terms, tool_of, with_tool
+from .mind import State, Tool, approval_ms, definition_of, money_terms, timed, tool_of, with_tool
 from .step import raised, think, unpaid, unthinkable
 from .wish import tokens_of
 
@@ -230,7 +230,7 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
     if event.resolution.get("approved") is not True:
         return replace(state, version=stamp.version)
     if tool is None:
-        held = state.consent.held
+        state, held = replace(state, purse=timed(state, stamp.at)), state.consent.held
         if held is None or not held[1] or held[0] != event.action:
             return replace(state, version=stamp.version)
         consent = replace(state.consent, allowed=(*state.consent.allowed, held[1:]))

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec.structs import replace
+
 from ..events.agent import (
     ProveTool,
     RecoverEffect,
@@ -21,7 +23,7 @@ from ..events.agent import (
 )
 from ..events.errors import BadInput, NotFound, PolicyDenied
 from ..events.message import Event, Stamp
-from .mind import State, Tool, definition_of, tool_of, with_tool
+from .mind import State, Tool, definition_of, money_terms, tool_of, with_tool
 from .policy import Verdict, denied_by
 from .step import again, called
 from .tool import BEGAN_BEFORE, begin, forbidden, refused
@@ -32,7 +34,7 @@ def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
     call = state.call
     if call is not None and call.id == message.effect:
         there = call.attempt == message.attempt and state.stopping is None and not call.stuck
-        return called(state, again(state)) if there else ()
+        return called(_anew(state), again(state)) if there else ()
     tool = tool_of(state, message.effect)
     if tool is None or tool.status != "started" or tool.attempt != message.attempt or state.stopping is not None:
         return ()
@@ -40,6 +42,14 @@ def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
         return _run_again(state, tool, "error" if tool.effect == "read" else "unknown", at_once=message.at_once)
     doubted = ToolDoubted(tool=tool.id, attempt=tool.attempt)
     return [doubted] if tool.effect == "probeable" else [doubted, ToolUnproved(tool=tool.id)]
+
+
+def _anew(state: State) -> State:
+    """Without what was allotted to an owner that is gone: its day may be over by now, and no command says so."""
+    terms, purse = money_terms(state), state.purse
+    if purse is None or purse.grant is None or terms is None or terms.rules < 5 or terms.ledger is None:
+        return state
+    return replace(state, purse=replace(purse, grant=None))
 
 
 def prove(state: State, message: ProveTool) -> Sequence[Event]:

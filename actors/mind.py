@@ -226,6 +226,16 @@ def completed(state: State, reason: str, failure: Failure | None = None) -> Turn
     )
 
 
+def timed(state: State, at: int) -> Purse | None:
+    """The purse as of now: what was allotted for a day that is over is not there any more. By older rules only a job,
+    a call and an end tell it the time."""
+    purse = state.purse
+    if purse is None or purse.now >= at:
+        return purse
+    terms = money_terms(state)
+    return purse if terms is None or terms.rules < 5 else money.ticked(purse, at)
+
+
 def knows_ledger(state: State) -> bool:
     terms = money_terms(state)
     return terms is not None and terms.ledger is not None

@@ -106,7 +106,8 @@ class Purse(Struct, frozen=True, gc=False):
     latest recorded time. made: no call that it has spent was made later. counts: the running job is under a budget.
     breach: the limit that ends the turn. warned: the limits it was last warned of. raising: what a person is asked;
     refused: the limit that they may be asked about. raised: by what people raised limits of the running job. counted:
-    the model that counted the conversation last, and the overhead that it read; None where that is not known.
+    the model that counted the conversation last, and the overhead that it read; None where that is not known. wait_ms:
+    how long the call that was asked for last waits.
     """
 
     spent: Amount = NOTHING
@@ -128,6 +129,7 @@ class Purse(Struct, frozen=True, gc=False):
     raising: Raising | None = None
     raised: tuple[tuple[str, int], ...] = ()
     counted: tuple[str, int] | None = None
+    wait_ms: int = 0
 
     @property
     def run(self) -> Amount:
@@ -514,6 +516,7 @@ def taken(purse: Purse | None, event: AllotmentTaken, at: int) -> Purse:
         asking=None,
         now=max(purse.now, at),
         warned=event.grant.warned,
+        wait_ms=0 if purse.asking is None else purse.asking.wait_ms,
     )
 
 

@@ -46,7 +46,7 @@ from ..events.tool import CallCheck, arguments_digest
 from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
-from .mind import State, Tool, completed, handed_on, money_terms, tool_of, with_tool
+from .mind import State, Tool, completed, handed_on, money_terms, timed, tool_of, with_tool
 from .picture import pictures_in
 from .policy import SHUT, Rights, Said, Verdict, denied_by
 from .purse import Purse
@@ -183,6 +183,7 @@ def start(state: State, message: StartTool) -> Sequence[Event]:
         problem=message.problem,
         approval=message.approval,
     )
+    state = replace(state, purse=timed(state, message.at))
     return [checked, *_looked_at(state, tool, checked, at_once=message.at_once)]
 
 

@@ -28,7 +28,7 @@ from ..events.purse import BudgetExceeded
 from ..events.session import JobStarted
 from . import purse as money
 from . import selection
-from .mind import Call, State, Tool, completed, definition_of, money_terms
+from .mind import Call, State, Tool, completed, definition_of, money_terms, timed
 from .purse import Purse
 from .step import again, ask_raise, called, think, unpaid
 from .terms import rate_of
@@ -230,7 +230,8 @@ def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     if event.noted:
         return replace(state, version=stamp.version, selected=selected, keys=keys)
     call = state.call if state.call is None else replace(state.call, stuck=True)
-    purse = None if state.purse is None else money.turned(state.purse, event.reason)
+    purse = timed(state, stamp.at)
+    purse = None if purse is None else money.turned(purse, event.reason)
     return replace(state, version=stamp.version, selected=selected, keys=keys, call=call, purse=purse)
 
 
@@ -275,7 +276,8 @@ def _shared(model: str, state: State) -> str:
 def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
     call = state.call
     tried = (*call.tried, selection.tried(call.model, event.failure, event.key)) if call is not None else ()
-    purse = state.purse if state.purse is None else _failed_purse(state.purse, event, stamp.at)
+    purse = timed(state, stamp.at)
+    purse = None if purse is None else _failed_purse(purse, event, stamp.at)
     if event.retry_in_ms is not None:
         call = None if call is None else replace(call, tried=tried, stuck=event.advance, deaths=0)
         return replace(state, version=stamp.version, call=call, purse=purse)

@@ -217,7 +217,7 @@ LIMITS = (
 """Every limit of a `Budget`."""
 
 
-TERMS_RULES = 4
+TERMS_RULES = 5
 """Of `Terms` that are made now."""
 
 
@@ -232,7 +232,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     by 2, nothing was set aside for what a model is told of changed arguments, and what was counted before anything was
     limited was taken as if the model that is called had counted it; by 3, a call that waited was held to a limit of an
     answer's calls by itself, without those that had begun, calls that waited for the ledger were allotted all or
-    none, and those of an answer after which a person was asked for more turns did not run.
+    none, and those of an answer after which a person was asked for more turns did not run; by 4, what a person allowed,
+    an allotment that came late or a new process began was paid with what was allotted for a day that was over.
     """
 
     spec: BudgetSpec | None = None

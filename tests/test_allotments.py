@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reenact import BudgetExceededError, Ledger, RuntimeLedgerWriter, tool
+from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
@@ -83,6 +84,26 @@ def test_a_limit_of_tool_calls_binds_those_that_people_allow(lowered: bool) -> N
 
     steps = [counted(tool_calls=[{"name": "pay", "input": {"n": n}} for n in range(5)]), counted()]
     run(work, steps, store=store, tools=[pay], budget={"max_tool_calls_daily": 2})
+    everything_replays(MemoryLog(store))
+
+
+def test_what_people_allow_after_midnight_counts_in_the_day_in_which_it_begins() -> None:
+    """Given calls in three sessions that were asked for in the evening, when all are allowed in the night."""
+    store, (pay, paid), clock = MemoryStore(), paying(), ManualClock()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        for _ in range(3):
+            assert (await (await opened.image()).send("go")).status == "waiting"
+        clock.move(s=12 * 3600)
+        for question in await opened.actions():
+            await opened.resolve_action(question.id, True)
+        await heard.until(ToolSettled.type, 3)
+        [limit] = await opened.budget()
+        assert limit.used == len(paid) == 3
+
+    steps = [counted(tool_calls=[{"name": "pay", "input": {"n": 1}}]), counted()]
+    run(work, steps, store=store, tools=[pay], budget={"max_tool_calls_daily": 100}, clock=clock)
     everything_replays(MemoryLog(store))
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from msgspec.structs import replace
 
 from reenact.events.agent import (
@@ -13,10 +14,14 @@ from reenact.events.agent import (
     ModelFailed,
     ModelSelected,
     RecoverEffect,
+    Selection,
+    SelectModel,
+    ToolChecked,
     ToolSettled,
+    ToolStarted,
     TurnCompleted,
 )
-from reenact.events.budget import NOTHING, Amount, Breach, Rate
+from reenact.events.budget import NOTHING, Amount, Breach, BudgetSpec, Rate
 from reenact.events.content import Failure
 from reenact.events.purse import (
     AllotmentReleased,
@@ -31,7 +36,8 @@ from reenact.events.purse import (
     RequestAllotment,
 )
 from reenact.events.session import CloseSession, JobFailed
-from tests.actors.purses import LEDGER, RATE, begun, purse_of, says, take, the, under, wants
+from tests.actors.approvals import check, resolve, start
+from tests.actors.purses import LEDGER, OF_NOW, RATE, begun, purse_of, says, take, the, under, wants
 from tests.actors.words import CREATE, fails, send, settles
 from tests.given import Given, given
 
@@ -90,6 +96,61 @@ def test_so_is_an_answer_to_what_it_had_asked_for_before_it_asked_again() -> Non
     refused = Breach(limit="max_tokens_total", of="scope")
     stream.when(RefuseAllotment(ask="w1", breach=refused)).then_nothing().owes("w2")
     stream.when(take("w2")).then(AllotmentTaken, BudgetReserved, ModelCalled)
+
+
+MIDNIGHT = 5_000_000
+"""When what is allotted here ends."""
+
+
+def at(stream: Given, time: int) -> Given:
+    stream.at = time
+    return stream
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_given_a_person_s_answer_after_the_day_what_they_allow_is_paid_with_an_allotment_of_today(late: bool) -> None:
+    tool = at(begun(OF_NOW).when(take(until=MIDNIGHT)).when(wants("m1", check())), MIDNIGHT - 1 + late)
+    tool.when(resolve()).when(start(at=tool.at)).then(ToolChecked, AllotmentWanted if late else ToolStarted)
+    terms = replace(OF_NOW, spec=BudgetSpec(max_turns=1, on_breach="ask"))
+    more = begun(terms).when(take(until=MIDNIGHT)).when(wants("m1", "read")).when(settles("t1"))
+    at(more, MIDNIGHT - 1 + late).when(resolve())
+    assert any(isinstance(event, AllotmentWanted) for event in more.events) is late
+    assert any(isinstance(event, BudgetReserved) for event in more.events) is not late
+
+
+@pytest.mark.parametrize("late", [False, True])
+def test_given_an_allotment_that_comes_after_its_day_another_is_asked_for(late: bool) -> None:
+    stream = at(begun(OF_NOW), MIDNIGHT - 1 + late).when(take(until=MIDNIGHT))
+    stream.then(AllotmentTaken, *((AllotmentWanted,) if late else (BudgetReserved, ModelCalled)))
+    if late:
+        assert stream.owed[0].at == MIDNIGHT  # type: ignore[attr-defined]
+        stream.when(take("w2")).then(AllotmentTaken, BudgetReserved, ModelCalled)
+
+
+def test_given_another_model_after_the_day_its_call_is_paid_with_an_allotment_of_today() -> None:
+    select = SelectModel(call="m1", attempt=1, select=Selection(model="scripted:echo", reason="primary"))
+    stream = at(begun(OF_NOW).when(take(until=MIDNIGHT)), MIDNIGHT).when(select)
+    stream.then(ModelSelected, AllotmentWanted)
+
+
+def test_what_a_new_process_begins_again_is_asked_for_anew_whatever_day_it_is() -> None:
+    stream = begun(OF_NOW).when(take(until=MIDNIGHT))
+    held = the(stream, BudgetReserved)
+    at(stream, MIDNIGHT).after_a_crash().when(RecoverEffect(effect="m1", attempt=1)).then(AllotmentWanted).owes("w2")
+    wanted = the(stream, AllotmentWanted)
+    assert wanted.spent == Amount(tokens=held.tokens, cost=held.cost, requests=1)
+    assert stream.owed[0].at == MIDNIGHT  # type: ignore[attr-defined]
+    stream.when(take("w2")).then(AllotmentTaken, BudgetReserved, ModelCalled)
+    assert the(stream, ModelCalled).attempt == 2
+
+
+def test_given_a_log_of_an_earlier_release_what_began_after_the_day_is_paid_as_it_was() -> None:
+    before = replace(OF_NOW, rules=4)
+    tool = at(begun(before).when(take(until=MIDNIGHT)).when(wants("m1", check())), MIDNIGHT)
+    tool.when(resolve()).when(start(at=tool.at)).then(ToolChecked, ToolStarted)
+    at(begun(before), MIDNIGHT).when(take(until=MIDNIGHT)).then(AllotmentTaken, BudgetReserved, ModelCalled)
+    stream = at(begun(before).when(take(until=MIDNIGHT)), MIDNIGHT).after_a_crash()
+    stream.when(RecoverEffect(effect="m1", attempt=1)).then(BudgetReserved, ModelCalled)
 
 
 def test_a_denial_ends_the_turn_and_says_why() -> None:

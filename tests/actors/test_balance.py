@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reenact.actors import book, judge
 from reenact.actors.balance import Balance, Changes
 from reenact.events.agent import AgentConfigured, ModelCalled
-from reenact.events.budget import NOTHING, Amount, Budget, Terms
+from reenact.events.budget import NOTHING, TERMS_RULES, Amount, Budget, Grant, Terms
 from reenact.events.ledger import AllotmentReturned, BudgetSet, RecordUsage
 from reenact.events.message import Event, Head, Recorded
 from reenact.events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
@@ -146,6 +146,19 @@ def test_a_session_that_goes_on_with_what_it_let_go_of_is_found() -> None:
     assert walk(*BEGUN, reserved("m1"), back, reserved("m2")) == ["m2 is called with money that was let go of"]
     asked = ("session-a", AllotmentWanted(ask="w2", ledger="x", spent=NOTHING, want=NOTHING, least=NOTHING))
     assert walk(*BEGUN, reserved("m1"), back, asked, reserved("m2")) == []
+
+
+def configured(terms: Terms) -> tuple[str, Event]:
+    return "session-a", AgentConfigured(definition=Definition(image_version=1, model="scripted:any", terms=terms))
+
+
+def test_what_begins_after_its_day_with_what_was_allotted_for_it_is_found_but_in_an_earlier_release_s_log() -> None:
+    taken: tuple[str, Event] = ("session-a", AllotmentTaken(ask="w1", grant=Grant(amount=Amount(1), until=1)))
+    of_now, before = (configured(Terms(ledger="x", rules=rules)) for rules in (TERMS_RULES, 4))
+    what = "m1 is called with what was allotted for a time that is over"
+    assert walk(of_now, *BEGUN[:-1], taken, reserved("m1")) == [what]
+    assert walk(before, *BEGUN[:-1], taken, reserved("m1")) == []
+    assert walk(of_now, *BEGUN, reserved("m1")) == []
 
 
 def test_a_limit_that_warns_is_no_violation() -> None:

@@ -13,7 +13,6 @@ from reenact.actors import agent, allotment, book, count, judge, ledger
 from reenact.actors import purse as money
 from reenact.actors.tally import Tally
 from reenact.events.ledger import AllotmentReturned
-from reenact.events.purse import BudgetReserved
 from reenact.money.counting import Counting
 from reenact.money.recalls import Recalls
 
@@ -21,7 +20,7 @@ Build = Callable[[], contextlib.AbstractContextManager[Any]]
 
 BROKEN: dict[str, Build] = {
     "it is checked, and then acted": lambda: patch.object(judge, "used", _checks_and_acts),
-    "a reservation dies with its process": lambda: patch.object(money, "reserved", _forgets),
+    "a reservation dies with its process": lambda: patch.object(money, "gate", _forgets),
     "a late message is believed": lambda: patch.object(ledger, "_give_back", _believes),
     "only success is counted": lambda: patch.object(money, "failed", _only_success),
     "an allotment is taken back unasked": lambda: patch.object(Recalls, "_let_go", _takes_all),
@@ -59,13 +58,12 @@ def _checks_and_acts(sums: book.Sums, limit: Any, now: int) -> tuple[int, int]:
 _USED = book.used
 
 
-def _forgets(purse: money.Purse | None, event: BudgetReserved, at: int, overhead: int) -> money.Purse:
+def _forgets(purse: money.Purse, *asked: Any, **more: Any) -> money.Gate:
     """A call whose process died is forgotten, though it may have been billed."""
-    purse = purse or money.EMPTY
-    return _RESERVED(replace(purse, held=None), event, at, overhead)
+    return _GATE(replace(purse, held=None), *asked, **more)
 
 
-_RESERVED = money.reserved
+_GATE = money.gate
 
 
 def _believes(state: book.State, message: Any) -> Any:
