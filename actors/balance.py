@@ -98,6 +98,7 @@ class Balance:
         self._spent: dict[tuple[str, str | None], list[_Spent]] = defaultdict(list)
         self._counting = 0  # the version of the limit for which is counted what was used without any
         self._told: dict[tuple[str, str], Amount] = {}  # used with nothing set aside, by session and principal
+        self._shares: dict[tuple[str, str], Amount] = defaultdict(Amount)  # what of `told` in `_held` is of whom
         self._session: Session | None = None
         self._now = 0
         self._terms: Terms | None = None
@@ -203,6 +204,9 @@ class Balance:
             yield f"{event.session_id} gives back {event.ask}, and holds {ask}"
         made = self._now - max(0, event.at - event.made) if event.made else self._now
         self._settle(principal, event.session_id, event.spent - told, since or self._now, made)
+        if not event.session_id.startswith(RESERVED):
+            whose = event.principal_id if not principal and not isinstance(event, AllotmentReturned) else principal
+            self._shares[event.session_id, whose] += event.spent - told
         kept = event.kept if isinstance(event, AllotmentReturned) else Amount()
         if not held.covers(kept):
             yield f"{event.session_id} keeps more than it held"
@@ -232,8 +236,11 @@ class Balance:
             self._told[session, principal] = known + used
             whose, ask, told, held, since = self._held.get(session, (principal, "", Amount(), Amount(), 0))
             spent = entry.spent - told if held == Amount() else Amount()
+            if entry.whole is not None and held == Amount():
+                spent = (entry.spent - self._shares[session, principal]).least(entry.whole - told)
             if spent != Amount():
                 self._held[session] = whose, ask, told + spent, held, since
+                self._shares[session, principal] += spent
             for new, month, day in (
                 (used, entry.used_monthly, entry.used_daily),
                 (spent, entry.spent_monthly, entry.spent_daily),

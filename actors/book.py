@@ -46,11 +46,16 @@ class Sums(Struct, frozen=True, gc=False):
     recent: Recent = ()
 
 
+# A map that never changes and gives another one, of which one more entry costs no more when there are many: a scope may
+# have had a hundred thousand sessions. In no order.
+_NONE: HashTrieMap[Any, Any] = HashTrieMap()
+
+
 class Account(Struct, frozen=True, gc=False):
     """One session. told: all that it ever spent, as last heard. held: set aside for it since `at`.
 
     ask: the newest thing it asked for, answered by `grant` or `breach`. dated: what is recorded of what it holds counts
-    in the windows in which that was set aside, see `RULES`.
+    in the windows in which that was set aside, see `RULES`. others: what of `told` is of other principals.
     """
 
     principal: str
@@ -61,6 +66,24 @@ class Account(Struct, frozen=True, gc=False):
     grant: Grant | None = None
     breach: Breach | None = None
     dated: bool = False
+    others: HashTrieMap[str, Amount] = _NONE
+
+    def told_of(self, principal: str) -> Amount:
+        if principal != self.principal:
+            return self.others.get(principal, NOTHING)
+        return self.told - sum(self.others.values(), NOTHING) if self.others else self.told
+
+    def with_told(self, principal: str, more: Amount) -> Account:
+        told = self.told + more
+        if principal == self.principal:
+            return replace(self, told=told)
+        return replace(self, told=told, others=self.others.insert(principal, self.told_of(principal) + more))
+
+    def handed_to(self, principal: str) -> Account:
+        if principal == self.principal:
+            return self
+        others = self.others.discard(principal).insert(self.principal, self.told_of(self.principal))
+        return replace(self, principal=principal, others=others)
 
 
 class Standing(Struct, frozen=True):
@@ -76,11 +99,6 @@ class Standing(Struct, frozen=True):
     def costs(self) -> str | None:
         """The first limit of money, None where it has none."""
         return next((limit.name for limit, _ in self.limits if limit.of == "cost"), None)
-
-
-# A map that never changes and gives another one, of which one more entry costs no more when there are many: a scope may
-# have had a hundred thousand sessions. In no order.
-_NONE: HashTrieMap[Any, Any] = HashTrieMap()
 
 
 class State(Struct, frozen=True):
@@ -168,8 +186,7 @@ def settled(state: State, session: str, principal: str, spent: Amount, kept: Amo
     for key in keys_of(account.principal, session):
         one = rolled(sums.get(key, NO_SUMS), now)
         sums = sums.insert(key, _free(_spend(one, used_now, account.at or now, now, made=made), freed, account.at))
-    told = account.told + used_now
-    now_held = replace(account, principal=principal, told=told, held=account.held - freed)
+    now_held = replace(account, told=account.told + used_now, held=account.held - freed).handed_to(principal)
     accounts = state.accounts.insert(session, now_held)
     overrun = state.overrun + ((used_now + kept) - account.held)
     return replace(state, accounts=accounts, sums=sums, now=now, overrun=overrun)

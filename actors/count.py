@@ -8,7 +8,7 @@ that the log is read, and nothing is allotted until it was:
 
 What is told are the sums of a session over its whole life. What is more than was told before is new, so what is told
 twice is counted once. What a purse spent while no ledger was asked is told by these sums as well, and then not by the
-session's next asking.
+session's next asking. Both are told and known by principal: a session may have worked for several.
 """
 
 from __future__ import annotations
@@ -67,7 +67,12 @@ def _new(
     account = accounts.get(entry.session_id)
     if account is None:
         return used, entry.spent
-    return used, entry.spent - account.told if account.held == NOTHING else NOTHING
+    if account.held != NOTHING:
+        return used, NOTHING
+    if entry.whole is None:
+        return used, entry.spent - account.told
+    # Older releases counted for one principal what another spent: no more is new than is of all of them.
+    return used, (entry.spent - account.told_of(entry.principal_id)).least(entry.whole - account.told)
 
 
 def wait(state: State, message: AwaitUsage) -> Sequence[Event]:
@@ -113,7 +118,7 @@ def counted(state: State, event: UsageCounted) -> State:
             told = told.insert(key, told.get(key, NOTHING) + used)
         if spent != NOTHING:
             account = accounts.get(session) or Account(principal)
-            accounts = accounts.insert(session, replace(account, told=account.told + spent))
+            accounts = accounts.insert(session, account.with_told(principal, spent))
         if used != NOTHING or spent != NOTHING:
             daily = entry.used_daily.least(used) + entry.spent_daily.least(spent)
             monthly = entry.used_monthly.least(used) + entry.spent_monthly.least(spent)

@@ -20,7 +20,7 @@ from ..events.agent import (
 )
 from ..events.budget import NOTHING, Amount, nanos
 from ..events.content import Cost, Usage
-from ..events.ledger import UsageCounted
+from ..events.ledger import Counted, UsageCounted
 from ..events.message import Erased, Recorded
 from ..events.purse import BudgetReserved
 from ..events.session import JobQueued, JobStarted
@@ -34,7 +34,7 @@ class Recount:
     a log; of a session that was seen beyond what was told, it is only found whether more was told than is there."""
 
     def __init__(self) -> None:
-        self._claims: dict[str, list[tuple[int, int, str, Amount, Amount]]] = {}
+        self._claims: dict[str, list[tuple[int, int, Counted]]] = {}
         self._wholes: dict[str, list[tuple[int, int]]] = {}
         self._sessions: dict[str, Session] = {}
 
@@ -42,8 +42,7 @@ class Recount:
         """A ledger was told."""
         scope = recorded.stream.removeprefix("ledger-")
         for entry in event.entries:
-            claim = (event.upto, recorded.position, entry.principal_id, entry.used, entry.spent)
-            self._claims.setdefault(entry.session_id, []).append(claim)
+            self._claims.setdefault(entry.session_id, []).append((event.upto, recorded.position, entry))
         if event.done:
             self._wholes.setdefault(scope, []).append((event.upto, recorded.position))
 
@@ -60,8 +59,8 @@ class Recount:
             ready = [claim for claim in claims if claim[0] < before]
             if ready:
                 self._claims[session.name] = [claim for claim in claims if claim[0] >= before]
-                for upto, position, principal, used, spent in ready:
-                    for what in session.compare(upto, principal, used, spent):
+                for upto, position, entry in ready:
+                    for what in session.compare(upto, entry):
                         yield f"session-{session.name}", position, what
         for upto, position in self._wholes.get(session.scope, ()):
             if session.whole < upto < before:
@@ -88,7 +87,7 @@ class Session:
         self.lost = False
         self.used: Sums = {}
         self.told: Sums = {}
-        self._spent = NOTHING  # by a purse, at most
+        self._spent: Sums = {}  # by a purse, at most
         self._terms = self._counts = self._works = False
         self._call = ""
         self._aside: tuple[str, str, Amount] = "", "", NOTHING  # the call, its batch, what was set aside for it
@@ -119,7 +118,7 @@ class Session:
                 self._works = self._counts = False
             case BudgetReserved(call=call, tokens=tokens, cost=cost):
                 self._aside = call, recorded.head.id, Amount(tokens, cost, 1)
-                self._spent += self._aside[2]
+                self._spends(self._aside[2], recorded)
             case ModelCalled(call=call):
                 self._call, self._paid = call, self._aside[:2] == (call, recorded.head.id)
             case ModelAnswered(usage=usage, cost=cost):
@@ -129,7 +128,7 @@ class Session:
                     self._ended(usage, cost, recorded)
             case ToolStarted(attempt=1):
                 if self._counts:
-                    self._spent += Amount(tools=1)
+                    self._spends(Amount(tools=1), recorded)
                 else:
                     self._uses(Amount(tools=1), recorded)
 
@@ -137,7 +136,7 @@ class Session:
         tokens = usage.input_tokens + usage.output_tokens if usage is not None else 0
         amount = Amount(tokens, nanos(cost.amount) if cost is not None and cost.amount is not None else 0, 1)
         if self._paid:
-            self._spent += amount - self._aside[2]
+            self._spends(amount - self._aside[2], recorded)
         else:
             self._uses(amount, recorded)
 
@@ -145,7 +144,12 @@ class Session:
         principal = self._sender or recorded.context.principal
         self.used[principal] = self.used.get(principal, NOTHING) + amount
 
-    def compare(self, upto: int, principal: str, used: Amount, spent: Amount) -> Iterator[str]:
+    def _spends(self, amount: Amount, recorded: Recorded) -> None:
+        principal = self._sender or recorded.context.principal
+        self._spent[principal] = self._spent.get(principal, NOTHING) + amount
+
+    def compare(self, upto: int, entry: Counted) -> Iterator[str]:
+        principal, used, spent = entry.principal_id, entry.used, entry.spent
         there = self.used.get(principal, NOTHING)
         if used != NOTHING:
             self.told[principal] = used
@@ -153,8 +157,12 @@ class Session:
             yield f"{_amount(used)} of {self.name} was counted for {principal}, and {_amount(there)} is there"
         elif self.at <= upto and used != there:
             yield f"{_amount(used)} of {self.name} was counted for {principal} up to {upto}, of {_amount(there)}"
-        if not self._spent.covers(spent):
-            yield f"{_amount(spent)} spent by {self.name} was counted, and {_amount(self._spent)} was set aside"
+        whole = sum(self._spent.values(), NOTHING)
+        aside = whole if entry.whole is None else self._spent.get(principal, NOTHING)
+        if not aside.covers(spent):
+            yield f"{_amount(spent)} spent by {self.name} was counted for {principal}, of {_amount(aside)}"
+        if entry.whole is not None and not whole.covers(entry.whole):
+            yield f"{_amount(entry.whole)} spent by {self.name} was counted, and {_amount(whole)} was set aside"
 
 
 def _shown(sums: Sums) -> str:

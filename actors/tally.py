@@ -51,7 +51,6 @@ class Tally:
         "_month",
         "_own",
         "_paid",
-        "_principal",
         "_purse",
         "_sealed",
         "_sender",
@@ -74,8 +73,7 @@ class Tally:
         self._sender = ""  # for whom the running job counts, or the last one
         self._sealed = ""  # the batch in which something was set aside that can no longer be read
         self._used: dict[str, Sum] = {}
-        self._spent = Sum()
-        self._principal = ""
+        self._spent: dict[str, Sum] = {}
 
     def see(self, recorded: Recorded) -> None:
         become = READ.get(type(recorded.data))
@@ -85,8 +83,7 @@ class Tally:
         become(self, recorded.data, recorded)
         purse = self._purse
         if purse is not None and purse.spent != spent:
-            self._principal = self._whose(recorded)
-            self._add(self._spent, purse.spent - spent, recorded.head.at)
+            self._add(self._spent, purse.spent - spent, recorded)
 
     @property
     def open(self) -> bool:
@@ -103,14 +100,14 @@ class Tally:
 
     def entries(self, session_id: str) -> Iterator[Counted]:
         """What is told to a ledger: an entry for each principal."""
-        spent, still = self._spent, self.open
-        names = dict.fromkeys((*self._used, *((self._principal,) if spent.all != NOTHING else ())))
+        still = self.open
+        names = dict.fromkeys((*self._used, *self._spent))
         if not names and still:
-            names = {self._principal: None}
+            names = {"": None}
         last = next(reversed(names), None)
+        whole = sum((own.all for own in self._spent.values()), NOTHING)
         for principal in names:
-            used = self._used.get(principal) or _NONE
-            own = spent if principal == self._principal else _NONE
+            used, own = self._used.get(principal, _NONE), self._spent.get(principal, _NONE)
             yield Counted(
                 session_id=session_id,
                 principal_id=principal,
@@ -121,9 +118,11 @@ class Tally:
                 spent_daily=own.daily,
                 spent_monthly=own.monthly,
                 open=still and principal == last,
+                whole=whole if own.all != NOTHING else None,
             )
 
-    def _add(self, into: Sum, amount: Amount, at: int) -> None:
+    def _add(self, sums: dict[str, Sum], amount: Amount, recorded: Recorded) -> None:
+        into, at = sums.setdefault(self._whose(recorded), Sum()), recorded.head.at
         into.all += amount
         if at // DAY_US >= self._day:  # what is ahead of its time, as a clock told it, is of now
             into.daily += amount
@@ -133,13 +132,6 @@ class Tally:
     def _whose(self, recorded: Recorded) -> str:
         """For whom the running job counts. What drives it may have come of the end of another's before it."""
         return self._sender or recorded.context.principal
-
-    def _use(self, amount: Amount, recorded: Recorded) -> None:
-        name = self._whose(recorded)
-        used = self._used.get(name)
-        if used is None:
-            used = self._used[name] = Sum()
-        self._add(used, amount, recorded.head.at)
 
     # -- what its events make of it --
 
@@ -198,7 +190,7 @@ class Tally:
 
     def _end(self, usage: Usage | None, cost: Cost | None, recorded: Recorded) -> None:
         if not self._paid:
-            self._use(_amount(usage, cost), recorded)
+            self._add(self._used, _amount(usage, cost), recorded)
         self._call, self._paid = None, False
 
     def _on_started(self, event: ToolStarted, recorded: Recorded) -> None:
@@ -207,7 +199,7 @@ class Tally:
         if self._purse is not None and self._purse.counts:
             self._purse = money.tool_begun(self._purse, recorded.head.at)
         else:
-            self._use(Amount(tools=1), recorded)
+            self._add(self._used, Amount(tools=1), recorded)
 
     def _on_wanted(self, event: AllotmentWanted, recorded: Recorded) -> None:
         self._call = None  # who asks has none under way: one that was, without an end, its process took with it

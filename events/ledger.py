@@ -54,9 +54,10 @@ def model_named(provider: str | None, model: str | None) -> tuple[str, str]:
 class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What a session used for one principal, over its whole life, as its stream says.
 
-    used: with nothing set aside for it. spent: all that its purse ever spent, with that of days on which no ledger was
-    asked; in the entry of its newest principal. daily, monthly: of them, what is of that day and that month. open: more
-    may come of it: a call that nothing was set aside for is under way.
+    used: with nothing set aside for it. spent: out of its purse, with that of days on which no ledger was asked. whole:
+    all that its purse ever spent, for whomever; None where it spent nothing for this one, and in what older releases
+    wrote, where `spent` is that, in the entry of its newest principal. daily, monthly: what is of that day and that
+    month. open: more may come of it: a call that nothing was set aside for is under way.
     """
 
     session_id: str
@@ -68,6 +69,7 @@ class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     spent_daily: Amount = NOTHING
     spent_monthly: Amount = NOTHING
     open: bool = False
+    whole: Amount | None = None
 
 
 # -- asked of a ledger. at: microseconds UTC, as the asker's clock said --

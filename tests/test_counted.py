@@ -473,11 +473,21 @@ def _doubles(self: Tally, session_id: str) -> Any:
         yield type(entry)(session_id=session_id, principal_id=entry.principal_id, used=entry.used + entry.used)
 
 
+def _spends_for_one(self: Tally, session_id: str) -> Any:
+    *_, last = ENTRIES(self, session_id)
+    whole = last.whole or NOTHING
+    yield replace(last, spent=whole, spent_daily=whole, spent_monthly=whole)
+
+
 ENTRIES, JUDGE = Tally.entries, judge.judge
 
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
     "nothing is counted": (lambda: patch.object(Tally, "_begin", _pays), "and nothing was counted"),
     "more is counted than was used": (lambda: patch.object(Tally, "entries", _doubles), "is there"),
+    "what several spent is counted for one": (
+        lambda: patch.object(Tally, "entries", _spends_for_one),
+        "was counted for bob",
+    ),
 }
 
 
@@ -488,12 +498,39 @@ def test_a_build_that_counts_wrongly_is_found_by_verify(name: str) -> None:
 
     async def work(opened: Runtime) -> None:
         await (await opened.image("bot")).send("hi")
+        shared = await opened.image("shared", budget="5")
+        for principal in ("ann", "bob"):
+            await (await opened.scoped(principal=principal).send(shared.id, "hi")).result()
         with broken():
             await opened.set_budget({"max_requests_daily": 5})
 
     run(work, [counted()], store=store)
     found = [each for each in verify(MemoryLog(store)).violations if each.invariant == "budget"]
     assert any(said in each.what for each in found), found
+
+
+def test_a_log_in_which_an_older_release_counted_for_one_what_several_spent_stays_sound() -> None:
+    store = MemoryStore()
+
+    def as_then(self: Tally, session_id: str) -> Any:
+        for entry in _spends_for_one(self, session_id):
+            yield replace(entry, whole=None)
+
+    async def work(opened: Runtime) -> None:
+        shared = await opened.image("shared", budget="5")
+        for principal in ("ann", "bob"):
+            await (await opened.scoped(principal=principal).send(shared.id, "hi")).result()
+        with patch.object(Tally, "entries", as_then):
+            await opened.set_budget({"max_requests_daily": 50})
+        await shared.send("hi")
+        await opened.remove_budget()
+        await shared.send("hi")
+        await opened.set_budget({"max_requests_daily": 50})
+        assert await used(opened) == {"max_requests_daily": 4}
+
+    run(work, store=store, **dear(counted()))
+    everything_replays(MemoryLog(store))
+    assert verify(MemoryLog(store)).sound
 
 
 def test_a_build_that_allots_before_it_has_counted_is_found_by_verify() -> None:

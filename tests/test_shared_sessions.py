@@ -135,6 +135,39 @@ def test_a_log_in_which_one_principal_paid_for_another_is_not_sound(name: str) -
     ]
 
 
+def test_what_was_spent_under_a_limit_of_the_image_before_any_other_is_counted_for_who_spent_it() -> None:
+    """Also what is spent while that other limit is lifted."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", tools=["look"], budget={"max_turns": 50})
+
+        async def limited(ann: int, bob: int) -> None:
+            for name, calls in (("ann", ann), ("bob", bob)):
+                await opened.set_budget({"principal_id": name, "max_requests_daily": calls, "max_tool_calls_daily": 50})
+                [used] = [use for use in await opened.budget() if use.name == name and "requests" in use.limit]
+                assert used.used == calls
+                assert await send(opened, name, bot) == "failed"
+            tools = {use.name: use.used for use in await opened.budget() if "tool" in use.limit}
+            assert tools == {"ann": ann // 2, "bob": bob // 2}
+
+        for name in ("ann", "ann", "bob", "ann"):
+            assert await send(opened, name, bot) == "succeeded"
+        await limited(ann=6, bob=2)
+        for name in ("ann", "bob"):
+            await opened.set_budget({"principal_id": name, "max_requests_daily": 50})
+            assert await send(opened, name, bot) == "succeeded"
+        for name in ("ann", "bob"):
+            await opened.remove_budget(principal_id=name)
+        for name in ("bob", "ann", "bob"):
+            assert await send(opened, name, bot) == "succeeded"
+        await limited(ann=10, bob=8)
+
+    script = [counted(tool_calls=[{"name": "look", "input": {"n": 1}}]), counted()]
+    run(work, script, store=store, tools=[look])
+    everything_replays(MemoryLog(store))
+
+
 def test_what_was_used_before_any_limit_is_counted_for_who_used_it() -> None:
     """Ann's job waits in the lane while bob's runs, and begins where that ends."""
     store = MemoryStore()

@@ -96,7 +96,7 @@ ConstraintPolicy: text reason; name name; made max_cost_per_request max_tokens_p
 CooldownEnded: made model key whole
 CooldownOpened: made model key whole code since until count
 Cost: made amount table
-Counted: made session_id principal_id used used_daily used_monthly spent spent_daily spent_monthly open
+Counted: made session_id principal_id used used_daily used_monthly spent spent_daily spent_monthly open whole
 Definition: made image_version model params max_steps tools policy scope fallbacks approval_required
     approval_timeout_s terms
 Failure: text message; word code; made retryable retry_after_s status tried available_at

@@ -137,6 +137,41 @@ def test_what_a_purse_spent_before_is_told_once_by_the_count_or_by_the_session()
     assert sums(told).total == spent, "it had told it itself"
 
 
+def parts(session: str, **spent: Amount) -> list[Counted]:
+    """What its purse spent for each of several principals."""
+    whole = sum(spent.values(), NOTHING)
+    return [
+        Counted(session_id=session, principal_id=name, spent=each, spent_daily=each, spent_monthly=each, whole=whole)
+        for name, each in spent.items()
+    ]
+
+
+def test_what_a_purse_spent_for_several_counts_for_each_as_far_as_nobody_told_it() -> None:
+    def calls(n: int) -> Amount:
+        return Amount(0, 0, n)
+
+    stream = ledger(first(max_tokens_total=100)).when(counts(*parts("s", ann=calls(8), bob=calls(1))))
+    assert [sums(stream, "principal", name).total.requests for name in ("ann", "bob")] == [8, 1]
+    stream.when(allot(principal="bob", tokens=9, spent=calls(9))).then(Allotted)
+    stream.when(back(spent=calls(11)))
+    stream.when(RemoveBudget(at=NOON)).when(first(max_tokens_total=100))
+    stream.when(counts(*parts("s", ann=calls(9), bob=calls(5)), count=stream.version))
+    assert [sums(stream, "principal", name).daily.requests for name in ("ann", "bob")] == [9, 5], "bob told two of them"
+    assert sums(stream).total.requests == sums(stream, "session", "s").total.requests == 14
+
+
+def test_what_an_older_release_counted_for_one_of_several_is_not_counted_again_for_the_others() -> None:
+    def calls(n: int) -> Amount:
+        return Amount(0, 0, n)
+
+    old = Counted(session_id="s", principal_id="bob", spent=calls(9), spent_daily=calls(9), spent_monthly=calls(9))
+    stream = ledger(first(max_tokens_total=100)).when(counts(old))
+    assert sums(stream, "principal", "bob").total.requests == 9
+    stream.when(RemoveBudget(at=NOON)).when(first(max_tokens_total=100))
+    stream.when(counts(*parts("s", ann=calls(10), bob=calls(1)), count=stream.version))
+    assert sums(stream).total.requests == 11, "two are new"
+
+
 def test_what_is_spent_of_an_allotment_that_is_held_is_told_by_the_session() -> None:
     stream = ledger(allot(tokens=60), first(max_tokens_total=100))
     spent = Amount(50, 0, 1, 0)

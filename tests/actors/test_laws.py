@@ -79,13 +79,21 @@ budgets = st.builds(
     st.sampled_from(["deny", "degrade", "warn"]),
 )
 counted = st.builds(
-    lambda session, used, spent, still: Counted(
-        session_id=session, principal_id="a", used=used, used_daily=used, spent=spent, open=still
+    lambda session, principal, used, spent, still, more: Counted(
+        session_id=session,
+        principal_id=principal,
+        used=used,
+        used_daily=used,
+        spent=spent,
+        open=still,
+        whole=None if more is None else spent + more,
     ),
     ids,
+    st.sampled_from("ab"),
     amounts,
     amounts,
     st.booleans(),
+    st.none() | amounts,
 )
 of_a_ledger = st.one_of(
     st.builds(

@@ -410,6 +410,7 @@ SAMPLES: tuple[Event, ...] = (
                 spent_daily=AMOUNT,
                 spent_monthly=AMOUNT,
                 open=True,
+                whole=AMOUNT,
             ),
         ),
         done=True,
