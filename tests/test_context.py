@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import re
+import weakref
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -199,6 +202,69 @@ def test_a_token_that_has_ended_leaves_nothing_with_its_parent() -> None:
     for _ in range(100):
         parent.linked().cancel()
     assert not parent._heard
+
+
+def test_a_context_keeps_nothing_of_its_children_that_nobody_has() -> None:
+    """Given a context, when children of it were used and dropped, then it holds none of them and nothing of theirs."""
+
+    async def work(opened: Runtime) -> None:
+        context = ExecutionContext(scope_id="acme", principal_id="eve")
+        bot = await opened.as_(context).image("bot")
+        dropped = []
+        for _ in range(3):
+            child = context.child()
+            dropped += [weakref.ref(child.cancellation), weakref.ref(child.child().cancellation)]
+            await (await opened.as_(child).send(bot.id, "hi"))
+        del child
+        gc.collect()
+        assert [token() for token in dropped] == [None] * 6
+        assert not context.cancellation._heard
+
+    run(work)
+
+
+@given(st.data())
+def test_whatever_is_linked_and_cancelled_each_who_hears_of_it_hears_once(data: st.DataObject) -> None:
+    """Given tokens linked as a tree, all held or only the first and the last, when some are cancelled, then
+    whoever hears of one of those or of one below hears of it once, and nothing is kept of whom it was told to."""
+    parents = data.draw(st.lists(st.integers(0, 7), min_size=1, max_size=8))
+    tokens, line, heard, forgets = [CancellationToken()], [{0}], [], []
+    for number, drawn in enumerate(parents, 1):
+        parent = drawn % number
+        tokens.append(tokens[parent].linked())
+        line.append({number, *line[parent]})
+    for number, token in enumerate(tokens):
+        forgets.append(token.on_cancel(partial(heard.append, number)))
+    forgotten = data.draw(st.sets(st.integers(0, len(parents))))
+    for number in forgotten:
+        forgets[number]()
+    dropped = data.draw(st.booleans())
+    ends = [0] if dropped else data.draw(st.lists(st.integers(0, len(parents)), max_size=4))
+    if dropped:
+        first, last = tokens[0], tokens[-1]
+        del token, tokens
+        gc.collect(0)
+        tokens = [first, *[last] * len(parents)]
+    for number in ends:
+        tokens[number].cancel(f"at {number}")
+    cancelled = {number for number, above in enumerate(line) if above & set(ends)}
+    assert sorted(heard) == sorted(cancelled - forgotten)
+    assert len(tokens[0]._heard) == len(line) - len(cancelled | forgotten)
+    for number, token in enumerate(tokens):
+        assert dropped or token.cancelled == (number in cancelled)
+        first_end = next((end for end in ends if end in line[number]), None)
+        assert token.reason == (None if first_end is None else f"at {first_end}")
+
+
+def test_a_line_of_children_however_long_is_cancelled_with_its_first() -> None:
+    """Given a child of a child and so on, when the first is cancelled, then so is the last, and whoever hears of it."""
+    first, heard = ExecutionContext(), []
+    last = first
+    for _ in range(5_000):
+        last = last.child()
+    last.cancellation.on_cancel(lambda: heard.append(1))
+    first.cancellation.cancel("enough")
+    assert heard == [1] and last.cancellation.reason == "enough"
 
 
 def test_cancelling_a_context_cancels_what_was_sent_with_it_and_nothing_else() -> None:

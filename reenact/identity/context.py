@@ -9,7 +9,7 @@ import hashlib
 import secrets
 import threading
 from asyncio import CancelledError
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextvars import copy_context
 from functools import partial
 from typing import Any, Self
@@ -40,20 +40,31 @@ class CancellationToken:
     """Says once, to all who hold it, that what is being done is not wanted any more. Any thread may use it."""
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._heard: dict[int, Callable[[], object]] = {}
-        self._number = 0
-        self.cancelled = False
-        self.reason: str | None = None
+        self._parent: CancellationToken | None = None
+        self._lock = threading.RLock()  # one for all that are linked
+        self._reason: str | None = None
+        self._heard: dict[object, tuple[Callable[[], object], CancellationToken]] = {}
+        """Whoever hears of this one or of one below it: what they do then, and which one they asked."""
+
+    @property
+    def cancelled(self) -> bool:
+        return self.reason is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Why, as whoever cancelled it said; None where nobody did."""
+        return next((token._reason for token in self._line() if token._reason is not None), None)
 
     def cancel(self, reason: str = "cancelled") -> None:
         """Cancel it and all that are linked to it. Again: nothing. A hearer that raises harms no other."""
         with self._lock:
             if self.cancelled:
                 return
-            self.cancelled, self.reason = True, reason
-            heard, self._heard = list(self._heard.values()), {}
-        for hear in heard:
+            self._reason = reason or "cancelled"
+            heard = list(self._heard.items())
+            for key, (_, asked) in heard:
+                asked._drop(key)
+        for _, (hear, _) in heard:
             _call(hear)
 
     def on_cancel(self, hear: Callable[[], object]) -> Callable[[], None]:
@@ -66,18 +77,19 @@ class CancellationToken:
         """The same for what reenact itself does: it is done as whoever cancels."""
         with self._lock:
             if not self.cancelled:
-                self._number += 1
-                number = self._number
-                self._heard[number] = hear
-                return lambda: self._forget(number)
+                key = object()
+                for token in self._line():
+                    token._heard[key] = hear, self
+                return partial(self._forget, key)
         _call(hear)
         return lambda: None
 
     def linked(self) -> CancellationToken:
-        """A token that is cancelled with this one, and may be by itself."""
+        """A token that is cancelled with this one, and may be by itself. It knows this one, which knows of it only what
+        hears of it: it is gone when nobody has it.
+        """
         token = CancellationToken()
-        end = self._hears(lambda: token.cancel(self.reason or "cancelled"))
-        token._hears(end)
+        token._parent, token._lock = self, self._lock
         return token
 
     def check(self) -> None:
@@ -85,9 +97,20 @@ class CancellationToken:
         if self.cancelled:
             raise Cancelled(f"It was cancelled: {self.reason}.")
 
-    def _forget(self, number: int) -> None:
+    def _line(self) -> Iterator[CancellationToken]:
+        """It and those it is linked to, the nearest first."""
+        token: CancellationToken | None = self
+        while token is not None:
+            yield token
+            token = token._parent
+
+    def _forget(self, key: object) -> None:
         with self._lock:
-            self._heard.pop(number, None)
+            self._drop(key)
+
+    def _drop(self, key: object) -> None:
+        for token in self._line():
+            token._heard.pop(key, None)
 
     def __repr__(self) -> str:
         return f"<CancellationToken{', cancelled' if self.cancelled else ''}>"
