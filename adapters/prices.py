@@ -161,7 +161,8 @@ def _highest(price: Any) -> int | None:
 
 def table_of(path: str) -> Callable[[Usage, str, str, int], Cost]:
     """Prices from a file, TOML or JSON: for each `"provider:model"` dollars for a million tokens, `input` and `output`,
-    and `cache_read` and `cache_write` where they are others than `input`. What is not in it has no price.
+    and `cache_read` and `cache_write` where they are others than `input`. What is not in it has no price: neither has a
+    call that counted what none of these is for, such as searches of the web.
 
     Raises BadInput for a file that is no such table.
     """
@@ -169,15 +170,15 @@ def table_of(path: str) -> Callable[[Usage, str, str, int], Cost]:
     named = f"file {path.rpartition('/')[2]}"
 
     def price(usage: Usage, model: str, provider: str, at: int) -> Cost:
-        found = rates.get(f"{provider}:{model}")
-        if found is None:
+        found, units = rates.get(f"{provider}:{model}"), _units(usage)
+        if found is None or units is None or not units.keys() <= _SOLD:
             return Cost(amount=None, table=named)
-        plainly = usage.input_tokens - usage.cache_read_tokens - usage.cache_write_tokens
+        read, cached, kept = (units.get(f"{kind}_tokens", 0) for kind in ("input", "cache_read", "cache_write"))
         amount = (
-            found["input"] * max(0, plainly)
-            + found.get("cache_read", found["input"]) * usage.cache_read_tokens
-            + found.get("cache_write", found["input"]) * usage.cache_write_tokens
-            + found["output"] * usage.output_tokens
+            found["input"] * max(0, read - cached - kept)
+            + found.get("cache_read", found["input"]) * cached
+            + found.get("cache_write", found["input"]) * kept
+            + found["output"] * units.get("output_tokens", 0)
         )
         return Cost(amount=plain(amount / 1_000_000), table=named)
 
@@ -202,6 +203,7 @@ def _read(path: str) -> dict[str, dict[str, Decimal]]:
 
 
 _PRICED = ("input", "output", "cache_read", "cache_write")
+_SOLD = {*(f"{name}_tokens" for name in _PRICED), "output_reasoning_tokens"}  # what was thought is a part of the output
 
 
 def plain(amount: Decimal) -> str:

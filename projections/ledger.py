@@ -82,7 +82,8 @@ class ToolSpend(Struct, frozen=True, kw_only=True, rename="camel"):
 class Ledger:
     """The ledger over a whole log. `apply` takes every event, in order, each once, and never raises.
 
-    price: prices every call anew instead of reading what was recorded, to see what it would cost by another table.
+    price: prices every call anew instead of reading what was recorded, to see what it would cost by another table. It
+    is given the model as its provider named it, and as it was asked for where that has no price.
     """
 
     name = "ledger"
@@ -117,9 +118,7 @@ class Ledger:
             spent = self._spent[key] = _Sum()
         amount = use.amount
         if self._price is not None:
-            amount = None
-            if use.usage is not None:
-                amount = amount_of(self._price(use.usage, use.model, use.provider, use.at))
+            amount = None if use.usage is None else _anew(self._price, use, use.usage)
         spent.add(use, amount)
 
     def query(self, by: By | Iterable[By] = "model", **only: Unpack[Only]) -> list[Spend]:
@@ -194,6 +193,14 @@ _PLACES: dict[str, tuple[int, ...]] = {
     "model": (6, 7),
 }
 _FIELDS = ("day", "scope", "container_id", "image_id", "session_id", "job_id", "provider", "model")
+
+
+def _anew(price: Price, use: ModelUse, usage: Usage) -> Decimal | None:
+    for model in dict.fromkeys((use.model, use.asked.partition(":")[2])):
+        amount = amount_of(price(usage, model, use.provider, use.at))
+        if amount is not None:
+            return amount
+    return None
 
 
 class _Sum:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from reenact.adapters import prices
 from reenact.events.budget import nanos
@@ -243,6 +244,56 @@ def test_a_table_of_ones_own_prices_what_was_read_from_a_cache_and_kept_in_one(
     usage = Usage(input_tokens=104, output_tokens=100, cache_read_tokens=33, cache_write_tokens=4)
     assert prices.table_of(str(table))(usage, "ours", "openai", 0).amount == amount
     assert prices.table_of(str(table))(usage, "theirs", "openai", 0).amount is None
+
+
+SONNET = {"input": "3", "output": "15", "cache_read": "0.3", "cache_write": "3.75"}
+COUNTS = st.integers(0, 9000)
+COUNTED = (
+    *("compaction_input_tokens", "compaction_output_tokens"),
+    *("compaction_cache_read_input_tokens", "compaction_cache_creation_input_tokens"),
+)
+
+
+@given(
+    plainly=COUNTS,
+    cached=COUNTS,
+    kept=COUNTS,
+    written=st.integers(1, 9000),
+    extra=st.dictionaries(st.sampled_from((*COUNTED, "web_fetch_requests")), COUNTS),
+)
+def test_given_a_table_with_the_list_prices_a_call_costs_as_much_by_it(
+    tmp_path_factory: pytest.TempPathFactory,
+    plainly: int,
+    cached: int,
+    kept: int,
+    written: int,
+    extra: dict[str, int],
+) -> None:
+    table = tmp_path_factory.getbasetemp() / "sonnet.json"
+    table.write_text(json.dumps({"anthropic:claude-sonnet-4-5": SONNET}))
+    usage = Usage(
+        input_tokens=plainly + cached + kept,
+        output_tokens=written,
+        cache_read_tokens=cached,
+        cache_write_tokens=kept,
+        reasoning_tokens=written // 2,
+        extra=extra,
+    )
+    call = usage, "claude-sonnet-4-5", "anthropic", JUNE_2026
+    assert prices.table_of(str(table))(*call).amount == prices.price(*call).amount is not None
+
+
+@pytest.mark.parametrize(
+    "unit", ["web_search_requests", "input_audio_tokens", "output_audio_tokens", "cache_write_1h_tokens", "unheard_of"]
+)
+def test_given_a_unit_that_a_table_of_ones_own_has_no_price_for_a_call_with_it_is_unpriced(
+    tmp_path: Path, unit: str
+) -> None:
+    table = tmp_path / "prices.json"
+    table.write_text(json.dumps({"anthropic:ours": SONNET}))
+    price = prices.table_of(str(table))
+    assert price(replace(USAGE, extra={unit: 100}), "ours", "anthropic", 0).amount is None
+    assert price(replace(USAGE, extra={unit: 0}), "ours", "anthropic", 0).amount == "0.0045"
 
 
 @pytest.mark.parametrize(

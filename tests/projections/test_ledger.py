@@ -301,6 +301,19 @@ def test_another_price_table_can_be_tried_without_touching_what_was_recorded() -
     assert ledger_of(history).total().amount == "2"
 
 
+def test_given_a_table_that_knows_a_model_as_it_was_asked_for_its_calls_are_priced_by_that() -> None:
+    history = answers(History().send("Hi"), cost("1"), model="big-1-20250929")
+    asked = next(use.asked for use in uses(history.events) if isinstance(use, ModelUse))
+
+    def price(usage: Usage, model: str, provider: str, at: int) -> Cost:
+        return cost("7" if f"{provider}:{model}" == asked else None)
+
+    ledger = Ledger(price)
+    catch_up(log_of(history), ledger)
+    assert (ledger.total().amount, ledger.total().unpriced) == ("7", 0)
+    assert [line.model for line in ledger.query("model")] == ["big-1-20250929"]
+
+
 @pytest.mark.parametrize("amount", ["nonsense", "NaN", "Infinity", "-1", "1e999999", "1E-99", "", "0." + "1" * 70])
 def test_an_amount_that_is_no_money_is_unpriced(amount: str) -> None:
     assert amount_of(cost(amount)) is None
