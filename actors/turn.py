@@ -195,7 +195,9 @@ def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
     if degraded:
         return (chain[0], *(each for each in chain[1:] if _costs_no_more(rate_of(terms, each), first)))
     needed = grant is not None and grant.needs_price and terms.ledger is not None
-    if not needed and not (terms.spec is not None and terms.spec.needs_price):
+    needed = needed or (terms.spec is not None and terms.spec.needs_price)
+    needed = needed or (state.rights is not None and state.rights.limits.cost_per_request is not None)
+    if not needed:
         return chain
     return (chain[0], *(each for each in chain[1:] if rate_of(terms, each) is not None))
 

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from reenact import ConstraintPolicy, Policy
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ModelCalled
@@ -194,18 +195,20 @@ def test_a_fallback_for_a_degraded_job_holds_for_its_other_calls_too() -> None:
     everything_replays(MemoryLog(store))
 
 
-@pytest.mark.parametrize("run_limit", [True, False])
-def test_a_fallback_without_a_price_is_passed_over_where_a_price_is_needed(run_limit: bool) -> None:
+@pytest.mark.parametrize("limit_of", ["scope", "run", "rule", "message's rule"])
+def test_a_fallback_without_a_price_is_passed_over_where_a_price_is_needed(limit_of: str) -> None:
+    dear = {"policy": Policy(name="dear", version="1", rules=(ConstraintPolicy(max_cost_per_request=1),))}
     store, provider = MemoryStore(), Provider(**{"claude-sonnet-4-5": "auth"})
 
     async def work(opened: Runtime) -> None:
-        bot = await opened.image("bot", **({"budget": "1"} if run_limit else {}))
-        assert (await bot.send("hi")).text == "I am gpt-4.1-nano."
+        bot = await opened.image("bot", **({"budget": "1"} if limit_of == "run" else {}))
+        result = await bot.send("hi", **(dear if limit_of == "message's rule" else {}))
+        assert result.text == "I am gpt-4.1-nano."
         assert selections(await bot.events()) == [(CHEAPER, "fallback", "auth")]
 
-    limits = {} if run_limit else {"max_cost_daily": "1", "exceed_strategy": "deny"}
-    options = falling(provider, [UNPRICED, CHEAPER], **limits)
-    run(work, store=store, **({**options, "budget": None} if run_limit else options))
+    limits = {"max_cost_daily": "1", "exceed_strategy": "deny"} if limit_of == "scope" else {}
+    options = falling(provider, [UNPRICED, CHEAPER], **limits) | (dear if limit_of == "rule" else {})
+    run(work, store=store, **(options if limits else {**options, "budget": None}))
     everything_replays(MemoryLog(store))
 
 
