@@ -68,6 +68,22 @@ def test_a_known_value_is_masked_in_its_common_encodings(number: int, value: str
     assert known.hidden(command).output == shown
 
 
+@pytest.mark.parametrize("others", [0, 100])
+@example(before=b"a" * 33, after=b"", end="\n")
+@example(before=b"a" * 34, after=b"", end="\n")
+@given(before=st.binary(max_size=120), after=st.binary(max_size=120), end=st.sampled_from(["\n", "\r\n"]))
+def test_in_base64_of_many_lines_a_value_is_found_that_stands_in_one_of_them(
+    others: int, before: bytes, after: bytes, end: str
+) -> None:
+    """Given base64 in lines of 76 letters, when a value stands in one line of it, then it is masked, and where a line
+    ends in it the text is as it was: so much is promised, and no more."""
+    value = b"Zx9Qw7LmkTpR5vY2Hd83KsW1"
+    said = base64.encodebytes(before + value + after).decode().replace("\n", end)
+    first, last = len(before) // 57, (len(before) + len(value) - 1) // 57
+    hidden = vault(value.decode(), *(f"another value {number}" for number in range(others))).text(said)
+    assert ("[secret:n0]" in hidden) == (first == last) and (first == last or hidden == said)
+
+
 @given(
     st.lists(VALUES, min_size=1, max_size=4),
     st.lists(VALUES, min_size=FEW + 1, max_size=40, unique_by=str.strip),

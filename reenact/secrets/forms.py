@@ -1,6 +1,7 @@
 """Forms: known values as they may be written, and where they stand in a text, however many of them there are. Pure.
 
-A value is looked for as it is, as it is written in JSON, in Python and in URLs, and in base64 wherever it begins there.
+A value is looked for as it is, as it is written in JSON, in Python and in URLs, and in base64 wherever it begins there
+and as far as that is one line.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """The vault: the secrets that a runtime knows, and the one place where they are taken out of what enters its log.
 
 Exact values in their common encodings are replaced by `[secret:name]`, and what looks like a key by its pattern's name.
-What is written backwards, compressed, encrypted or spelled out is not recognised. A secret of one scope is looked for
-in the texts of that scope alone, so nobody finds out, or changes, anything of another's by naming one. Only texts are
-masked, see `texts`.
+What is written backwards, compressed, encrypted or spelled out is not recognised, nor what base64 broke over two lines.
+A secret of one scope is looked for in the texts of that scope alone, so nobody finds out, or changes, anything of
+another's by naming one. Only texts are masked, see `texts`.
 """
 
 from __future__ import annotations
