@@ -15,6 +15,7 @@ import asyncio
 import logging
 import os
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, Unpack
@@ -48,7 +49,7 @@ from .events.action import (
 from .events.agent import AgentUnregistered
 from .events.budget import Budget
 from .events.bus import SystemBus
-from .events.errors import BadInput, StoreError, Unauthenticated
+from .events.errors import BadInput, ReenactError, StoreError, Unauthenticated
 from .events.image import ImageConfig
 from .events.ledger import BudgetRaised, BudgetRemoved, BudgetSet
 from .events.log import Log
@@ -480,7 +481,15 @@ class Runtime(Supervision, Questions):
             await self._treasury.ready()
             images = [state.config for state in await self.images()]
             self._treasury.check_degrading(made, images or [self.default_agent])
-        await self._treasury.set(made, self._access.ask)
+        if made.degrade_to is None:
+            await self._treasury.set(made, self._access.ask)
+        else:
+            with self._treasury.foreseeing(made.degrade_to):
+                # Before it is set, for who is limited already may be sent to that model at once; and who began since.
+                with suppress(ReenactError):
+                    await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
+                await self._treasury.set(made, self._access.ask)
+            await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
         await with_each(await self._sessions.unlimited(), self.bring_policy)
         await self._treasury.counted()
         return made

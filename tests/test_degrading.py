@@ -158,6 +158,31 @@ def test_what_a_limit_chose_for_one_job_does_not_count_as_chosen_in_the_next_tha
     everything_replays(MemoryLog(store))
 
 
+@pytest.mark.parametrize("before", [{"max_requests_daily": 1000}, {"max_cost_daily": "100"}], ids=["requests", "cost"])
+def test_a_limit_that_degrades_is_set_while_an_agent_works_that_is_limited_already_and_it_goes_on(before: Any) -> None:
+    """One call follows the other, and none of them asks its ledger before it knows what the cheaper model charges."""
+    store = MemoryStore()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot", tools=["look"], max_steps=50)
+        sent = await opened.send(bot.id, "go")
+        await heard.until(ModelCalled.type, 3)
+        limit = {"max_cost_daily": "0.0001", "exceed_strategy": "degrade", "degrade_to": CHEAP}
+        await opened.set_budget(limit)
+        result = await sent.result()
+        assert result.status == "succeeded", result.failure
+        models = called(heard)
+        assert len(models) == 30 and models == sorted(models, reverse=True)
+        assert set(models) == {DEAR, CHEAP}
+
+    steps = [counted(tool_calls=[{"name": "look", "input": {"n": n}}]) for n in range(29)] + [counted()]
+    agent = {"model": DEAR, "params": {"maxTokens": 100}}
+    models = Models({"anthropic": Scripted(steps)})
+    run(work, store=store, models=models, tools=[look], budget=before, default_agent=agent)
+    everything_replays(MemoryLog(store))
+
+
 @pytest.mark.parametrize("code", ["auth", "overloaded", "timeout"])
 def test_where_the_cheaper_model_does_not_answer_a_fallback_does_that_costs_no_more(code: str) -> None:
     """Of the fallbacks one costs more, and one has no price: they are not asked."""

@@ -9,7 +9,9 @@ from typing import Any
 from ..actors.replay import Replay, replay
 from ..actors.selection import chain_of
 from ..actors.session import State as SessionState
+from ..actors.terms import rate_of
 from ..events import codec
+from ..events.budget import Terms
 from ..events.errors import BadInput, Conflict, NotFound
 from ..events.image import AttachSession
 from ..events.message import Recorded
@@ -139,13 +141,22 @@ class Sessions:
 
     async def unlimited(self) -> list[str]:
         """Those that are at work here and know of no ledger."""
+        return await self._at_work(lambda terms: terms is None or terms.ledger is None)
+
+    async def unpriced(self, model: str) -> list[str]:
+        """Those that are at work here, know of a ledger, and do not know what this model charges."""
+        return await self._at_work(
+            lambda terms: terms is not None and terms.ledger is not None and rate_of(terms, model) is None
+        )
+
+    async def _at_work(self, which: Callable[[Terms | None], bool]) -> list[str]:
         found = []
         for stream in await asyncio.to_thread(self._access.reads.streams, "session-", owing=True):
             if not self._access.kernel.dispatch.is_at(stream):
                 continue  # it hears of it when it is taken up
             with passed_over(stream):
                 definition = (await self._access.peek(stream))[1].definition
-                if definition is not None and (definition.terms is None or definition.terms.ledger is None):
+                if definition is not None and which(definition.terms):
                     found.append(stream.removeprefix("session-"))
         return found
 

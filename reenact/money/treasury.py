@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from typing import TYPE_CHECKING, Any, NoReturn
 
@@ -73,6 +74,7 @@ class Treasury:
         self._in_force: Any = State()
         self._terms: dict[Any, Terms | None] = {}
         self._rates: dict[Any, Rate | None] = {}
+        self._foreseen: list[str] = []
         self.recalls = Recalls(kernel, clock, scope)
         self.counting = Counting(kernel, clock, scope)
         self.line = Line(kernel, clock, scope, self.recalls)
@@ -177,7 +179,7 @@ class Treasury:
 
     def _models_of(self, config: ImageConfig) -> Iterable[str]:
         """Those that may be called for a definition: its own, and the cheaper ones."""
-        cheaper = (config.degrade_to, *(budget.degrade_to for budget in self.rules))
+        cheaper = (config.degrade_to, *(budget.degrade_to for budget in self.rules), *self._foreseen)
         return (config.model, *config.fallbacks, *(model for model in cheaper if model is not None))
 
     def own_terms(
@@ -230,6 +232,17 @@ class Treasury:
         return self._rates[place]
 
     # -- setting and showing limits --
+
+    @contextmanager
+    def foreseeing(self, model: str) -> Iterator[None]:
+        """Terms that are made meanwhile say what this model charges: a limit is being set that goes on with it."""
+        self._foreseen.append(model)
+        self._terms.clear()
+        try:
+            yield
+        finally:
+            self._foreseen.remove(model)
+            self._terms.clear()
 
     def checked(self, given: object) -> Budget:
         """A limit of this scope. Raises BadInput."""
