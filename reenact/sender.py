@@ -195,8 +195,11 @@ class Sender:
             models = (checked_text(model, "model"), *models)
         if fallbacks is not None:
             models = (*models, *fallbacks_of(fallbacks))
-        priced = policy is not None or self._is_priced(state, session_id) or limits_cost(*(within() or ()))
-        return self._treasury.waits(models, budget or config.budget, priced=priced)
+
+        def priced() -> bool:
+            return policy is not None or self._is_priced(state, session_id) or limits_cost(*(within() or ()))
+
+        return self._treasury.waits(models, budget or config.budget, priced)
 
     def _is_priced(self, state: ImageState, session_id: str | None) -> bool:
         """Whether a rule limits what a call of its agent may cost."""
@@ -226,8 +229,8 @@ class Sender:
 
     async def ready(self, state: ImageState, session_id: str, models: Sequence[str] = ()) -> None:
         """Have the prices at hand, where the agent of an image must know those of its models, or of these."""
-        called, priced = (state.config.model, *state.config.fallbacks, *models), self._is_priced(state, session_id)
-        if self._treasury.waits(called, state.config.budget, priced=priced):
+        called = state.config.model, *state.config.fallbacks, *models
+        if self._treasury.waits(called, state.config.budget, lambda: self._is_priced(state, session_id)):
             await self._treasury.ready()
 
     def rules(self, state: ImageState, session_id: str, models: Sequence[str] = ()) -> ApplyPolicy:
@@ -250,8 +253,8 @@ class Sender:
             state.config,
             lambda: self._preamble(state.config),
             self._addresses(state, session_id),
+            priced=lambda: limits_cost(*layers),
             models=models,
-            priced=limits_cost(*layers),
         )
 
     def _addresses(

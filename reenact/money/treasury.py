@@ -140,11 +140,11 @@ class Treasury:
         """Whether a limit in force was set like this, though people may have raised it since."""
         return any(standing.given == budget for standing in self._in_force.budgets)
 
-    def waits(self, models: Iterable[str], spec: object = None, *, priced: bool = False) -> bool:
-        """Whether prices must be loaded first, to know what these models charge. priced: a rule limits their cost."""
-        if spec is None and not self._in_force.budgets and not priced:
+    def waits(self, models: Iterable[str], spec: object, priced: Callable[[], bool]) -> bool:
+        """Whether prices must be loaded first, to know what these models charge. priced: whether a rule limits that."""
+        if prices.loaded() or all(model.startswith("scripted:") for model in models):
             return False
-        return not prices.loaded() and any(not model.startswith("scripted:") for model in models)
+        return spec is not None or bool(self._in_force.budgets) or priced()
 
     async def ready(self) -> None:
         """Load the prices, off the loop."""
@@ -158,16 +158,16 @@ class Treasury:
         overhead: Callable[[], str],
         addresses: Addresses,
         *,
+        priced: Callable[[], bool],
         models: tuple[str, ...] = (),
-        priced: bool = False,
     ) -> Terms | None:
         """What an agent of this definition must know of money; None where nothing limits it.
 
         key: of the definition, with its version and tools, and the models. overhead: gives the text of instructions and
-        tools. addresses: where calls of a model may go. models: that it may call besides. priced: a rule limits what a
-        call may cost.
+        tools. addresses: where calls of a model may go. priced: whether a rule limits what a call costs. models: those
+        that it may call besides.
         """
-        if config.budget is None and not self._in_force.budgets and not priced:
+        if config.budget is None and not self._in_force.budgets and not priced():
             return None
         places = {model: addresses(model) for model in (*self._models_of(config), *models)}
         place = key, self._clock.now() // DAY_US, tuple(places.values())
