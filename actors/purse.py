@@ -200,10 +200,9 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
         return Gate(breach=breach)
     if terms.ledger is not None and grant is not None and grant.needs_price and wish.rate is None:
         return Gate(breach=Breach(code="unpriced", limit="max_cost", of="scope"))
-    limits = _limits(purse, terms, grant)
-    written = wish.fits(wish.written, _room(limits))
+    written = wish.fits(wish.written, _room(purse, terms, grant))
     if written < wish.least:
-        return Gate(breach=_broken(limits, wish.amount(wish.least)))
+        return Gate(breach=_broken(purse, terms, grant, wish.amount(wish.least)))
     if terms.ledger is not None:
         within = wish.fits(written, left)
         if within < wish.least or (within < written and not purse.untouched):
@@ -273,41 +272,46 @@ def _run_breach(terms: Terms, wish: Wish) -> Breach | None:
     return None
 
 
-def _limits(purse: Purse, terms: Terms, grant: Grant | None) -> list[tuple[str, Breach]]:
-    """The limits of the run and those of every call: of what, and the breach that it would be."""
-    limits: list[tuple[str, Breach]] = []
-    spec, run = terms.spec, purse.run
-    if spec is not None and spec.max_tokens is not None:
-        asks = terms.asks("max_tokens")
-        tokens = Breach(limit="max_tokens", of="run", used=run.tokens, most=spec.max_tokens, asks=asks)
-        limits.append(("tokens", tokens))
-    if spec is not None and spec.max_cost is not None:
-        asks = terms.asks("max_cost")
-        cost = Breach(limit="max_cost", of="run", used=run.cost, most=nanos(spec.max_cost), asks=asks)
-        limits.append(("cost", cost))
-    if terms.ledger is not None and grant is not None:
-        for of, most in (("tokens", grant.tokens_per_request), ("cost", grant.cost_per_request)):
-            if most is not None:
-                limits.append((of, Breach(limit=f"max_{of}_per_request", of=grant.of(of), most=most)))
-    return limits
-
-
 UNBOUNDED = 1 << 62
 
 
-def _room(limits: list[tuple[str, Breach]]) -> Amount:
-    left = {"tokens": UNBOUNDED, "cost": UNBOUNDED}
-    for of, limit in limits:
-        left[of] = min(left[of], max(0, limit.most - limit.used))
-    return Amount(left["tokens"], left["cost"], 1, 0)
+def _room(purse: Purse, terms: Terms, grant: Grant | None) -> Amount:
+    """What one call may use, by the limits of the run and those of every call."""
+    spec, run, tokens, cost = terms.spec, purse.run, UNBOUNDED, UNBOUNDED
+    if spec is not None and spec.max_tokens is not None:
+        tokens = max(0, spec.max_tokens - run.tokens)
+    if spec is not None and spec.max_cost is not None:
+        cost = max(0, nanos(spec.max_cost) - run.cost)
+    if terms.ledger is not None and grant is not None:
+        if grant.tokens_per_request is not None:
+            tokens = min(tokens, grant.tokens_per_request)
+        if grant.cost_per_request is not None:
+            cost = min(cost, grant.cost_per_request)
+    return Amount(tokens, cost, 1)
 
 
-def _broken(limits: list[tuple[str, Breach]], needs: Amount) -> Breach:
-    for of, limit in limits:
+def _broken(purse: Purse, terms: Terms, grant: Grant | None, needs: Amount) -> Breach:
+    """Which of them is in the way of what a call needs."""
+    for of, limit in _limits(purse, terms, grant):
         need: int = getattr(needs, of)
         if limit.used + need > limit.most:
             return replace(limit, wanted=need)
     raise AssertionError("a call that does not fit has a limit that it does not fit")
+
+
+def _limits(purse: Purse, terms: Terms, grant: Grant | None) -> Iterator[tuple[str, Breach]]:
+    """Of what, and the breach that it would be."""
+    spec, run = terms.spec, purse.run
+    if spec is not None and spec.max_tokens is not None:
+        asks = terms.asks("max_tokens")
+        yield "tokens", Breach(limit="max_tokens", of="run", used=run.tokens, most=spec.max_tokens, asks=asks)
+    if spec is not None and spec.max_cost is not None:
+        asks = terms.asks("max_cost")
+        yield "cost", Breach(limit="max_cost", of="run", used=run.cost, most=nanos(spec.max_cost), asks=asks)
+    if terms.ledger is not None and grant is not None:
+        for of, most in (("tokens", grant.tokens_per_request), ("cost", grant.cost_per_request)):
+            if most is not None:
+                yield of, Breach(limit=f"max_{of}_per_request", of=grant.of(of), most=most)
 
 
 def tool_breach(purse: Purse, terms: Terms, ordinal: int, begun: int = 0) -> Breach | None:
