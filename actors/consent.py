@@ -29,9 +29,9 @@ from ..events.message import Event, Stamp, digest
 from ..events.tool import CallCheck, Place
 from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
+from .length import tokens_of
 from .mind import State, Tool, approval_ms, definition_of, money_terms, timed, tool_of, with_tool
 from .step import raised, think, unpaid, unthinkable
-from .wish import tokens_of
 
 DENIED = "A person did not allow this call. It was not run."
 DENIED_BY_HANDLER = "The approval handler of the program did not allow this call. It was not run."
@@ -244,7 +244,7 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
         # What the model is told of the call names the change, so this is a part of what it sees.
         state = with_tool(state, tool.id, stamp, input=arguments, approval=edited)
         read = 32 + tokens_of(msgspec.json.encode(arguments).decode()) if _reads_changes(state) else 0
-        state = replace(state, items=digest(state.items, stamp.digest), fresh=state.fresh + read)
+        state = replace(state, items=digest(state.items, stamp.digest), length=state.length.and_more(read))
     if always is not None:
         covered = tool.input if always == "exact" else None
         grant = Grant(

@@ -32,12 +32,12 @@ from ..events.tool import EffectClass
 from . import purse as money
 from . import selection
 from .approval import Approval
-from .picture import NO_PICTURES, Picture, Pictures, pictures_in
+from .length import NO_LENGTH, Length, tokens_in
+from .picture import Picture, pictures_in
 from .policy import ASKING, Rights, rights_of
 from .purse import Purse
 from .selection import Selected
 from .terms import merged
-from .wish import tokens_in
 
 
 class Call(Struct, frozen=True, gc=False):
@@ -124,9 +124,7 @@ class State(Struct, frozen=True, gc=False):
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
     selected: the model in force, None where nothing was selected and it is the definition's. keys: the session's own by
     provider. tried: of the call that was given up last.
-    known: tokens of the conversation up to the last answer, as the model `counted_by` counted them; fresh: an estimate
-    of those since.
-    purse: None where nothing limits what is spent.
+    length: of the conversation. purse: None where nothing limits what is spent.
     """
 
     session_id: str = ""
@@ -156,10 +154,7 @@ class State(Struct, frozen=True, gc=False):
     keys: tuple[tuple[str, str], ...] = ()
     tried: tuple[Tried, ...] = ()
     consent: Consent = NO_CONSENT
-    known: int = 0
-    counted_by: str = ""
-    fresh: int = 0
-    pictures: Pictures = NO_PICTURES
+    length: Length = NO_LENGTH
     purse: Purse | None = None
 
 
@@ -206,12 +201,13 @@ def cap_of(state: State) -> int | None:
 
 
 def money_terms(state: State) -> Terms | None:
-    own = state.overrides.terms if state.overrides is not None else None
-    terms = state.definition.terms if state.definition is not None else None
-    terms = terms if own is None else merged(terms, own)
-    if terms is None or terms.spec is None or state.purse is None or not state.purse.raised:
+    definition, overrides, purse = state.definition, state.overrides, state.purse
+    terms = None if definition is None else definition.terms
+    if overrides is not None and overrides.terms is not None:
+        terms = merged(terms, overrides.terms)
+    if purse is None or not purse.raised or terms is None or terms.spec is None:
         return terms
-    return replace(terms, spec=money.raised_spec(terms.spec, state.purse.raised))
+    return replace(terms, spec=money.raised_spec(terms.spec, purse.raised))
 
 
 def approval_ms(state: State) -> int:
@@ -316,8 +312,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         before=state.tools,
         consent=state.consent.over(job=True),
         rights=state.rights if overrides is None else _rights(state.definition, overrides),
-        fresh=state.fresh + mine.tokens,
-        pictures=state.pictures.and_more(mine.pictures),
+        length=state.length.and_more(mine.tokens, mine.pictures),
         selected=_selected(state, overrides),
         purse=money.began(state.purse, stamp.at, mine.principal, counts=counts),
     )

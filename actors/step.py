@@ -25,7 +25,7 @@ from .approval import model_digest, policy_digest, raise_digest
 from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
 from .policy import Rights, Said, Verdict, denied_by
 from .terms import rate_of
-from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, LEAST_WRITTEN, OTHER_TOKENS, OUTPUT_TOKENS, Wish
+from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, LEAST_WRITTEN, OUTPUT_TOKENS, Wish
 
 NOT_ALLOWED = "a person would have to approve it"
 NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
@@ -204,25 +204,7 @@ def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) ->
 
 
 def _read(state: State, model: str, terms: Terms) -> int:
-    """Tokens that a call reads, at most: those that were counted last, and an estimate of what came on top. Where it is
-    not known what instructions and tools were counted, all of those of now may have. Each model counts pictures in its
-    own way."""
-    known, counted = state.known, None if state.purse is None else state.purse.counted
-    fresh = state.fresh
-    if terms.rules > 1:
-        fresh += state.pictures.tokens_unseen(model)
-    if not known:
-        return fresh + terms.overhead
-    if terms.rules:
-        counted_by, read = counted or (model, 0)
-        if terms.rules > 2 and state.counted_by:
-            counted_by = state.counted_by
-        if counted_by != model:
-            known += known // OTHER_TOKENS
-            if terms.rules > 1:
-                known += state.pictures.tokens_seen(model)
-        known += max(0, terms.overhead - read)
-    return known + fresh
+    return state.length.read_by(model, terms, None if state.purse is None else state.purse.counted)
 
 
 def unpaid(state: State, breach: Breach) -> TurnCompleted:

@@ -27,7 +27,6 @@ from ..events.agent import (
     ToolAuthorised,
     ToolChecked,
     ToolDoubted,
-    ToolOutput,
     ToolRelaunched,
     ToolRequested,
     ToolSettled,
@@ -46,12 +45,12 @@ from ..events.tool import CallCheck, arguments_digest
 from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
+from .length import tokens_in, tokens_of
 from .mind import State, Tool, completed, handed_on, money_terms, timed, tool_of, with_tool
 from .picture import pictures_in
 from .policy import SHUT, Rights, Said, Verdict, denied_by
 from .purse import Purse
 from .turn import ends, proceed
-from .wish import tokens_in, tokens_of
 
 SKIPPED = "Not run: the turn was stopped before this call began."
 BEGAN_BEFORE = "It began before, and was not run again"
@@ -398,20 +397,19 @@ def on_started(state: State, event: ToolStarted, stamp: Stamp) -> State:
 
 
 def on_settled(state: State, event: ToolSettled, stamp: Stamp) -> State:
-    if not isinstance(event.output, str) and (pictures := pictures_in(event.output)):
-        state = replace(state, pictures=state.pictures.and_more(pictures))
+    output = event.output
+    if isinstance(output, str):
+        length = state.length.and_more(8 + tokens_of(output))
+    else:
+        length = state.length.and_more(8 + tokens_in(output), pictures_in(output))
     return replace(
         state,
         version=stamp.version,
         items=digest(state.items, stamp.digest),
         open=tuple(each for each in state.open if each.id != event.tool),
-        fresh=state.fresh + _tokens_of(event.output),
+        length=length,
         purse=money.ticked(state.purse, stamp.at),
     )
-
-
-def _tokens_of(output: ToolOutput) -> int:
-    return 8 + (tokens_of(output) if isinstance(output, str) else tokens_in(output))
 
 
 def owed_of(state: State, tool: Tool) -> Effect | None:

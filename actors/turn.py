@@ -28,11 +28,11 @@ from ..events.purse import BudgetExceeded
 from ..events.session import JobStarted
 from . import purse as money
 from . import selection
+from .length import Length, tokens_in
 from .mind import Call, State, Tool, completed, definition_of, money_terms, timed
 from .purse import Purse
 from .step import again, ask_raise, called, think, unpaid
 from .terms import rate_of
-from .wish import tokens_in
 
 # -- its course --
 
@@ -242,12 +242,11 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
     if state.selected is not None:
         state = replace(state, selected=selection.settled(state.selected))
     usage, by = event.usage, None if state.call is None else state.call.model
-    if usage is not None:
-        known, counted_by = usage.input_tokens + usage.output_tokens, _shared(by or "", state)
-        fresh, pictures = 0, state.pictures.counted
+    if usage is None:
+        length = state.length.and_more(tokens_in(event.parts))
     else:
-        known, counted_by = state.known, state.counted_by
-        fresh, pictures = state.fresh + tokens_in(event.parts), state.pictures
+        counted, pictures = usage.input_tokens + usage.output_tokens, state.length.pictures.counted
+        length = Length(counted, _shared(by or "", state), 0, pictures)
     return replace(
         state,
         version=stamp.version,
@@ -261,10 +260,7 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
             for number, part in enumerate(asked, start=state.tools + 1)
         ),
         tools=state.tools + len(asked),
-        known=known,
-        counted_by=counted_by,
-        fresh=fresh,
-        pictures=pictures,
+        length=length,
         purse=money.settled(state.purse, event.call, usage, event.cost, stamp.at, by),
     )
 
@@ -283,9 +279,9 @@ def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
     if event.retry_in_ms is not None:
         call = None if call is None else replace(call, tried=tried, stuck=event.advance, deaths=0)
         return replace(state, version=stamp.version, call=call, purse=purse)
-    items, fresh = state.items, state.fresh
+    items, length = state.items, state.length
     if event.partial:
-        items, fresh = digest(items, stamp.digest), fresh + tokens_in(event.partial)
+        items, length = digest(items, stamp.digest), length.and_more(tokens_in(event.partial))
     selected = None if state.selected is None else selection.settled(state.selected)
     return replace(
         state,
@@ -294,7 +290,7 @@ def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
         call=None,
         tried=tried,
         selected=selected,
-        fresh=fresh,
+        length=length,
         purse=purse,
     )
 

@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from msgspec import Struct
 
 from ..events.budget import Amount, Rate
-from ..events.content import File, Image, Native, Text, Thinking, ToolCall
-from .picture import IMAGE_TOKENS
 
 OUTPUT_TOKENS = 8_192
 """What a call under a budget may write where nobody set max_tokens."""
@@ -18,9 +14,6 @@ LEAST_TOKENS = 64
 
 LEAST_THINKING_TOKENS = 2_048
 """The same for a call that thinks first."""
-
-OTHER_TOKENS = 2
-"""What one model counted another may count as so much more, a half: each cuts a text in its own way."""
 
 LEAST_WRITTEN = {"openai": 16}
 """What a provider's models are asked to write at least, whatever max_tokens says: the Responses API takes no less."""
@@ -60,26 +53,3 @@ class Wish(Struct, frozen=True):
             if self.rate.output:
                 written = min(written, left // self.rate.output)
         return written if room.requests else -1
-
-
-def tokens_of(text: str) -> int:
-    """The tokens of a text, more rather than fewer: 4 characters a token and a fifth on top, other scripts 2 bytes."""
-    if text.isascii():
-        return -(-len(text) * 3 // 10)
-    return -(-len(text.encode("utf-8", "surrogatepass")) // 2)
-
-
-def tokens_in(parts: Iterable[object]) -> int:
-    """The tokens of the parts of a message, more rather than fewer; of pictures see picture.py."""
-    total = 0
-    for part in parts:
-        match part:
-            case Text(text=text) | Thinking(thinking=text):
-                total += 4 + tokens_of(text)
-            case Image():
-                total += IMAGE_TOKENS
-            case File(data=data):
-                total += 4 + tokens_of(data) if data else 10 * IMAGE_TOKENS
-            case ToolCall() | Native():
-                total += 16 + tokens_of(repr(part))
-    return total

@@ -19,7 +19,7 @@ from ..actors.book import State, usage_of
 from ..actors.calendar import DAY_US
 from ..actors.clock import Clock
 from ..actors.ledger import evolve
-from ..actors.wish import tokens_of
+from ..actors.length import tokens_of
 from ..adapters import prices
 from ..catalog.unreadable import passed_over
 from ..events import codec

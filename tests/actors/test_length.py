@@ -1,14 +1,13 @@
-"""What a call may cost: it is estimated high, until its model has counted."""
+"""How long a conversation is: it is estimated high, until its model has counted."""
 
 from __future__ import annotations
 
 import pytest
 from msgspec.structs import replace
 
-from reenact.actors.wish import tokens_in, tokens_of
+from reenact.actors.length import tokens_in, tokens_of
 from reenact.events.budget import Rate, Terms
 from reenact.events.content import File, Image, Text
-from reenact.events.model import ModelParams
 from reenact.events.policy import ApplyPolicy
 from reenact.events.purse import AllotmentWanted, BudgetReserved
 from reenact.events.session import Overrides
@@ -59,13 +58,6 @@ def test_pictures_are_set_aside_as_the_model_counts_them_that_sees_them(rules: i
     assert the(stream, BudgetReserved).tokens == 1_500 + seen + 6 + 100
 
 
-def test_a_limit_of_tokens_that_a_provider_does_not_take_is_set_aside_as_what_is_asked_for() -> None:
-    for model, rules, written in (("openai:gpt-4o", 2, 16), ("openai:gpt-4o", 1, 1), ("scripted:echo", 2, 1)):
-        message = replace(under(replace(LEDGER, rules=rules), max_tokens=1), overrides=Overrides(model=model))
-        stream = given(CREATE, message).when(take())
-        assert the(stream, BudgetReserved).max_tokens == written, (model, rules)
-
-
 def test_given_instructions_that_grew_since_what_was_counted_their_growth_is_set_aside() -> None:
     for rules, read in ((1, 1000 + 4500), (0, 1000)):
         stream = again(replace(LEDGER, overhead=5000, rules=rules))
@@ -106,9 +98,3 @@ def test_given_an_answer_that_nothing_was_set_aside_for_the_instructions_of_now_
         stream = given(CREATE, under(None), limited, wants("m1", read=900, written=100))
         grown = replace(under(replace(LEDGER, overhead=500, rules=rules)), job_id="job_2")
         assert the(stream.when(grown).when(take()), BudgetReserved).tokens == read + 6 + 100
-
-
-def test_who_thinks_first_is_given_room_to_think() -> None:
-    thinking = replace(under(LEDGER), overrides=Overrides(params=ModelParams(thinking="high", max_tokens=9000)))
-    wanted = the(given(CREATE).when(thinking), AllotmentWanted)
-    assert wanted.want.tokens - wanted.least.tokens == 9000 - 2048
