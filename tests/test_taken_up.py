@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -161,5 +162,25 @@ def test_however_long_there_is_no_room_for_the_policies_of_now_a_session_is_take
         async with second:
             await heard.until("job_succeeded")
         assert log.refused == 1100
+
+    run(life())
+
+
+def test_what_is_asked_anew_does_not_wait_until_every_session_is_taken_up(tmp_path: Path) -> None:
+    async def life() -> None:
+        url, gate = f"sqlite:///{tmp_path}/log.db", Gate()
+        options: dict[str, Any] = {"models": Models({"scripted": gate}), "default_agent": {"model": "scripted:any"}}
+        async with Runtime(url, **options) as first:
+            bot = await first.image("bot")
+            for _ in range(200):
+                session_id = await first.new_session(bot.id)
+                await (await first.send(bot.id, "go", session_id=session_id)).accepted()
+        gate.opened.set()
+        second = Runtime(url, **options)
+        async with second:
+            await second.image("new")
+            assert second._kernel.system.awake < 100
+            while second._kernel.telling.left:
+                await asyncio.sleep(0)
 
     run(life())

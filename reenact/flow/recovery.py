@@ -12,6 +12,9 @@ from ..events.errors import Busy, Closed, Conflict, DiskFull, Fenced, ReenactErr
 from .ends import retell_s
 from .kernel import Kernel
 
+RECOVERING_MAX = 16
+"""Sessions that are taken up at a time after a restart: what is asked anew meanwhile waits for no more than these."""
+
 
 class Recovery:
     """bring(session_id, scope): holds the agent of a session to the policies of now. scope: of a session whose stream
@@ -22,6 +25,7 @@ class Recovery:
         self._kernel = kernel
         self._bring = bring
         self._scope = scope
+        self._room = asyncio.Semaphore(RECOVERING_MAX)
 
     def take_up(self, stream: str) -> None:
         """Go on with what a session owes, as soon as its agent is held to the policies of now."""
@@ -33,9 +37,10 @@ class Recovery:
         """
         for tries in count():
             try:
-                first = await asyncio.to_thread(self._kernel.log.read, stream, limit=1)
-                scope = first[0].batch.head.context.scope if first else self._scope
-                await self._bring(stream.removeprefix("session-"), scope)
+                async with self._room:
+                    first = await asyncio.to_thread(self._kernel.log.read, stream, limit=1)
+                    scope = first[0].batch.head.context.scope if first else self._scope
+                    await self._bring(stream.removeprefix("session-"), scope)
                 break
             except (DiskFull, Busy, Conflict):
                 await asyncio.sleep(retell_s(tries))
