@@ -177,10 +177,10 @@ def test_what_is_asked_anew_does_not_wait_until_every_session_is_taken_up(tmp_pa
                 await (await first.send(bot.id, "go", session_id=session_id)).accepted()
         gate.opened.set()
         second = Runtime(url, **options)
+        heard = Heard(second)
         async with second:
             await second.image("new")
             assert second._kernel.system.awake < 100
-            while second._kernel.telling.left:
-                await asyncio.sleep(0)
+            await heard.until("job_succeeded", 200)
 
     run(life())
