@@ -7,7 +7,6 @@ at a time; what this release does not know is kept as `Unknown`, byte for byte.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from functools import cache
 from typing import Any
 
 import msgspec
@@ -16,6 +15,7 @@ from . import action, agent, container, cooldown, image, ledger, policy, purse, 
 from .errors import BadInput, Corrupt
 from .log import Row, Stored
 from .message import Event, Head, Recorded, Unknown, digest
+from .shape import convert, decoder
 
 TYPES: dict[str, type[Event]] = {
     event.type: event
@@ -58,20 +58,15 @@ def decode(name: str, schema: int, data: bytes) -> Event:
         return Unknown(name=name, version=schema, raw=data)
     try:
         if schema == known.schema:
-            return _decoder(name).decode(data)
+            event: Event = decoder(known)(data)
+            return event
         fields = _generic.decode(data)
         for step in range(schema, known.schema):
             fields = UPCASTERS[name, step](fields)
-        return msgspec.convert(fields, known)
+        return convert(fields, known)
     except Exception as error:  # an upcaster may raise anything
         reason = f"{type(error).__name__}: {error}"
         raise Corrupt(f"An event of type {name!r}, schema {schema}, cannot be read: {reason}.") from error
-
-
-@cache
-def _decoder(name: str) -> msgspec.msgpack.Decoder[Event]:
-    """Made when the first event of a type is read: all of them together are a thirtieth of a start."""
-    return msgspec.msgpack.Decoder(TYPES[name])
 
 
 def row(event: Event) -> Row:

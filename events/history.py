@@ -14,6 +14,7 @@ from msgspec import Struct
 from . import codec
 from .errors import BadInput
 from .log import Batch, Result, Transaction
+from .shape import json_decoder
 
 
 class Piece(Struct, frozen=True, array_like=True):
@@ -61,8 +62,6 @@ class Raised(Struct, frozen=True, tag="raised", tag_field="what"):
 Entry: TypeAlias = Began | Handed | Answered | Raised
 """One line."""
 
-_decoder = msgspec.json.Decoder(Entry)
-
 
 def line(entry: Entry) -> bytes:
     """An entry as it is written down, with its end of line."""
@@ -75,7 +74,7 @@ def entries(lines: Iterable[bytes]) -> Iterator[Entry]:
         if not text.endswith(b"\n"):
             return
         try:
-            yield _decoder.decode(text)
+            yield json_decoder(Entry)(text)
         except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
             raise BadInput(f"line {number} of the history cannot be read: {error}.") from None
 

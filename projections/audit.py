@@ -14,6 +14,7 @@ from msgspec import Struct
 
 from ..events.errors import BadInput
 from ..events.message import Recorded
+from ..events.shape import convert
 from .notes.note import AuditError, Note, Status
 from .trail import Trail
 
@@ -250,6 +251,6 @@ def _time(text: str | None) -> str | None:
 
 def _convert(value: Mapping[str, Any], into: type[_Into]) -> _Into:
     try:
-        return msgspec.convert(dict(value), into)
+        return convert(dict(value), into)
     except (ValueError, TypeError) as error:
         raise BadInput(f"This does not fit the audit: {error}.") from None

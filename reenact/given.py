@@ -17,6 +17,7 @@ from .events.content import File, Image, InputPart, Text
 from .events.errors import BadInput, ReenactError
 from .events.image import ImageConfig
 from .events.model import ModelParams
+from .events.shape import convert, decoder
 from .events.visible import shown
 
 TEXT_MAX = 256
@@ -108,7 +109,7 @@ def content_of(content: object) -> tuple[InputPart, ...]:
         raise BadInput(f"content must be a text or a list of parts, not {shown(content)}.")
     try:
         plain = [msgspec.to_builtins(part) if isinstance(part, msgspec.Struct) else part for part in content]
-        parts = msgspec.convert(plain, tuple[InputPart, ...])
+        parts = convert(plain, tuple[InputPart, ...])
         size = len(msgspec.json.encode(parts))
     except (ValidationError, TypeError, UnicodeEncodeError, ValueError) as error:
         raise BadInput(f"content cannot be read: {error}.") from None
@@ -184,7 +185,7 @@ def config_of(changes: object, base: ImageConfig) -> ImageConfig:
             fields[name] = value
     fields["params"] = params
     try:
-        config = msgspec.convert(fields, ImageConfig)
+        config = convert(fields, ImageConfig)
     except (ValidationError, UnicodeEncodeError) as error:
         raise BadInput(f"The definition does not fit: {error}.") from None
     check_config(config)
@@ -217,6 +218,6 @@ def check_params(params: ModelParams) -> None:
 def _check_readable(value: msgspec.Struct, name: str) -> None:
     """A program may put anything into a struct; what does not fit its field could be stored, and never read again."""
     try:
-        msgspec.msgpack.decode(msgspec.msgpack.encode(value), type=type(value))
+        decoder(type(value))(msgspec.msgpack.encode(value))
     except (ValidationError, TypeError, UnicodeEncodeError, OverflowError, RecursionError) as error:
         raise BadInput(f"{name} cannot be stored: {error}.") from None

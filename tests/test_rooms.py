@@ -53,6 +53,7 @@ MACHINERY = {
     "events/failpoint.py",  # kills the process, when a test says so
     "events/log.py",  # the memory log has writers in several threads
     "events/queue.py",  # what a slow observer has not seen yet
+    "events/shape.py",  # one thread at a time has msgspec picture a type
     "events/request.py",  # who waits for which response, and how long
     "events/subscription.py",  # what one observer is told, from any thread
     "actors/clock.py",  # the one place where time and ids are read
@@ -61,6 +62,8 @@ MACHINERY = {
     "actors/system.py",
     "actors/threads.py",
 }
+
+SHAPES = "events/shape.py"
 
 CLOCK = "time comes with the command: a decider is told when it is"
 CHANCE = "ids and chance come with the command: see actors/clock.py"
@@ -105,6 +108,7 @@ def complaints(path: str, source: str) -> list[str]:
     found = [
         *wrong_imports(path, tree),
         *impurities(path, tree),
+        *pictures(path, tree),
         *left_open(tree, source),
     ]
     first: dict[str, int] = {}  # once a file is enough for a library imported above and used all over it
@@ -185,6 +189,28 @@ def impurities(path: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
                 yield from banned_use(node.lineno, f"{meaning[start]}.{rest}", banned)
         elif isinstance(node, ast.Name) and node.id in BUILTINS and node.id not in own and node.id not in meaning:
             yield from banned_use(node.lineno, node.id, banned)
+
+
+def pictures(path: str, tree: ast.Module) -> Iterator[tuple[int, str]]:
+    """Where msgspec is asked for a type: two threads that do it at once can end the process."""
+    if path.split("/")[0] not in (*ROOMS, FRONT) or path == SHAPES:
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and (name := dotted(node.func)).startswith("msgspec."):
+            if name == "msgspec.convert" or name.endswith(".decode"):
+                kinds = [node.args[1:2], *([each.value] for each in node.keywords if each.arg == "type")]
+            else:
+                kinds = [node.args[:1] if name.endswith(".Decoder") else []]
+            if any(not plain(kind) for some in kinds for kind in some):
+                yield node.lineno, f"{name}: see {SHAPES}, where one thread at a time has a type pictured"
+        elif isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "msgspec":
+            for name in {"convert", "decode", "Decoder", "json", "msgpack"} & {alias.name for alias in node.names}:
+                yield node.lineno, f"import msgspec, and say msgspec.{name}: so it is seen who asks for a type"
+
+
+def plain(kind: ast.expr) -> bool:
+    """A type of Python's own, such as `dict[str, Any]`: there is nothing in it to picture."""
+    return {each.id for each in ast.walk(kind) if isinstance(each, ast.Name)} <= {"dict", "list", "str", "Any"}
 
 
 def banned_use(line: int, name: str, banned: dict[str, str]) -> Iterator[tuple[int, str]]:
@@ -385,6 +411,11 @@ WRONG = [
     ("projections/context.py", "import time", CLOCK),
     ("projections/ledger.py", "from datetime import datetime\nx = datetime.now()", CLOCK),
     ("projections/duck.py", "import time", CLOCK),
+    # One place asks for types.
+    ("events/codec.py", "import msgspec\nx = msgspec.msgpack.Decoder(Event)", SHAPES),
+    ("adapters/logs/names.py", "import msgspec\nx = msgspec.json.decode(y, type=Context)", SHAPES),
+    ("reenact/given.py", "import msgspec\nx = msgspec.convert(y, tuple[Image, ...])", SHAPES),
+    ("reenact/given.py", "from msgspec import convert", "say msgspec.convert"),
     # Nothing is left open.
     ("adapters/logs/sqlite.py", "x = 1  # TO" + "DO: two", "finish it"),
     ("dev", "# FIX" + "ME", "finish it"),
@@ -421,6 +452,8 @@ RIGHT = [
     ("actors/session.py", "def f(state):\n    return state.open, state.time, state.id, [open for open in state.jobs]"),
     ("actors/session.py", "def f(command, id):\n    return command.now(), command.random, id"),
     ("projections/duck.py", "import duckdb, threading"),
+    (SHAPES, "import msgspec\nx = msgspec.convert(y, kind)"),
+    ("adapters/logs/rows.py", "import msgspec\nx = msgspec.msgpack.Decoder(list[Any])\ny = msgspec.json.decode(z)"),
     ("projections/arrow.py", "import pyarrow"),
     ("projections/ledger.py", "import threading"),
     (

@@ -25,6 +25,7 @@ from msgspec import Struct
 from ...events import errors
 from ...events.errors import BadInput, Busy, NoOwner, ReenactError, RequestTimeout, StoreError, UnknownOutcome
 from ...events.failpoint import failpoint
+from ...events.shape import json_decoder
 from .caller import Caller, caller_of
 
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
@@ -146,7 +147,7 @@ class LocalServer:
         if line is None:
             return Response(error=_failure(BadInput(f"A message is longer than {MESSAGE_BYTES_MAX} bytes.")))
         try:
-            request = _decode_request(line)
+            request = json_decoder(Request)(line)
         except (msgspec.MsgspecError, RecursionError, ValueError) as error:
             return Response(error=_failure(BadInput(f"A message is a JSON object with id, type and data: {error}.")))
         try:
@@ -241,8 +242,6 @@ def _private_folder(folder: str) -> None:
         raise StoreError(f"{folder} is not a folder of this user's alone. Remove it, or set XDG_RUNTIME_DIR.")
 
 
-_decode_request = msgspec.json.Decoder(Request).decode
-_decode_response = msgspec.json.Decoder(Response).decode
 _encode = msgspec.json.Encoder().encode
 _KINDS = {
     kind.code: kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, ReenactError)
@@ -274,7 +273,7 @@ def _data(line: bytes | None) -> Any:
     if line is None:
         raise UnknownOutcome("The owner's answer is too long to be read.")
     try:
-        response = _decode_response(line)
+        response = json_decoder(Response)(line)
     except (msgspec.MsgspecError, RecursionError) as error:
         raise UnknownOutcome(f"The owner's answer cannot be read: {error}.") from error
     if response.error is not None:

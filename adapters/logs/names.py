@@ -13,6 +13,7 @@ import msgspec
 
 from ...events.errors import Corrupt
 from ...events.message import Context
+from ...events.shape import json_decoder
 
 T = TypeVar("T")
 
@@ -63,7 +64,8 @@ class _Remembered(dict[int, T]):
 
 def _context(text: str) -> Context:
     try:
-        return msgspec.json.decode(text, type=Context)
+        context: Context = json_decoder(Context)(text)
+        return context
     except (msgspec.MsgspecError, UnicodeError, RecursionError) as error:
         raise Corrupt(f"A stored context cannot be read: {error}.") from error
 

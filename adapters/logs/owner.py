@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Struct
 
 from ...events.errors import NoAccess, Owned, StoreError
+from ...events.shape import json_decoder
 
 if sys.platform == "win32":
     import msvcrt
@@ -95,7 +96,8 @@ def owner_of(path: str) -> Owner | None:
     """What the lock file of a log says, None when it says nothing. A killed owner is still named: try its socket."""
     try:
         with open(lock_path(path), "rb") as file:
-            return msgspec.json.decode(file.read(_SAYS_BYTES), type=Owner)
+            says: Owner = json_decoder(Owner)(file.read(_SAYS_BYTES))
+            return says
     except (OSError, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
         return None
 

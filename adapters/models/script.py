@@ -31,6 +31,7 @@ from ...events.content import (
 from ...events.errors import BadInput
 from ...events.message import Signal
 from ...events.model import ModelRequest
+from ...events.shape import convert
 from ...events.stream import TextBlockStart, TextBlockStop, TextDelta, ThinkingDelta, ThinkingStart, ThinkingStop
 from .failures import RETRYABLE, status_of
 
@@ -246,14 +247,14 @@ def _parsed(name: str, text: bytes) -> Played:
     steps = []
     for number, step in enumerate(script, start=1):
         try:
-            steps.append(msgspec.convert(step, Step))
+            steps.append(convert(step, Step))
         except msgspec.ValidationError as error:
             raise BadInput(f"script {name}, step {number}: {error}") from None
     return Played(steps, repeat=repeat)
 
 
 def step_of(given: Step | dict[str, Any]) -> Step:
-    return given if isinstance(given, Step) else msgspec.convert(given, Step)
+    return given if isinstance(given, Step) else convert(given, Step)
 
 
 def _echo(request: ModelRequest, seen: Seen) -> Step:

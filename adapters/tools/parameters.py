@@ -16,6 +16,7 @@ from typing import Annotated, Any, Optional, Union, get_args, get_origin
 import msgspec
 from msgspec import UNSET, Meta, Struct
 
+from ...events.shape import passing_json_decoder
 from .arguments import flaw
 from .context import ToolContext
 from .errors import ToolDefinitionError
@@ -32,7 +33,7 @@ class Parameters:
     context: the parameter that gets the `ToolContext`, or None.
     """
 
-    __slots__ = ("_decoder", "context", "defaults", "known", "names", "required", "schema", "summary")
+    __slots__ = ("_decode", "context", "defaults", "known", "names", "required", "schema", "summary")
 
     def __init__(
         self, fields: list[tuple[str, Any]], defaults: dict[str, Any], context: str | None, *, name: str
@@ -43,13 +44,14 @@ class Parameters:
         self.defaults = defaults
         self.context = context
         struct, self.schema = _struct(name, fields, defaults)
-        self._decoder: msgspec.json.Decoder[Struct] = msgspec.json.Decoder(struct)
+        self._decode = passing_json_decoder(struct)
         takes = ", ".join(f"{each} ({'required' if each in self.required else 'optional'})" for each in self.names)
         self.summary = f"It takes {takes}." if takes else "It takes no arguments."
 
     def decode(self, raw: bytes) -> Struct:
         """The arguments as one record, UNSET where none was sent. Raises `msgspec.ValidationError`."""
-        return self._decoder.decode(raw)
+        arguments: Struct = self._decode(raw)
+        return arguments
 
 
 def read_parameters(function: Function, *, name: str, scope: types.FrameType | None = None) -> tuple[Parameters, str]:

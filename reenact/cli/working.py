@@ -26,6 +26,7 @@ from ..events.image import ImageConfig
 from ..events.message import BusEvent, Recorded, Signal, Unknown
 from ..events.model import ModelParams
 from ..events.session import JobStarted
+from ..events.shape import convert
 from ..given import checked_text, config_of, fallbacks_of
 from ..identity.pane import DEFAULT
 from ..models.failover_file import failover_in
@@ -314,7 +315,7 @@ class Working:
             self,
             self.runtime.open_image(state.image_id or "", session_id),
             model=model,
-            params=msgspec.convert(params, ModelParams) if params else None,
+            params=convert(params, ModelParams) if params else None,
             override=model if override else None,
             fallbacks=given.get("fallbacks"),
             name=name,

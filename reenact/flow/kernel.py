@@ -29,6 +29,7 @@ from ..events.errors import BadInput, Closed, NotFound, ReenactError, Refused
 from ..events.failpoint import failpoint
 from ..events.log import Log
 from ..events.message import Asked, Command, Recorded
+from ..events.shape import decoder
 from ..identity.pane import BETWEEN, DEFAULT, own_name, scope_in
 from ..run import Run
 from ..secrets.vault import Vault
@@ -51,7 +52,7 @@ def check_readable(command: Command) -> None:
     except (TypeError, ValueError, OverflowError, RecursionError):
         return
     try:
-        msgspec.msgpack.decode(raw, type=type(command))
+        decoder(type(command))(raw)
     except msgspec.ValidationError as error:
         raise BadInput(f"This cannot be asked as {command.type}: {error}.") from None
 

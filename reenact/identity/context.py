@@ -23,6 +23,7 @@ from ..events.errors import BadInput, Cancelled
 from ..events.frozen import frozen
 from ..events.message import Context
 from ..events.policy import PolicyRef
+from ..events.shape import convert
 from ..given import check_json, checked_text
 
 
@@ -208,7 +209,7 @@ class ExecutionContext(Struct, frozen=True, kw_only=True):
         try:
             for name, kind in (("policy_ref", PolicyRef), ("versions", RunVersions)):
                 if values.get(name) is not None:
-                    values[name] = msgspec.convert(values[name], kind, strict=False)
+                    values[name] = convert(values[name], kind, strict=False)
             values["budgets"] = spec_of(values.get("budgets"))
         except (ValueError, TypeError) as error:
             raise BadInput(f"The context cannot be read: {error}.") from None

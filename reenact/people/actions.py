@@ -27,6 +27,7 @@ from ..adapters.tools.context import Waiting
 from ..events.action import IssueToken, RequireAction
 from ..events.errors import BadInput, Closed, NotFound, ReenactError
 from ..events.message import digest, show_digest
+from ..events.shape import convert
 from ..given import check_json, check_wait
 from ..projections.actions import Action
 from .asking import new_token, parts_of, token_digest
@@ -367,7 +368,7 @@ def _spec(given: ActionSpec | Mapping[str, Any]) -> ActionSpec:
             hint = f"Did you mean {near[0]}?" if near else f"It has {', '.join(names)}."
             raise BadInput(f"A question has no field {str(name)[:60]!a}. {hint}")
     try:
-        return msgspec.convert({names.get(name, name): value for name, value in given.items()}, ActionSpec)
+        return convert({names.get(name, name): value for name, value in given.items()}, ActionSpec)
     except (msgspec.ValidationError, UnicodeEncodeError) as error:
         raise BadInput(f"This is no question: {error}.") from None
 
