@@ -26,7 +26,7 @@ from ..events.agent import ToolAuthorised, ToolChecked, ToolSettled, ToolStarted
 from ..events.content import ToolCall
 from ..events.errors import BadResolution, Full
 from ..events.message import Event, Stamp, digest
-from ..events.tool import CallCheck, Place
+from ..events.tool import CallCheck, Place, arguments_digest
 from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
 from .length import tokens_of
@@ -57,7 +57,7 @@ def ask(state: State, tool: str, part: ToolCall, check: CallCheck, reason: str, 
         return [
             GrantUsed(grant=grant.action, tool=tool, place=place),
             ToolAuthorised(tool=tool, rule=f"grant {grant.action}"),
-            ToolStarted(tool=tool, attempt=1, arguments=check.arguments),
+            ToolStarted(tool=tool, attempt=1, arguments=check.arguments or arguments_digest(part.input)),
         ]
     if put >= APPROVALS_MAX:
         return [ToolSettled(tool=tool, outcome="denied", output=CROWDED, error_type=FULL)]

@@ -125,7 +125,10 @@ def _permitted(state: State, tool: str, number: int, part: ToolCall, check: Call
             reason = f"policy {verdict.policy}/{verdict.rule}"
     if reason is not None:
         return ask(state, tool, part, check, reason, put)
-    return [authorised(tool, verdict), ToolStarted(tool=tool, attempt=1, arguments=check.arguments)]
+    return [
+        authorised(tool, verdict),
+        ToolStarted(tool=tool, attempt=1, arguments=check.arguments or arguments_digest(part.input)),
+    ]
 
 
 def authorised(tool: str, verdict: Verdict) -> ToolAuthorised:

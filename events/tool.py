@@ -58,7 +58,9 @@ class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What the edge found of one call before it may run: the tool's facts, or the problem that forbids it.
 
     problem: told to the model as an error result; the call is then never run. place: where it would run; needed where
-    a person may have to be asked. at_once: it ran on a leave without being paid for, as in logs of earlier releases.
+    a person may have to be asked. arguments: their digest, as the log has it; empty where the call is to be decided,
+    which takes it of what is recorded. at_once: it ran on a leave without being paid for, as in logs of earlier
+    releases.
     """
 
     name: str

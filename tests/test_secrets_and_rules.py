@@ -8,9 +8,11 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
-from reenact import Policy, Runtime, Secret, Tokens, ToolPolicy, tool
+from reenact import ActionSpec, Policy, Runtime, Secret, Tokens, ToolContext, ToolPolicy, tool
+from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.cli.verify import verify
 from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
@@ -404,6 +406,54 @@ def test_a_message_again_is_the_same_whatever_its_secrets_are_called_by_now(
         return
     again = asyncio.run(life(later))
     assert again.job_id == first.job_id and again.text == first.text == "pay with [secret:pw]"
+
+
+# -- what is kept of a secret, be it a digest --
+
+CALLS = [
+    {"tool_calls": [{"name": "unlock", "input": {"door": "front", "pin": "{pin}"}}]},
+    {"tool_calls": [{"name": "refund", "input": {"order": "{pin}"}}]},
+    {"tool_calls": [{"name": "refund", "input": {"order": "{pin}"}}]},
+    {"text": "It was {pin}."},
+]
+
+
+def log_of(pin: str) -> list[str]:
+    """What is recorded where a secret of this value is said in every way, but for times and tokens."""
+
+    @tool(effect="idempotent")
+    async def unlock(door: str, pin: str, context: ToolContext) -> str:
+        """Open a door, if a person lets it."""
+        spec = ActionSpec(type="confirm", payload={"message": f"{door}, with {pin}?"}, key=f"open with {pin}")
+        await context.actions.wait_for_resolution((await context.actions.require_action(spec)).action_id)
+        return f"opened with {pin}"
+
+    async def work(runtime: Runtime) -> list[str]:
+        runtime.secret("pin", pin)
+        bot = await runtime.image("bot")
+        run = bot.send(f"open with {pin}", key="once")
+        with runtime.stream("action_required") as asked:
+            for more in ({}, {"always": "exact"}):
+                question = (await anext(asked)).data.action
+                said = {"approved": True, "comment": f"as {pin} is right", **more}
+                await runtime.resolve_action(f"{bot.session_id}:{question}", said)
+        assert (await run).status == "succeeded"
+        recorded = [each async for each in run]
+        assert (await runtime.replay(bot.session_id)).identical
+        assert "grant_used" in [each.type for each in recorded]
+        return [f"{each.type} {msgspec.to_builtins(each.data) | CHANCE}" for each in recorded]
+
+    steps = msgspec.json.decode(msgspec.json.encode(CALLS).replace(b"{pin}", pin.encode()))
+    return opened(work, steps, repeat=False, tools=[unlock, refund], clock=ManualClock())
+
+
+CHANCE = {"durationMs": None, "token": None, "context": None}
+"""What is another in every run, and what is taken of that as it is stored."""
+
+
+def test_what_is_recorded_is_the_same_whatever_a_secret_s_value_is_to_the_last_digest() -> None:
+    one, other = log_of("739152"), log_of("184620")
+    assert one == other and "sha256:" in "".join(one)
 
 
 # -- people with addresses, and the pattern that masks addresses --

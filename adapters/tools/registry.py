@@ -20,7 +20,7 @@ from typing import Any
 import msgspec
 
 from ...events.message import digest, show_digest
-from ...events.tool import CallCheck, ToolSpec, arguments_digest
+from ...events.tool import CallCheck, ToolSpec
 from .arguments import BadArguments, unreadable
 from .errors import DuplicateTool, ToolDefinitionError, ToolFileError, UnknownTool
 from .tool import Tool
@@ -110,22 +110,19 @@ class Tools(Mapping[str, AnyTool]):
         tool = self._tools.get(name)
         if tool is None:
             return CallCheck(name=name, problem=f"{self._unknown(name)} Nothing was run.")
-        spec, problem, covered = tool.spec, None, ""
+        spec, problem = tool.spec, None
         if invalid is not None:
             problem = unreadable(invalid).message
         else:
             checked = tool.validate(arguments)
             if isinstance(checked, BadArguments):
                 problem = checked.message
-            else:
-                covered = arguments_digest(arguments)
         return CallCheck(
             name=name,
             effect=spec.effect,
             approval=spec.approval,
             timeout_s=spec.timeout_s,
             version=spec.version,
-            arguments=covered,
             problem=problem,
         )
 

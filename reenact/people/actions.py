@@ -235,7 +235,9 @@ class ActionManager:
             session_id, job_id, tool, base = self._call
             if spec.job_id not in (None, job_id):
                 raise BadInput(f"A tool asks for its own job, {job_id}, and for no other.")
-            what = show_digest(digest(base.encode(), msgspec.json.encode((spec.key, str(spec.type), spec.payload))))
+            said = spec.key, str(spec.type), spec.payload
+            said = self._runtime._vault.hidden(said, self._runtime.scope)  # not even a digest of a secret is stored
+            what = show_digest(digest(base.encode(), msgspec.json.encode(said)))
             times = self._asked[what] = self._asked.get(what, 0) + 1
             return session_id, job_id, tool, f"{what} {times}"
         if spec.session_id is not None:

@@ -22,7 +22,7 @@ from reenact.events.agent import (
 from reenact.events.errors import BadInput
 from reenact.events.model import ModelParams
 from reenact.events.session import JobFailed, JobSucceeded, Overrides
-from reenact.events.tool import CallCheck
+from reenact.events.tool import CallCheck, arguments_digest
 from tests.actors.words import CREATE, DEFINITION, asks, fails, says, send, settles, waking
 from tests.given import given
 
@@ -39,6 +39,16 @@ def test_a_tool_is_requested_authorised_and_started_in_the_append_of_the_answer(
     [run] = stream.owed
     assert isinstance(run, RunTool)
     assert (run.key, run.attempt, run.input, run.effect) == ("sess_1:t1", 1, {"n": 0}, "read")
+
+
+def test_a_call_starts_with_the_digest_of_its_arguments_as_they_are_recorded() -> None:
+    stream = given(*AWAKE).when(asks("m1", CallCheck(name="read", effect="read")))
+    assert stream.events[-1] == ToolStarted(tool="t1", attempt=1, arguments=arguments_digest({"n": 0}))
+
+
+def test_the_digest_that_a_log_has_of_arguments_before_they_were_masked_stays() -> None:
+    stream = given(*AWAKE).when(asks("m1", CallCheck(name="read", effect="read", arguments="sha256:raw")))
+    assert stream.events[-1] == ToolStarted(tool="t1", attempt=1, arguments="sha256:raw")
 
 
 def test_the_model_is_called_again_when_every_call_is_settled_and_not_before() -> None:
