@@ -67,10 +67,11 @@ class Response(Struct, omit_defaults=True):
 
 def socket_path(log_path: str) -> str:
     """Where the owner of a log listens: beside it, or in a folder of this user's own when that name is too long."""
-    beside = os.path.abspath(log_path) + ".sock"
+    log_path = os.path.realpath(log_path)
+    beside = log_path + ".sock"
     if len(os.fsencode(beside)) <= PATH_BYTES_MAX:
         return beside
-    name = hashlib.sha256(os.fsencode(os.path.realpath(log_path))).hexdigest()[:24]
+    name = hashlib.sha256(os.fsencode(log_path)).hexdigest()[:24]
     for folder in (os.environ.get("XDG_RUNTIME_DIR"), tempfile.gettempdir(), "/tmp"):
         path = os.path.join(folder or "", _folder_name(), name)
         if folder and len(os.fsencode(path)) <= PATH_BYTES_MAX:

@@ -88,8 +88,8 @@ class Ownership:
 
 
 def lock_path(path: str) -> str:
-    """The lock file of a log."""
-    return path + ".lock"
+    """The lock file of a log: one, by whatever name the log is opened. Symbolic links to it are followed."""
+    return os.path.realpath(path) + ".lock"
 
 
 def owner_of(path: str) -> Owner | None:

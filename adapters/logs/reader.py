@@ -63,8 +63,9 @@ class SqliteReader:
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
-        self.path = os.fspath(path)
-        if examine(self.path) != "log":
+        found = examine(os.fspath(path))
+        self.path = os.path.realpath(path)
+        if found != "log":
             raise NotFound(f"{self.path}: no log has been started there. Give another path, or start one.")
         datastore = Datastore(self.path)
         try:

@@ -91,7 +91,9 @@ class SqliteLog:
         writer: str | None = None,
         connection: type[sqlite3.Connection] = sqlite3.Connection,
     ) -> None:
-        self.path = os.fspath(path)
+        examine(os.fspath(path))  # Before the lock: no lock file is left beside what is no log.
+        # As SQLite names what it keeps beside the file; and whoever changes the working folder does not move the log.
+        self.path = os.path.realpath(path)
         self.writer = writer or f"process {os.getpid()}"
         self.epoch = 0
         self._pid = os.getpid()
@@ -102,7 +104,6 @@ class SqliteLog:
         self._position = 0
         self._data_version = 0
         self._unmoved = 0  # About how many pages wait in the write-ahead log.
-        examine(self.path)  # Before the lock: no lock file is left beside what is no log.
         self._ownership = Ownership(self.path)
         try:
             failpoint("open.locked")

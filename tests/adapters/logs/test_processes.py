@@ -14,12 +14,13 @@ from pathlib import Path
 
 import pytest
 
+from reenact.adapters.hosts.local import socket_path
 from reenact.adapters.logs.owner import Ownership, is_owned, lock_path, owner_of
 from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.events.errors import Owned
 from reenact.events.log import Stored
-from tests.adapters.logs.programs import dead, line, running, start
+from tests.adapters.logs.programs import dead, line, python, running, start
 from tests.conftest import LONG
 from tests.contracts.batches import batch, noise, one, stored
 
@@ -207,6 +208,50 @@ def test_of_many_processes_that_race_for_a_log_one_has_it(tmp_path: Path) -> Non
             dead(children[winner])
             assert not is_owned(str(path)), "the system lets go of the lock of a killed owner"
     SqliteLog(path).close()
+
+
+OPENED = """
+import sys
+from reenact.adapters.logs.sqlite import SqliteLog
+from reenact.events.errors import ReenactError
+try:
+    SqliteLog(sys.argv[1])
+except ReenactError as error:
+    print(type(error).__name__, error)
+else:
+    print("opened")
+"""
+
+
+def test_given_a_symbolic_link_to_a_log_when_it_is_opened_by_that_then_it_is_the_same_log(tmp_path: Path) -> None:
+    path, link, folder = tmp_path / "log.db", tmp_path / "link.db", tmp_path / "elsewhere"
+    link.symlink_to(path)
+    folder.symlink_to(tmp_path)
+    for first, others in ((path, (link, folder / "log.db")), (link, (path, folder / "link.db"))):
+        log = SqliteLog(first)
+        for other in others:
+            assert python(OPENED, str(other)).startswith(f"Owned Process {os.getpid()} owns {path}")
+            assert is_owned(str(other)) and socket_path(str(other)) == socket_path(str(path))
+            with contextlib.closing(SqliteReader(other)) as reader:
+                assert reader.epoch == log.epoch
+        log.close()
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["elsewhere", "link.db", "log.db", "log.db.lock"]
+
+
+def test_a_log_stays_where_it_is_when_the_working_folder_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    log = SqliteLog("log.db")
+    with contextlib.closing(log), contextlib.closing(SqliteReader("log.db")) as reader:
+        monkeypatch.chdir("elsewhere")
+        stored(log.commit([one("a", 0)])[0])
+        with reader.recorder.datastore.transaction(commit=False):  # So that the next one takes another connection.
+            assert reader.head("a") == 1
+        log.reopen()
+        assert log.head("a") == 1
+    assert list((tmp_path / "elsewhere").iterdir()) == []
 
 
 def test_a_build_without_the_lock_has_several_owners(tmp_path: Path) -> None:
