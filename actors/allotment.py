@@ -31,7 +31,7 @@ from . import purse as money
 from .mind import State, Tool, money_terms
 from .policy import SHUT, Verdict
 from .purse import Purse
-from .step import ask_raise, think
+from .step import ask_raise, first, goes_back, think
 from .tool import authorised, begin, not_funded, refused
 
 
@@ -94,7 +94,8 @@ def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
     exceeded = BudgetExceeded(breach=message.breach, ask=message.ask, tools=waiting)
     if purse.asking.tools:
         return [exceeded, *(not_funded(tool, message.breach) for tool in waiting)]
-    return [exceeded, ask_raise(state, message.breach)]
+    back = first(state) if goes_back(state) else None
+    return [exceeded, ask_raise(state, message.breach) if back is None else back]
 
 
 def release(state: State, message: ReleaseAllotment) -> Sequence[Event]:

@@ -182,22 +182,23 @@ def model_of(state: State) -> str:
     return definition_of(state).model if state.selected is None else state.selected.model
 
 
-def params_of(state: State) -> ModelParams:
-    """The settings of the next call: the definition's, the job's own over them, and no more tokens than rules allow."""
+def params_of(state: State, model: str | None = None) -> ModelParams:
+    """The settings of the next call: the definition's, the job's own over them, and no more tokens than rules allow.
+    model: that is called, None for the one in force."""
     base = state.definition.params if state.definition else ModelParams()
     own = state.overrides.params if state.overrides else None
     if own is not None:
         wanted = {name: value for name in ModelParams.__struct_fields__ if (value := getattr(own, name)) is not None}
         base = replace(base, **wanted)
-    cap = cap_of(state)
+    cap = cap_of(state, model)
     if cap is not None and (base.max_tokens is None or base.max_tokens > cap):
         base = replace(base, max_tokens=cap)
     return base
 
 
-def cap_of(state: State) -> int | None:
-    """Most tokens that the rules let the job's model write in one call."""
-    return None if state.rights is None else state.rights.model(model_of(state)).tokens
+def cap_of(state: State, model: str | None = None) -> int | None:
+    """Most tokens that the rules let a model, or the one in force, write in one call."""
+    return None if state.rights is None else state.rights.model(model or model_of(state)).tokens
 
 
 def money_terms(state: State) -> Terms | None:

@@ -200,7 +200,7 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
         return Gate(breach=breach)
     if terms.ledger is not None and grant is not None and grant.needs_price and wish.rate is None:
         return Gate(breach=Breach(code="unpriced", limit="max_cost", of="scope"))
-    written = wish.fits(wish.written, _room(purse, terms, grant))
+    written = wish.fits(wish.written, room(purse, terms, grant))
     if written < wish.least:
         return Gate(breach=_broken(purse, terms, grant, wish.amount(wish.least)))
     if terms.ledger is not None:
@@ -275,7 +275,7 @@ def _run_breach(terms: Terms, wish: Wish) -> Breach | None:
 UNBOUNDED = 1 << 62
 
 
-def _room(purse: Purse, terms: Terms, grant: Grant | None) -> Amount:
+def room(purse: Purse, terms: Terms, grant: Grant | None) -> Amount:
     """What one call may use, by the limits of the run and those of every call."""
     spec, run, tokens, cost = terms.spec, purse.run, UNBOUNDED, UNBOUNDED
     if spec is not None and spec.max_tokens is not None:
@@ -452,6 +452,8 @@ def turned(purse: Purse, reason: str) -> Purse:
     """Another model is asked in the place of the one that something is set aside for: one that was chosen before it was
     asked cost nothing; one that a budget chose takes the place of a call in doubt, which is spent as it was set aside.
     """
+    if purse.refused is not None:  # nobody is asked about a limit in the way of the model that is left
+        purse = replace(purse, refused=None)
     if purse.held is None:
         return purse
     if reason == "budget":

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from msgspec import UNSET
 from msgspec.structs import replace
 
 from ..events.action import ActionRequired
@@ -39,23 +40,51 @@ def think(state: State, wait_ms: int = 0) -> Sequence[Event]:
     """
     if state.selected is not None or state.overrides is not None:
         due = selection.due(state.selected, definition_of(state), state.overrides, state.job_id)
-        if due is None and _was_for_another_job(state):
-            head = selection.chain_of(definition_of(state), state.overrides)[0]
-            due = ModelSelected(model=head, provider=selection.provider_of(head), reason="primary")
+        if due is None and _is_shut(state):
+            due = first(state)
         if due is not None:
             return [due]
-    return called(state, _next_call(state) if state.call is None else again(state, wait_ms))
+    events = called(state, _next_call(state) if state.call is None else again(state, wait_ms))
+    return events if state.selected is None else _or_first(state, events)
 
 
-def _was_for_another_job(state: State) -> bool:
-    """Whether the fallback in force is one that a person allowed an earlier job, or did not: this one begins with the
-    first of its chain, and they are asked again when that does not answer."""
-    selected, rights = state.selected, state.rights
-    if selected is None or rights is None or state.steps or state.call is not None:
-        return False
+def first(state: State) -> ModelSelected | None:
+    """The first of the chain, where a turn is about to begin with a fallback that an earlier one fell back to: what is
+    in the way of that need not be in the way of the first. None for any other call."""
+    selected = state.selected
+    if selected is None or state.steps or state.call is not None or state.stopping is not None:
+        return None
     if selected.job is not None or selected.model == selected.head:
+        return None
+    head = selection.chain_of(definition_of(state), state.overrides)[0]
+    return ModelSelected(model=head, provider=selection.provider_of(head), reason="primary")
+
+
+def _is_shut(state: State) -> bool:
+    """Whether the rules are in the way of the model in force: they deny it, or it is one that a person allowed an
+    earlier job, or did not. By older rules, what they deny ended the turn."""
+    rights, selected = state.rights, state.selected
+    if rights is None or selected is None:
         return False
-    return _needs_leave(state, rights, selected.model, rights.model(selected.model))
+    said = rights.model(selected.model)
+    if said.decision is PolicyDecision.DENY:
+        return definition_of(state).rules is not UNSET
+    return _needs_leave(state, rights, selected.model, said)
+
+
+def _or_first(state: State, events: Sequence[Event]) -> Sequence[Event]:
+    """What a turn begins with, or the first of its chain in the place of a fallback that is not paid for. By older
+    rules that ended the turn."""
+    if not any(isinstance(event, ModelDenied | BudgetExceeded) for event in events) or not goes_back(state):
+        return events
+    due = first(state)
+    return events if due is None else [due]
+
+
+def goes_back(state: State) -> bool:
+    """Whether a fallback that is not paid for is left for the first of its chain: see `Terms.rules`."""
+    terms = money_terms(state)
+    return terms is not None and terms.rules > 5
 
 
 def _needs_leave(state: State, rights: Rights, model: str, said: Said | Verdict) -> bool:
@@ -150,7 +179,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
     if terms is None:
         return [call] if dear is None else _no_model(state, call, dear[1], NO_PRICE)
     params, purse = call.params or params_of(state), state.purse or money.EMPTY
-    wish = _wish(state, call, params, terms)
+    wish = _wish(state, call.model, params, terms, call)
     if dear is not None:
         if wish.rate is None:
             return _no_model(state, call, dear[1], NO_PRICE)
@@ -183,22 +212,33 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
     return [*gate.events, replace(call, params=replace(params, max_tokens=gate.max_tokens))]
 
 
-def _wish(state: State, call: ModelCalled, params: ModelParams, terms: Terms) -> Wish:
-    """What a call would like to use, at most."""
+def affordable(state: State, model: str, terms: Terms) -> bool:
+    """Whether a call of a model fits the limits that are known here: those of the run, and those of every call."""
+    purse, rights = state.purse or money.EMPTY, state.rights
+    room = money.room(purse, terms, purse.grant)
+    dear = None if rights is None else rights.limits.cost_per_request
+    if dear is not None:
+        room = replace(room, cost=min(room.cost, nanos(dear[0])))
+    wish = _wish(state, model, params_of(state, model), terms)
+    return wish.fits(wish.written, room) >= wish.least
+
+
+def _wish(state: State, model: str, params: ModelParams, terms: Terms, call: ModelCalled | None = None) -> Wish:
+    """What a call of a model would like to use, at most. call: which, None for one that is only thought of."""
     thinks = params.thinking not in (None, "off")
     written = params.max_tokens or OUTPUT_TOKENS
     if terms.rules > 1:
-        written = max(written, LEAST_WRITTEN.get(selection.provider_of(call.model), 0))
+        written = max(written, LEAST_WRITTEN.get(selection.provider_of(model), 0))
     return Wish(
-        call=call.call,
-        attempt=call.attempt,
-        model=call.model,
-        read=_read(state, call.model, terms),
+        call="" if call is None else call.call,
+        attempt=1 if call is None else call.attempt,
+        model=model,
+        read=_read(state, model, terms),
         written=written,
         least=min(written, LEAST_THINKING_TOKENS if thinks else LEAST_TOKENS),
-        rate=rate_of(terms, call.model),
-        steps=state.steps if call.attempt == 1 else state.steps - 1,
-        wait_ms=call.wait_ms,
+        rate=rate_of(terms, model),
+        steps=state.steps if call is None or call.attempt == 1 else state.steps - 1,
+        wait_ms=0 if call is None else call.wait_ms,
         tools=state.asked,
     )
 

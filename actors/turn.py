@@ -31,7 +31,7 @@ from . import selection
 from .length import Length, tokens_in
 from .mind import Call, State, Tool, completed, definition_of, money_terms, timed
 from .purse import Purse
-from .step import again, ask_raise, called, think, unpaid
+from .step import affordable, again, ask_raise, called, think, unpaid
 from .terms import rate_of
 
 # -- its course --
@@ -187,7 +187,8 @@ def models_left(state: State) -> tuple[str, ...]:
 
 def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
     """The first of a chain, and of the others those that a call may go to for all that is known of money: with a price
-    where one is needed, and where a budget chose the first, with none that is higher than its."""
+    where one is needed, and within what a call may use; where a budget chose the first, with no price higher than its.
+    """
     terms, degraded = money_terms(state), selection.is_degraded(state.selected)
     if terms is None:
         return chain[:1] if degraded else chain
@@ -197,9 +198,8 @@ def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
     needed = grant is not None and grant.needs_price and terms.ledger is not None
     needed = needed or (terms.spec is not None and terms.spec.needs_price)
     needed = needed or (state.rights is not None and state.rights.limits.cost_per_request is not None)
-    if not needed:
-        return chain
-    return (chain[0], *(each for each in chain[1:] if rate_of(terms, each) is not None))
+    others = (each for each in chain[1:] if not needed or rate_of(terms, each) is not None)
+    return (chain[0], *(each for each in others if affordable(state, each, terms)))
 
 
 def _costs_no_more(rate: Rate | None, than: Rate | None) -> bool:

@@ -217,7 +217,7 @@ LIMITS = (
 """Every limit of a `Budget`."""
 
 
-TERMS_RULES = 5
+TERMS_RULES = 6
 """Of `Terms` that are made now."""
 
 
@@ -233,7 +233,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     limited was taken as if the model that is called had counted it; by 3, a call that waited was held to a limit of an
     answer's calls by itself, without those that had begun, calls that waited for the ledger were allotted all or
     none, and those of an answer after which a person was asked for more turns did not run; by 4, what a person allowed,
-    an allotment that came late or a new process began was paid with what was allotted for a day that was over.
+    an allotment that came late or a new process began was paid with what was allotted for a day that was over; by 5, a
+    turn that would have begun with a fallback that is not paid for was over.
     """
 
     spec: BudgetSpec | None = None

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from reenact import ConstraintPolicy, Policy
+from reenact import ConstraintPolicy, Failover, Policy
+from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ModelCalled
@@ -234,6 +235,43 @@ def test_a_fallback_without_a_price_is_passed_over_where_a_price_is_needed(limit
     limits = {"max_cost_daily": "1", "exceed_strategy": "deny"} if limit_of == "scope" else {}
     options = falling(provider, [UNPRICED, CHEAPER], **limits) | (dear if limit_of == "rule" else {})
     run(work, store=store, **(options if limits else {**options, "budget": None}))
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("limit_of", ["scope", "rule"])
+def test_a_session_that_fell_back_to_what_is_too_dear_later_goes_back_to_its_first_model(limit_of: str) -> None:
+    store, clock, provider = MemoryStore(), ManualClock(), Provider(**{"gpt-4.1-nano": ["rate_limit"]})
+    rule = Policy(name="cap", rules=(ConstraintPolicy(max_cost_per_request="0.001"),))
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=CHEAPER, fallbacks=[DEAR], params={"maxTokens": 2000})
+        assert (await bot.send("hi")).text == "I am claude-sonnet-4-5."
+        clock.move(s=86_400)
+        if limit_of == "rule":
+            await opened.update_image(bot.id, {"policy": rule})
+            bot = await opened.open_image(bot.id)
+        else:
+            await opened.set_budget({"max_cost_daily": "0.001"})
+        for _ in range(2):
+            assert (await bot.send("hi")).text == "I am gpt-4.1-nano."
+        assert provider.models == ["gpt-4.1-nano", "claude-sonnet-4-5", "gpt-4.1-nano", "gpt-4.1-nano"]
+
+    options = {**falling(provider, []), "budget": None, "clock": clock, "failover": Failover(retries=0)}
+    run(work, store=store, **options)
+    everything_replays(MemoryLog(store))
+
+
+def test_a_fallback_that_would_cost_more_than_a_rule_lets_a_call_cost_is_passed_over() -> None:
+    store, provider = MemoryStore(), Provider(**{"gpt-4.1-nano": "auth"})
+    rule = Policy(name="cap", version="1", rules=(ConstraintPolicy(max_cost_per_request="0.001"),))
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=CHEAPER, fallbacks=["anthropic:claude-opus-4-1", "openai:gpt-4o-mini"])
+        assert (await bot.send("hi")).text == "I am gpt-4o-mini."
+        assert provider.models == ["gpt-4.1-nano", "gpt-4o-mini"]
+
+    options = {**falling(provider, []), "budget": None, "policy": rule, "failover": Failover(retries=0)}
+    run(work, store=store, **options)
     everything_replays(MemoryLog(store))
 
 

@@ -87,6 +87,29 @@ def test_a_fallback_under_a_rule_that_asks_is_asked_about_before_it_is_called(ye
     play(work, provider, policy=Policy(name="house", rules=(rule,)))
 
 
+def test_a_session_that_fell_back_to_what_a_rule_denies_later_goes_back_to_its_first_model() -> None:
+    """The rule comes with a new process, days after the first model was busy for a moment."""
+    store, clock, provider = MemoryStore(), ManualClock(), Provider(a=["rate_limit"])
+    ids: list[str] = []
+
+    async def falls_back(of: Runtime) -> None:
+        bot = await of.image("x")
+        assert (await bot.send("one")).text == "I am b."
+        ids.append(bot.id)
+        clock.move(s=86_400)
+
+    async def goes_on(of: Runtime) -> None:
+        bot = await of.open_image(ids[0])
+        for _ in range(2):
+            assert (await bot.send("two")).text == "I am a."
+        assert selections(await bot.events())[1:] == [(A, "primary", None)] and provider.models == ["a", "b", "a", "a"]
+        await identical(of, bot.session_id)
+
+    rule = Policy(name="house", rules=(ModelPolicy(model_patterns=(B,), decision="deny"),))
+    play(falls_back, provider, store=store, clock=clock, failover=Failover(retries=0))
+    play(goes_on, provider, store=store, clock=clock, failover=Failover(retries=0), policy=rule)
+
+
 @pytest.mark.parametrize(
     "code",
     [
