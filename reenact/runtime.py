@@ -64,7 +64,7 @@ from .flow.kernel import Kernel, Who
 from .flow.perform import Outside
 from .flow.recovery import Recovery
 from .given import checked_text, config_of, content_of
-from .identity.access import BY_HAND, NO_LIMITS, Access
+from .identity.access import BY_HAND, NO_LIMITS, Access, check_no_name
 from .identity.context import ExecutionContext, checked_context
 from .identity.pane import Pane
 from .models.fallover import Fallover
@@ -171,8 +171,9 @@ class Runtime(Supervision, Questions):
         self.new_id = Ids(self.clock)
         self._models = models or Models()
         self._vault = Vault(patterns, scope=who.scope, is_tool=self.tools.__contains__, is_model=self._models.is_name)
-        self._vault.environment(os.environ)
+        self._vault.environment(os.environ, principal=who.principal)
         for name, value in (secrets or {}).items():
+            check_no_name(value, who)
             self._vault.add(name, value, scope=scope, common=True)
         shown, said = self._vault.shown, self._vault.log_line
         self.bus = SystemBus(now=self.clock.now, whose=self._whose, shown=shown, said=said)
@@ -191,7 +192,6 @@ class Runtime(Supervision, Questions):
         self._recover = recover
         self._armed = armed
         self._root = self
-        self._program = who.principal
         self._kept: dict[str, Kept] = {}
         self._definitions = Definitions(self._kernel, self._kept)
         self._authenticator = authenticator
@@ -224,11 +224,8 @@ class Runtime(Supervision, Questions):
         register(self)
 
     def _act(self, who: Who) -> None:
-        """Everything here that depends on whose runtime it is: a view of it makes its own. Raises BadInput where that
-        is a secret."""
-        program = self._root is not self and who.principal == self._program  # it acts in every scope
-        if any(self._vault.is_known(name, who.scope) for name in (who.scope, *(() if program else (who.principal,)))):
-            raise BadInput("There is a secret in the name of a scope or a principal, which stand in every event.")
+        """Everything here that depends on whose runtime it is: a view of it makes its own. Nobody is looked for among
+        the secrets: whoever names one would decide who may act."""
         self.scope, self.principal = who.scope, who.principal
         access = self._access = Access(self._kernel, who)
         self._peek = access.peek
@@ -431,8 +428,7 @@ class Runtime(Supervision, Questions):
         NotAPerson inside of a tool: no rule can be set with a secret in it, so it could keep itself from being denied.
         """
         self._access.check_person("Secrets are named by people and programs, never by an agent or its tools.")
-        if isinstance(value, str | Secret) and Secret(value).reveal().strip() in (self.scope, self.principal):
-            raise BadInput("A secret is not the name of a scope or a principal: these stand in every event.")
+        check_no_name(value, self._access.who)
         return self._vault.add(name, value, scope=self.scope, common=self._root is self)
 
     # -- messages --

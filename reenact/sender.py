@@ -112,7 +112,7 @@ class Sender:
             raise BadInput(f"credentials must be by provider, not a {type(credentials).__name__}.")
         for provider, given in (credentials or {}).items():
             own = Credentials(api_key=given) if isinstance(given, str | Secret) else given
-            run.credentials[provider] = self._keys.hidden(provider, credentials_of(own), self._access.scope)
+            run.credentials[provider] = self._keys.hidden(provider, credentials_of(own), self._access.who)
         overrides = None
         if model is not None or params is not None or others is not None or policy is not None:
             narrowed = None if policy is None else self._policies.of_job(state, policy, session_id)

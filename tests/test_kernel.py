@@ -11,12 +11,17 @@ from typing import Any
 import pytest
 
 from reenact import Runtime, tool
+from reenact.actors.dispatch import Dispatch
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.errors import DiskFull, UnknownOutcome
 from reenact.events.log import MemoryLog
 from reenact.events.message import Recorded
 from reenact.flow import ends, loop_commits
+from reenact.flow.live import LiveSession
+from reenact.flow.runs import Runs
+from reenact.flow.telling import Telling
+from reenact.people.handlers import Handlers
 from tests.runtimes import CALL, HELLO, Heard, weather
 
 
@@ -36,6 +41,64 @@ class Choosy(MemoryLog):
             self.refused += 1
             raise self.error()
         return super().commit(transactions)
+
+
+FAILING = {
+    "who decides in a person's place": (Handlers, "hear"),
+    "what is kept of the session": (LiveSession, "apply"),
+    "who waits for the job": (Runs, "tell"),
+    "what is owed": (Dispatch, "owed"),
+    "whether it waits": (Telling, "_stand"),
+}
+
+
+@pytest.mark.parametrize("threads", [None, 2])
+@pytest.mark.parametrize("where", FAILING)
+def test_given_one_session_that_cannot_be_told_of_what_was_committed_with_it_is_told_and_done(
+    where: str, threads: int | None, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever of reenact's own raises there."""
+    failing: list[str] = []
+    of, method = FAILING[where]
+    before = getattr(of, method)
+
+    def tells(self: Any, first: Any, *more: Any, **options: Any) -> Any:
+        told = first.session_id if isinstance(first, Recorded) else first.removeprefix("session-")
+        if told in failing:
+            raise RuntimeError("not this one")
+        return before(self, first, *more, **options)
+
+    @tool(effect="idempotent", approval="ask")
+    def pay() -> str:
+        """Pay."""
+        return "paid"
+
+    async def yes(request: Any) -> bool:
+        return True
+
+    async def work() -> None:
+        go, script = asyncio.Event(), Scripted([{"tool_calls": [{"name": "pay"}]}, {"text": "Done."}], repeat=True)
+
+        class Together:
+            async def stream(self, request: Any) -> Any:
+                await go.wait()
+                async for each in script.stream(request):
+                    yield each
+
+        options = {"tools": [pay], "approval_handler": yes, "default_agent": {"model": "scripted:any"}}
+        async with Runtime(models=Models({"scripted": Together()}), threads=threads, **options) as opened:
+            bots = [await opened.image(f"bot {number}") for number in range(30)]
+            runs = [await bot.send("go").run() for bot in bots]
+            failing.append(bots[15].session_id)
+            monkeypatch.setattr(of, method, tells)
+            go.set()
+            others = [run.result(5) for run in runs if run.session_id not in failing]
+            assert [each.status for each in await asyncio.gather(*others)] == ["succeeded"] * 29
+            assert "not this one" in caplog.text and failing[0] in caplog.text
+            if where == "who decides in a person's place":
+                assert (await runs[15].result(5)).status == "waiting", "it is left to a person"
+
+    asyncio.run(asyncio.wait_for(work(), 20))
 
 
 @pytest.mark.parametrize("kind", ["answer_model", "settle_tool"])

@@ -11,12 +11,13 @@ from typing import Any
 import msgspec
 import pytest
 
-from reenact import ActionSpec, Policy, Runtime, Secret, Tokens, ToolContext, ToolPolicy, tool
+from reenact import ActionSpec, ActionType, Policy, Runtime, Secret, Tokens, ToolContext, ToolPolicy, tool
 from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.cli.verify import verify
 from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
 from reenact.events.message import BusEvent
+from reenact.events.model import Credentials
 from reenact.identity.scoped import Acting
 from reenact.secrets.discretion import mask
 from tests.providers import Provider
@@ -313,15 +314,84 @@ def test_the_words_that_stand_around_names_and_keys_are_nobody_s_secrets() -> No
     two(work)
 
 
-def test_nobody_is_called_what_is_a_secret() -> None:
+@tool(effect="idempotent")
+async def login(context: ToolContext) -> str:
+    """Ask a person for a secret."""
+    wanted = ActionSpec(type=ActionType.REAUTH, payload={"message": "Log in.", "secret": "portal"})
+    asked = await context.actions.require_action(wanted)
+    await context.actions.wait_for_resolution(asked.action_id)
+    return "in"
+
+
+async def named_by_the_program(alice: Acting, word: str) -> None:
+    if word != "alice":  # see below
+        alice.secret("n", word)
+
+
+async def handed_over(alice: Acting, word: str) -> None:
+    bot = await alice.image("asks", model="scripted:tools")
+    asked = (await bot.send("login {}")).action or ""
+    if word == "alice":
+        with pytest.raises(BadInput, match="A secret is not the name"):
+            await alice._asking.hand_over(asked, word, {})
+        await alice.cancel_action(asked)
+    else:
+        await alice._asking.hand_over(asked, word, {})
+
+
+async def sent_as_a_key(alice: Acting, word: str) -> None:
+    bot = await alice.image("sends", model="scripted:echo")
+    assert (await bot.send("hello", credentials={"scripted": word})).text == "hello"
+
+
+@pytest.mark.parametrize("word", ["alice", "carol", "carol-of-"], ids=["scope", "principal", "part"])
+@pytest.mark.parametrize("way", [named_by_the_program, handed_over, sent_as_a_key])
+def test_given_a_secret_that_is_called_as_somebody_they_act_and_are_ruled_upon_as_before(
+    way: Callable[[Acting, str], Awaitable[None]], word: str
+) -> None:
+    carol = "carol-of-sales" if word == "carol-of-" else "carol"
+
     async def work(alice: Acting, bob: Acting) -> None:
-        alice.secret("n", "the-hidden-name")
-        with pytest.raises(BadInput, match="name of a scope or a principal") as refused:
-            here[0].scoped(scope="alice", principal="the-hidden-name")
-        assert "the-hidden-name" not in str(refused.value)
-        assert here[0].scoped(scope="bob", principal="the-hidden-name").scope == "bob", "it is another's secret"
-        alice.secret("n", "user")
-        assert here[0].scoped(scope="alice").principal == "user", "the program itself acts in every scope"
+        await way(alice, word)
+        tokens = here[0]._authenticator
+        assert isinstance(tokens, Tokens)
+        view = await here[0].authenticate(tokens.issue(scope="alice", principal=carol)[0].reveal())
+        assert "tools are: innocent, login, pay." in await says(view, "hello")
+        program = here[0].scoped(scope="alice")
+        for each in ({"max_requests_daily": 99}, {"max_requests_daily": 99, "principal_id": carol}):
+            await program.set_budget(each)
+        only = ToolPolicy(tool_patterns=("pay",), allowed_scopes=("alice",), allowed_principals=(carol,))
+        await program.set_policy("default", Policy(name="who", rules=(only,)))
+        assert "tools are: innocent, login." in await says(program, 'pay {"cents": 1}') and ran == []
+        assert "paid" in await says(view, 'pay {"cents": 1}') and ran == ["paid 1"]
+
+    two(work, tools=[pay, innocent, login])
+
+
+def test_given_a_key_that_is_the_name_of_its_holder_it_is_not_looked_for_and_a_warning_says_so(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a proxy that tells its callers by name; `default` is what the scope of a plain program is called."""
+    monkeypatch.setenv("OPENAI_API_KEY", "default")
+
+    async def work(runtime: Runtime) -> None:
+        for view in (runtime, runtime.scoped(scope="alice", principal="carol")):
+            bot = await view.image("bot", model="scripted:echo")
+            for key in (f"{view.scope} 1", f"{view.principal} 1"):
+                said = await bot.send("it is default, alice or carol", key=key)
+                assert said.text == "it is default, alice or carol"
+            await view.set_budget({"max_requests_daily": 9})
+
+    def provide(provider: str, spec: Any) -> Any:
+        return [Credentials(api_key=each) for each in (spec.scope, spec.principal)]
+
+    opened(work, models=Models(), credentials=provide)
+    assert caplog.text.count("scripted_key is the name of its scope or principal") == 1
+    assert caplog.text.count("OPENAI_API_KEY is the name of its scope or principal") == 1
+
+
+def test_a_program_names_no_secret_as_itself() -> None:
+    async def work(alice: Acting, bob: Acting) -> None:
         for name in ("alice", Secret(" alice ")):
             with pytest.raises(BadInput, match="A secret is not the name"):
                 alice.secret("n", name)

@@ -59,8 +59,8 @@ NoteCooldowns: made opened ended
 ProveTool: text output; made tool happened at_once
 RaiseBudget: made session_id principal_id consent at as_shown
 RecordCount: made count upto at entries done
-RecordUsage: text metadata; name entry kind principal_id session_id run_id job_id provider model tool holder; made at
-    input_tokens output_tokens total_tokens cost duration_ms heard
+RecordUsage: text metadata; name entry kind run_id job_id provider model tool holder; who principal_id session_id;
+    made at input_tokens output_tokens total_tokens cost duration_ms heard
 RecoverEffect: made effect attempt at_once
 RefuseAllotment: made ask breach
 RegisterTools: made container_id created_at tools
@@ -84,7 +84,7 @@ UpdateImage: made config updated_at base
 WakeAgent: made waking
 Amount: made tokens cost requests tools
 Breach: made code limit of used wanted most why asks
-Budget: name scope_id principal_id session_id degrade_to; made max_tokens_per_request max_tokens_daily
+Budget: name degrade_to; who scope_id principal_id session_id; made max_tokens_per_request max_tokens_daily
     max_tokens_monthly max_tokens_total max_cost_per_request max_cost_daily max_cost_monthly max_cost_total
     max_requests_per_minute max_requests_daily max_tool_calls_per_request max_tool_calls_daily warning_threshold
     exceed_strategy unpriced on_breach
@@ -108,7 +108,7 @@ ImageConfig: text name description system_prompt metadata; name model fallbacks 
     degrade_to; made max_steps approval_required approval_timeout_s
 ModelAnswer: text parts model response_id stop_sequence request_id; word stop_reason; made usage
 ModelParams: name thinking stop_sequences tool_choice; made max_tokens temperature
-ModelPolicy: text reason; name model_patterns allowed_scopes name; made decision require_approval
+ModelPolicy: text reason; name model_patterns name; who allowed_scopes; made decision require_approval
     max_tokens_per_request
 Native: text block text; word provider
 Overrides: name model params policy fallbacks; made terms principal within origin
@@ -123,14 +123,14 @@ Terms: made spec ledger rates overhead degrade_to denies rules
 Text: text text extra
 Thinking: text thinking signature extra; word provider
 ToolCall: text id invalid extra; values input; made name
-ToolPolicy: text reason; name tool_patterns allowed_scopes name allowed_principals; made decision
+ToolPolicy: text reason; name tool_patterns name; who allowed_scopes allowed_principals; made decision
 ToolSpec: text description parameters; made name effect approval timeout_s version source
 Tried: made provider model reason status key
 Usage: made input_tokens output_tokens cache_read_tokens cache_write_tokens reasoning_tokens; word extra
 Waking: made agent_id image_id container_id registered_at definition
 """
 """text: masked. values: masked but for the keys. word: masked where it is not reenact's own.
-name: of a caller's, refused with a secret in it. made: left alone."""
+name: of a caller's, refused with a secret in it. who: likewise, and only with the runtime's own. made: left alone."""
 
 
 def commands() -> list[type[Command]]:
@@ -265,7 +265,7 @@ def test_the_words_of_reenact_s_own_are_all_known() -> None:
 CONFIG = ImageConfig(name="bot")
 REFUSED: list[Command] = [
     SetPolicy(container_id="c", created_at=1, policy=RULES),
-    SetBudget(budget=Budget(principal_id=WORD, max_requests_daily=1), at=1),
+    SetBudget(budget=Budget(degrade_to=WORD, max_requests_daily=1), at=1),
     *(
         CreateImage(image_id="i", container_id="c", session_id="s", created_at=1, config=replace(CONFIG, **each))
         for each in ({"model": f"scripted:{WORD}"}, {"tools": (WORD,)}, {"workspace": f"/a/{WORD}"}, {"policy": RULES})
@@ -284,6 +284,23 @@ def test_a_secret_in_a_name_or_a_rule_is_refused_where_a_caller_asks_and_never_r
     assert WORD not in str(refused.value)
     assert vault().hidden(command) is command, "what happened is told whatever it is named"
     assert vault(scope="mine").hidden(command, "another", refuse=True) is command, "it is another's secret"
+
+
+@pytest.mark.parametrize("own", [False, True])
+@pytest.mark.parametrize("field", ["scope_id", "principal_id", "session_id"])
+def test_whoever_is_meant_is_named_by_a_whole_secret_and_by_a_part_that_is_not_the_runtime_s_own(
+    field: str, own: bool
+) -> None:
+    known = Vault([], scope="own")
+    known.add("n", WORD, scope="default", common=own)
+    limits = ({field: name, "max_requests_daily": 1} for name in (WORD, f"{WORD} 1"))
+    whole, part = (SetBudget(budget=Budget(**each), at=1) for each in limits)
+    assert known.hidden(whole, refuse=True) is whole
+    if own:
+        with pytest.raises(BadInput, match=rf"rule or a setting \({field}\)"):
+            known.hidden(part, refuse=True)
+    else:
+        assert known.hidden(part, refuse=True) is part
 
 
 def test_what_is_asked_of_a_person_keeps_its_fields_and_options_and_so_does_the_answer() -> None:

@@ -257,9 +257,11 @@ class Kernel:
         beside = tuple((name, self.asked(each, correlation=chain, by=by)) for name, each in companions)
 
         def tell(reply: Reply) -> None:
-            if told is not None:
-                told(reply)
-            answer.set_result(reply)
+            try:
+                if told is not None:
+                    told(reply)
+            finally:
+                answer.set_result(reply)
 
         self._post(stream, asked, tell, beside, body)
         return await _reply(answer)

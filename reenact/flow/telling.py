@@ -68,18 +68,30 @@ class Telling:
         self.armed = True
 
     def told(self, group: list[Committed]) -> None:
-        """Tell what one commit brought: the events, what is owed, how the sessions stand, then whoever asked."""
+        """Tell what one commit brought: the events, what is owed, how the sessions stand, then whoever asked.
+
+        It is stored, so all of it is told: what fails for one stream is logged, and stays with that stream.
+        """
         failpoint("tell.begin")
         for committed in group:
             if committed.past:
-                self._session_of(committed.stream, committed.past)
+                try:
+                    self._session_of(committed.stream, committed.past)
+                except Exception:
+                    _untold(committed.stream, "what it is kept by here")
             if committed.events:
                 self._tell_events(committed.events)
                 failpoint("tell.emitted")
             if committed.events or committed.owed:
                 if self.armed:
-                    self.dispatch.owed(committed.stream, committed.owed, committed.events)
-                self._stands(committed)
+                    try:
+                        self.dispatch.owed(committed.stream, committed.owed, committed.events)
+                    except Exception:
+                        _untold(committed.stream, "whoever does what it owes")
+                try:
+                    self._stands(committed)
+                except Exception:
+                    _untold(committed.stream, "whoever waits for its jobs")
         failpoint("tell.owed")
         for committed in group:
             if committed.told is not None:
@@ -87,6 +99,8 @@ class Telling:
                     committed.told(committed.reply)
                 except asyncio.InvalidStateError:
                     _log.debug("whoever asked %s has gone", committed.stream)
+                except Exception:
+                    _untold(committed.stream, "whoever asked")
         failpoint("tell.replied")
 
     def _stands(self, committed: Committed) -> None:
@@ -105,9 +119,11 @@ class Telling:
         def told(reply: Reply) -> None:
             """In its place among the events: a moment later it may be otherwise."""
             runs = self._runs.get(session_id)
-            if runs is not None and reply.error is None:
-                self._stand(stream, runs, reply.states, self._owing(stream, reply.states), job_id)
-            answer.set_result(reply)
+            try:
+                if runs is not None and reply.error is None:
+                    self._stand(stream, runs, reply.states, self._owing(stream, reply.states), job_id)
+            finally:
+                answer.set_result(reply)
 
         self._bus.tell(stream, Peek(told, scope=None))
         reply = await answer
@@ -170,16 +186,25 @@ class Telling:
                 stream = recorded.stream
                 session = self._session_of(stream) if stream.startswith("session-") else None
             if session is not None:
-                batch += session.apply(recorded)
+                try:
+                    batch += session.apply(recorded)
+                except Exception:
+                    _untold(stream, "what it is kept by here")
         self._bus.emit_batch(batch)
         head, runs = None, None
         for recorded in events:
-            self._hear(recorded)
+            try:
+                self._hear(recorded)
+            except Exception:
+                _untold(recorded.stream, "who hears of all")
             if recorded.head is not head:
                 head = recorded.head
                 runs = self._runs.get(head.context.session_id or "")
             if runs is not None:
-                runs.tell(recorded)
+                try:
+                    runs.tell(recorded)
+                except Exception:
+                    _untold(recorded.stream, "whoever waits for its jobs")
 
     def signal(self, session: LiveSession, signal: Signal | None) -> None:
         """Something seen live: to the bus with the notices it leads to, and to whoever runs a job there.
@@ -230,3 +255,8 @@ class Telling:
         """A stream was put to sleep: nothing of it is kept at hand."""
         self._bus.unregister(stream)
         self._live.pop(stream, None)
+
+
+def _untold(stream: str, whom: str) -> None:
+    """Log, within a handler of an exception, that somebody did not take what a stream has stored."""
+    _log.exception("what %s has stored was not taken by %s", stream, whom)

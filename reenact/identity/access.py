@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 from ..adapters.tools.acting import acting_as, origin, within
 from ..events import codec
 from ..events.action import AGENT_PRINCIPALS
-from ..events.errors import Closed, NotAPerson, Refused
+from ..events.errors import BadInput, Closed, NotAPerson, Refused
 from ..events.message import Command, Recorded
+from ..events.secret import Secret
 from ..flow.kernel import Kernel, Who
 from .pane import Pane
 
@@ -26,6 +27,12 @@ BY_HAND = (
     "A command made by hand is the program's own, on the runtime itself; a view and a tool use the methods, such as"
     " send(), cancel(), update_image(), set_budget() and resolve_action()."
 )
+
+
+def check_no_name(secret: str | Secret, who: Who) -> None:
+    """Raises BadInput for a secret that whoever gives it is called by."""
+    if isinstance(secret, str | Secret) and Secret(secret).reveal().strip() in (who.scope, who.principal):
+        raise BadInput("A secret is not the name of a scope or a principal: these stand in every event.")
 
 
 class Access:

@@ -10,7 +10,7 @@ from ..adapters.models import all_credentials_for
 from ..environment import EnvironmentSpec
 from ..events.errors import BadInput
 from ..events.model import Credentials
-from ..flow.kernel import Kernel
+from ..flow.kernel import Kernel, Who
 
 Given = Credentials | Mapping[str, Any]
 Provide = Callable[[str, EnvironmentSpec], Given | Sequence[Given] | None]
@@ -38,7 +38,8 @@ class ProviderKeys:
         those of the tenant.
         """
         given = self._kernel.runs.credentials(spec.session_id, provider)
-        return given or self.hidden(provider, credentials_of(self._provide(provider, spec)), spec.scope)
+        who = Who(spec.scope, spec.principal)
+        return given or self.hidden(provider, credentials_of(self._provide(provider, spec)), who)
 
     def addresses(self, provider: str, spec: EnvironmentSpec) -> tuple[str | None, ...]:
         """Where calls with the keys of the tenant go, None for the provider's own; what is wrong is told at a call."""
@@ -47,9 +48,9 @@ class ProviderKeys:
         except Exception:
             return (None,)
 
-    def hidden(self, provider: str, given: Iterable[Credentials], scope: str) -> tuple[Credentials, ...]:
+    def hidden(self, provider: str, given: Iterable[Credentials], who: Who) -> tuple[Credentials, ...]:
         """The same, known to the vault from now on: what they hold is in no event and no message of their scope."""
-        return tuple(self._vault.given(provider, each, scope=scope) for each in given)
+        return tuple(self._vault.given(provider, each, scope=who.scope, principal=who.principal) for each in given)
 
 
 def credentials_of(given: Given | Sequence[Given] | None) -> tuple[Credentials, ...]:

@@ -34,7 +34,7 @@ from ..events.errors import ActionLate, BadInput, BadResolution, NotFound
 from ..events.frozen import frozen, thawed
 from ..events.secret import Secret
 from ..given import check_json
-from ..identity.access import NO_DECISIONS
+from ..identity.access import NO_DECISIONS, check_no_name
 from ..projections.actions import Action, Actions, AskedCall
 
 if TYPE_CHECKING:
@@ -206,6 +206,7 @@ class Asking:
         name = action.payload.get("secret")
         if action.type != "reauth" or not isinstance(name, str):
             raise BadResolution("This question asks for no secret; none was taken.")
+        check_no_name(secret, self._runtime._access.who)
         handed = Secret(secret, name=name)
         if action.status == "pending":
             self.check_own(name)

@@ -44,18 +44,17 @@ class Kind(Enum):
     VALUES = "an object whose keys are names of fields: its values are masked"
     WORD = "a word, or words by their counts: masked where it is none of WORDS, and numbers never"
     NAME = "a name that somebody chose: refused where a secret stands in it, and never rewritten"
+    WHO = "a name of somebody or something that there is: refused where a secret of the runtime's own is a part of it"
     MADE = "made here: left alone"
 
 
 Kinds = dict[str, Kind]
 
 
-def _are(texts: str = "", names: str = "", values: str = "", words: str = "") -> Kinds:
-    every = ((Kind.TEXT, texts), (Kind.NAME, names), (Kind.VALUES, values), (Kind.WORD, words))
+def _are(texts: str = "", names: str = "", values: str = "", words: str = "", who: str = "") -> Kinds:
+    every = ((Kind.TEXT, texts), (Kind.NAME, names), (Kind.VALUES, values), (Kind.WORD, words), (Kind.WHO, who))
     return {field: kind for kind, fields in every for field in fields.split()}
 
-
-_RULE = "name allowed_scopes"
 
 KINDS: dict[type[Struct], Kinds] = {
     # what a message is made of
@@ -78,11 +77,11 @@ KINDS: dict[type[Struct], Kinds] = {
         names="model fallbacks tools params workspace policy budget degrade_to",
     ),
     policy.Policy: _are(names="name version rules profile allow also_allow deny profiles profile_tools"),
-    policy.ToolPolicy: _are("reason", names=f"tool_patterns allowed_principals {_RULE}"),
-    policy.ModelPolicy: _are("reason", names=f"model_patterns {_RULE}"),
+    policy.ToolPolicy: _are("reason", names="tool_patterns name", who="allowed_scopes allowed_principals"),
+    policy.ModelPolicy: _are("reason", names="model_patterns name", who="allowed_scopes"),
     policy.ConstraintPolicy: _are("reason", names="name"),
     policy.Profile: _are(names="name tools"),
-    budget.Budget: _are(names="scope_id principal_id session_id degrade_to"),
+    budget.Budget: _are(names="degrade_to", who="scope_id principal_id session_id"),
     session.Overrides: _are(names="model params policy fallbacks"),
     # asked of a session and its agent
     session.CreateSession: _are(names="session_id alias"),
@@ -106,7 +105,7 @@ KINDS: dict[type[Struct], Kinds] = {
     container.SetPolicy: _are(names="policy"),
     ledger.SetBudget: _are(names="budget"),
     ledger.RecordUsage: _are(
-        "metadata", names="entry kind principal_id session_id run_id job_id provider model tool holder"
+        "metadata", names="entry kind run_id job_id provider model tool holder", who="principal_id session_id"
     ),
 }
 """By the type of a command, or of what it holds. What is not named is made here."""
@@ -166,11 +165,12 @@ def names_within(value: Struct, field: str) -> Iterable[str]:
     return _CHOICES if isinstance(value, action.ResolveAction) else ()
 
 
-def names_in(value: Any, kind: Kind = Kind.TEXT, field: str = "") -> Iterator[tuple[str, str]]:
-    """The names that somebody chose in a command, or in a struct of one, each after the field that it stands in."""
+def names_in(value: Any, kind: Kind = Kind.TEXT, field: str = "") -> Iterator[tuple[str, str, Kind]]:
+    """The names that somebody chose in a command, or in a struct of one, each between the field that it stands in and
+    whether it is a NAME or WHO."""
     if isinstance(value, str):
-        if kind is Kind.NAME:
-            yield field, value
+        if kind is Kind.NAME or kind is Kind.WHO:
+            yield field, value, kind
     elif isinstance(value, Struct):
         kinds = kinds_of(value)
         for each in () if kind is Kind.MADE else value.__struct_fields__:

@@ -12,7 +12,7 @@ import base64
 import logging
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -95,7 +95,7 @@ class Vault:
         self._masks = self._forms.masks
         self._found = self._forms.found
         self._key_like = tuple(pattern for pattern in self.patterns if pattern in KEY_LIKE)
-        self._warned: set[str] = set()  # by the names of providers and their variables, so there are few
+        self._warned: set[tuple[str, str]] = set()  # by the names of providers and their variables, so there are few
         opens = [pattern.open for pattern in self.patterns if pattern.open is not None]
         self._open = re.compile("|".join(f"(?:{each})" for each in opens)) if opens else None
         self._window = max((pattern.window for pattern in self.patterns), default=0)
@@ -127,17 +127,19 @@ class Vault:
         self._know(secret.reveal(), name, self._reach(secret.reveal()) if common else scope)
         return secret
 
-    def environment(self, environ: Mapping[str, str]) -> None:
+    def environment(self, environ: Mapping[str, str], *, principal: str | None = None) -> None:
         """Know the values of variables: the keys of providers, and what `variables.secrets_in` takes for secrets.
 
-        Tools get none of them by name.
+        Tools get none of them by name. Those that the runtime's own scope or principal is called by are not looked for.
         """
+        names = (self._scope, principal)
         for name, whole in environ.items():
             if is_of_provider(name):
                 for value in whole.split(","):  # a variable may hold several
-                    self._given_key(value.strip(), name, self._reach(value))
+                    self._given_key(value.strip(), name, self._reach(value), names)
         for name, value in secrets_in(environ):
-            self._know(value, name[:64].replace("]", ""), self._reach(value))
+            if not self._is_name(value, name, names):
+                self._know(value, name[:64].replace("]", ""), self._reach(value))
 
     def _reach(self, value: str) -> Whose:
         """Where a value of the runtime's own is looked for: everywhere, if nobody finds it by trying."""
@@ -172,14 +174,16 @@ class Vault:
         self.add(name, value, scope=scope)
         self._handed.add((scope, name))
 
-    def given(self, provider: str, credentials: Credentials, *, scope: str = "default") -> Credentials:
+    def given(
+        self, provider: str, credentials: Credentials, *, scope: str = "default", principal: str | None = None
+    ) -> Credentials:
         """Know what credentials of a scope hold, before they are used, whatever it looks like.
 
         Of an address that is its password, and what in its query is named as secrets are and looks like one; nothing of
         its path.
 
-        Not looked for are what servers without keys are given for one (`ollama`), and values of less than FLOOR_CHARS
-        characters, of which a warning tells once.
+        Not looked for are what servers without keys are given for one (`ollama`), and, of which a warning tells once,
+        values of less than FLOOR_CHARS characters and what their scope or principal is called.
         """
         if credentials.api_key is None and credentials.base_url is None:
             return credentials
@@ -190,7 +194,7 @@ class Vault:
         for value, name in known:
             if not value or (Reach.COMMON, value) in self._known or (scope, value) in self._known:
                 continue
-            if self._given_key(value, name, scope):
+            if self._given_key(value, name, scope, (scope, principal)):
                 self._given[scope, value.strip()] = None
                 if len(self._known) > SECRETS_MAX and self._given:
                     self._unknow(*next(iter(self._given)))
@@ -211,21 +215,27 @@ class Vault:
         if token is not None:
             self._forms.remove(token, Reach.COMMON)
 
-    def _given_key(self, value: str, name: str, whose: Whose) -> bool:
+    def _given_key(self, value: str, name: str, whose: Whose, names: Sequence[str | None]) -> bool:
         """Know a provider's key. False where it is not looked for."""
-        if not value or value.casefold() in PLACEHOLDERS:
+        if not value or value.casefold() in PLACEHOLDERS or self._is_name(value, name, names):
             return False
         if len(value) < FLOOR_CHARS:
-            if name not in self._warned:
-                self._warned.add(name)
-                _log.warning(
-                    "%s has less than %d characters: too few to be told from other text, so it is not hidden.",
-                    name,
-                    FLOOR_CHARS,
-                )
+            self._warn(name, f"has less than {FLOOR_CHARS} characters: too few to be told from other text")
             return False
         self._know(value, name, whose)
         return True
+
+    def _is_name(self, value: str, name: str, names: Sequence[str | None]) -> bool:
+        """Whether a value is what somebody is called, in every event: there is nothing to hide."""
+        if value.strip() not in names:
+            return False
+        self._warn(name, "is the name of its scope or principal, which stand in every event")
+        return True
+
+    def _warn(self, name: str, why: str) -> None:
+        if (name, why) not in self._warned:
+            self._warned.add((name, why))
+            _log.warning("%s %s, so it is not hidden.", name, why)
 
     def _know(self, value: str, name: str, whose: Whose) -> None:
         value = value.strip()
@@ -288,16 +298,18 @@ class Vault:
     def check_names(self, value: Struct, scope: str, before: Struct | None = None) -> None:
         """Raises BadInput where a secret of a scope stands in a name within a value, which is stored as it is.
 
+        Who is meant may be called as a secret is, and have one in their name that is not the runtime's own.
         before: what the value is made from; a name that stands in it already was not chosen now.
         """
         known: set[str] | None = None
-        for field, name in names_in(value):
-            if self._is_tool(name) or not self.is_in_name(name, scope):
+        for field, name, kind in names_in(value):
+            who = kind is Kind.WHO
+            if self._is_tool(name) or not self.is_in_name(name, Reach.COMMON if who else scope):
                 continue
-            if self.is_known(name, scope) and self._is_model(name):
+            if self.is_known(name, scope) and (who or self._is_model(name)):
                 continue
             if known is None:
-                known = set() if before is None else {each for _, each in names_in(before)}
+                known = set() if before is None else {each for _, each, _ in names_in(before)}
             if name not in known:
                 raise BadInput(
                     f"There is a secret in a name, a rule or a setting ({field}), which are stored as they are."
@@ -312,7 +324,7 @@ class Vault:
         """Whether there is a secret of a scope in a text."""
         return self._suspicious(_bytes(text), scope) and self.text(text, 0, scope) != text
 
-    def is_in_name(self, text: str, scope: str = "default") -> bool:
+    def is_in_name(self, text: str, scope: Whose = "default") -> bool:
         """Whether a name is a secret, or holds a longer one, or what looks like a key."""
         if any(len(form) >= SHORTEST_CHARS or form == text for form in self._found(_bytes(text), scope)):
             return True
