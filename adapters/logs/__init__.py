@@ -23,7 +23,8 @@ def open_log(url: str, *, writer: str | None = None) -> Log:
     """Own the log at `url`, created when it is not there. writer: the name of this process in it.
 
     Where `REENACT_HISTORY` names a file, what is asked of the log and what it answers is also written there.
-    Raises `BadInput` for a URL that names no log, and what `SqliteLog` raises: `Owned`, `NotALog`, and so on.
+    Raises `BadInput` for a URL that names no log, `StoreError` for a history that cannot be written, and what
+    `SqliteLog` raises: `Owned`, `NotALog`, and so on.
     """
     log = _opened(path_of(url), writer)
     history = os.environ.get("REENACT_HISTORY")
@@ -31,7 +32,11 @@ def open_log(url: str, *, writer: str | None = None) -> Log:
         return log
     from .history import Witnessed
 
-    return cast("Log", Witnessed(log, history))
+    try:
+        return cast("Log", Witnessed(log, history))
+    except BaseException:
+        log.close()
+        raise
 
 
 def _opened(path: str | None, writer: str | None) -> Log:

@@ -1,20 +1,27 @@
 """A history of what a log was asked and answered, against the log: what was promised and lost, or never handed in."""
 
+import asyncio
 import os
+import re
+import resource
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
+from reenact import Runtime
 from reenact.actors.verify import verify as verify_log
 from reenact.adapters.logs import open_log, sqlite
-from reenact.adapters.logs.history import VARIABLE
+from reenact.adapters.logs.history import VARIABLE, Witnessed
 from reenact.cli.verify import verify
 from reenact.events import failpoint
-from reenact.events.errors import BadInput, NotFound, UnknownOutcome
+from reenact.events.errors import BadInput, DiskFull, NotFound, StoreError, UnknownOutcome
 from reenact.events.history import Began, Entry, entries, line
 from reenact.events.log import Log, MemoryLog, MemoryStore, Result, Transaction
 from tests.adapters.cli.terminal import one_line, reenact
@@ -189,3 +196,79 @@ def test_the_command_line_compares_too(path: Path, history: Path) -> None:
     with pytest.raises(NotFound):
         verify(str(path), history="nowhere")
     assert "cannot be read" in one_line(reenact("verify", "--db", str(path), "--history", "nowhere"))
+
+
+@pytest.mark.parametrize("name", [".", "nowhere/history", "/dev/full"])
+def test_given_a_history_that_takes_nothing_when_the_log_is_opened_then_it_is_refused_by_name_and_the_log_is_free(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    history = str(tmp_path / name)
+    monkeypatch.setenv(VARIABLE, history)
+    with pytest.raises(StoreError, match=re.escape(history)):
+        open_log(str(tmp_path / "log.db"))
+    monkeypatch.delenv(VARIABLE)
+    open_log(str(tmp_path / "log.db")).close()
+
+
+@contextmanager
+def room(path: Path, more: int) -> Iterator[None]:
+    """No file of this process grows beyond what this one has, and so many bytes more."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (path.stat().st_size + more, hard))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+@settings(max_examples=100)
+@given(rooms=st.lists(st.integers(0, 900), max_size=8))
+def test_whatever_room_a_history_has_it_holds_all_that_was_promised_and_what_it_cannot_hold_is_not_written(
+    rooms: list[int],
+) -> None:
+    with TemporaryDirectory() as folder:
+        path, log = Path(folder) / "history", MemoryLog()
+        witnessed = Witnessed(log, str(path))
+        writer = Writer(witnessed)  # type: ignore[arg-type]
+        for more in rooms:
+            before = log.position
+            with room(path, more):
+                try:
+                    writer.write(100)
+                except DiskFull:
+                    assert log.position == before
+        writer.write(100)
+        witnessed.close()
+        report = verify_log(log, history=written(path))
+    assert report.sound, report.violations
+    assert report.promised == report.batches == len(writer.acknowledged)
+
+
+def test_given_a_history_without_room_when_there_is_room_again_then_the_runtime_goes_on(
+    tmp_path: Path, history: Path
+) -> None:
+    async def main() -> None:
+        async with Runtime(f"sqlite:///{tmp_path}/log.db") as runtime:
+            bot = await runtime.image("bot", model="scripted:echo")
+            with full(history), pytest.raises(DiskFull, match="the history of the log: No space left on device"):
+                await bot.send("hello", key="one")
+            assert (await bot.send("hello", key="one")).text == "hello"
+
+    asyncio.run(main())
+    assert verify(str(tmp_path / "log.db"), history=history).sound
+
+
+@contextmanager
+def full(path: Path) -> Iterator[None]:
+    """There is no room on the disk on which this process writes a file that it has open."""
+    (descriptor,) = (
+        int(each) for each in os.listdir("/proc/self/fd") if os.path.realpath(f"/proc/self/fd/{each}") == str(path)
+    )
+    kept, device = os.dup(descriptor), os.open("/dev/full", os.O_WRONLY)
+    os.dup2(device, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+        os.close(device)
