@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from reenact.actors.profiles import resolve
 from reenact.events.errors import BadInput
-from reenact.events.policy import Policy
-from reenact.rules.tool_policy import filter_tools_by_policy
+from reenact.events.policy import Policy, Profile
+from reenact.rules.tool_policy import filter_tools_by_policy, tool_policy_of, with_tool_policy
 from reenact.runtime import Runtime
 from tests.obedient import NAMES, TOOLS, policy, rule
 from tests.runtimes import run
@@ -43,6 +46,40 @@ def test_given_a_policy_that_was_written_out_another_profile_is_that_profile() -
         await opened.save_tool_policy(first.id, {"profile": "minimal"})
         [one, other] = [(await opened.policies_of(each.id))[-1].profile_tools for each in (first, second)]
         assert one == other != written.profile_tools
+
+    run(work, tools=TOOLS)
+
+
+SHOP = Profile(name="shop", tools=("web_*", "apply_patch"))
+POLICIES = st.builds(
+    Policy,
+    name=st.just("own"),
+    profile=st.sampled_from([None, "full", "minimal", "coding", "shop"]),
+    profiles=st.just((SHOP,)),
+    also_allow=st.sampled_from([(), ("deploy",), ("exec", "read")]),
+    allow=st.sampled_from([None, ("read", "web_*")]),
+    deny=st.sampled_from([(), ("exec",), ("web_*",)]),
+)
+
+
+@given(POLICIES.filter(lambda policy: policy.profile is not None or not policy.also_allow), st.booleans())
+def test_given_a_tool_policy_that_is_saved_as_it_was_loaded_the_agent_may_use_what_it_could(
+    own: Policy, written_out: bool
+) -> None:
+    names = [*NAMES, "read", "exec", "deploy", "web_search", "apply_patch", "memory_get"]
+    if written_out:
+        [own] = resolve((own,))
+    saved = with_tool_policy(own, tool_policy_of(own))
+    assert filter_tools_by_policy(names, saved) == filter_tools_by_policy(names, own)
+    assert with_tool_policy(saved, tool_policy_of(saved)) == saved
+
+
+def test_given_a_policy_that_was_written_out_its_tool_policy_is_saved_as_it_was_loaded() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", policy=Policy(name="own", profile="shop", profiles=(SHOP,)))
+        await opened.update_image(bot.id, {"policy": (before := await opened.policies_of(bot.id))[-1]})
+        await opened.save_tool_policy(bot.id, await opened.load_tool_policy(bot.id))
+        assert await opened.policies_of(bot.id) == before
 
     run(work, tools=TOOLS)
 

@@ -62,9 +62,10 @@ def with_tool_policy(policy: Policy | None, changes: AgentToolPolicy | Mapping[s
         fields["allow"] = checked_names(fields["allow"], "allowed_tools") or None
     if "deny" in fields:
         fields["deny"] = () if fields["deny"] is None else checked_names(fields["deny"], "denied_tools")
-    if "profile" in fields:
+    before = policy or Policy(name="tools")
+    if fields.get("profile", before.profile) != before.profile:
         fields["profile_tools"] = None  # they are those of the profile before, where that was written out
-    return replace(policy or Policy(name="tools"), **fields)
+    return replace(before, **fields)
 
 
 def filter_tools_by_policy(
