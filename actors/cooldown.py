@@ -90,7 +90,8 @@ class Cooldowns(Struct, frozen=True):
     """windows: by key and model, model None for all models of a key. probes: when a provider's model was last known to
     fail or probed. well: models that answered after they had failed. Never changed: each step gives another table.
 
-    A key is named by its label; one that has none (a provider that needs no key) is named None, and is no key to close.
+    A key is named by its label, a server that needs none by that of its address; where there is neither it is named
+    None, and is no key to close.
     """
 
     windows: dict[tuple[str | None, str | None], Window] = {}

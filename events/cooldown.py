@@ -12,8 +12,9 @@ from .message import Command, Event
 class CooldownOpened(Event, frozen=True, kw_only=True):
     """A model is left alone with this key, as it failed.
 
-    key: the label of the key, None where the provider needs none. whole: all models of the key are left alone. code: of
-    the failure. since, until: microseconds UTC. count: windows of this kind in a row, this one included.
+    key: the label of the key, or of the address where the server there needs none; None where there is neither. whole:
+    all models of the key are left alone. code: of the failure. since, until: microseconds UTC. count: windows of this
+    kind in a row, this one included.
     """
 
     type: ClassVar[str] = "cooldown_opened"

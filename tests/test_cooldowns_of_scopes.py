@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Any
 
-from reenact import Runtime, Tokens
+from reenact import Failover, Runtime, Tokens
 from reenact.actors.clock import ManualClock
 from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed
 from reenact.actors.verify import verify
 from reenact.actors.windows import changes, opened_by, restored
 from reenact.events import codec
+from reenact.events.content import Failure
 from reenact.events.log import MemoryLog, MemoryStore
-from reenact.events.model import Credentials
+from reenact.events.message import Signal
+from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
 from tests.providers import A, B, C, Provider, opened
 from tests.runtimes import Heard
 
@@ -140,3 +143,35 @@ def test_a_window_that_another_scopes_failure_began_is_not_told_of_when_it_becom
     assert [(fact.model, fact.whole) for fact in opened_by(note, ours, Cooldowns())] == [(B, False)]
     assert [fact.whole for fact in opened_by(note, ours, theirs)] == [True, False]
     assert restored(opened_by(note, ours, Cooldowns()), 2 * second, times).windows.keys() == {("k", B)}
+
+
+# -- what fails for one is nothing to another who asks with something else --
+
+
+class Servers(Provider):
+    """Those that need no key; the one of `ann` is down."""
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
+        if request.credentials.base_url == "http://ann.lan/v1":
+            raise ModelFailure(Failure(code="connection", message="down", retryable=True))
+        async for each in super().stream(request):
+            yield each
+
+
+def test_a_server_without_keys_that_is_down_keeps_nobody_from_their_own() -> None:
+    async def main() -> tuple[str, str, str]:
+        of = opened(
+            Servers(),
+            default_agent={"model": A, "fallbacks": [C]},
+            clock=ManualClock(),
+            failover=Failover(retries=0),
+            credentials=lambda name, spec: Credentials(
+                base_url=f"http://{spec.scope}.lan/v1" if name == "scripted" else None
+            ),
+        )
+        async with of:
+            names = ("ann", "bob", "ann")
+            ann, bob, again = [(await (await of.scoped(scope=name).image("bot")).send("hi")).text for name in names]
+            return ann, bob, again
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ("I am c.", "I am a.", "I am c.")

@@ -84,15 +84,21 @@ def all_credentials_for(provider: str, environ: Mapping[str, str]) -> tuple[Cred
 
 
 def label_of(credentials: Credentials) -> str | None:
-    """A short digest that tells keys apart in a log and gives none of them away; None where there is no key.
+    """A short digest that tells keys apart in a log and gives none of them away; where there is no key, of the address
+    without its password and its query; None where there is neither.
 
-    It is keyed by where the key is used, so that one key in two places is two.
+    That of a key is keyed by where the key is used, so that one key in two places is two.
     """
-    revealed = credentials.reveal()
-    if not revealed:
+    revealed, address = credentials.reveal(), credentials.base_url or ""
+    if revealed:
+        place = hashlib.blake2b(address.encode(), digest_size=32, person=b"reenact key").digest()
+        return hashlib.blake2b(revealed.encode(), key=place, digest_size=4).hexdigest()
+    shown = address.partition("?")[0].strip()
+    if credentials.password is not None:
+        shown = shown.replace(f":{credentials.password}@", "@", 1)
+    if not shown:
         return None
-    place = hashlib.blake2b((credentials.base_url or "").encode(), digest_size=32, person=b"reenact key").digest()
-    return hashlib.blake2b(revealed.encode(), key=place, digest_size=4).hexdigest()
+    return hashlib.blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=4, person=b"reenact address").hexdigest()
 
 
 class Models:
