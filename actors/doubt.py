@@ -26,6 +26,7 @@ from ..events.message import Event, Stamp
 from .mind import State, Tool, definition_of, money_terms, tool_of, with_tool
 from .policy import Verdict, denied_by
 from .step import again, called
+from .terms import of_any_day
 from .tool import BEGAN_BEFORE, begin, forbidden, refused
 
 
@@ -45,11 +46,20 @@ def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
 
 
 def _anew(state: State) -> State:
-    """Without what was allotted to an owner that is gone: its day may be over by now, and no command says so."""
+    """Without what was allotted to an owner that is gone: its day may be over by now, and no command says so. Where no
+    ledger is asked, whose answer would say so, what is set aside has the highest price of any day.
+    """
     terms, purse = money_terms(state), state.purse
-    if purse is None or purse.grant is None or terms is None or terms.rules < 5 or terms.ledger is None:
+    if terms is None or terms.rules < 5:
         return state
-    return replace(state, purse=replace(purse, grant=None))
+    if terms.ledger is not None:
+        return state if purse is None or purse.grant is None else replace(state, purse=replace(purse, grant=None))
+    definition, overrides = state.definition, state.overrides
+    if definition is not None and definition.terms is not None:
+        state = replace(state, definition=replace(definition, terms=of_any_day(definition.terms)))
+    if overrides is not None and overrides.terms is not None:
+        state = replace(state, overrides=replace(overrides, terms=of_any_day(overrides.terms)))
+    return state
 
 
 def prove(state: State, message: ProveTool) -> Sequence[Event]:

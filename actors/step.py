@@ -188,7 +188,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
             return _no_model(state, call, dear[1], dear[1].reason)
         wish = replace(wish, written=within)
     cheaper = (purse.grant.degrade_to if purse.grant is not None else None) or terms.degrade_to
-    other = None if cheaper is None else replace(wish, model=cheaper, rate=rate_of(terms, cheaper))
+    other = None if cheaper is None else replace(wish, model=cheaper, rate=rate_of(terms, cheaper, purse.now))
     if other is not None and terms.rules > 1:
         other = replace(other, read=_read(state, other.model, terms))
     if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
@@ -236,7 +236,7 @@ def _wish(state: State, model: str, params: ModelParams, terms: Terms, call: Mod
         read=_read(state, model, terms),
         written=written,
         least=min(written, LEAST_THINKING_TOKENS if thinks else LEAST_TOKENS),
-        rate=rate_of(terms, model),
+        rate=rate_of(terms, model, 0 if state.purse is None else state.purse.now),
         steps=state.steps if call is None or call.attempt == 1 else state.steps - 1,
         wait_ms=0 if call is None else call.wait_ms,
         tools=state.asked,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from ..events.budget import BudgetSpec, Rate, Terms, nanos
+from ..events.budget import BudgetSpec, Price, Rate, Terms, nanos
 
 
 def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
@@ -25,7 +25,7 @@ def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
 
 def renewed(terms: Terms | None, wanted: Terms | None) -> Terms | None:
     """The terms of an agent once others are wanted for it. A ledger that it knows it keeps, to settle with; what binds
-    alike stays as it is: prices of another day change nothing. Instructions that were longer may still be read.
+    alike stays as it is. Instructions that were longer may still be read, and a price that was higher may still hold.
     """
     if terms is None:
         return wanted
@@ -35,6 +35,9 @@ def renewed(terms: Terms | None, wanted: Terms | None) -> Terms | None:
     wanted = replace(wanted, ledger=wanted.ledger or terms.ledger, overhead=overhead)
     names = ("spec", "ledger", "degrade_to", "overhead")
     alike = all(getattr(terms, name) == getattr(wanted, name) for name in names)
+    if wanted.rules > 5:
+        rates = _dearest_of(terms.rates, wanted.rates)
+        return terms if alike and rates == terms.rates else replace(wanted, rates=rates)
     return terms if alike and {rate.model for rate in wanted.rates} <= {rate.model for rate in terms.rates} else wanted
 
 
@@ -74,6 +77,51 @@ def _lower(one: int | None, other: int | None) -> int | None:
     return min(one, other)
 
 
-def rate_of(terms: Terms, model: str) -> Rate | None:
-    """The most that a model charges, None where no price is known."""
-    return next((rate for rate in terms.rates if rate.model == model), None)
+def rate_of(terms: Terms, model: str, now: int) -> Rate | None:
+    """The most that a model charges now, by whatever is known of it; None where no price is."""
+    found = None
+    for rate in terms.rates:
+        if rate.model == model:
+            if rate.later:
+                rate = rate.on(now)
+            if terms.rules < 6:
+                return rate
+            found = rate if found is None else dearest(found, rate)
+    return found
+
+
+def of_any_day(terms: Terms) -> Terms:
+    """The same with the highest price of each model, for where nobody knows what day it is."""
+    if not any(rate.later for rate in terms.rates):
+        return terms
+    return replace(terms, rates=tuple(_highest(rate) for rate in terms.rates))
+
+
+def _highest(rate: Rate) -> Rate:
+    every: tuple[Rate | Price, ...] = (rate, *rate.later)
+    return Rate(rate.model, max(each.input for each in every), max(each.output for each in every))
+
+
+def _dearest_of(known: tuple[Rate, ...], wanted: tuple[Rate, ...]) -> tuple[Rate, ...]:
+    """The highest prices of every model that is in one of them."""
+    rates: dict[str, Rate] = {}
+    for rate in (*known, *wanted):
+        before = rates.get(rate.model)
+        rates[rate.model] = rate if before is None else dearest(before, rate)
+    return tuple(rates.values())
+
+
+def dearest(one: Rate, other: Rate) -> Rate:
+    """At every time the higher of two prices of a model."""
+    if one == other:
+        return one
+    first = Rate(one.model, max(one.input, other.input), max(one.output, other.output))
+    last: Rate | Price = first
+    later = []
+    for since in sorted({each.since for each in (*one.later, *other.later)}):
+        mine, its = one.on(since), other.on(since)
+        price = Price(since, max(mine.input, its.input), max(mine.output, its.output))
+        if (price.input, price.output) != (last.input, last.output):
+            later.append(price)
+            last = price
+    return replace(first, later=tuple(later)) if later else first

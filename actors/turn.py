@@ -192,13 +192,14 @@ def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
     terms, degraded = money_terms(state), selection.is_degraded(state.selected)
     if terms is None:
         return chain[:1] if degraded else chain
-    first, grant = rate_of(terms, chain[0]), state.purse.grant if state.purse is not None else None
+    grant, now = (None, 0) if state.purse is None else (state.purse.grant, state.purse.now)
+    first = rate_of(terms, chain[0], now)
     if degraded:
-        return (chain[0], *(each for each in chain[1:] if _costs_no_more(rate_of(terms, each), first)))
+        return (chain[0], *(each for each in chain[1:] if _costs_no_more(rate_of(terms, each, now), first)))
     needed = grant is not None and grant.needs_price and terms.ledger is not None
     needed = needed or (terms.spec is not None and terms.spec.needs_price)
     needed = needed or (state.rights is not None and state.rights.limits.cost_per_request is not None)
-    others = (each for each in chain[1:] if not needed or rate_of(terms, each) is not None)
+    others = (each for each in chain[1:] if not needed or rate_of(terms, each, now) is not None)
     return (chain[0], *(each for each in others if affordable(state, each, terms)))
 
 

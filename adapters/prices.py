@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from decimal import ROUND_CEILING, Decimal
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from ..events.budget import Rate, checked_dollars
+from ..events.budget import Price, Rate, checked_dollars
 from ..events.content import Cost, Usage
 from ..events.errors import BadInput
 from .plain_file import object_in
@@ -50,6 +50,7 @@ _COMPACTION = {
 """Tokens of a compaction that the provider made within the call: billed beside the call's own, at the same price."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
 
 
 def price(
@@ -88,8 +89,8 @@ def price(
 
 
 def rate(model: str, at: int, base_urls: Iterable[str | None] = (None,)) -> Rate | None:
-    """The most that a model may charge for its tokens from now to the end of tomorrow (UTC), by list price; None where
-    no price is known.
+    """The most that a model may charge for its tokens from now to the end of tomorrow (UTC), by list price, and on each
+    later day and the one after it, where the table names a price of that day; None where no price is known.
 
     model: `provider:name`. at: microseconds UTC. base_urls: where its calls may go, see `price`; where one of them has
     no price, none is known. Where a price depends on how much is read, on whether it is cached, on the hour or on the
@@ -101,20 +102,48 @@ def rate(model: str, at: int, base_urls: Iterable[str | None] = (None,)) -> Rate
     table = _load()
     if table is None:
         return None
-    read = written = 0
+    sold: list[Any] = []
+    free = name.endswith(":free")
     for seller in {_seller(table.prices, provider, base_url) for base_url in base_urls}:
-        if seller is None:
-            return None
-        for prices in _prices(table.prices, name, seller, at):
+        found = None if seller is None else _sold(table.prices, name, seller)
+        if found is None:
+            return Rate(model, 0, 0) if seller is not None and free else None
+        sold.append(found)
+    try:
+        return _from_day_to_day(model, sold, _EPOCH + timedelta(microseconds=at), free=free)
+    except (LookupError, ValueError, OverflowError):
+        return None
+
+
+def _from_day_to_day(model: str, sold: list[Any], now: datetime, *, free: bool) -> Rate | None:
+    charged = _charged(sold, now, free=free)
+    if charged is None:
+        return None
+    later, last = [], charged
+    for day in _other_days(sold, now):
+        then = _charged(sold, day, free=free)
+        if then is not None and then != last:
+            later.append(Price((day - _EPOCH) // _MICROSECOND, *then))
+            last = then
+    return Rate(model, *charged, tuple(later))
+
+
+def _charged(sold: list[Any], now: datetime, *, free: bool) -> tuple[int, int] | None:
+    """The most that any of these asks for what is read and for what is written, from a moment to the end of the next
+    day; None where one has no price. free: then it costs nothing."""
+    read = written = 0
+    for found in sold:
+        for moment in _moments(found.prices, now):
+            prices = found.get_prices(moment)
             reads = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _READ]
             writes = [_highest(getattr(prices, f"{kind}_mtok")) for kind in _WRITTEN]
             if reads[0] is None or writes[0] is None:
-                return Rate(model, 0, 0) if name.endswith(":free") else None
+                return (0, 0) if free else None
             read, written = (
                 max(filter(None, [read, *reads]), default=0),
                 max(filter(None, [written, *writes]), default=0),
             )
-    return Rate(model, read, written)
+    return read, written
 
 
 # What we send has no sound, and nothing is kept in a cache for an hour.
@@ -122,15 +151,23 @@ _READ = ("input", "cache_write")
 _WRITTEN = ("output", "output_reasoning")
 
 
-def _prices(table: DataSnapshot, model: str, seller: str, at: int) -> list[Any]:
-    """All that a seller asks for a model from a moment to the end of the next day; one of nothing where it has none."""
-    from genai_prices.types import ModelPrice
-
+def _sold(table: DataSnapshot, model: str, seller: str) -> Any:
+    """A model as a seller sells it, None where it does not."""
     try:
-        found = table.find_provider_model(model, None, seller, None)[1]
-        return [found.get_prices(moment) for moment in _moments(found.prices, _EPOCH + timedelta(microseconds=at))]
-    except (LookupError, ValueError, OverflowError):
-        return [ModelPrice()]
+        return table.find_provider_model(model, None, seller, None)[1]
+    except (LookupError, ValueError):
+        return None
+
+
+def _other_days(sold: list[Any], now: datetime) -> list[datetime]:
+    """The midnights to come after which the most of two days may be another, the first one first: that of the day
+    before a new price begins, and that with which it does."""
+    days: set[date] = set()
+    for found in sold:
+        for each in found.prices if isinstance(found.prices, list) else ():
+            if (begins := getattr(each.constraint, "start_date", None)) is not None:
+                days.update((begins - timedelta(1), begins))
+    return [datetime.combine(day, time(tzinfo=UTC)) for day in sorted(days) if day > now.date()]
 
 
 def _moments(prices: Any, now: datetime) -> Iterator[datetime]:

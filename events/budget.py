@@ -91,12 +91,29 @@ class Amount(Struct, frozen=True, rename="camel", gc=False):
 NOTHING = Amount()
 
 
-class Rate(Struct, frozen=True, rename="camel", gc=False):
-    """The most that a model charges, in nano-dollars for a million tokens. model: `provider:name`."""
+class Price(Struct, frozen=True, rename="camel", gc=False):
+    """The most that a model charges from a moment on, as in `Rate`. since: microseconds UTC."""
+
+    since: int
+    input: int
+    output: int
+
+
+class Rate(Struct, frozen=True, rename="camel", omit_defaults=True, gc=False):
+    """The most that a model charges, in nano-dollars for a million tokens. model: `provider:name`. later: what it
+    charges once that is another price, the first one first."""
 
     model: str
     input: int
     output: int
+    later: tuple[Price, ...] = ()
+
+    def on(self, now: int) -> Rate:
+        """What it charges at a time, in microseconds UTC."""
+        if not self.later or now < self.later[0].since:
+            return self
+        price = [each for each in self.later if each.since <= now][-1]
+        return Rate(self.model, price.input, price.output)
 
     def cost(self, read: int, written: int) -> int:
         """Nano-dollars for so many tokens, rounded up."""
@@ -234,7 +251,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     answer's calls by itself, without those that had begun, calls that waited for the ledger were allotted all or
     none, and those of an answer after which a person was asked for more turns did not run; by 4, what a person allowed,
     an allotment that came late or a new process began was paid with what was allotted for a day that was over; by 5, a
-    turn that would have begun with a fallback that is not paid for was over.
+    turn that would have begun with a fallback that is not paid for was over, and prices stayed those that were known
+    first, though a later word named higher ones.
     """
 
     spec: BudgetSpec | None = None

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from reenact import tool
+from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
@@ -271,6 +272,71 @@ def test_what_is_set_aside_has_the_price_of_the_address_where_the_call_goes(of: 
         credentials=lambda provider, spec: CEREBRAS if of == "the tenant" else {"api_key": "k-123456789"},
         budget={"max_cost_daily": "1"},
     )
+
+
+DAYS_BEFORE_US = 1_795_900_000_000_000
+"""November 28 of 2026. From December on the model costs twice as much, says the table."""
+
+
+@tool(name="pay", effect="read", approval="ask")
+def pay() -> str:
+    return "paid"
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize(("limit", "most"), [("of a day", "3"), ("of a run", "1.5")])
+def test_a_limit_holds_for_what_waited_until_a_model_cost_more(limit: str, most: str, restarted: bool) -> None:
+    """A call that a person allows days later, and a message that was queued behind it, perhaps in a new process."""
+
+    def says(request: ModelRequest, seen: Any) -> dict[str, Any]:
+        writes = {"inputTokens": 10, "outputTokens": request.params.max_tokens}
+        if seen.results or seen.said == "next":
+            return {"text": "Done.", "usage": writes}
+        return {"tool_calls": [{"name": "pay", "input": {}}], "usage": {"inputTokens": 10, "outputTokens": 5}}
+
+    store, clock = MemoryStore(), ManualClock(DAYS_BEFORE_US)
+    options: dict[str, Any] = {
+        "store": store,
+        "clock": clock,
+        "tools": [pay],
+        "models": Models({"google": Scripted(says, repeat=True)}),
+        "default_agent": {
+            "model": "google:gemini-4-argon",
+            "params": {"maxTokens": 100_000},
+            "approval_timeout_s": 7 * 86400,
+        },
+        "budget": {"max_cost_daily": most} if limit == "of a day" else None,
+    }
+    own: Any = {"budget": most} if limit == "of a run" else {}
+
+    async def go_on(opened: Runtime, session_id: str) -> None:
+        clock.move(s=4 * 86400)
+        heard = Heard(opened)
+        [question] = await opened.actions()
+        await opened.resolve_action(question.id, True)
+        await heard.until("turn_completed", 2)
+        spent: dict[str, int] = {}
+        for each in await opened.events(session_id):
+            if isinstance(each.data, ModelAnswered):
+                assert each.data.cost is not None and each.data.cost.amount is not None
+                of = str(each.head.job) if own else str(each.stamp.at // 86_400_000_000)
+                spent[of] = spent.get(of, 0) + nanos(each.data.cost.amount)
+        assert len(spent) == 2 and max(spent.values()) <= nanos(most)
+
+    async def waits(opened: Runtime) -> str:
+        bot, heard = await opened.image("bot", tools=["pay"]), Heard(opened)
+        await opened.send(bot.id, "go", **own)
+        await heard.until("action_required")
+        await opened.send(bot.id, "next", **own)
+        await heard.until("job_queued", 2)
+        if not restarted:
+            await go_on(opened, bot.session_id)
+        return bot.session_id
+
+    session_id = run(waits, **options)
+    if restarted:
+        run(lambda opened: go_on(opened, session_id), **options)
+    everything_replays(MemoryLog(store))
 
 
 def test_every_attempt_at_a_call_is_paid() -> None:

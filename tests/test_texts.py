@@ -116,8 +116,9 @@ Place: made cwd env sandbox
 Policy: name name version rules profile allow also_allow deny profiles profile_tools; made max_tool_calls_per_turn
     strict
 Profile: name name tools
+Price: made since input output
 Raise: made action limit of most by principal
-Rate: made model input output
+Rate: made model input output later
 Selection: made model reason key because degraded
 Terms: made spec ledger rates overhead degrade_to denies rules
 Text: text text extra

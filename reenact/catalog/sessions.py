@@ -146,7 +146,7 @@ class Sessions:
     async def unpriced(self, model: str) -> list[str]:
         """Those that are at work here, know of a ledger, and do not know what this model charges."""
         return await self._at_work(
-            lambda terms: terms is not None and terms.ledger is not None and rate_of(terms, model) is None
+            lambda terms: terms is not None and terms.ledger is not None and rate_of(terms, model, 0) is None
         )
 
     async def _at_work(self, which: Callable[[Terms | None], bool]) -> list[str]:

@@ -204,7 +204,7 @@ MADE: frozenset[type[Any]] = frozenset(
     (
         *(content.Cost, content.Tried, tool.Place, agent.Selection, session.Waking, session.Definition),
         *(budget.Amount, budget.Breach, budget.BudgetSpec, budget.Grant, budget.Raise, budget.Rate, budget.Terms),
-        budget.CallLimit,
+        *(budget.CallLimit, budget.Price),
         *(ledger.Counted, cooldown.CooldownOpened, cooldown.CooldownEnded),
     )
 )

@@ -6,24 +6,36 @@ from hypothesis import given as drawn
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
-from reenact.actors.terms import merged, renewed
-from reenact.events.agent import AgentConfigured, ModelCalled
-from reenact.events.budget import BudgetSpec, Rate, Terms
+from reenact.actors.terms import dearest, merged, rate_of, renewed
+from reenact.events.agent import AgentConfigured, ModelCalled, RecoverEffect
+from reenact.events.budget import TERMS_RULES, BudgetSpec, Price, Rate, Terms
 from reenact.events.policy import ApplyPolicy, ConstraintPolicy, Policy
 from reenact.events.purse import BudgetReserved
+from tests.actors.purses import RATE, begun, run_of, says, the
 from tests.actors.words import CREATE, DEFINITION, asks, send, settles, waking
 from tests.given import Given, given
 
 RATES = tuple(Rate(model, 3_000, 15_000) for model in ("scripted:echo", "scripted:hello"))
+FEW = st.integers(0, 3)
+RISES = replace(RATE, later=(Price(5_000_000, 2 * RATE.input, 2 * RATE.output),))
+LATER = st.lists(st.builds(Price, since=FEW, input=FEW, output=FEW), max_size=3, unique_by=lambda price: price.since)
+RATED = st.builds(
+    Rate,
+    model=st.just("scripted:echo"),
+    input=FEW,
+    output=FEW,
+    later=LATER.map(lambda prices: tuple(sorted(prices, key=lambda price: price.since))),
+)
 DEAR = Policy(name="dear", version="1", rules=(ConstraintPolicy(max_cost_per_request=100),))
 TERMS = st.none() | st.builds(
     Terms,
     spec=st.sampled_from([None, BudgetSpec(max_tokens=9), BudgetSpec(max_turns=2)]),
     ledger=st.sampled_from([None, "acme"]),
-    rates=st.sampled_from([(), RATES[:1], RATES, tuple(replace(rate, input=4_000) for rate in RATES)]),
+    rates=st.sampled_from([(), RATES[:1], RATES, tuple(replace(rate, input=4_000) for rate in RATES)])
+    | st.tuples(RATED),
     overhead=st.integers(0, 2),
     degrade_to=st.sampled_from([None, "scripted:hello"]),
-    rules=st.integers(0, 1),
+    rules=st.sampled_from([0, 1, 5, TERMS_RULES]),
 )
 
 
@@ -58,6 +70,63 @@ def test_of_instructions_and_tools_the_most_is_kept_that_may_be_read_in_a_turn(
     became = renewed(terms, wanted)
     if wanted is not None and wanted.rules:
         assert became is not None and became.overhead == max(wanted.overhead, 0 if terms is None else terms.overhead)
+
+
+@drawn(RATED, RATED, st.integers(0, 4))
+def test_of_two_prices_of_a_model_the_higher_one_holds_at_every_time(one: Rate, other: Rate, now: int) -> None:
+    both, mine, its = dearest(one, other).on(now), one.on(now), other.on(now)
+    assert (both.input, both.output) == (max(mine.input, its.input), max(mine.output, its.output))
+
+
+@drawn(TERMS, TERMS, st.sampled_from([rate.model for rate in RATES]), st.integers(0, 4))
+def test_no_price_that_is_known_is_undercut_whenever_it_was_told(
+    terms: Terms | None, wanted: Terms | None, model: str, now: int
+) -> None:
+    if terms is None or wanted is None or wanted.rules < TERMS_RULES:
+        return
+    for both in (renewed(terms, wanted), merged(terms, wanted)):
+        assert both is not None
+        rate = rate_of(both, model, now)
+        for known in (rate_of(terms, model, now), rate_of(wanted, model, now)):
+            assert known is None or (rate is not None and rate.input >= known.input and rate.output >= known.output)
+
+
+def test_given_a_log_of_an_earlier_release_prices_stay_those_that_were_known_first() -> None:
+    terms = replace(run_of(max_cost="1"), rules=5)
+    dearer = replace(terms, rates=(Rate(RATE.model, 2 * RATE.input, 2 * RATE.output),))
+    assert renewed(terms, dearer) == terms
+    both = merged(dearer, terms)
+    assert both is not None and rate_of(both, RATE.model, 0) == RATE
+
+
+def later(stream: Given) -> Given:
+    """The same after a price has risen."""
+    stream.at = RISES.later[0].since
+    return stream
+
+
+def costs(stream: Given) -> int:
+    """What the last call sets aside for each token that it may write, beside what it reads at that price."""
+    held, rate = the(stream, BudgetReserved), RATE.on(0)
+    once = rate.cost(held.tokens - held.max_tokens, held.max_tokens)
+    assert held.cost % once == 0
+    return int(held.cost // once)
+
+
+def test_given_a_price_that_rises_while_a_job_waits_what_begins_then_is_set_aside_with_it() -> None:
+    """A tool that takes days, and a message that was queued behind it: both began when the price was another."""
+    terms = replace(run_of(max_cost="1"), rates=(RISES,), rules=TERMS_RULES)
+    stream = begun(terms)
+    assert costs(stream) == 1
+    stream.when(asks("m1", "read")).when(send("job_2", "and now?", waking=None))
+    assert costs(later(stream).when(settles("t1"))) == 2
+    assert costs(stream.when(says("m2"))) == 2
+
+
+def test_given_a_price_that_rises_what_a_new_process_begins_again_is_set_aside_with_the_highest() -> None:
+    """No ledger is asked, and nothing says what day it is."""
+    stream = begun(replace(run_of(max_cost="1"), rates=(RISES,), rules=TERMS_RULES))
+    assert costs(later(stream).after_a_crash().when(RecoverEffect(effect="m1", attempt=1))) == 2
 
 
 def test_given_tools_that_come_in_the_middle_of_a_turn_the_next_call_is_set_aside_with_them() -> None:

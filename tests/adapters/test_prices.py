@@ -194,6 +194,7 @@ def test_what_is_set_aside_by_its_rate_covers_what_a_call_costs(
 
 
 HOURLY = ["deepseek:deepseek-v4-pro", "deepseek:deepseek-chat", "google:gemini-4-argon", "anthropic:claude-opus-4-6"]
+DATED = [*HOURLY, "deepseek:deepseek-v4-flash", "mistral:mistral-large-4", "google:gemini-3.6-flash"]
 MINUTE_US, DAY_US = 60_000_000, 86_400_000_000
 
 
@@ -208,6 +209,16 @@ def test_what_is_set_aside_at_any_hour_covers_a_call_that_ends_at_another(
     rate, cost = prices.rate(model, began), prices.price(USAGE, name, provider, ended)
     assert cost.amount is not None and rate is not None
     assert nanos(cost.amount) <= rate.cost(USAGE.input_tokens, USAGE.output_tokens)
+
+
+@given(st.sampled_from(DATED), st.integers(0, 400), st.integers(0, 400))
+def test_a_rate_that_is_taken_early_says_what_one_of_each_later_day_does(model: str, day: int, days: int) -> None:
+    """However long a job waits with it: a price of a day that is named beforehand is known beforehand."""
+    began = JUNE_2026 // DAY_US * DAY_US + day * DAY_US
+    early, late = prices.rate(model, began), prices.rate(model, began + days * DAY_US)
+    assert early is not None and late is not None
+    known = early.on(began + days * DAY_US)
+    assert (known.input, known.output) == (late.input, late.output)
 
 
 def test_a_rate_forgets_what_was_dearer_before_and_foresees_no_price_of_next_year() -> None:
