@@ -337,6 +337,14 @@ class UsageRecorded(Event, frozen=True, kw_only=True):
     holder: str | None = None
 
 
+def tokens_used(told: RecordUsage | UsageRecorded) -> tuple[int, int]:
+    """Tokens read and written, as many as limits count. What is in the total alone was written, which is dearer, and
+    what a model thought is: but for what is missing of it where only what was written is told, which was read."""
+    total = told.total_tokens or told.input_tokens + told.output_tokens
+    read = min(total, told.input_tokens or max(0, total - (told.output_tokens or total)))
+    return read, total - read
+
+
 class UsageCounted(Event, frozen=True, kw_only=True):
     """What sessions used with nothing set aside for it: sums over their lives, so nothing is counted twice.
 

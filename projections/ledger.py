@@ -87,7 +87,7 @@ class Ledger:
     """
 
     name = "ledger"
-    version = 3
+    version = 4
 
     __slots__ = ("_meters", "_price", "_spent", "_tools")
 

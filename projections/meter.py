@@ -26,7 +26,7 @@ from ..events.agent import (
     TurnStarted,
 )
 from ..events.content import Cost, Usage
-from ..events.ledger import UsageRecorded, model_named
+from ..events.ledger import UsageRecorded, model_named, tokens_used
 from ..events.message import Erased, Event, Recorded, Unknown
 from ..events.purse import AllotmentWanted
 from ..events.session import JobCancelled, JobQueued, JobStarted, JobTimedOut
@@ -269,7 +269,7 @@ class Meter:
 
 
 def _told_call(event: UsageRecorded, recorded: Recorded) -> ModelUse:
-    read, written = _tokens_of(event)
+    read, written = tokens_used(event)
     provider, model = model_named(event.provider, event.model or event.tool)
     return ModelUse(
         **_told(event, recorded),
@@ -284,15 +284,6 @@ def _told_call(event: UsageRecorded, recorded: Recorded) -> ModelUse:
         amount=None if event.cost is None else amount_of(Cost(amount=event.cost, table="")),
         price_table=None,
     )
-
-
-def _tokens_of(event: UsageRecorded) -> tuple[int, int]:
-    """Tokens read and written, as many as limits count. What a model thought may be in the total alone: it wrote it."""
-    read, written, total = event.input_tokens, event.output_tokens, event.total_tokens
-    if not total:
-        return read, written
-    read = min(total, read or max(0, total - written))
-    return read, total - read
 
 
 def _told_tool(event: UsageRecorded, recorded: Recorded) -> ToolUse:

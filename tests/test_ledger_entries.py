@@ -8,6 +8,8 @@ from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec import to_builtins
 from msgspec.structs import replace
 
@@ -23,9 +25,11 @@ from reenact.actors.clock import ManualClock
 from reenact.adapters import prices
 from reenact.events.content import Usage
 from reenact.events.errors import BadInput, KeyReused
-from reenact.events.ledger import RecordUsage
+from reenact.events.ledger import RecordUsage, UsageRecorded
 from reenact.events.log import MemoryLog, MemoryStore
+from reenact.projections.ledger import Ledger as Spending
 from reenact.runtime import Runtime
+from tests.histories import History
 from tests.money import everything_replays
 from tests.runtimes import run, runtime
 
@@ -178,6 +182,29 @@ def test_given_a_usage_without_a_cost_it_costs_its_list_price(stored: bool, mode
         assert (await book.list_events(limit=1))[0].cost == "0"
 
     run(work)
+
+
+TOKENS = st.sampled_from([0, 1, TEN_M]) | st.integers(0, 10**6)
+
+
+@given(TOKENS, TOKENS, TOKENS)
+def test_given_a_usage_without_a_cost_it_costs_the_same_when_it_is_priced_anew_by_the_same_table(
+    read: int, written: int, total: int
+) -> None:
+    """Told as what was read and written, as a total alone, or as any of them."""
+    writer, book = InMemoryLedgerWriter(), Spending(price=prices.price)
+    [recorded] = History().send("Hi").events[:1]
+
+    async def told() -> UsageRecorded:
+        usage = {"input_tokens": read, "output_tokens": written, "total_tokens": total}
+        await Ledger(writer).record_model_usage(None, usage, provider="openai", model="gpt-5")
+        [entry] = await writer.entries("default")
+        return entry
+
+    entry = asyncio.run(told())
+    book.apply(replace(recorded, data=entry))
+    [line] = book.query()
+    assert line.amount == entry.cost
 
 
 @pytest.mark.parametrize("stored", [False, True])

@@ -30,6 +30,7 @@ from ..events.ledger import (
     SetBudget,
     UsageRecorded,
     model_named,
+    tokens_used,
 )
 from ..events.message import Command, digest
 from ..events.visible import shown
@@ -323,11 +324,9 @@ class RuntimeLedgerWriter(_Writing):
 
 
 def _usage_of(used: RecordUsage) -> Usage | None:
-    """The tokens that were told, None where there are none. What may have been read or written was written, which is
-    dearer."""
-    total = used.total_tokens or used.input_tokens + used.output_tokens
-    read = min(total, used.input_tokens or max(0, total - (used.output_tokens or total)))
-    return Usage(input_tokens=read, output_tokens=total - read) if total else None
+    """The tokens that were told, None where there are none."""
+    read, written = tokens_used(used)
+    return Usage(input_tokens=read, output_tokens=written) if read or written else None
 
 
 def _digest_of(told: RecordUsage) -> bytes:
