@@ -311,7 +311,14 @@ def test_a_wrong_time_that_an_older_release_took_is_not_believed_any_more() -> N
 
 
 @pytest.mark.parametrize(
-    "budget", [Budget(scope_id="acme", max_tokens_daily=1), Budget(), Budget(principal_id="ann")], ids=repr
+    "budget",
+    [
+        Budget(scope_id="acme", max_tokens_daily=1),
+        Budget(),
+        Budget(principal_id="ann"),
+        Budget(max_tokens_daily=1, exceed_strategy="degrade", degrade_to="nowhere:x"),
+    ],
+    ids=repr,
 )
 def test_a_limit_that_cannot_be_set_is_refused_when_it_is_set_and_harms_nothing(budget: Budget) -> None:
     async def work(opened: Runtime) -> None:
@@ -321,6 +328,39 @@ def test_a_limit_that_cannot_be_set_is_refused_when_it_is_set_and_harms_nothing(
         assert (await book.check_budget())[0] is BudgetDecision.ALLOW
 
     run(work)
+
+
+def test_a_limit_that_turns_out_to_be_none_lets_nobody_by_until_another_is_set_for_it() -> None:
+    """It degrades, and that no image names a cheaper model is known when the first asks."""
+    said: list[str] = []
+
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+
+        @tool
+        async def spend() -> str:
+            """Spend a dollar."""
+            try:
+                async with book.reserve(cost="1", requests=1):
+                    said.append("spent")
+            except (BadInput, BudgetExceededError) as error:
+                said.append(type(error).__name__)
+            return said[-1]
+
+        opened.tools.add(spend)
+        book.set_budget(Budget(max_cost_daily="1", exceed_strategy="degrade"))
+        bot = await opened.image("bot")
+        for _ in range(2):
+            assert (await bot.send("hi")).status == "succeeded"
+        with pytest.raises(BadInput, match="needs a cheaper model"):
+            await book.check_budget()
+        assert said == ["BadInput", "BadInput"] and not opened.budgets
+        book.set_budget(Budget(principal_id="ann", max_requests_daily=9))
+        book.set_budget(Budget(max_cost_daily="1"))
+        async with book.reserve(cost="1"):
+            assert len(opened.budgets) == 2
+
+    run(work, [{"tool_calls": [{"name": "spend", "input": {}}]}, {"text": "done"}], repeat=True)
 
 
 def test_a_ledger_of_a_runtime_means_the_scope_of_that_where_none_is_named() -> None:

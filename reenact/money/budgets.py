@@ -53,8 +53,11 @@ class Ledger:
 
     def set_budget(self, budget: Budget) -> None:
         """Set a limit; it is in force from the next check or reservation on, whoever's that is. Raises BadInput, and
-        NotAPerson where an agent or one of its tools sets it."""
-        self._wanted.append((self.writer.checked(budget_of(budget)), copy_context()))
+        NotAPerson where an agent or one of its tools sets it. One that turns out only then to be none, such as one that
+        degrades where no image names a cheaper model, has everybody refused who asks, until another is set for it."""
+        wanted = self.writer.checked(budget_of(budget))
+        others = [each for each in self._wanted if self._owner(each[0]) != self._owner(wanted)]
+        self._wanted = [*others, (wanted, copy_context())]
 
     async def check_budget(
         self,
@@ -188,17 +191,16 @@ class Ledger:
                 await self._set_wanted()
         return getattr(ctx, "scope_id", None) or str(self.writer.scope)
 
+    def _owner(self, budget: Budget) -> tuple[str | None, ...]:
+        return budget.scope_id or self.writer.scope, budget.principal_id, budget.session_id
+
     async def _set_wanted(self) -> None:
         while self._wanted:
-            budget, context = self._wanted[0]  # it stays until it is in force: till then nobody is let by
+            wanted = budget, context = self._wanted[0]  # it stays until it is in force: till then nobody is let by
             command = SetBudget(budget=budget, at=self.writer.now())
             putting = self.writer.put(budget.scope_id or self.writer.scope, command)
-            try:
-                await asyncio.create_task(putting, context=context)  # as whoever set it: the first to ask may be a tool
-            except BadInput:
-                self._wanted.pop(0)  # it can never be set, and is told once
-                raise
-            self._wanted.pop(0)
+            await asyncio.create_task(putting, context=context)  # as whoever set it: the first to ask may be a tool
+            self._wanted = [each for each in self._wanted if each is not wanted]  # another may have been set meanwhile
 
 
 def _whose(ctx: Any, scope: str) -> tuple[str, str]:

@@ -251,6 +251,8 @@ class RuntimeLedgerWriter(_Writing):
 
     def checked(self, budget: Budget) -> Budget:
         self._runtime._access.check_person(NO_LIMITS)
+        if budget.degrade_to is not None:
+            self._runtime._models.parse(budget.degrade_to)
         return super().checked(self._runtime._treasury.checked(budget))
 
     async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
