@@ -1,11 +1,13 @@
 """`SqliteLog`: the contract of a log, and what only a file can do: be another's, and be read while it is closed."""
 
 import os
+import shutil
 import sqlite3
 import sys
 import tempfile
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 import pytest
@@ -176,6 +178,31 @@ def test_a_fork_of_the_owner_writes_nothing(log: SqliteLog) -> None:
     assert stored(log.commit([one("a", 1)])[0])
 
 
+FORKED = """
+import gc, os, sqlite3, sys
+from reenact.adapters.logs.sqlite import SqliteLog
+class Noticed(sqlite3.Connection):
+    def __del__(self):
+        os.write(1, b"closed ")
+log = SqliteLog(sys.argv[1], connection=Noticed)
+child = os.fork()
+if child == 0:
+    del log
+    gc.collect()
+    os._exit(0)
+os.waitpid(child, 0)
+os.write(1, b"forked ")
+log.close()
+del log
+gc.collect()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_when_a_fork_of_the_owner_forgets_the_log_then_no_connection_of_the_owner_is_closed_in_it(path: Path) -> None:
+    assert python(FORKED, str(path)) == "forked closed "
+
+
 # -- what the file is like
 
 
@@ -202,6 +229,75 @@ def test_the_write_ahead_log_stays_small(path: Path) -> None:
         largest = max(largest, Path(f"{path}-wal").stat().st_size)
     assert largest < 4 * 1024 * 1024
     log.close()
+
+
+class NeverMoves(SqliteLog):
+    """Leaves the write-ahead log as it is."""
+
+    def _checkpoint(self) -> None:
+        pass
+
+
+def test_where_the_log_makes_no_checkpoints_sqlite_does_and_never_before_it_would(path: Path) -> None:
+    log, version = NeverMoves(path, connection=Faulty), 0
+    (net,) = Faulty.last.execute("PRAGMA wal_autocheckpoint").fetchone()
+    assert net > 16 * sqlite.CHECKPOINT_PAGES  # within a commit it would swallow its errors
+    for _ in range(48):
+        version = stored(log.commit([one("a", version, noise(1_000_000))])[0])[0].batch.last
+    assert Path(f"{path}-wal").stat().st_size < 40 * 1024 * 1024
+    log.close()
+
+
+def test_what_a_crash_left_is_in_the_file_itself_when_the_next_owner_has_it(path: Path, tmp_path: Path) -> None:
+    log = SqliteLog(path)
+    log.commit([one(f"s{n}", 0) for n in range(5)])
+    left = tmp_path / "left" / "log.db"
+    left.parent.mkdir()
+    for end in ("", "-wal"):  # as a process that is killed leaves them
+        shutil.copy(f"{path}{end}", f"{left}{end}")
+    log.close()
+    assert _alone(left) == 0
+    owner = SqliteLog(left)
+    assert _alone(left) == 5
+    owner.close()
+
+
+def _alone(path: Path) -> int:
+    """How many events are in a file without what stands beside it."""
+    shutil.copy(path, path.with_name("alone.db"))
+    shell = sqlite3.connect(path.with_name("alone.db"))
+    (count,) = shell.execute("SELECT count(*) FROM events").fetchone()
+    shell.close()
+    return int(count)
+
+
+class CountsPages(SqliteReader):
+    """Counts its transactions."""
+
+    count = 0
+
+    def _cursor(self) -> AbstractContextManager[sqlite3.Cursor]:
+        self.count += 1
+        return super()._cursor()
+
+
+@pytest.mark.parametrize(
+    ("rows", "size", "pages"), [(1000, 10**6, 1), (7, 10**6, 9), (1000, 500, 13)], ids=["one", "rows", "bytes"]
+)
+def test_a_transaction_of_a_reader_ends_at_so_many_rows_or_bytes_and_all_is_read(
+    rows: int, size: int, pages: int, log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log.commit([one("a", 3 * n, *[noise(100)] * 3) for n in range(20)])
+    there = log.read_all()
+    monkeypatch.setattr("reenact.adapters.logs.reader.PAGE_ROWS", rows)
+    monkeypatch.setattr("reenact.adapters.logs.reader.PAGE_BYTES", size)
+    reader = CountsPages(path)
+    assert reader.read_all() == reader.read("a") == there and len(there) == 20
+    for read in (reader.read_all, lambda: reader.read("a")):  # what the numbers in the rows stand for is known by now
+        reader.count = 0
+        read()
+        assert reader.count == 1 + pages  # the first asks where to begin
+    reader.close()
 
 
 def test_what_tools_say_takes_less_than_they_said(log: SqliteLog, path: Path) -> None:
