@@ -189,6 +189,7 @@ _DECIDE: dict[type, Any] = {
     ActionExpired: consent.unresolved,
     ActionCancelled: consent.unresolved,
     RevokeGrant: consent.revoke,
+    AgentConfigured: allotment.configured,
     TakeAllotment: allotment.take,
     AllotmentTaken: allotment.taken,
     RefuseAllotment: allotment.refuse,

@@ -234,7 +234,7 @@ LIMITS = (
 """Every limit of a `Budget`."""
 
 
-TERMS_RULES = 6
+TERMS_RULES = 7
 """Of `Terms` that are made now."""
 
 
@@ -252,7 +252,8 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     none, and those of an answer after which a person was asked for more turns did not run; by 4, what a person allowed,
     an allotment that came late or a new process began was paid with what was allotted for a day that was over; by 5, a
     turn that would have begun with a fallback that is not paid for was over, and prices stayed those that were known
-    first, though a later word named higher ones.
+    first, though a later word named higher ones; by 6, what was spent under no ledger any more was told as spent of
+    what one had allotted before.
     """
 
     spec: BudgetSpec | None = None

@@ -142,7 +142,7 @@ class Recalls:
         if purse.asking is not None and purse.asking.ask == account.ask:
             return None
         if purse.source != account.ask:
-            spent, kept = purse.spent, NOTHING  # nobody took it
+            spent, kept = purse.spent_of(account.ask), NOTHING  # nobody took it, or it was let go of for good
         else:
             if purse.ceiling - purse.spent != _under_way(purse):
                 if not ours and not self._kernel.may_touch(stream, states):

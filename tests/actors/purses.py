@@ -31,7 +31,9 @@ def run_of(**limits: Any) -> Terms:
     return Terms(spec=BudgetSpec(**limits), rates=(RATE,))
 
 
-def under(terms: Terms | None, *, max_tokens: int | None = 100, steps: int = 9, text: str = "hello") -> Any:
+def under(
+    terms: Terms | None, *, max_tokens: int | None = 100, steps: int = 9, text: str = "hello", job: str = "job_1"
+) -> Any:
     """A message to an agent that works under these terms."""
     definition = Definition(
         image_version=1,
@@ -41,7 +43,7 @@ def under(terms: Terms | None, *, max_tokens: int | None = 100, steps: int = 9, 
         tools="sha256:0",
         terms=terms,
     )
-    return send(text=text, waking=waking(definition=definition))
+    return send(job, text=text, waking=waking(definition=definition))
 
 
 def begun(terms: Terms | None, **options: Any) -> Given:

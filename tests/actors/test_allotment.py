@@ -20,8 +20,9 @@ from reenact.events.agent import (
     ToolSettled,
     ToolStarted,
     TurnCompleted,
+    TurnStarted,
 )
-from reenact.events.budget import NOTHING, Amount, Breach, BudgetSpec, Rate
+from reenact.events.budget import NOTHING, TERMS_RULES, Amount, Breach, BudgetSpec, Rate, Terms
 from reenact.events.content import Failure
 from reenact.events.purse import (
     AllotmentReleased,
@@ -277,3 +278,42 @@ def test_degrading_without_a_cheaper_model_goes_on_as_it_was() -> None:
 def test_an_allotment_of_a_principal_ends_with_the_job() -> None:
     stream = begun(LEDGER).when(take(per_job=True)).when(says("m1")).when(send("job_2", waking=None)).owes("w2")
     assert the(stream, AllotmentWanted).spent.tokens == 25
+
+
+# -- a job that no ledger limits --
+
+ALONE = Terms(spec=BudgetSpec(max_tokens=10**6), rates=(RATE,), overhead=10, rules=TERMS_RULES)
+"""Of a run with a limit of its own, in a scope in which none is in force."""
+
+
+def test_given_a_job_under_no_ledger_what_one_allotted_is_let_go_of_for_good_before_anything_is_spent() -> None:
+    stream = begun(OF_NOW).when(take()).when(says("m1"))
+    spent = purse_of(stream).spent
+    stream.when(under(ALONE, job="job_2"))
+    assert [type(event) for event in stream.events][-4:] == [
+        TurnStarted,
+        AllotmentReleased,
+        BudgetReserved,
+        ModelCalled,
+    ]
+    assert the(stream, AllotmentReleased) == AllotmentReleased(ask="w1", spent=spent, over=True)
+    purse = purse_of(stream.when(says("m2")))
+    assert purse.spent_of("w1") == spent != purse.spent
+    stream.when(ReleaseAllotment(ask="w1")).then_nothing()
+    assert not any(isinstance(event, AllotmentReleased) for event in stream.when(under(ALONE, job="job_3")).events)
+
+
+def test_given_a_job_that_is_under_no_ledger_any_more_what_it_holds_and_what_comes_late_is_let_go_of_too() -> None:
+    """Another message comes while it runs, and knows of no limits: the definition is the session's."""
+    held = begun(OF_NOW).when(take()).when(wants("m1", "read"))
+    spent = purse_of(held).spent
+    assert the(held.when(under(ALONE, job="job_2")), AllotmentReleased).spent == spent
+    late = begun(OF_NOW).when(under(ALONE, job="job_2")).when(take())
+    late.then(AllotmentTaken, AllotmentReleased, BudgetReserved, ModelCalled)
+    assert purse_of(late).spent_of("w1") == NOTHING
+
+
+def test_given_a_log_of_an_earlier_release_a_job_under_no_ledger_lets_go_of_nothing() -> None:
+    stream = begun(replace(OF_NOW, rules=6)).when(take()).when(says("m1"))
+    stream.when(under(replace(ALONE, rules=6), job="job_2"))
+    assert not any(isinstance(event, AllotmentReleased) for event in stream.events)

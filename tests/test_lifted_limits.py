@@ -1,0 +1,180 @@
+"""A limit is lifted in the middle of a turn: what is spent from then on counts for who spends it, on its day."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+from hypothesis import given as for_all
+from hypothesis import settings
+from hypothesis import strategies as st
+
+from reenact import ConstraintPolicy, Policy, tool
+from reenact.actors.calendar import DAY_US
+from reenact.actors.clock import ManualClock
+from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
+from reenact.events import codec
+from reenact.events.log import MemoryLog, MemoryStore
+from reenact.money.recalls import Recalls
+from reenact.projections.meter import ModelUse, uses
+from reenact.runtime import Runtime
+from tests.money import counted, everything_replays
+from tests.runtimes import Heard, run, runtime
+
+DAY_S = 86_400.0
+OWN = {"budget": {"max_tokens": 10**6}}
+
+
+@tool(effect="read", approval="ask")
+def pay() -> str:
+    """Pay."""
+    return "paid"
+
+
+def speak(request: Any, seen: Any) -> dict[str, Any]:
+    pays = seen.said == "pay" and not seen.results
+    return counted(tool_calls=[{"name": "pay", "input": {}}]) if pays else counted()
+
+
+def options(store: MemoryStore, clock: ManualClock) -> dict[str, Any]:
+    models = Models({"scripted": Scripted(speak, repeat=True)})
+    agent = {"model": "scripted:any", "params": {"maxTokens": 100}}
+    return {"store": store, "clock": clock, "models": models, "default_agent": agent, "tools": [pay]}
+
+
+async def send(opened: Runtime, principal: str, image: str, text: str = "hi", **of_run: Any) -> str:
+    return (await (await opened.scoped(principal=principal).send(image, text, **of_run)).result()).status
+
+
+async def lift_amid(opened: Runtime, principal: str, image: str, **of_run: Any) -> None:
+    """All limits are lifted while a job waits for a person; then it goes on to its end."""
+    heard = Heard(opened)
+    assert await send(opened, principal, image, "pay", **of_run) == "waiting"
+    for budget in opened.budgets:
+        await opened.remove_budget(principal_id=budget.principal_id, session_id=budget.session_id)
+    [question] = await opened.actions()
+    await opened.resolve_action(question.id, True)
+    await heard.until("turn_completed")
+
+
+async def used(opened: Runtime, *principals: str) -> dict[tuple[str | None, str], Any]:
+    for principal in principals:
+        await opened.set_budget({"principal_id": principal, "max_requests_daily": 999, "max_tokens_total": 10**7})
+    return {(use.name, use.limit): use.used for use in await opened.budget()}
+
+
+@pytest.mark.parametrize("under", ["image", "run", "rule"])
+def test_given_a_limit_that_is_lifted_amid_a_turn_what_is_spent_later_counts_for_who_spends_it_on_its_day(
+    under: str,
+) -> None:
+    """Under a budget of the image, one of each run, or a rule: else nothing is set aside, and each call is counted."""
+    store, clock = MemoryStore(), ManualClock()
+    of_run = OWN if under == "run" else {}
+    house = {"policy": Policy(name="house", rules=(ConstraintPolicy(max_cost_per_request=100),))}
+
+    async def work(opened: Runtime) -> None:
+        bot = (await opened.image("bot", tools=["pay"], **(OWN if under == "image" else {}))).id
+        await opened.set_budget({"max_tokens_total": 10**6})
+        await lift_amid(opened, "bob", bot, **of_run)
+        clock.move(s=DAY_S)
+        for principal in ("ann", "bob", "ann"):
+            assert await send(opened, principal, bot, **of_run) == "succeeded"
+        assert await used(opened, "ann", "bob") == {
+            ("ann", "max_requests_daily"): 2,
+            ("ann", "max_tokens_total"): 30,
+            ("bob", "max_requests_daily"): 1,
+            ("bob", "max_tokens_total"): 45,
+        }
+
+    run(work, **options(store, clock), **(house if under == "rule" else {}))
+    everything_replays(MemoryLog(store))
+
+
+async def _nothing(*_: Any) -> None:
+    """What was to be told in the background goes with its process."""
+
+
+def test_given_a_process_that_died_before_a_ledger_heard_what_was_let_go_it_counts_so_all_the_same() -> None:
+    """It is told before the count, whether or not the session was called back by then."""
+    store, clock = MemoryStore(), ManualClock()
+
+    async def work(opened: Runtime) -> None:
+        bot = (await opened.image("bot", tools=["pay"], **OWN)).id
+        await opened.set_budget({"max_tokens_total": 10**6})
+        with patch.object(Recalls, "settle", _nothing):
+            await lift_amid(opened, "bob", bot)
+            assert await send(opened, "ann", bot) == "succeeded"
+
+    async def again(opened: Runtime) -> None:
+        with patch.object(Recalls, "_recall", _nothing):
+            found = await used(opened, "ann", "bob")
+        assert (found["ann", "max_requests_daily"], found["bob", "max_requests_daily"]) == (1, 2)
+
+    run(work, **options(store, clock))
+    run(again, **options(store, clock))
+    everything_replays(MemoryLog(store))
+
+
+# -- the law --
+
+WORDS = ("ann", "bob", "set", "lift ann", "lift bob", "lift", "later", "lost", "again")
+
+
+@settings(max_examples=30, deadline=None)
+@for_all(data=st.data())
+def test_whatever_is_lifted_when_each_principal_is_counted_what_they_used_on_its_day(data: st.DataObject) -> None:
+    """What a ledger says once limits are set is what the cost projection says."""
+    store, clock = MemoryStore(), ManualClock()
+    words = iter(data.draw(st.lists(st.sampled_from(WORDS), max_size=10)))
+    of_image = data.draw(st.sampled_from([{}, OWN]))
+
+    async def live() -> None:
+        ended = False
+        while not ended:
+            async with runtime(**options(store, clock)) as opened:
+                bot = (await opened.image("bot", tools=["pay"], **of_image)).id
+                ended = True
+                for word in words:
+                    of_run = {} if of_image or data.draw(st.booleans()) else OWN
+                    match word.split():
+                        case ["set"]:
+                            await opened.set_budget({"max_tokens_total": 10**6})
+                        case ["lift"]:
+                            await opened.remove_budget()
+                        case ["lift", principal]:
+                            await lift_amid(opened, principal, bot, **of_run)
+                        case ["later"]:
+                            clock.move(s=DAY_S)
+                        case ["lost"]:
+                            with patch.object(Recalls, "settle", _nothing):
+                                await lift_amid(opened, "bob", bot, **of_run)
+                                await send(opened, "ann", bot, **of_run)
+                        case ["again"]:
+                            ended = False
+                            break
+                        case [principal]:
+                            assert await send(opened, principal, bot, **of_run) == "succeeded"
+                if ended:
+                    await check(opened)
+
+    async def check(opened: Runtime) -> None:
+        there: Counter[tuple[str, str]] = Counter()
+        every = [recorded for stored in opened.log.read_all(limit=10**6) for recorded in codec.unpack(stored)]
+        for use in uses(every):
+            assert isinstance(use, ModelUse) or use.runs
+            if isinstance(use, ModelUse) and use.usage is not None:
+                there[use.principal, "max_requests_daily"] += use.at // DAY_US == clock.now() // DAY_US
+                there[use.principal, "max_tokens_total"] += use.usage.input_tokens + use.usage.output_tokens
+        found = await used(opened, "ann", "bob")
+        assert {name: count for name, count in found.items() if name[0]} == {
+            (name, limit): there[name, limit]
+            for name in ("ann", "bob")
+            for limit in ("max_requests_daily", "max_tokens_total")
+        }
+
+    asyncio.run(asyncio.wait_for(live(), 60))
+    everything_replays(MemoryLog(store))
