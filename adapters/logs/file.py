@@ -7,6 +7,7 @@ import stat
 from typing import Literal
 
 from ...events.errors import BadInput, Corrupt, NewerFormat, NoAccess, NotALog, NotFound, StoreError
+from .hold import take
 from .rows import APPLICATION, FORMAT
 
 ALLOW_NETWORK = "REENACT_ALLOW_NETWORK_FS"
@@ -54,8 +55,11 @@ def examine(path: str) -> Literal["missing", "empty", "log"]:
 
 def _read_header(path: str, size: int) -> None:
     try:
-        with open(path, "rb") as file:
-            header = file.read(_HEADER_BYTES)
+        hold = take(path)
+        try:
+            header = hold.beginning(_HEADER_BYTES)
+        finally:
+            hold.give_back()
     except OSError as error:
         raise NoAccess(f"{path}: {error.strerror}. Give this user the right, or give another path.") from error
     if _size(path + "-journal") > 0:

@@ -30,6 +30,7 @@ from eventsourcing.sqlite import (
 
 from ...events.errors import Busy, Closed, Corrupt, DiskFull, NoAccess, NotALog, StoreError
 from .file import refuse_newer
+from .hold import take
 from .rows import APPLICATION, EARLIER, FORMAT, TABLES, VIEW, unpack_data
 
 BUSY_TIMEOUT_S = 5.0
@@ -72,7 +73,20 @@ class Datastore(SQLiteDatastore):
         super().__init__(path, originator_id_type="text")
         self.path = path
         self.pool = _Pool(path, writer)
+        self._held = False
+        try:
+            self.hold = take(path)
+        except OSError as error:
+            raise NoAccess(f"{path}: {error.strerror}. Give this user the right, or give another path.") from error
+        self._held = True
         _open.add(self)
+
+    def close(self) -> None:
+        """Close what is open, and give the file back. Idempotent."""
+        super().close()
+        if self._held:
+            self._held = False
+            self.hold.give_back()
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Cursor]:

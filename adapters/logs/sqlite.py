@@ -142,6 +142,7 @@ class SqliteLog:
                 committing = True
                 db.execute("COMMIT")
                 failpoint("commit.executed")
+                self._look()
             except sqlite3.Error as error:
                 raise self._stop(error, committing) from error
             except BaseException as error:
@@ -166,6 +167,14 @@ class SqliteLog:
                 raise Fenced(f"{self.path} has an owner of epoch {epoch}; this one, of {self.epoch}, wrote nothing.")
             self._forget()
             self._data_version = version
+
+    def _look(self) -> None:
+        """Raises StoreError where what was just committed is in files that have lost their names: whoever opens the log
+        next would not find it. The SQLite of others is kept from that, see `Hold.lock`, but not on every system; and
+        who deletes or moves the files is not."""
+        lost = self._datastore.hold.lost()
+        if lost is not None:
+            raise StoreError(f"{lost} was taken away, or is another file now")
 
     def _append(self, transaction: Transaction, group: _Group) -> Result:
         keyed, batches = transaction.keyed, transaction.batches
@@ -309,8 +318,10 @@ class SqliteLog:
         with self._lock:
             if self._closed:
                 raise Closed(f"The log {self.path} is closed.")
+            if not self._datastore.hold.is_at(self.path):  # What is there now has not what was committed.
+                raise StoreFailed(f"{self.path} was taken away, or is another file now. Put it back, or open it anew.")
             self._failure = "it could not be reopened."
-            self._datastore.close()
+            self._release()
             self._open()
 
     def settled(self, transaction: Transaction) -> Result | None:
@@ -372,6 +383,10 @@ class SqliteLog:
         db.execute(f"PRAGMA user_version = {FORMAT}")  # from here on an earlier release could not read all of it
         self.epoch = Numbers(db).new_epoch(self.writer, opened=time.time_ns() // 1000)
         db.execute("COMMIT")
+        try:
+            self._datastore.hold.lock(self.path)
+        except OSError as error:
+            raise StoreError(f"{self.path}: {error.strerror}. Its files cannot be kept open.") from error
         # What was recovered from a crash is written anew into the file and synced there: a page whose sync failed once
         # is reported clean from then on, on the disk or not.
         self._failure = None
@@ -419,8 +434,12 @@ class SqliteLog:
             if not self._closed:
                 failpoint("log.close")
                 self._closed = True
-                self._datastore.close()
+                self._release()
                 self._ownership.release()
+
+    def _release(self) -> None:
+        self._datastore.hold.unlock()
+        self._datastore.close()
 
     def announce(self, socket: str | None) -> None:
         """Say in the lock file where this process takes commands, so that others find it with `owner_of`."""
