@@ -20,8 +20,8 @@ from ..events.errors import BadInput
 WINDOWS_MAX = 1_000
 """Windows that are remembered; the one that ended longest ago goes first."""
 
-PROBES_MAX = 256
-"""Providers whose last probe is remembered."""
+PROBES_MAX = 1_000
+"""Keys of a provider, and models, whose last failure or probe is remembered."""
 
 _OF_THE_KEY = frozenset(("auth", "billing"))
 _OF_THE_MODEL = frozenset(("model_not_found", "permission", "bad_response", "internal", "crashed"))
@@ -39,7 +39,7 @@ class CooldownTimes(Struct, frozen=True, kw_only=True, rename="camel"):
     transient_s: after the first failure, the second, and so on; the last one for all that follow. billing_s, auth_s:
     the first window; each next one is twice as long, up to `..._max_s`. forget_s: without a failure for so long, the
     next one counts as the first. probe_margin_s: so long before the end of its window a model may be probed.
-    probe_every_s: no provider is probed more often.
+    probe_every_s: no provider is probed more often with one key.
     """
 
     transient_s: tuple[float, ...] = (30.0, 60.0, 300.0)
@@ -87,15 +87,16 @@ class Window(Struct, frozen=True, gc=False):
 
 
 class Cooldowns(Struct, frozen=True):
-    """windows: by key and model, model None for all models of a key. probes: when a provider's model was last known to
-    fail or probed. well: models that answered after they had failed. Never changed: each step gives another table.
+    """windows: by key and model, model None for all models of a key. probes: by key and provider, when that was last
+    known to fail or probed; by key and model, when what failed was that model's own fault. well: models that answered
+    after they had failed. Never changed: each step gives another table.
 
     A key is named by its label, a server that needs none by that of its address; where there is neither it is named
     None, and is no key to close.
     """
 
     windows: dict[tuple[str | None, str | None], Window] = {}
-    probes: dict[str, int] = {}
+    probes: dict[tuple[str | None, str], int] = {}
     well: frozenset[str] = frozenset()
 
 
@@ -120,13 +121,22 @@ def is_well(table: Cooldowns, model: str) -> bool:
     return model in table.well
 
 
-def probe_worthy(table: Cooldowns, provider: str, expiry: float | None, now: int, times: CooldownTimes) -> bool:
-    """Whether a model that failed may be asked once, to see whether it answers again.
+def last_probe(table: Cooldowns, key: str | None, model: str) -> int | None:
+    """When the provider of a model was last known to fail with this key, or probed with it. What failed for other keys,
+    and what was another model's own, says nothing of it."""
+    found = [at for name in (model.partition(":")[0], model) if (at := table.probes.get((key, name))) is not None]
+    return max(found, default=None)
+
+
+def probe_worthy(
+    table: Cooldowns, key: str | None, model: str, expiry: float | None, now: int, times: CooldownTimes
+) -> bool:
+    """Whether a model that failed may be asked once with a key, to see whether it answers again.
 
     expiry: the end of its window. None or NaN, that is, nobody knows: it is worth a try. An end that is far is not; and
-    no provider is probed more often than `times.probe_every_s`, counted from its last failure or probe.
+    no provider is probed more often than `times.probe_every_s` with one key, counted from `last_probe`.
     """
-    last = table.probes.get(provider)
+    last = last_probe(table, key, model)
     if last is not None and 0 <= now - last < times.probe_every_s * 1_000_000:
         return False
     if expiry is None or math.isnan(expiry):
@@ -151,7 +161,7 @@ def failed(
 
     retry_after_s: what the provider asked for, honoured up to the longest window of its kind.
     """
-    table = probed(table, model.partition(":")[0], now, times)
+    table = _noted(table, asked_place(key, model, code), now, times)
     table = replace(table, well=table.well - {model})
     place = (key, None if key is not None and code in _OF_THE_KEY else model)
     windows = dict(table.windows)
@@ -179,13 +189,22 @@ def succeeded(table: Cooldowns, key: str | None, model: str) -> Cooldowns:
     return Cooldowns(windows, table.probes, well | {model})
 
 
-def probed(table: Cooldowns, provider: str, now: int, times: CooldownTimes) -> Cooldowns:
-    """The table after a provider was asked to no avail, or is about to be probed."""
-    probes = {name: at for name, at in table.probes.items() if 0 <= now - at < times.forget_s * 1_000_000}
-    probes.pop(provider, None)
+def probed(table: Cooldowns, key: str | None, model: str, now: int, times: CooldownTimes) -> Cooldowns:
+    """The table after it was noted that a model is about to be probed with a key."""
+    return _noted(table, (key, model.partition(":")[0]), now, times)
+
+
+def asked_place(key: str | None, model: str, code: str) -> tuple[str | None, str]:
+    """What a failure counts for where it is asked how often something is probed."""
+    return key, model if code in _OF_THE_MODEL else model.partition(":")[0]
+
+
+def _noted(table: Cooldowns, place: tuple[str | None, str], now: int, times: CooldownTimes) -> Cooldowns:
+    probes = {each: at for each, at in table.probes.items() if 0 <= now - at < times.forget_s * 1_000_000}
+    probes.pop(place, None)
     while len(probes) >= PROBES_MAX:
         del probes[next(iter(probes))]
-    probes[provider] = now
+    probes[place] = now
     return replace(table, probes=probes)
 
 
@@ -195,7 +214,7 @@ def joined(table: Cooldowns, left: Cooldowns) -> Cooldowns:
     for place, window in left.windows.items():
         if place not in windows or windows[place].since < window.since:
             windows[place] = window
-    probes = {name: max(at, table.probes.get(name, at)) for name, at in left.probes.items()}
+    probes = {place: max(at, table.probes.get(place, at)) for place, at in left.probes.items()}
     return replace(table, windows=bounded(windows), probes={**table.probes, **probes})
 
 

@@ -23,6 +23,7 @@ from .cooldown import (
     failed,
     is_well,
     kind_of,
+    last_probe,
     probe_worthy,
     probed,
     soonest,
@@ -290,7 +291,7 @@ def _alone(
     call: CallModel, keys: Keys, table: Cooldowns, now: int, settings: Failover
 ) -> tuple[Go | Select | Exhausted, Cooldowns]:
     """The only model that there is."""
-    model, provider = call.model, provider_of(call.model)
+    model = call.model
     if ready(keys, model, table, now):
         return _with_a_key(call, keys, table, now), table
     key = in_order(keys, model, table, now)[0]
@@ -300,16 +301,17 @@ def _alone(
     reason, times = "fallback", settings.cooldowns
     if kind_of(windows[key].code) != "transient":
         reason = "probe"
-        if not probe_worthy(table, provider, None, now, times):
-            _, _, name = model.partition(":")
+        if not probe_worthy(table, key, model, None, now, times):
+            provider, _, name = model.partition(":")
             unasked = [
                 Tried(provider=provider, model=name, reason=window.code, key=keys.named(model, each))
                 for each, window in windows.items()
                 if each != key
             ]
-            again = min(windows[key].until, table.probes[provider] + round(times.probe_every_s * 1_000_000))
+            last = last_probe(table, key, model) or now
+            again = min(windows[key].until, last + round(times.probe_every_s * 1_000_000))
             return Exhausted(tuple(unasked), -(-again // 1000), windows[key].code, keys.named(model, key)), table
-        table = probed(table, provider, now, times)
+        table = probed(table, key, model, now, times)
     if call.key is not None and key != call.key and call.key in windows:
         return Select(Selection(model=model, reason=reason, key=key, because="cooldown")), table
     return Go(key), table
@@ -337,13 +339,12 @@ def _probe(
     """A probe of the one of these that is first done with cooling; any_time: however far that is."""
     ends = [(soonest(table, [(key, model) for key in keys.all(model)], now), model) for model in models]
     end, model = min(ends, key=lambda each: -1 if each[0] is None else each[0])
-    provider = provider_of(model)
     expiry = None if any_time else end
-    if not probe_worthy(table, provider, expiry, now, settings.cooldowns):
-        return None, table
     key = in_order(keys, model, table, now)[0]
+    if not probe_worthy(table, key, model, expiry, now, settings.cooldowns):
+        return None, table
     selection = Selection(model=model, reason="probe", key=keys.named(model, key), because=None)
-    return selection, probed(table, provider, now, settings.cooldowns)
+    return selection, probed(table, key, model, now, settings.cooldowns)
 
 
 def _elsewhere(

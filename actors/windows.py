@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ..events.cooldown import CooldownEnded, CooldownOpened, NoteCooldowns
 from ..events.message import Command, Context, Effect, Event, Stamp
-from .cooldown import LONGEST_S, Cooldowns, CooldownTimes, Window
+from .cooldown import LONGEST_S, Cooldowns, CooldownTimes, Window, asked_place
 from .decider import Decider, Noun
 
 LAST_FACTS = 32
@@ -109,7 +109,7 @@ def restored(events: Iterable[Event], now: int, times: CooldownTimes) -> Cooldow
     One that began in the future was opened before the clock was set back, and is over.
     """
     windows: dict[tuple[str | None, str | None], Window] = {}
-    probes: dict[str, int] = {}
+    probes: dict[tuple[str | None, str], int] = {}
     for event in events:
         if not isinstance(event, CooldownOpened | CooldownEnded):
             continue
@@ -120,8 +120,8 @@ def restored(events: Iterable[Event], now: int, times: CooldownTimes) -> Cooldow
         end = min(event.until, event.since + round(LONGEST_S * 1_000_000))
         if event.since <= now < max(end, event.since + round(times.forget_s * 1_000_000)):
             windows[place] = Window(event.code, event.since, end, event.count, event.since)
-            provider = event.model.partition(":")[0]
-            probes[provider] = max(event.since, probes.get(provider, 0))
+            asked = asked_place(event.key, event.model, event.code)
+            probes[asked] = max(event.since, probes.get(asked, 0))
     return Cooldowns(windows, probes)
 
 

@@ -6,6 +6,8 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
+import pytest
+
 from reenact import Failover, Runtime, Tokens
 from reenact.actors.clock import ManualClock
 from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed
@@ -175,3 +177,44 @@ def test_a_server_without_keys_that_is_down_keeps_nobody_from_their_own() -> Non
             return ann, bob, again
 
     assert asyncio.run(asyncio.wait_for(main(), 20)) == ("I am c.", "I am a.", "I am c.")
+
+
+def own_keys(provider: Provider, clock: ManualClock, **options: Any) -> Runtime:
+    """A runtime whose tenants each bring a key of their own."""
+    return opened(provider, clock=clock, credentials=lambda name, spec: Credentials(api_key=spec.scope * 8), **options)
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_whoever_paid_is_asked_again_in_time_however_often_another_fails_with_a_key_of_theirs(busy: bool) -> None:
+    provider, clock = Provider(**{"ann" * 8: "billing", "bob" * 8: ["billing"]}), ManualClock()
+
+    async def main() -> list[str]:
+        async with own_keys(provider, clock, default_agent={"model": A}) as of:
+            ann, bob = [await of.scoped(scope=name).image("bot") for name in ("ann", "bob")]
+            said = [(await bob.send("hi")).status]
+            for _ in range(2):
+                clock.move(s=20)
+                if busy:
+                    await ann.send("hi")
+                said.append((await bob.send("hi")).status)
+            return said
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ["failed", "failed", "succeeded"]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_whoever_fell_back_returns_whatever_another_misspells(busy: bool) -> None:
+    clock = ManualClock()
+
+    async def main() -> list[str]:
+        of = own_keys(Provider(a=["rate_limit"], typo="model_not_found"), clock, failover=Failover(retries=0))
+        async with of:
+            ann = await of.scoped(scope="ann").image("bot", model="scripted:typo", fallbacks=[])
+            bob = await of.scoped(scope="bob").image("bot", model=A, fallbacks=[C])
+            said = [(await bob.send("hi")).text]
+            clock.move(s=3600)
+            if busy:
+                await ann.send("hi")
+            return [*said, (await bob.send("hi")).text]
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ["I am c.", "I am a."]

@@ -116,21 +116,46 @@ def test_a_window_of_a_future_that_was_never_is_over() -> None:
 
 def test_a_probe_is_worth_it_near_the_end_or_when_nobody_knows_and_not_too_often() -> None:
     table, hour = Cooldowns(), HOUR
-    assert probe_worthy(table, "p", None, 0, TIMES) and probe_worthy(table, "p", math.nan, 0, TIMES)
-    assert not probe_worthy(table, "p", hour, hour - 120 * S - 1, TIMES)
-    assert probe_worthy(table, "p", hour, hour - 120 * S, TIMES) and probe_worthy(table, "p", hour, 2 * hour, TIMES)
-    asked = probed(table, "p", hour, TIMES)
-    assert not probe_worthy(asked, "p", None, hour + 30 * S - 1, TIMES)
-    assert probe_worthy(asked, "p", None, hour + 30 * S, TIMES) and probe_worthy(asked, "q", None, hour, TIMES)
-    assert not probe_worthy(fail(table, "overloaded", 0), "anthropic", None, 29 * S, TIMES)  # it has just been asked
+    assert worthy(table, None, 0) and worthy(table, math.nan, 0)
+    assert not worthy(table, hour, hour - 120 * S - 1)
+    assert worthy(table, hour, hour - 120 * S) and worthy(table, hour, 2 * hour)
+    asked = probed(table, "k", A, hour, TIMES)
+    assert not worthy(asked, None, hour + 30 * S - 1) and not worthy(asked, None, hour, model=B)
+    assert worthy(asked, None, hour + 30 * S) and worthy(asked, None, hour, model="q:a")
+    assert not worthy(fail(table, "overloaded", 0), None, 29 * S)  # it has just been asked
+
+
+def worthy(table: Cooldowns, expiry: float | None, now: int, *, key: str | None = "k", model: str = A) -> bool:
+    return probe_worthy(table, key, model, expiry, now, TIMES)
+
+
+CODES = ["rate_limit", "auth", "billing", "permission", "model_not_found"]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["a", "b", None]), st.sampled_from([A, B]), st.sampled_from(CODES))))
+def test_whatever_fails_for_others_a_key_is_probed_as_if_there_were_none(others: Any) -> None:
+    mine = table = fail(Cooldowns(), "billing", 0)
+    for now, (key, model, code) in enumerate(others):
+        table = probed(fail(table, code, now, model=model, key=key), key, model, now, TIMES)
+    for now in (S, 29 * S, 30 * S):
+        assert worthy(table, None, now) == worthy(mine, None, now) == (now == 30 * S)
+
+
+def test_what_fails_with_another_key_or_is_another_models_own_fault_delays_no_probe() -> None:
+    table = fail(Cooldowns(), "billing", 0, key="another")
+    assert not worthy(table, None, S, key="another") and worthy(table, None, S)
+    typo = fail(Cooldowns(), "model_not_found", 0)
+    assert not worthy(typo, None, S) and worthy(typo, None, S, model=B)
+    later = restored(changes(Cooldowns(), typo, A).opened, S, TIMES)  # type: ignore[union-attr]
+    assert later.probes == typo.probes == {("k", A): 0}
 
 
 def test_probes_are_forgotten_after_a_day_and_never_more_than_a_few_are_remembered() -> None:
     table = Cooldowns()
     for number in range(PROBES_MAX + 10):
-        table = probed(table, f"p{number}", number, TIMES)
-    assert len(table.probes) == PROBES_MAX and "p0" not in table.probes
-    assert probed(table, "new", 25 * HOUR, TIMES).probes == {"new": 25 * HOUR}
+        table = probed(table, "k", f"p{number}:a", number, TIMES)
+    assert len(table.probes) == PROBES_MAX and ("k", "p0") not in table.probes
+    assert probed(table, "k", "new:a", 25 * HOUR, TIMES).probes == {("k", "new"): 25 * HOUR}
 
 
 def test_never_more_than_so_many_windows_are_remembered() -> None:
@@ -198,7 +223,7 @@ def test_windows_that_were_noted_are_those_of_the_next_process_and_the_next_of_a
     first = fail(Cooldowns(), "billing", 0)
     second = fail(first, "overloaded", 1, key=None, model=B)
     again = restored(noted(first, second), 2, TIMES)
-    assert (again.windows, again.probes) == (second.windows, {"anthropic": 1})
+    assert (again.windows, again.probes) == (second.windows, second.probes)
     late = 6 * HOUR
     over = restored(noted(first), late, TIMES)
     assert until(over, "k", A, late) is None
