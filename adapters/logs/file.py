@@ -82,6 +82,20 @@ def _read_header(path: str, size: int) -> None:
         raise Corrupt(f"{path} is cut off: {now} of {expected} bytes are left. Restore it from a backup.")
 
 
+def refuse_second_name(path: str) -> None:
+    """Raise `StoreError` where the file has another name too, a hard link: an owner writes ahead beside one of them."""
+    try:
+        names = os.stat(path).st_nlink
+    except OSError:
+        return
+    if names > 1:
+        raise StoreError(
+            f"{path} has {names} names (hard links), and what is written ahead lies beside one of them. When nobody has"
+            " it open, keep the name with a -wal file beside it, or any where none has one, and make the others"
+            " copies: cp A B.new && mv B.new B."
+        )
+
+
 def refuse_newer(path: str, format_: int) -> None:
     """Raise `NewerFormat` when `format_` is above ours."""
     if format_ > FORMAT:

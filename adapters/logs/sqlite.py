@@ -31,7 +31,7 @@ from ...events.errors import (
 )
 from ...events.failpoint import failpoint
 from ...events.log import Batch, Duplicate, Keyed, Result, Row, Stored, Transaction
-from .file import examine
+from .file import examine, refuse_second_name
 from .names import Numbers
 from .owner import Ownership
 from .reader import KEYED, LANE, Lane, SqliteReader, lane
@@ -94,6 +94,7 @@ class SqliteLog:
         examine(os.fspath(path))  # Before the lock: no lock file is left beside what is no log.
         # As SQLite names what it keeps beside the file; and whoever changes the working folder does not move the log.
         self.path = os.path.realpath(path)
+        refuse_second_name(self.path)
         self.writer = writer or f"process {os.getpid()}"
         self.epoch = 0
         self._pid = os.getpid()

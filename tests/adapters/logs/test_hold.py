@@ -242,3 +242,29 @@ def test_a_file_that_goes_while_it_is_opened_is_named(path: Path) -> None:
 
     with pytest.raises(StoreError, match=r"log\.db"):
         Datastore(str(path))
+
+
+@pytest.mark.parametrize("owned", [True, False])
+def test_given_a_hard_link_to_a_log_when_it_is_opened_by_either_name_then_it_is_refused_and_may_be_read(
+    owned: bool, path: Path
+) -> None:
+    other = path.with_name("other.db")
+    log = SqliteLog(path)
+    stored(log.commit([one("a", 0)])[0])
+    other.hardlink_to(path)
+    if not owned:
+        log.close()
+    for name in (other,) if owned else (path, other):
+        with pytest.raises(StoreError, match="2 names") as refused:
+            SqliteLog(name)
+        assert str(name) in str(refused.value)
+        assert not (other.with_name("other.db.lock")).exists()
+    if owned:
+        stored(log.commit([one("a", 1)])[0])
+        log.close()
+    with contextlib.closing(SqliteReader(other)) as reader:
+        assert reader.head("a") == (2 if owned else 1)
+    shutil.copy(path, f"{other}.new")
+    Path(f"{other}.new").replace(other)
+    for name in (path, other):
+        SqliteLog(name).close()
