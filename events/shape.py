@@ -6,6 +6,7 @@ process dies. So one thread at a time has a type pictured; a decoder that is at 
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from functools import cache
 from threading import RLock
@@ -41,6 +42,16 @@ def convert(value: object, kind: type[T], *, strict: bool = True) -> T:
     """Plain data as a value of a type. Raises `msgspec.ValidationError` for what does not fit."""
     with _picturing:
         return msgspec.convert(value, kind, strict=strict)
+
+
+def _let_go() -> None:
+    """Whoever converted something as a process forked is not there in the child."""
+    global _picturing
+    _picturing = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_let_go)
 
 
 __all__ = ["convert", "decoder", "json_decoder", "passing_json_decoder"]

@@ -12,7 +12,7 @@ from contextlib import closing
 from ..actors.verify import Readable, Report
 from ..actors.verify import verify as verify_log
 from ..actors.violation import INVARIANTS, Violation
-from ..adapters.logs import open_reader, path_of
+from ..adapters.logs import open_reader
 from ..events.errors import NotFound, ReenactError
 from ..events.history import Entry, entries
 from ..events.log import Stored
@@ -27,7 +27,7 @@ def verify(url: str, *, history: str | os.PathLike[str] | None = None) -> Report
     """
     told = _read(history) if history is not None else []
     with closing(open_reader(url)) as reader:
-        tables = _tables(reader, f"{path_of(url)}.duckdb")
+        tables = _tables(reader, f"{reader.path}.duckdb")
         return verify_log(reader, keys=reader.commands(), flaws=reader.flaws(), tables=tables, history=told)
 
 

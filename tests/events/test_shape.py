@@ -99,6 +99,33 @@ def test_when_many_threads_meet_every_type_at_once_then_all_read_all(root: Path)
     assert _run(root, EVERY_TYPE_MET_BY_EIGHT) == (0, "8 read all")
 
 
+FORKED_WHILE_ANOTHER_THREAD_CONVERTS = """
+import os, threading
+from reenact.events import shape
+
+inside, over = threading.Event(), threading.Event()
+
+def holding():
+    with shape._picturing:
+        inside.set()
+        over.wait()
+
+thread = threading.Thread(target=holding)
+thread.start()
+inside.wait()
+child = os.fork()
+if child == 0:
+    os._exit(0 if shape.convert(7, int) == 7 else 1)
+print("the child ended with", os.waitpid(child, 0)[1])
+over.set()
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system forks no process")
+def test_given_a_thread_that_converts_when_the_process_forks_then_its_child_converts_too(root: Path) -> None:
+    assert _run(root, FORKED_WHILE_ANOTHER_THREAD_CONVERTS) == (0, "the child ended with 0")
+
+
 def _run(root: Path, code: str) -> tuple[int, str]:
     """How a fresh Python ends and what it says: no type was met in it before."""
     done = subprocess.run(

@@ -132,6 +132,9 @@ def test_tables_that_are_not_what_the_log_gives_are_found(path: Path) -> None:
     with duckdb.connect(str(tables)) as connection:
         connection.execute("UPDATE tool_calls SET runs = runs + 1")
     assert found(path) == {"tables"}
+    other = path.with_name("other.db")
+    other.symlink_to(path)
+    assert found(other) == {"tables"}, "by another name of the log"
     tables.write_bytes(before[: len(before) // 2])
     assert found(path) == set(), "what cannot be used is made anew"
     assert tables.read_bytes() == before[: len(before) // 2], "and nothing of it is changed"
