@@ -469,6 +469,10 @@ class Runtime(Supervision, Questions):
         of one that was not limited before, in the middle of its turn. What was used while nothing was limited counts
         too: when this returns, or, of a call that is under way now, when it ends. Raises BadInput.
         """
+        return await self._limit(budget, self._treasury.order.asked())
+
+    async def _limit(self, budget: object, asked: int) -> Budget:
+        """The same, of one that was asked for before, by way of a `Ledger`."""
         self._access.check_person(NO_LIMITS)
         made = self._treasury.checked(budget)
         if made.degrade_to is not None:
@@ -478,13 +482,13 @@ class Runtime(Supervision, Questions):
             images = [state.config for state in await self.images()]
             self._treasury.check_degrading(made, images or [self.default_agent])
         if made.degrade_to is None:
-            await self._treasury.set(made, self._access.ask)
+            await self._treasury.set(made, self._access.ask, asked)
         else:
             with self._treasury.foreseeing(made.degrade_to):
                 # Before it is set, for who is limited already may be sent to that model at once; and who began since.
                 with suppress(ReenactError):
                     await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
-                await self._treasury.set(made, self._access.ask)
+                await self._treasury.set(made, self._access.ask, asked)
             await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
         await with_each(await self._sessions.unlimited(), self.bring_policy)
         await self._treasury.counted()

@@ -12,6 +12,8 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reenact import (
     Budget,
@@ -33,6 +35,12 @@ from tests.runtimes import run
 
 ANN = SimpleNamespace(scope_id="tenant-123", principal_id="ann", session_id=None, run_id="r", job_id="j")
 BOB = SimpleNamespace(scope_id="tenant-123", principal_id="bob", session_id=None, run_id="r", job_id="j")
+
+
+DEGRADES = Budget(max_cost_daily="100", exceed_strategy="degrade")
+"""One that no image names a cheaper model for: that is known when the first asks."""
+
+OF_BOB = Budget(scope_id="default", principal_id="bob", max_cost_daily="1")
 
 
 def ledger(clock: ManualClock | None = None, **limits: Any) -> Ledger:
@@ -361,6 +369,114 @@ def test_a_limit_that_turns_out_to_be_none_lets_nobody_by_until_another_is_set_f
             assert len(opened.budgets) == 2
 
     run(work, [{"tool_calls": [{"name": "spend", "input": {}}]}, {"text": "done"}], repeat=True)
+
+
+def test_given_a_limit_that_was_refused_late_another_that_the_runtime_sets_is_in_its_place() -> None:
+    """The older one replaces nothing either, once it could be set."""
+
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+        book.set_budget(DEGRADES)
+        with pytest.raises(BadInput, match="needs a cheaper model"):
+            await book.check_budget()
+        set_since = await opened.set_budget({"max_cost_daily": "0.50"})
+        assert (await book.check_budget(pending_cost="50"))[0] is BudgetDecision.DENY
+        await opened.image("cheap", degrade_to="scripted:cheap")
+        assert (await book.check_budget(pending_cost="50"))[0] is BudgetDecision.DENY
+        assert opened.budgets == (set_since,)
+
+    run(work)
+
+
+def test_given_a_limit_that_was_refused_late_the_runtime_takes_it_back_by_lifting_it() -> None:
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+        book.set_budget(DEGRADES)
+        for lift in (lambda: opened.remove_budget(principal_id="ann"), lambda: opened.set_budget(OF_BOB)):
+            await lift()
+            with pytest.raises(BadInput, match="needs a cheaper model"):
+                await book.check_budget()
+        assert not await opened.remove_budget()
+        assert (await book.check_budget(pending_cost="50"))[0] is BudgetDecision.ALLOW
+        assert opened.budgets == (OF_BOB,)
+
+    run(work)
+
+
+def test_no_tool_takes_back_a_limit_that_was_refused_late() -> None:
+    said: list[str] = []
+
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+
+        @tool
+        async def lift() -> str:
+            """Lift the limit."""
+            for attempt in (opened.remove_budget(), opened.set_budget({"max_cost_daily": "9"})):
+                try:
+                    await attempt
+                except NotAPerson:
+                    said.append("no")
+            return "asked"
+
+        opened.tools.add(lift)
+        book.set_budget(DEGRADES)
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).status == "succeeded"
+        with pytest.raises(BadInput, match="needs a cheaper model"):
+            await book.check_budget()
+
+    run(work, [{"tool_calls": [{"name": "lift", "input": {}}]}, {"text": "done"}])
+    assert said == ["no", "no"]
+
+
+def test_given_a_limit_of_a_runtime_that_is_refused_the_older_one_of_a_ledger_is_set() -> None:
+    async def work(opened: Runtime) -> None:
+        book = Ledger(RuntimeLedgerWriter(opened))
+        book.set_budget(Budget(max_requests_daily=1))
+        with pytest.raises(BadInput):
+            await opened.set_budget(DEGRADES)
+        assert (await book.check_budget(pending_requests=2))[0] is BudgetDecision.DENY
+
+    run(work)
+
+
+WHOSE = (None, "ann")
+SETS = st.tuples(st.sampled_from(["wish 0", "wish 1", "set"]), st.sampled_from(WHOSE), st.integers(1, 4))
+LIFTS = st.tuples(st.just("lift"), st.sampled_from(WHOSE), st.just(0))
+CHECKS = st.tuples(st.sampled_from(["check 0", "check 1"]), st.none(), st.just(0))
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(SETS | LIFTS | CHECKS, max_size=8))
+def test_of_all_that_set_and_lift_limits_in_whatever_order_what_was_asked_for_last_is_in_force(
+    stored: bool, steps: list[tuple[str, str | None, int]]
+) -> None:
+    """Two ledgers over one writer, and whoever puts it there at once."""
+    last: dict[str | None, int] = {}
+
+    async def work(opened: Runtime) -> None:
+        writer = RuntimeLedgerWriter(opened) if stored else InMemoryLedgerWriter(ManualClock())
+        books = [Ledger(writer), Ledger(writer)]
+        for what, whose, most in (*steps, ("check 0", None, 0), ("check 1", None, 0)):
+            name, _, number = what.partition(" ")
+            limit = Budget(scope_id=writer.scope, principal_id=whose, max_tokens_total=most or None)
+            if name == "check":
+                await books[int(number)].check_budget()
+                continue
+            last[whose] = most
+            if name == "wish":
+                books[int(number)].set_budget(limit)
+            elif name == "set":
+                await writer.put(writer.scope, SetBudget(budget=limit, at=writer.now()))
+            else:
+                await writer.put(writer.scope, RemoveBudget(principal_id=whose, at=writer.now()))
+        standing = {each.budget.principal_id: each.budget for each in (await writer.state(writer.scope)).budgets}
+        found = {whose: budget.max_tokens_total for whose, budget in standing.items()}
+        assert found == {whose: most for whose, most in last.items() if most}
+
+    run(work)
 
 
 def test_a_ledger_of_a_runtime_means_the_scope_of_that_where_none_is_named() -> None:

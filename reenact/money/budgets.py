@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager, suppress
 from contextvars import Context, copy_context
 from decimal import Decimal
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 from msgspec.structs import replace
 
@@ -24,9 +24,9 @@ from ..events.ledger import (
     RESERVED,
     Allot,
     ReturnAllotment,
-    SetBudget,
 )
 from .entries import LedgerEvent, LedgerEventType, UsageRecord
+from .order import Owner
 from .writers import HOLDER, InMemoryLedgerWriter
 
 BudgetExceededError = OverBudget
@@ -41,23 +41,32 @@ class BudgetDecision(StrEnum):
     DENY = "deny"
 
 
+class _Wanted(NamedTuple):
+    """A limit that is not in force yet, in whose context it was set, and its number in the order of all that are."""
+
+    budget: Budget
+    context: Context
+    asked: int
+
+
 class Ledger:
     """Limits over what a writer is told. ctx: anything with scope_id, principal_id, session_id, run_id and job_id, such
     as the `ToolContext` of a call. Inside of a tool, where no principal is named, it is whoever sent its job."""
 
     def __init__(self, writer: Any = None) -> None:
         self.writer = InMemoryLedgerWriter() if writer is None else writer
-        self._wanted: list[tuple[Budget, Context]] = []
+        self._wanted: list[_Wanted] = []
         self._setting = asyncio.Lock()
         self._ending: set[asyncio.Task[Any]] = set()
 
     def set_budget(self, budget: Budget) -> None:
         """Set a limit; it is in force from the next check or reservation on, whoever's that is. Raises BadInput, and
         NotAPerson where an agent or one of its tools sets it. One that turns out only then to be none, such as one that
-        degrades where no image names a cheaper model, has everybody refused who asks, until another is set for it."""
+        degrades where no image names a cheaper model, has everybody refused who asks, until another is set for it or
+        it is lifted, here or by the runtime: what was asked for last holds."""
         wanted = self.writer.checked(budget_of(budget))
-        others = [each for each in self._wanted if self._owner(each[0]) != self._owner(wanted)]
-        self._wanted = [*others, (wanted, copy_context())]
+        others = [each for each in self._wanted if self._owner(each.budget) != self._owner(wanted)]
+        self._wanted = [*others, _Wanted(wanted, copy_context(), self.writer.order.asked())]
 
     async def check_budget(
         self,
@@ -191,15 +200,16 @@ class Ledger:
                 await self._set_wanted()
         return getattr(ctx, "scope_id", None) or str(self.writer.scope)
 
-    def _owner(self, budget: Budget) -> tuple[str | None, ...]:
+    def _owner(self, budget: Budget) -> Owner:
         return budget.scope_id or self.writer.scope, budget.principal_id, budget.session_id
 
     async def _set_wanted(self) -> None:
         while self._wanted:
-            wanted = budget, context = self._wanted[0]  # it stays until it is in force: till then nobody is let by
-            command = SetBudget(budget=budget, at=self.writer.now())
-            putting = self.writer.put(budget.scope_id or self.writer.scope, command)
-            await asyncio.create_task(putting, context=context)  # as whoever set it: the first to ask may be a tool
+            wanted = self._wanted[0]  # it stays until it is in force: till then nobody is let by
+            if not self.writer.order.is_late(self._owner(wanted.budget), wanted.asked):
+                putting = self.writer.limit(wanted.budget, wanted.asked)
+                # As whoever set it: the first to ask may be a tool.
+                await asyncio.create_task(putting, context=wanted.context)
             self._wanted = [each for each in self._wanted if each is not wanted]  # another may have been set meanwhile
 
 

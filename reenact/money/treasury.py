@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from ..actors.book import State, usage_of
+from ..actors.book import State, usage_of, whose
 from ..actors.calendar import DAY_US
 from ..actors.clock import Clock
 from ..actors.ledger import evolve
@@ -43,6 +43,7 @@ from ..events.purse import AllotmentReleased
 from ..flow.kernel import Kernel, Who
 from .counting import Counting
 from .line import Line
+from .order import Order
 from .recalls import Recalls
 from .uses import LimitUse, uses
 
@@ -75,6 +76,7 @@ class Treasury:
         self._terms: dict[Any, Terms | None] = {}
         self._rates: dict[Any, Rate | None] = {}
         self._foreseen: list[str] = []
+        self.order = Order()
         self.recalls = Recalls(kernel, clock, scope)
         self.counting = Counting(kernel, clock, scope)
         self.line = Line(kernel, clock, scope, self.recalls)
@@ -275,13 +277,14 @@ class Treasury:
                 " degrade_to, or let the limit deny or warn."
             )
 
-    async def set(self, budget: Budget, ask: Callable[..., Awaitable[Reply]]) -> Budget:
+    async def set(self, budget: Budget, ask: Callable[..., Awaitable[Reply]], asked: int) -> Budget:
         """Set a limit of this scope, of one of its principals or sessions. Raises BadInput for one without a limit.
         When it returns, whoever holds something has heard of it, but for those who are about to take it.
 
-        ask: puts the command to the ledger, on behalf of whoever sets it.
+        ask: puts the command to the ledger, on behalf of whoever sets it. asked: its number in `order`.
         """
         await ask(self._stream, SetBudget(budget=budget, at=self._clock.now(), counts=True))
+        self.order.done((self.scope, *whose(budget)), asked)
         await self._kernel.dispatch.performed(self._stream, _calls_back)
         return budget
 
@@ -289,8 +292,10 @@ class Treasury:
         self, ask: Callable[..., Awaitable[Reply]], principal_id: str | None = None, session_id: str | None = None
     ) -> bool:
         """Lift the limits of this scope, or those of one principal or session. False when there were none."""
+        asked = self.order.asked()
         command = RemoveBudget(principal_id=principal_id, session_id=session_id, at=self._clock.now())
         removed = bool((await ask(self._stream, command)).events)
+        self.order.done((self.scope, principal_id, session_id), asked)
         await self._kernel.dispatch.performed(self._stream, _calls_back)
         return removed
 

@@ -11,7 +11,7 @@ import msgspec
 from msgspec.structs import replace
 
 from ..actors import decider
-from ..actors.book import SCOPE, State, Sums, falls_under
+from ..actors.book import SCOPE, State, Sums, falls_under, whose
 from ..actors.clock import Clock, SystemClock
 from ..actors.ledger import LEDGER
 from ..actors.ledger import decide as decided
@@ -47,6 +47,7 @@ from .entries import (
     name_of,
     time_of,
 )
+from .order import Order
 from .recalls import Asker
 
 if TYPE_CHECKING:
@@ -62,12 +63,16 @@ ENTRIES_MAX = 100_000
 class LedgerWriter(Protocol):
     """Where entries go. `put` decides a command in the ledger of a scope, and gives the state after it.
 
-    scope: the one that is meant where none is named. `checked` refuses a limit that cannot be set.
+    scope: the one that is meant where none is named. `checked` refuses a limit that cannot be set, `limit` sets one
+    that has its number in `order` already.
     """
 
     @property
     def scope(self) -> str: ...
+    @property
+    def order(self) -> Order: ...
     def checked(self, budget: Budget) -> Budget: ...
+    async def limit(self, budget: Budget, asked: int) -> None: ...
     async def put(self, scope_id: str, command: Command) -> tuple[State, bool]: ...
     async def state(self, scope_id: str) -> State: ...
     async def entries(self, scope_id: str) -> list[UsageRecorded]: ...
@@ -194,12 +199,27 @@ class InMemoryLedgerWriter(_Writing):
     scope = "default"
 
     def __init__(self, clock: Clock | None = None) -> None:
+        self.order = Order()
         self._clock = clock or SystemClock()
         self._states: dict[str, tuple[Any, ...]] = {}
         self._entries: dict[str, list[UsageRecorded]] = {}
         self._told: dict[tuple[str, str], bytes] = {}
 
     async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
+        decided = self._decided(scope_id, command)
+        match command:
+            case SetBudget(budget=budget):
+                self.order.done((scope_id, *whose(budget)), self.order.asked())
+            case RemoveBudget(principal_id=principal, session_id=session):
+                self.order.done((scope_id, principal, session), self.order.asked())
+        return decided
+
+    async def limit(self, budget: Budget, asked: int) -> None:
+        scope = budget.scope_id or self.scope
+        self._decided(scope, SetBudget(budget=budget, at=self.now()))
+        self.order.done((scope, *whose(budget)), asked)
+
+    def _decided(self, scope_id: str, command: Command) -> tuple[State, bool]:
         states = self._states.get(scope_id, LEDGER.initial)
         decision = decider.decide(LEDGER, states, command, version=0, at=self.now(), epoch=1)
         self._states[scope_id] = decision.states
@@ -244,6 +264,11 @@ class RuntimeLedgerWriter(_Writing):
         """The one scope that it writes to."""
         return self._runtime.scope
 
+    @property
+    def order(self) -> Order:
+        """That of all who set limits of the scope, by way of a ledger or not."""
+        return self._runtime._treasury.order
+
     def _stream(self, scope_id: str) -> str:
         if scope_id != self._runtime.scope:
             raise BadInput(f"This runtime works for the scope {self._runtime.scope!r}, not for {scope_id!r}.")
@@ -254,6 +279,9 @@ class RuntimeLedgerWriter(_Writing):
         if budget.degrade_to is not None:
             self._runtime._models.parse(budget.degrade_to)
         return super().checked(self._runtime._treasury.checked(budget))
+
+    async def limit(self, budget: Budget, asked: int) -> None:
+        await self._runtime._limit(budget, asked)
 
     async def put(self, scope_id: str, command: Command) -> tuple[State, bool]:
         """Limits are set and lifted as the runtime does it. What is set aside is for those that reserve here, and for
