@@ -179,6 +179,51 @@ def test_a_server_without_keys_that_is_down_keeps_nobody_from_their_own() -> Non
     assert asyncio.run(asyncio.wait_for(main(), 20)) == ("I am c.", "I am a.", "I am c.")
 
 
+class Guarded(Provider):
+    """A server that knows one password, `good`, and answers no address with a query."""
+
+    async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
+        given = request.credentials
+        if given.password not in (None, "good"):
+            raise ModelFailure(Failure(code="auth", message="no"))
+        if given.base_url is not None and "?" in given.base_url:
+            raise ModelFailure(Failure(code="model_not_found", message="nowhere"))
+        async for each in super().stream(request):
+            yield each
+
+
+@pytest.mark.parametrize(
+    ("anns", "bobs"),
+    [
+        ("http://team:bad@lan/v1", "http://team:good@lan/v1"),
+        ("http://team:bad@lan/v1", "http://lan/v1"),
+        ("http://lan/v1?x=1", "http://lan/v1"),
+    ],
+)
+def test_what_fails_with_anothers_password_or_query_in_an_address_cools_nobody_elses(anns: str, bobs: str) -> None:
+    of_whom = {"ann": anns, "bob": bobs}
+
+    async def main() -> list[str]:
+        async with opened(
+            Guarded(),
+            default_agent={"model": A, "fallbacks": [C]},
+            clock=ManualClock(),
+            credentials=lambda name, spec: Credentials(base_url=of_whom[spec.scope] if name == "scripted" else None),
+        ) as of:
+            return [(await (await of.scoped(scope=name).image("bot")).send("hi")).text for name in ("ann", "bob")]
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ["I am c.", "I am a."]
+
+
+def test_of_two_passwords_at_one_address_the_other_is_tried() -> None:
+    async def main() -> list[str]:
+        passwords = [Credentials(base_url=f"http://team:{each}@lan/v1") for each in ("bad", "good")]
+        async with opened(Guarded(), default_agent={"model": A}, credentials=lambda name, spec: passwords) as of:
+            return [(await (await of.image("bot")).send("hi")).text]
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ["I am a."]
+
+
 def own_keys(provider: Provider, clock: ManualClock, **options: Any) -> Runtime:
     """A runtime whose tenants each bring a key of their own."""
     return opened(provider, clock=clock, credentials=lambda name, spec: Credentials(api_key=spec.scope * 8), **options)

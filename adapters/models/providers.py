@@ -85,7 +85,7 @@ def all_credentials_for(provider: str, environ: Mapping[str, str]) -> tuple[Cred
 
 def label_of(credentials: Credentials) -> str | None:
     """A short digest that tells keys apart in a log and gives none of them away; where there is no key, of the address
-    without its password and its query; None where there is neither.
+    as a whole, for the password and the query in it are a key too; None where there is neither.
 
     That of a key is keyed by where the key is used, so that one key in two places is two.
     """
@@ -93,12 +93,8 @@ def label_of(credentials: Credentials) -> str | None:
     if revealed:
         place = hashlib.blake2b(address.encode(), digest_size=32, person=b"reenact key").digest()
         return hashlib.blake2b(revealed.encode(), key=place, digest_size=4).hexdigest()
-    shown = address.partition("?")[0].strip()
-    if credentials.password is not None:
-        shown = shown.replace(f":{credentials.password}@", "@", 1)
-    if not shown:
-        return None
-    return hashlib.blake2b(shown.encode("utf-8", "surrogatepass"), digest_size=4, person=b"reenact address").hexdigest()
+    where = address.strip().encode("utf-8", "surrogatepass")
+    return hashlib.blake2b(where, digest_size=4, person=b"reenact address").hexdigest() if where else None
 
 
 class Models:
