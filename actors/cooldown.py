@@ -9,7 +9,8 @@ longer, up to a limit, until the model answers or a day has passed without a fai
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Collection, Iterable
 from typing import Literal
 
 from msgspec import Struct
@@ -18,7 +19,7 @@ from msgspec.structs import replace
 from ..events.errors import BadInput
 
 WINDOWS_MAX = 1_000
-"""Windows that are remembered; the one that ended longest ago goes first."""
+"""Windows that are remembered; of the scope that has most of them the one that ended longest ago goes first."""
 
 PROBES_MAX = 1_000
 """Keys of a provider, and models, whose last failure or probe is remembered."""
@@ -77,13 +78,14 @@ def check_number(name: str, value: object, *, least: float = 0.0, most: float) -
 
 class Window(Struct, frozen=True, gc=False):
     """since, until, failed_at: microseconds UTC. code: of the failure that opened it. count: windows of its kind in a
-    row. failed_at: the last failure, within it too."""
+    row. failed_at: the last failure, within it too. scope: whose call opened it."""
 
     code: str
     since: int
     until: int
     count: int
     failed_at: int
+    scope: str = ""
 
 
 class Cooldowns(Struct, frozen=True):
@@ -156,10 +158,11 @@ def failed(
     times: CooldownTimes,
     *,
     retry_after_s: float | None = None,
+    scope: str = "",
 ) -> Cooldowns:
     """The table after a model failed for good with this key: what was to be tried again was.
 
-    retry_after_s: what the provider asked for, honoured up to the longest window of its kind.
+    retry_after_s: what the provider asked for, honoured up to the longest window of its kind. scope: whose call it was.
     """
     table = _noted(table, asked_place(key, model, code), now, times)
     table = replace(table, well=table.well - {model})
@@ -176,9 +179,9 @@ def failed(
     if known is not None and _open(known, now):
         if place[1] is not None:
             windows[place] = replace(known, failed_at=now)
-        return replace(table, windows=windows)
-    windows[place] = _next(known, code, now, times, retry_after_s)
-    return replace(table, windows=bounded(windows))
+    else:
+        windows[place] = replace(_next(known, code, now, times, retry_after_s), scope=scope)
+    return replace(table, windows=bounded(windows, (place, (key, None))))
 
 
 def succeeded(table: Cooldowns, key: str | None, model: str) -> Cooldowns:
@@ -277,8 +280,17 @@ def span_s(kind: Kind, count: int, times: CooldownTimes, retry_after_s: float | 
     return min(first * 2.0 ** min(count - 1, 64), most)
 
 
-def bounded(windows: dict[tuple[str | None, str | None], Window]) -> dict[tuple[str | None, str | None], Window]:
-    """These, without those too many: they are taken out of it."""
+def bounded(
+    windows: dict[tuple[str | None, str | None], Window], newest: Collection[tuple[str | None, str | None]] = ()
+) -> dict[tuple[str | None, str | None], Window]:
+    """These, without those too many: they are taken out of it, always from the scope that has most of them, so that no
+    scope pushes out what cools for another. newest: those just opened, which stay."""
+    if len(windows) <= WINDOWS_MAX:
+        return windows
+    held = Counter(window.scope for window in windows.values())
     while len(windows) > WINDOWS_MAX:
-        del windows[min(windows, key=lambda place: windows[place].until)]
+        most = max(held.values())
+        may_go = (each for each, window in windows.items() if held[window.scope] == most and each not in newest)
+        gone = windows.pop(min(may_go, key=lambda place: windows[place].until))
+        held[gone.scope] -= 1
     return windows

@@ -216,10 +216,11 @@ def after(
     settings: Failover,
     *,
     wait_s: float | None,
+    scope: str = "",
 ) -> tuple[Retry | Select | Stop | Exhausted, Cooldowns]:
     """What follows when a call failed, and the table after it. wait_s: of the retry policy, None where it gives up.
 
-    key: the label of the key it was asked with, also where there is only one.
+    key: the label of the key it was asked with, also where there is only one. scope: whose call it was.
     """
     code, chain = failure.code, call.chain or (call.model,)
     if not settings.advances(code):
@@ -232,7 +233,8 @@ def after(
     leaves = others and (left <= fresh or _leaves(call, code, key, fresh, keys, table, now, settings))
     if wait_s is not None and may_go_on and not leaves:
         return Retry(wait_s), table
-    table = failed(table, key, call.model, code, now, settings.cooldowns, retry_after_s=failure.retry_after_s)
+    again_s, times = failure.retry_after_s, settings.cooldowns
+    table = failed(table, key, call.model, code, now, times, retry_after_s=again_s, scope=scope)
     if not others:
         return Stop(), table
     if may_go_on:

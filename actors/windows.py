@@ -103,8 +103,9 @@ def opened_by(note: NoteCooldowns | None, after: Cooldowns, told: Cooldowns) -> 
     )
 
 
-def restored(events: Iterable[Event], now: int, times: CooldownTimes) -> Cooldowns:
+def restored(events: Iterable[Event], now: int, times: CooldownTimes, scope: str = "") -> Cooldowns:
     """The table that these facts leave, oldest first: the windows that are open, and those whose count still counts.
+    scope: whose stream they are of.
 
     One that began in the future was opened before the clock was set back, and is over.
     """
@@ -119,7 +120,7 @@ def restored(events: Iterable[Event], now: int, times: CooldownTimes) -> Cooldow
             continue
         end = min(event.until, event.since + round(LONGEST_S * 1_000_000))
         if event.since <= now < max(end, event.since + round(times.forget_s * 1_000_000)):
-            windows[place] = Window(event.code, event.since, end, event.count, event.since)
+            windows[place] = Window(event.code, event.since, end, event.count, event.since, scope)
             asked = asked_place(event.key, event.model, event.code)
             probes[asked] = max(event.since, probes.get(asked, 0))
     return Cooldowns(windows, probes)

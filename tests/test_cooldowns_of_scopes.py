@@ -247,6 +247,48 @@ def test_whoever_paid_is_asked_again_in_time_however_often_another_fails_with_a_
     assert asyncio.run(asyncio.wait_for(main(), 20)) == ["failed", "failed", "succeeded"]
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+def test_however_many_keys_of_another_are_refused_what_cools_for_one_is_remembered(
+    restarts: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reenact.actors.cooldown.WINDOWS_MAX", 4)
+    store, clock, asked = MemoryStore(), ManualClock(), list[str]()
+
+    class Refusing(Provider):
+        async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
+            key = request.credentials.reveal()
+            asked.append(key)
+            if key.startswith("key-"):
+                code = "timeout" if key == "key-of-bob" else "billing"
+                raise ModelFailure(Failure(code=code, message="no"))
+            async for each in super().stream(request):
+                yield each
+
+    def process() -> Runtime:
+        failover = Failover(retries=0)
+        return opened(
+            Refusing(), store=store, clock=clock, failover=failover, default_agent={"model": A, "fallbacks": [C]}
+        )
+
+    async def says(of: Runtime, name: str, key: str, image: str) -> None:
+        await (await of.scoped(scope=name).image(image)).send("hi", credentials={"scripted": key})
+
+    async def main() -> int:
+        async with process() as of:
+            for number in range(6):
+                await says(of, "ann", f"key-{number}", "bot")
+            await says(of, "bob", "key-of-bob", "first")
+            if not restarts:
+                await says(of, "bob", "key-of-bob", "second")
+        if restarts:
+            async with process() as of:
+                await says(of, "ann", "key-7", "bot")
+                await says(of, "bob", "key-of-bob", "second")
+        return asked.count("key-of-bob")
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == 1
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_whoever_fell_back_returns_whatever_another_misspells(busy: bool) -> None:
     clock = ManualClock()

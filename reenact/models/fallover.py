@@ -104,7 +104,7 @@ class Fallover:
         named = keys.named(call.model, key)
         wait_s, table = self._retries.next_wait(failover.tries(call, named), failure), self.table
         choice, self.table = failover.after(
-            call, failure, key, keys, self.table, self._clock.now(), self.settings, wait_s=wait_s
+            call, failure, key, keys, self.table, self._clock.now(), self.settings, wait_s=wait_s, scope=spec.scope
         )
         self._well.discard(call.model)
         await self._windows.failed(spec.scope, table, self.table, call.model)

@@ -37,9 +37,9 @@ class Windows:
             _log.error("what cools down could not be read: %s", error)
             return Cooldowns()
         now = self._kernel.clock.now()
-        self._tells(scope, restored(events, now, times))
+        self._tells(scope, restored(events, now, times, scope))
         cools = (event for event in events if not (isinstance(event, CooldownOpened) and event.model in well))
-        return restored(cools, now, times)
+        return restored(cools, now, times, scope)
 
     def _newest(self, stream: str) -> list[Event]:
         log = self._kernel.log
@@ -55,7 +55,7 @@ class Windows:
         opened = opened_by(changes(before, after, model), after, told)
         if opened:
             windows = {place_of(fact): after.windows[place_of(fact)] for fact in opened}
-            self._tells(scope, Cooldowns(bounded({**told.windows, **windows})))
+            self._tells(scope, Cooldowns(bounded({**told.windows, **windows}, windows)))
             await self._ask(scope, NoteCooldowns(opened=opened))
 
     def answered(self, scope: str, key: str | None, model: str) -> Awaitable[None] | None:

@@ -165,6 +165,23 @@ def test_never_more_than_so_many_windows_are_remembered() -> None:
     assert len(table.windows) <= WINDOWS_MAX and ("k0", A) not in table.windows
 
 
+def test_however_many_keys_of_another_scope_fail_the_windows_of_one_stay() -> None:
+    early = table = fail(Cooldowns(), "timeout", 0, key="bob", scope="bob")
+    for number in range(WINDOWS_MAX + 10):
+        table = fail(table, "billing", number, key=f"k{number}", scope="ann")
+    table = fail(table, "timeout", S, key="bob too", scope="bob")
+    assert len(table.windows) == WINDOWS_MAX and early.windows.items() <= table.windows.items()
+    assert until(table, "bob too", A, S) is not None
+
+
+def test_a_window_that_was_just_opened_pushes_out_another_and_not_itself() -> None:
+    table = Cooldowns()
+    for number in range(WINDOWS_MAX):
+        table = fail(table, "billing", number, key=f"k{number}")
+    table = fail(table, "timeout", WINDOWS_MAX)
+    assert until(table, "k", A, WINDOWS_MAX) is not None and until(table, "k0", A, WINDOWS_MAX) is None
+
+
 @given(st.sampled_from(["transient", "billing", "auth"]), st.integers(1, 10_000))
 def test_no_window_is_shorter_than_the_one_before_and_none_longer_than_its_limit(kind: Any, count: int) -> None:
     most = {"transient": 300.0, "billing": 86_400.0, "auth": 3_600.0}[kind]
