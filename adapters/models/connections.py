@@ -62,6 +62,13 @@ class Clients(Generic[C]):
             await http.aclose()
 
 
+def placed(base_url: str, path: str) -> tuple[str, str]:
+    """The address that a client is made for, and the path of a request there, with the query of the address: an SDK
+    would write the path behind the query."""
+    address, mark, query = base_url.partition("?")
+    return address, path + mark + query
+
+
 def waits(idle_s: float) -> httpx2.Timeout:
     """For a request whose answer may be silent for so long."""
     import httpx2

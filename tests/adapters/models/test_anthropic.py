@@ -429,6 +429,19 @@ def test_keys_from_the_environment_are_not_looked_for(monkeypatch: pytest.Monkey
     assert served.asked[0].path == "/v1/messages"
 
 
+def test_a_query_in_the_address_is_that_of_every_request() -> None:
+    async def run() -> list[str]:
+        model = Anthropic()
+        async with serve(*[streamed(anthropic("text"))] * 2) as served:
+            for behind in ("?api_key=K%2F1&v=2", "/?api_key=another"):
+                outcome = await ask(model, plain_request(served.url + behind))
+                assert outcome.answer is not None, outcome.failure
+            await model.aclose()
+        return [asked.path for asked in served.asked]
+
+    assert asyncio.run(run()) == ["/v1/messages?api_key=K%2F1&v=2", "/v1/messages?api_key=another"]
+
+
 def test_a_key_that_cannot_be_one_is_refused_and_no_message_shows_a_key() -> None:
     assert failed(api_key="sk-\x00-secret-key", asked=1).failure.code == "auth"
     told = whole(error("authentication_error", "invalid key sk-secret-secret given"), status=401)

@@ -174,6 +174,21 @@ def test_what_is_asked(protocol: str) -> None:
 
 
 @both
+def test_a_query_in_the_address_is_that_of_every_request(protocol: str) -> None:
+    async def run() -> list[str]:
+        model = ADAPTERS[protocol]()
+        async with serve(*[streamed(hello(protocol))] * 3) as served:
+            for behind in ("/v1?api_key=K%2F1&v=2", "/v1/?api_key=another", "/v1"):
+                outcome = await ask(model, plain_request(served.url + behind))
+                assert outcome.answer is not None, outcome.failure
+            await model.aclose()
+        return [asked.path for asked in served.asked]
+
+    path = PATHS[protocol]
+    assert asyncio.run(run()) == [f"{path}?api_key=K%2F1&v=2", f"{path}?api_key=another", path]
+
+
+@both
 def test_whose_account_it_is_concerns_openai_only(protocol: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # The SDK reads these by itself and would send them anywhere.
     monkeypatch.setenv("OPENAI_ORG_ID", "org-1")
