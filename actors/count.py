@@ -7,8 +7,9 @@ that the log is read, and nothing is allotted until it was:
                                 '--> usage_counted, of each session whose call was under way then, when that has ended
 
 What is told are the sums of a session over its whole life. What is more than was told before is new, so what is told
-twice is counted once. What a purse spent while no ledger was asked is told by these sums as well, and then not by the
-session's next asking. Both are told and known by principal: a session may have worked for several.
+twice is counted once. What a purse spent with nothing allotted for it is among them; by older rules that was told as
+spent, and then not by the session's next asking. Both are told and known by principal: a session may have worked for
+several.
 """
 
 from __future__ import annotations

@@ -276,7 +276,7 @@ def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
     if wanted.terms is not None and state.job_id is not None and (purse is None or not purse.counts):
         # From here on the running job is under a budget; of one without a purse nobody knows when it began.
         purse = replace(purse or replace(money.EMPTY, began_at=stamp.at), counts=True)
-    return replace(
+    after = replace(
         state,
         version=stamp.version,
         definition=wanted,
@@ -285,6 +285,9 @@ def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
         selected=selected,
         purse=purse,
     )
+    if purse is None or state.job_id is None:
+        return after
+    return replace(after, purse=money.configured(purse, money_terms(after), money_terms(state)))
 
 
 def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:
@@ -296,8 +299,8 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
     overrides = event.overrides
     if mine.within:
         overrides = replace(overrides or Overrides(), within=mine.within)
-    own = overrides is not None and overrides.terms is not None
-    counts = own or (state.definition is not None and state.definition.terms is not None)
+    own = None if overrides is None else overrides.terms
+    terms = merged(None if state.definition is None else state.definition.terms, own)
     return replace(
         state,
         version=stamp.version,
@@ -315,7 +318,7 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
         rights=state.rights if overrides is None else _rights(state.definition, overrides),
         length=state.length.and_more(mine.tokens, mine.pictures),
         selected=_selected(state, overrides),
-        purse=money.began(state.purse, stamp.at, mine.principal, counts=counts),
+        purse=money.began(state.purse, stamp.at, mine.principal, terms),
     )
 
 

@@ -69,12 +69,13 @@ UNBILLED = frozenset(
 
 class Held(Struct, frozen=True, gc=False):
     """Set aside for the model call under way. max_tokens: what it may write. overhead: of instructions and tools that
-    it reads, as they were estimated."""
+    it reads, as they were estimated. free: of no allotment."""
 
     call: str
     amount: Amount
     max_tokens: int
     overhead: int = 0
+    free: bool = False
 
 
 class Asking(Struct, frozen=True, gc=False):
@@ -100,7 +101,9 @@ class Raising(Struct, frozen=True, gc=False):
 
 
 class Purse(Struct, frozen=True, gc=False):
-    """spent: all that the session ever spent under a budget. ceiling: what it may have spent by the allotment `source`.
+    """spent: all that the session ever spent of what ledgers allotted. free: all that it spent under a budget with
+    nothing allotted for it, which is no ledger's until it is counted; by older rules that was in `spent`. apart: what
+    it spends from here on is free. ceiling: what it may have spent by the allotment `source`.
 
     asks: how often it asked. began, began_at: what was spent, and the time, when the running job began. now: the
     latest recorded time. made: no call that it has spent was made later. counts: the running job is under a budget.
@@ -132,16 +135,23 @@ class Purse(Struct, frozen=True, gc=False):
     counted: tuple[str, int] | None = None
     wait_ms: int = 0
     gone: tuple[str, Amount] | None = None
+    free: Amount = NOTHING
+    apart: bool = False
 
     @property
     def run(self) -> Amount:
         """What the running job spent."""
-        return self.spent - self.began
+        return self.spent + self.free - self.began
+
+    @property
+    def aside(self) -> Amount:
+        """What of the allotment is set aside for the call under way."""
+        return NOTHING if self.held is None or self.held.free else self.held.amount
 
     @property
     def at_most(self) -> Amount:
         """What it has spent if what is under way costs all that was set aside."""
-        return self.spent if self.held is None else self.spent + self.held.amount
+        return self.spent if self.held is None or self.held.free else self.spent + self.held.amount
 
     @property
     def left(self) -> Amount:
@@ -191,7 +201,7 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
     of the allotment.
     """
     if purse.held is not None:
-        purse = replace(purse, spent=purse.at_most, held=None)  # its process died: it is spent as it was set aside
+        purse = lost(purse)  # its process died
     left = purse.left
     grant = purse.grant if left.requests else None  # else other limits may be in force than it was made under
     passes = () if grant is None else tuple(_passed(grant, wish))
@@ -405,19 +415,20 @@ def consented(purse: Purse, action: str, by: str) -> Raise | None:
 # -- what becomes of it --
 
 
-def began(purse: Purse | None, at: int, principal: str, *, counts: bool) -> Purse | None:
+def began(purse: Purse | None, at: int, principal: str, terms: Terms | None) -> Purse | None:
     """A job of a principal begins, who may not spend what was allotted for another; and what degrades does so for the
-    rest of a job. counts: under a budget."""
+    rest of a job. terms: the budget that it is under."""
     if purse is None:
-        if not counts:
+        if terms is None:
             return None
         purse = EMPTY
     purse = replace(
         purse,
-        began=purse.spent,
+        began=purse.spent + purse.free,
         began_at=at,
         now=max(purse.now, at),
-        counts=counts,
+        counts=terms is not None,
+        apart=_is_apart(terms),
         breach=None,
         asking=None,
         refused=None,
@@ -430,13 +441,48 @@ def began(purse: Purse | None, at: int, principal: str, *, counts: bool) -> Purs
     return purse
 
 
+def configured(purse: Purse | None, terms: Terms | None, before: Terms | None) -> Purse | None:
+    """The running job is under other terms than before."""
+    if purse is None:
+        return None
+    if terms is None:  # what says by which rules it was is gone with it
+        return replace(purse, apart=purse.apart or (before is not None and before.rules > 7))
+    return replace(purse, apart=_is_apart(terms))
+
+
+def _is_apart(terms: Terms | None) -> bool:
+    return terms is not None and terms.ledger is None and terms.rules > 7
+
+
+def _and(purse: Purse, amount: Amount, free: bool) -> tuple[Amount, Amount]:
+    """What is spent, and what of no allotment, with so much more."""
+    return (purse.spent, purse.free + amount) if free else (purse.spent + amount, purse.free)
+
+
+def lost(purse: Purse) -> Purse:
+    """What is under way is spent as it was set aside."""
+    held = purse.held
+    if held is None:
+        return purse
+    spent, free = _and(purse, held.amount, held.free)
+    return replace(purse, spent=spent, free=free, held=None)
+
+
 def reserved(purse: Purse | None, event: BudgetReserved, at: int, overhead: int = 0) -> Purse:
     purse = purse or EMPTY
     amount = Amount(tokens=event.tokens, cost=event.cost, requests=1)
-    held = Held(event.call, amount, event.max_tokens, overhead)
+    held = Held(event.call, amount, event.max_tokens, overhead, purse.apart)
     now = max(purse.now, at)
     made = now if purse.held is not None else purse.made
-    return replace(purse, spent=purse.at_most, held=held, now=now, made=made)
+    return replace(lost(purse), held=held, now=now, made=made)
+
+
+def called(purse: Purse | None, terms: Terms | None, at: int) -> Purse | None:
+    """A model is called. Where nothing had to be set aside for it, what is, is for an attempt whose process died."""
+    if purse is None or purse.held is None or terms is not None or not purse.apart:
+        return purse
+    now = max(purse.now, at)
+    return replace(lost(purse), now=now, made=now)
 
 
 def settled(
@@ -454,7 +500,8 @@ def settled(
     if usage is not None:
         paid = nanos(cost.amount) if cost is not None and cost.amount is not None else amount.cost
         amount = Amount(tokens=max(0, usage.input_tokens + usage.output_tokens), cost=max(0, paid), requests=1)
-    return replace(purse, spent=purse.spent + amount, held=None, now=now, made=now, counted=counted)
+    spent, free = _and(purse, amount, purse.held.free)
+    return replace(purse, spent=spent, free=free, held=None, now=now, made=now, counted=counted)
 
 
 def turned(purse: Purse, reason: str) -> Purse:
@@ -466,7 +513,7 @@ def turned(purse: Purse, reason: str) -> Purse:
     if purse.held is None:
         return purse
     if reason == "budget":
-        return replace(purse, spent=purse.at_most, held=None, made=purse.now)
+        return replace(lost(purse), made=purse.now)
     return replace(purse, held=None)
 
 
@@ -481,10 +528,10 @@ def failed(
 ) -> Purse:
     """The call failed: what was counted is spent; what was turned away is free again, but for the request itself. One
     that has a cost, if an unknown one, was not turned away: an answer had begun."""
-    mine = purse.held is not None and purse.held.call == call
-    if mine and usage is None and cost is None and not partial and failure.code in UNBILLED:
-        now = max(purse.now, at)
-        return replace(purse, spent=purse.spent + Amount(requests=1), held=None, now=now, made=now)
+    held, away = purse.held, usage is None and cost is None and not partial and failure.code in UNBILLED
+    if away and held is not None and held.call == call:
+        now, (spent, free) = max(purse.now, at), _and(purse, Amount(requests=1), held.free)
+        return replace(purse, spent=spent, free=free, held=None, now=now, made=now)
     return settled(purse, call, usage, cost, at) or purse
 
 
@@ -496,7 +543,8 @@ def ticked(purse: Purse | None, at: int) -> Purse | None:
 def tool_begun(purse: Purse | None, at: int) -> Purse | None:
     if purse is None or not purse.counts:
         return purse
-    return replace(purse, spent=purse.spent + Amount(tools=1), now=max(purse.now, at))
+    spent, free = _and(purse, Amount(tools=1), purse.apart)
+    return replace(purse, spent=spent, free=free, now=max(purse.now, at))
 
 
 def asked(purse: Purse | None, event: AllotmentWanted, at: int) -> Purse:
@@ -506,6 +554,7 @@ def asked(purse: Purse | None, event: AllotmentWanted, at: int) -> Purse:
     return replace(
         purse,
         spent=event.spent,
+        free=lost(purse).free,
         held=None,
         ceiling=event.spent,
         source=None,
@@ -560,7 +609,8 @@ def released(purse: Purse | None, event: AllotmentReleased) -> Purse:
     purse = purse or EMPTY
     grant = purse.grant
     if event.over:
-        return replace(purse, ceiling=event.spent, source=None, grant=None, gone=(event.ask, event.spent))
+        held = None if purse.held is None else replace(purse.held, free=purse.apart)  # of that nothing is left
+        return replace(purse, ceiling=event.spent, source=None, grant=None, gone=(event.ask, event.spent), held=held)
     if grant is not None:
         grant = replace(
             grant, tokens_per_request=None, cost_per_request=None, tools_per_request=None, calls=(), ahead=()
@@ -573,9 +623,7 @@ def ended(purse: Purse | None, at: int) -> Purse | None:
     if purse is None:
         return None
     return replace(
-        purse,
-        spent=purse.at_most,
-        held=None,
+        lost(purse),
         asking=None,
         breach=None,
         counts=False,
@@ -590,7 +638,7 @@ def release(purse: Purse | None, ask: str | None = None) -> AllotmentReleased | 
     """Let go of what is not set aside, of the allotment `ask` or the newest; None where there is nothing to let go."""
     if purse is None or purse.source is None or (ask is not None and ask != purse.source):
         return None
-    kept = purse.held.amount if purse.held is not None else NOTHING
+    kept = purse.aside
     if purse.ceiling - purse.spent == kept:
         return None
     return AllotmentReleased(ask=purse.source, spent=purse.spent, kept=kept)

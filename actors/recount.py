@@ -9,21 +9,24 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from msgspec.structs import replace
+
 from ..events.agent import (
-    NOT_ASKED,
     AgentConfigured,
     ModelAnswered,
     ModelCalled,
     ModelFailed,
+    ModelSelected,
     ToolStarted,
     TurnCompleted,
 )
-from ..events.budget import NOTHING, Amount, nanos
+from ..events.budget import NOTHING, Amount, Terms, nanos
 from ..events.content import Cost, Usage
 from ..events.ledger import Counted, UsageCounted
 from ..events.message import Erased, Recorded
-from ..events.purse import BudgetReserved
+from ..events.purse import AllotmentReleased, AllotmentWanted, BudgetReserved
 from ..events.session import JobQueued, JobStarted
+from .purse import UNBILLED
 
 Sums = dict[str, Amount]
 """By principal."""
@@ -88,9 +91,13 @@ class Session:
         self.used: Sums = {}
         self.told: Sums = {}
         self._spent: Sums = {}  # by a purse, at most
-        self._terms = self._counts = self._works = False
-        self._call = ""
+        self._counts = self._works = False
+        self._terms: Terms | None = None
+        self._own: Terms | None = None  # what the running job brought along
+        self._apart = False  # what it spends under its budget is of no allotment, and is counted as used
         self._aside: tuple[str, str, Amount] = "", "", NOTHING  # the call, its batch, what was set aside for it
+        self._free = False  # that is of no allotment
+        self._held = False  # the call that it is for has no end
         self._paid = False
         self._senders: dict[str, str] = {}  # for whom the jobs that wait count
         self._sender = ""  # for whom the running job counts, or the last one
@@ -104,8 +111,11 @@ class Session:
         self.at = recorded.position
         match recorded.data:
             case AgentConfigured(definition=definition):
-                self._terms = definition.terms is not None
-                self._counts = self._counts or (self._works and self._terms)
+                rules = self._rules()
+                self._terms = definition.terms
+                self._counts = self._counts or (self._works and self._terms is not None)
+                if self._works:
+                    self._apart = self._kept_apart() or (self._rules() is None and (self._apart or (rules or 0) > 7))
             case JobQueued(job_id=job_id) as job:
                 self._senders[job_id] = job.counts_for(recorded.context.principal)
             case Erased(name="job_started"):
@@ -113,39 +123,88 @@ class Session:
             case JobStarted(job_id=job_id, overrides=overrides):
                 self._works = True
                 self._sender = self._senders.pop(job_id, "")
-                self._counts = self._terms or (overrides is not None and overrides.terms is not None)
+                self._own = None if overrides is None else overrides.terms
+                self._counts, self._apart = self._rules() is not None, self._kept_apart()
             case TurnCompleted():
-                self._works = self._counts = False
+                self._lost(recorded)
+                self._works, self._counts, self._own = False, False, None
             case BudgetReserved(call=call, tokens=tokens, cost=cost):
-                self._aside = call, recorded.head.id, Amount(tokens, cost, 1)
-                self._spends(self._aside[2], recorded)
+                self._lost(recorded)
+                self._aside, self._free, self._held = (
+                    (call, recorded.head.id, Amount(tokens, cost, 1)),
+                    self._apart,
+                    True,
+                )
+                if not self._free:
+                    self._spends(self._aside[2], recorded)
+            case AllotmentWanted():
+                self._lost(recorded)
+            case AllotmentReleased(over=True):
+                if self._held and self._apart and not self._free:
+                    self._free, whose = True, self._whose(recorded)
+                    self._spent[whose] = self._spent.get(whose, NOTHING) - self._aside[2]
+            case ModelSelected(noted=False, reason=reason):
+                if reason == "budget":
+                    self._lost(recorded)
+                self._held = False
             case ModelCalled(call=call):
-                self._call, self._paid = call, self._aside[:2] == (call, recorded.head.id)
+                self._paid = self._aside[:2] == (call, recorded.head.id)
+                if not self._paid:
+                    self._lost(recorded)
             case ModelAnswered(usage=usage, cost=cost):
                 self._ended(usage, cost, recorded)
-            case ModelFailed(usage=usage, cost=cost, failure=failure, unasked=unasked):
-                if not unasked and failure != NOT_ASKED:
-                    self._ended(usage, cost, recorded)
+            case ModelFailed(usage=usage, cost=cost, failure=failure) as event:
+                if event.asked:
+                    away = usage is None and cost is None and not event.partial and failure.code in UNBILLED
+                    self._ended(usage, cost, recorded, away=away)
+                self._held = False
             case ToolStarted(attempt=1):
-                if self._counts:
+                if self._counts and not self._apart:
                     self._spends(Amount(tools=1), recorded)
                 else:
                     self._uses(Amount(tools=1), recorded)
 
-    def _ended(self, usage: Usage | None, cost: Cost | None, recorded: Recorded) -> None:
+    def _rules(self) -> int | None:
+        """Those of the budget that the running job is under; None where it is under none."""
+        return max((terms.rules for terms in (self._terms, self._own) if terms is not None), default=None)
+
+    def _kept_apart(self) -> bool:
+        led = any(terms is not None and terms.ledger is not None for terms in (self._terms, self._own))
+        return not led and (self._rules() or 0) > 7
+
+    def _lost(self, recorded: Recorded) -> None:
+        """Nobody hears of the end of the call under way: it used what was set aside for it."""
+        if self._held and self._free:
+            self._uses(self._aside[2], recorded)
+        self._held = False
+
+    def _ended(self, usage: Usage | None, cost: Cost | None, recorded: Recorded, *, away: bool = False) -> None:
+        """away: it was turned away before it was read."""
         tokens = usage.input_tokens + usage.output_tokens if usage is not None else 0
         amount = Amount(tokens, nanos(cost.amount) if cost is not None and cost.amount is not None else 0, 1)
-        if self._paid:
+        if self._paid and self._held and self._free:
+            most = self._aside[2]
+            if usage is None and not away:
+                amount = most
+            elif cost is None or cost.amount is None:
+                amount = replace(amount, cost=0 if away else most.cost)
+            self._uses(amount, recorded)
+            self._held = False
+        elif self._paid:
             self._spends(amount - self._aside[2], recorded)
+            self._held = False
         else:
             self._uses(amount, recorded)
 
+    def _whose(self, recorded: Recorded) -> str:
+        return self._sender or recorded.context.principal
+
     def _uses(self, amount: Amount, recorded: Recorded) -> None:
-        principal = self._sender or recorded.context.principal
+        principal = self._whose(recorded)
         self.used[principal] = self.used.get(principal, NOTHING) + amount
 
     def _spends(self, amount: Amount, recorded: Recorded) -> None:
-        principal = self._sender or recorded.context.principal
+        principal = self._whose(recorded)
         self._spent[principal] = self._spent.get(principal, NOTHING) + amount
 
     def compare(self, upto: int, entry: Counted) -> Iterator[str]:

@@ -30,6 +30,7 @@ from ..events.session import JobQueued, JobStarted
 from . import purse as money
 from .calendar import DAY_US, month_of
 from .purse import Purse
+from .terms import merged
 
 
 class Sum:
@@ -79,17 +80,21 @@ class Tally:
         become = READ.get(type(recorded.data))
         if become is None:
             return
-        spent = NOTHING if self._purse is None else self._purse.spent
+        spent, free = (NOTHING, NOTHING) if self._purse is None else (self._purse.spent, self._purse.free)
         become(self, recorded.data, recorded)
         purse = self._purse
         if purse is not None and purse.spent != spent:
             self._add(self._spent, purse.spent - spent, recorded)
+        if purse is not None and purse.free != free:
+            self._add(self._used, purse.free - free, recorded)
 
     @property
     def open(self) -> bool:
-        """Whether more may come of it that no ledger hears of: a call under way that nothing was set aside for, a job
-        that knows of no ledger, or one that has not asked its own for what it spends."""
+        """Whether more may come of it that no ledger hears of: a call under way that nothing was set aside for, or of
+        no allotment, a job that knows of no ledger, or one that has not asked its own for what it spends."""
         if self._call is not None and not self._paid:
+            return True
+        if self._purse is not None and self._purse.held is not None and self._purse.held.free:
             return True
         if not self._works:
             return False
@@ -144,10 +149,12 @@ class Tally:
     # -- what its events make of it --
 
     def _on_configured(self, event: AgentConfigured, recorded: Recorded) -> None:
-        self._terms = event.definition.terms
+        before, self._terms = merged(self._terms, self._own), event.definition.terms
         purse = self._purse
         if self._terms is not None and self._works and (purse is None or not purse.counts):
             self._purse = replace(purse or money.EMPTY, counts=True)
+        if self._works:
+            self._purse = money.configured(self._purse, merged(self._terms, self._own), before)
 
     def _on_queued(self, event: JobQueued, recorded: Recorded) -> None:
         self._senders[event.job_id] = event.counts_for(recorded.context.principal)
@@ -155,9 +162,8 @@ class Tally:
     def _on_job(self, event: JobStarted, recorded: Recorded) -> None:
         self._works = True
         self._own = None if event.overrides is None else event.overrides.terms
-        counts = self._own is not None or self._terms is not None
         self._sender = self._senders.pop(event.job_id, "")
-        self._purse = money.began(self._purse, recorded.head.at, self._sender, counts=counts)
+        self._purse = money.began(self._purse, recorded.head.at, self._sender, merged(self._terms, self._own))
 
     def _on_completed(self, event: TurnCompleted, recorded: Recorded) -> None:
         self._finish(recorded)
@@ -177,6 +183,8 @@ class Tally:
         self._begin(event.call, recorded)
 
     def _begin(self, call: str, recorded: Recorded) -> None:
+        if call and self._purse is not None and self._purse.held is not None:
+            self._purse = money.called(self._purse, merged(self._terms, self._own), recorded.head.at)
         held = None if self._purse is None else self._purse.held
         self._call = call
         self._paid = self._sealed == recorded.head.id or (held is not None and held.call == call)

@@ -215,6 +215,8 @@ def on_turn(state: State, event: TurnStarted, stamp: Stamp) -> State:
 
 
 def on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
+    if state.purse is not None and state.purse.held is not None:
+        state = replace(state, purse=money.called(state.purse, money_terms(state), stamp.at))
     not_before = stamp.at + event.wait_ms * 1000 if event.wait_ms else 0
     if event.attempt > 1:
         before, deaths = state.call, 0

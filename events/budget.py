@@ -234,7 +234,7 @@ LIMITS = (
 """Every limit of a `Budget`."""
 
 
-TERMS_RULES = 7
+TERMS_RULES = 8
 """Of `Terms` that are made now."""
 
 
@@ -253,7 +253,7 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     an allotment that came late or a new process began was paid with what was allotted for a day that was over; by 5, a
     turn that would have begun with a fallback that is not paid for was over, and prices stayed those that were known
     first, though a later word named higher ones; by 6, what was spent under no ledger any more was told as spent of
-    what one had allotted before.
+    what one had allotted before; by 7, what was spent under none was one sum with that, and told to the next one asked.
     """
 
     spec: BudgetSpec | None = None

@@ -19,6 +19,7 @@ from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
 from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.purse import BudgetReserved
 from reenact.money.recalls import Recalls
 from reenact.projections.meter import ModelUse, uses
 from reenact.runtime import Runtime
@@ -91,6 +92,73 @@ def test_given_a_limit_that_is_lifted_amid_a_turn_what_is_spent_later_counts_for
         }
 
     run(work, **options(store, clock), **(house if under == "rule" else {}))
+    everything_replays(MemoryLog(store))
+
+
+def test_given_a_message_that_still_names_the_ledger_behind_jobs_under_none_it_is_told_of_none_of_theirs() -> None:
+    store, clock = MemoryStore(), ManualClock()
+
+    async def work(opened: Runtime) -> None:
+        bot = (await opened.image("bot", tools=["pay"], approval_timeout_s=2 * DAY_S, **OWN)).id
+        heard = Heard(opened)
+        await opened.set_budget({"max_tokens_total": 10**6})
+        assert await send(opened, "ann", bot, "pay") == "waiting"
+        behind = [await opened.scoped(principal="bob").send(bot, "hi")]
+        behind.append(await opened.scoped(principal="eve").send(bot, "hi", **OWN))
+        await opened.remove_budget()
+        behind.append(await opened.scoped(principal="bob").send(bot, "hi"))
+        clock.move(s=DAY_S)
+        [question] = await opened.actions()
+        await opened.resolve_action(question.id, True)
+        await heard.until("turn_completed")
+        assert [(await each.result()).status for each in behind] == ["succeeded"] * 3
+        assert await used(opened, "ann", "bob", "eve") == {
+            ("ann", "max_requests_daily"): 1,
+            ("ann", "max_tokens_total"): 30,
+            ("bob", "max_requests_daily"): 2,
+            ("bob", "max_tokens_total"): 30,
+            ("eve", "max_requests_daily"): 1,
+            ("eve", "max_tokens_total"): 15,
+        }
+
+    run(work, **options(store, clock))
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("own", [{}, OWN], ids=["under nothing", "under a budget of its own"])
+def test_given_a_call_whose_process_died_it_counts_as_it_was_set_aside_though_no_ledger_pays_the_next_attempt(
+    own: dict[str, Any],
+) -> None:
+    store, clock = MemoryStore(), ManualClock()
+
+    async def live() -> None:
+        asked, gone = asyncio.Event(), Scripted(speak, repeat=True)
+
+        async def stream(*_: Any, **__: Any) -> Any:
+            asked.set()
+            await asyncio.Event().wait()
+            yield
+
+        gone.stream = stream  # type: ignore[method-assign]
+        async with runtime(**{**options(store, clock), "models": Models({"scripted": gone})}) as opened:
+            bot = (await opened.image("bot", **own)).id
+            await opened.set_budget({"max_tokens_total": 10**6})
+            await opened.scoped(principal="ann").send(bot, "hi")
+            await asked.wait()
+            await opened.remove_budget()
+            await opened.scoped(principal="bob").send(bot, "hi")
+        async with runtime(**options(store, clock)) as opened:
+            assert await send(opened, "eve", bot) == "succeeded"
+            events = (each.data for stored in opened.log.read_all(limit=999) for each in codec.unpack(stored))
+            aside = next(each.tokens for each in events if isinstance(each, BudgetReserved))
+            assert await used(opened, "ann", "bob") == {
+                ("ann", "max_requests_daily"): 2,
+                ("ann", "max_tokens_total"): aside + 15,
+                ("bob", "max_requests_daily"): 1,
+                ("bob", "max_tokens_total"): 15,
+            }
+
+    asyncio.run(asyncio.wait_for(live(), 20))
     everything_replays(MemoryLog(store))
 
 

@@ -105,9 +105,9 @@ def test_a_principal_that_goes_on_alone_asks_its_ledger_once() -> None:
     assert len([event for event in ledger_of(MemoryLog(store)) if isinstance(event, Allotted)]) == 1
 
 
-def _for_whomever(purse: Any, at: int, principal: str, *, counts: bool) -> Any:
+def _for_whomever(purse: Any, at: int, principal: str, terms: Any) -> Any:
     whose = "" if purse is None or purse.grant is None else purse.grant.principal
-    return _BEGAN(purse, at, whose, counts=counts)
+    return _BEGAN(purse, at, whose, terms)
 
 
 def _for_bob(state: Any, purse: Any) -> Any:
@@ -184,4 +184,27 @@ def test_what_was_used_before_any_limit_is_counted_for_who_used_it() -> None:
     log = MemoryLog(store)
     every = [recorded for stream in log.streams() for stored in log.read(stream) for recorded in codec.unpack(stored)]
     assert [use.principal for use in uses(every)] == ["bob", "ann", "ann"], "and so it says who cost what"
+    everything_replays(MemoryLog(store))
+
+
+def test_given_a_session_that_is_not_counted_yet_who_is_denied_does_not_pay_for_another() -> None:
+    """The first limit is set while bob's call is under way, and ann has used it up before."""
+    store, gate = MemoryStore(), Gate()
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot", budget={"max_turns": 50})
+        gate.opened.set()
+        assert await send(opened, "ann", bot) == "succeeded"
+        gate.opened.clear()
+        first, second = [await opened.scoped(principal="bob").send(bot.id, "hi") for _ in range(2)]
+        await heard.until("text_delta", 3)
+        await opened.set_budget({"max_requests_daily": 1})
+        gate.opened.set()
+        assert [(await each.result()).status for each in (first, second)] == ["succeeded", "failed"]
+        for name in ("ann", "bob"):
+            await opened.set_budget({"principal_id": name, "max_requests_daily": 50})
+        assert {use.name: use.used for use in await opened.budget() if use.name} == {"ann": 1, "bob": 1}
+
+    run(work, store=store, models=Models({"scripted": gate}))
     everything_replays(MemoryLog(store))

@@ -144,7 +144,7 @@ class Recalls:
         if purse.source != account.ask:
             spent, kept = purse.spent_of(account.ask), NOTHING  # nobody took it, or it was let go of for good
         else:
-            if purse.ceiling - purse.spent != _under_way(purse):
+            if purse.ceiling - purse.spent != purse.aside:
                 if not ours and not self._kernel.may_touch(stream, states):
                     raise _LeftAlone
                 reply = await self._ask(stream, ReleaseAllotment(ask=account.ask))
@@ -185,7 +185,3 @@ NOT_BACK = ReturnAllotment(session_id="", ask="", spent=NOTHING, at=0)
 
 class _LeftAlone(Exception):
     """An earlier owner left it in the middle of something, and nobody has taken that up."""
-
-
-def _under_way(purse: Purse) -> Amount:
-    return NOTHING if purse.held is None else purse.held.amount

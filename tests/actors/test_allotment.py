@@ -298,7 +298,8 @@ def test_given_a_job_under_no_ledger_what_one_allotted_is_let_go_of_for_good_bef
     ]
     assert the(stream, AllotmentReleased) == AllotmentReleased(ask="w1", spent=spent, over=True)
     purse = purse_of(stream.when(says("m2")))
-    assert purse.spent_of("w1") == spent != purse.spent
+    assert purse.spent_of("w1") == purse.spent == spent
+    assert purse.free.requests == 1
     stream.when(ReleaseAllotment(ask="w1")).then_nothing()
     assert not any(isinstance(event, AllotmentReleased) for event in stream.when(under(ALONE, job="job_3")).events)
 

@@ -120,9 +120,9 @@ def _pays(self: Tally, call: str, recorded: Any) -> None:
     self._call, self._paid = call, True
 
 
-def _for_whomever(purse: Any, at: int, principal: str, *, counts: bool) -> Any:
+def _for_whomever(purse: Any, at: int, principal: str, terms: Any) -> Any:
     """What was allotted for one principal pays for the jobs of the next."""
-    return _BEGAN(purse, at, "" if purse is None or purse.grant is None else purse.grant.principal, counts=counts)
+    return _BEGAN(purse, at, "" if purse is None or purse.grant is None else purse.grant.principal, terms)
 
 
 _BEGAN = money.began

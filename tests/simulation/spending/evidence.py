@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from reenact.actors.mind import knows_ledger
+from reenact.actors.purse import EMPTY
 from reenact.events.agent import NOT_ASKED, ModelAnswered, ModelFailed, ToolStarted
 from reenact.events.budget import NOTHING, Amount, nanos
 from reenact.events.message import Recorded
@@ -16,13 +17,15 @@ if TYPE_CHECKING:
 
 class Evidence:
     """used_by: of what was set aside, by principal. used_free: of calls and tools with nothing set aside for them.
-    unasked: how many such calls were stopped before the provider was asked. before: what limits that were set later do
-    not undo. late: what nothing was set aside for, since a limit stands."""
+    used_apart: of a purse, with nothing allotted for it. lost_unasked: what of that was set aside for calls whose
+    process died before it asked, of which no ledger may have heard. unasked: how many calls in `used_free` were stopped
+    before the provider was asked. before: what limits that were set later do not undo. late: what nothing was set aside
+    for, since a limit stands."""
 
     def __init__(self, world: World) -> None:
         self.world = world
         self.used_by: dict[str, Amount] = {}
-        self.used_free = NOTHING
+        self.used_free = self.used_apart = self.lost_unasked = NOTHING
         self.unasked = 0
         self.begun_tools = 0
         self.before = self.late = NOTHING
@@ -33,7 +36,8 @@ class Evidence:
         for _, states in self.world.log.sessions:
             purse = states[1].purse
             if purse is not None:
-                used, using = used + purse.spent, using + (purse.at_most - purse.spent)
+                used += purse.spent + purse.free
+                using += NOTHING if purse.held is None else purse.held.amount
         return used + self.used_free, using
 
     def spent(self) -> Amount:
@@ -50,9 +54,14 @@ class Evidence:
     def _spends(self, earlier: tuple[Any, ...], states: tuple[Any, ...], events: list[Recorded]) -> None:
         """Who spent what was set aside; and what the log knows of that nothing was set aside for."""
         if events[0].stream.startswith("session-") and states[1].purse is not None:
-            before = earlier[1].purse.spent if earlier[1].purse is not None else NOTHING
+            before, purse = earlier[1].purse or EMPTY, states[1].purse
+            apart = purse.free - before.free
             whose = self.world.messages.runs_for(earlier if earlier[0].running is not None else states)
-            self.used_by[whose] = self.used_by.get(whose, NOTHING) + (states[1].purse.spent - before)
+            self.used_by[whose] = self.used_by.get(whose, NOTHING) + (purse.spent - before.spent) + apart
+            self.used_apart += apart
+            lost = before.held
+            if lost is not None and lost.free and (events[0].stream, lost.call) not in self.world.provider.asked:
+                self.lost_unasked += apart.least(lost.amount)
         for recorded in events:
             match recorded.data:
                 case ModelAnswered(call=call, usage=usage, cost=cost) | ModelFailed(call=call, usage=usage, cost=cost):

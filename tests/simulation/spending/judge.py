@@ -107,9 +107,10 @@ class Judge:
         if not counted.covers(known):
             raise Overspent(f"{counted} was counted and {known} billed")
         told = sum(state.counted.values(), NOTHING)
-        is_told = told.covers(used_free) and evidence.used_free.covers(told)
+        most = evidence.used_free + evidence.used_apart
+        is_told = told.covers(used_free + (evidence.used_apart - evidence.lost_unasked)) and most.covers(told)
         if world.free and (not is_told or state.counting or state.open):
-            raise Overspent(f"{told} was counted of {evidence.used_free} that nothing was set aside for")
+            raise Overspent(f"{told} was counted of {most} that nothing was set aside for")
         for whose, billed in provider.billed_to.items() if world.several else ():
             his = state.sums.get(("principal", whose), book.NO_SUMS).total
             if not his.covers(billed) or not evidence.used_by[whose].covers(his):
