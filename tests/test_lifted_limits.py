@@ -146,7 +146,7 @@ def test_given_a_call_whose_process_died_it_counts_as_it_was_set_aside_though_no
             await opened.scoped(principal="ann").send(bot, "hi")
             await asked.wait()
             await opened.remove_budget()
-            await opened.scoped(principal="bob").send(bot, "hi")
+            await (await opened.scoped(principal="bob").send(bot, "hi")).accepted()
         async with runtime(**options(store, clock)) as opened:
             assert await send(opened, "eve", bot) == "succeeded"
             events = (each.data for stored in opened.log.read_all(limit=999) for each in codec.unpack(stored))
