@@ -1,7 +1,7 @@
 """What the ledger allots to a session: asked for, taken, refused, given back. Pure.
 
-Whatever waits for it, a call of a model or calls of tools, goes on when it is taken. The purse that it goes into, and
-what that says to a call, is in purse.py.
+Whatever waits for it, a call of a model or calls of tools, goes on when it is taken. The purse that it goes into
+is in purse.py, and what that says to a call in gate.py.
 """
 
 from __future__ import annotations

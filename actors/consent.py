@@ -31,6 +31,7 @@ from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
 from .length import tokens_of
 from .mind import State, Tool, approval_ms, definition_of, money_terms, timed, tool_of, with_tool
+from .raising import consented
 from .step import raised, think, unpaid, unthinkable
 
 DENIED = "A person did not allow this call. It was not run."
@@ -112,7 +113,7 @@ def resolved(state: State, message: ActionResolved) -> Sequence[Event]:
         if not _holds(state, message.action):
             return ()
         yes = message.resolution.get("approved") is True
-        raising = None if state.purse is None else money.consented(state.purse, message.action, message.by)
+        raising = None if state.purse is None else consented(state.purse.raising, message.action, message.by)
         if raising is not None:
             return raised(state, raising) if yes else _not_raised(state)
         return think(state) if yes else unthinkable(state, DENIED_MODEL)

@@ -36,6 +36,7 @@ from .length import NO_LENGTH, Length, tokens_in
 from .picture import Picture, pictures_in
 from .policy import ASKING, Rights, rights_of
 from .purse import Purse
+from .raising import raised_spec
 from .selection import Selected
 from .terms import merged
 
@@ -208,7 +209,7 @@ def money_terms(state: State) -> Terms | None:
         terms = merged(terms, overrides.terms)
     if purse is None or not purse.raised or terms is None or terms.spec is None:
         return terms
-    return replace(terms, spec=money.raised_spec(terms.spec, purse.raised))
+    return replace(terms, spec=raised_spec(terms.spec, purse.raised))
 
 
 def approval_ms(state: State) -> int:

@@ -20,11 +20,13 @@ from ..events.message import Event, digest, show_digest
 from ..events.model import ModelParams
 from ..events.policy import ModelDenied, ModelWarned, PolicyDecision
 from ..events.purse import AllotmentWanted, BudgetExceeded, RunRaised
+from . import gate as gates
 from . import purse as money
 from . import selection
 from .approval import model_digest, policy_digest, raise_digest
 from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
 from .policy import Rights, Said, Verdict, denied_by
+from .raising import proposed, raise_payload
 from .terms import rate_of
 from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, LEAST_WRITTEN, OUTPUT_TOKENS, Wish
 
@@ -192,7 +194,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
     if dear is not None:
         if wish.rate is None:
             return _no_model(state, call, dear[1], NO_PRICE)
-        within = wish.fits(wish.written, Amount(money.UNBOUNDED, nanos(dear[0]), 1, 0))
+        within = wish.fits(wish.written, Amount(gates.UNBOUNDED, nanos(dear[0]), 1, 0))
         if within < wish.least:
             return _no_model(state, call, dear[1], dear[1].reason)
         wish = replace(wish, written=within)
@@ -202,7 +204,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
         other = replace(other, read=_read(state, other.model, terms))
     if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
         other = None
-    gate = money.gate(purse, terms, wish, other, degraded=selection.is_degraded(state.selected))
+    gate = gates.gate(purse, terms, wish, other, degraded=selection.is_degraded(state.selected))
     if gate.breach is not None:
         exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)
         return [exceeded, ask_raise(state, gate.breach)]
@@ -224,7 +226,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
 def affordable(state: State, model: str, terms: Terms) -> bool:
     """Whether a call of a model fits the limits that are known here: those of the run, and those of every call."""
     purse, rights = state.purse or money.EMPTY, state.rights
-    room = money.room(purse, terms, purse.grant)
+    room = gates.room(purse, terms, purse.grant)
     dear = None if rights is None else rights.limits.cost_per_request
     if dear is not None:
         room = replace(room, cost=min(room.cost, nanos(dear[0])))
@@ -267,7 +269,7 @@ def ask_raise(state: State, breach: Breach) -> ActionRequired | TurnCompleted:
     """
     if not breach.asks or state.call is not None:
         return unpaid(state, breach)
-    action, payload = _next_action(state), money.raise_payload(breach, money.proposed(breach))
+    action, payload = _next_action(state), raise_payload(breach, proposed(breach))
     bound = raise_digest(state.session_id, action, state.job_id, payload)
     return _question(state, action, "budget", payload, bound)
 

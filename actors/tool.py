@@ -42,6 +42,7 @@ from ..events.policy import PolicyDecision, ToolDenied
 from ..events.purse import BudgetExceeded
 from ..events.session import JobStopping
 from ..events.tool import CallCheck, arguments_digest
+from . import gate as gates
 from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
@@ -226,7 +227,7 @@ def _unpaid(state: State, tool: Tool, terms: Terms) -> Sequence[Event] | None:
     """
     purse = state.purse or money.EMPTY
     began = state.begun if terms.rules > 3 else 0
-    breach = money.tool_breach(purse, terms, 0 if tool.attempt else 1, 0 if tool.attempt else began)
+    breach = gates.tool_breach(purse, terms, 0 if tool.attempt else 1, 0 if tool.attempt else began)
     if tool.attempt:
         return None if breach is None else [_not_begun(tool, breach.text.rstrip("."))]
     if breach is not None:
@@ -235,8 +236,8 @@ def _unpaid(state: State, tool: Tool, terms: Terms) -> Sequence[Event] | None:
         return None
     if purse.asking is not None:
         return ()  # it waits with those that the ledger is being asked for
-    want = replace(purse.left, tools=1 + money.TOOLS_AHEAD)
-    return [money.wanted(purse, terms.ledger, want, Amount(tools=1), tools=(tool.id,))]
+    want = replace(purse.left, tools=1 + gates.TOOLS_AHEAD)
+    return [gates.wanted(purse, terms.ledger, want, Amount(tools=1), tools=(tool.id,))]
 
 
 def _not_begun(tool: Tool, changed: str) -> ToolSettled:
@@ -323,10 +324,10 @@ class _Means:
         if not asks and not starts:
             return begun  # a rule forbids it already
         self._asked += 1
-        breach = money.tool_breach(self._purse, self._terms, self._asked)
+        breach = gates.tool_breach(self._purse, self._terms, self._asked)
         if breach is not None:
             return [BudgetExceeded(breach=breach, tools=(tool,)), not_funded(tool, breach)]
-        warning = money.tool_warning(self._purse, self._terms, self._asked)
+        warning = gates.tool_warning(self._purse, self._terms, self._asked)
         said = () if warning is None else (warning,)
         if asks:
             return [*said, *begun]  # it is paid for when it starts
@@ -344,10 +345,10 @@ class _Means:
             return ()
         after = replace(self._purse, spent=self._purse.spent + Amount(tools=self._begun))
         wait = Amount(tools=len(self._waiting))
-        want, least = after.left + wait + Amount(tools=money.TOOLS_AHEAD), wait
+        want, least = after.left + wait + Amount(tools=gates.TOOLS_AHEAD), wait
         if self._terms.rules > 3:
             least = Amount(tools=1)  # those that it does not cover ask again, one by one
-        return [money.wanted(after, self._terms.ledger, want, least, tools=tuple(self._waiting))]
+        return [gates.wanted(after, self._terms.ledger, want, least, tools=tuple(self._waiting))]
 
 
 def _means(state: State, message: AnswerModel) -> _Means | None:

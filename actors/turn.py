@@ -28,6 +28,7 @@ from ..events.purse import BudgetExceeded
 from ..events.session import JobStarted
 from . import purse as money
 from . import selection
+from .gate import UNBOUNDED
 from .length import Length, tokens_in
 from .mind import Call, State, Tool, completed, definition_of, money_terms, timed
 from .purse import Purse
@@ -88,7 +89,7 @@ def _turns(state: State) -> int:
     """Most model calls of this run as its budget has it."""
     terms = money_terms(state)
     spec = terms.spec if terms is not None else None
-    return spec.max_turns if spec is not None and spec.max_turns is not None else money.UNBOUNDED
+    return spec.max_turns if spec is not None and spec.max_turns is not None else UNBOUNDED
 
 
 # -- where a model failed, or another one answers --

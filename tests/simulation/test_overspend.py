@@ -8,6 +8,7 @@ from collections import Counter
 import pytest
 
 from reenact.actors import allotment, mind, step, tool, turn
+from reenact.actors import gate as gates
 from reenact.actors import purse as money
 from tests.conftest import LONG, Figure
 from tests.simulation.spending.broken import BROKEN, MISCOUNTED, SHARED
@@ -76,6 +77,7 @@ def test_seeds_that_once_failed_where_nothing_is_limited_in_the_beginning(seed: 
 @pytest.mark.parametrize("name", BROKEN | MISCOUNTED | SHARED)
 def test_a_build_that_overspends_is_caught(name: str, figure: Figure) -> None:
     assert {room.money for room in (mind, turn, step, tool, allotment)} == {money}
+    assert {room.gates for room in (step, tool)} == {gates}
     with (BROKEN | MISCOUNTED | SHARED)[name]():
         for seed in range(WITHIN):
             try:

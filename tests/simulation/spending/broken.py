@@ -10,6 +10,7 @@ from unittest.mock import patch
 from msgspec.structs import replace
 
 from reenact.actors import agent, allotment, book, count, judge, ledger
+from reenact.actors import gate as gates
 from reenact.actors import purse as money
 from reenact.actors.tally import Tally
 from reenact.events.ledger import AllotmentReturned
@@ -20,7 +21,7 @@ Build = Callable[[], contextlib.AbstractContextManager[Any]]
 
 BROKEN: dict[str, Build] = {
     "it is checked, and then acted": lambda: patch.object(judge, "used", _checks_and_acts),
-    "a reservation dies with its process": lambda: patch.object(money, "gate", _forgets),
+    "a reservation dies with its process": lambda: patch.object(gates, "gate", _forgets),
     "a late message is believed": lambda: patch.object(ledger, "_give_back", _believes),
     "only success is counted": lambda: patch.object(money, "failed", _only_success),
     "an allotment is taken back unasked": lambda: patch.object(Recalls, "_let_go", _takes_all),
@@ -58,12 +59,12 @@ def _checks_and_acts(sums: book.Sums, limit: Any, now: int) -> tuple[int, int]:
 _USED = book.used
 
 
-def _forgets(purse: money.Purse, *asked: Any, **more: Any) -> money.Gate:
+def _forgets(purse: money.Purse, *asked: Any, **more: Any) -> gates.Gate:
     """A call whose process died is forgotten, though it may have been billed."""
     return _GATE(replace(purse, held=None), *asked, **more)
 
 
-_GATE = money.gate
+_GATE = gates.gate
 
 
 def _believes(state: book.State, message: Any) -> Any:
