@@ -21,7 +21,7 @@ class History:
         self._doubtful: set[str] = set()
         self._there: dict[str, tuple[int, Piece]] = {}
         self._strange: list[Stored] = []
-        self._last = 0
+        self._last: dict[int, int] = {}  # of each epoch, the newest position: the lines after it may be lost
         open_: dict[tuple[int, int], Handed] = {}
         for entry in entries:
             match entry:
@@ -36,7 +36,7 @@ class History:
                     for transaction, result in zip(_call(open_, entry), entry.results, strict=False):
                         for each, position in zip(transaction, () if isinstance(result, str) else result, strict=False):
                             self._stored[each.id] = position
-                            self._last = max(self._last, position)
+                            self._last[entry.epoch] = max(self._last.get(entry.epoch, 0), position)
                 case Raised():
                     transactions = _call(open_, entry)
                     if entry.written is None:
@@ -51,7 +51,7 @@ class History:
         """A batch that is there."""
         if stored.batch.head.id in self._handed:
             self._there[stored.batch.head.id] = stored.position, piece(stored.batch)
-        elif stored.epoch in self._writers and stored.position < self._last:
+        elif stored.epoch in self._writers and stored.position < self._last.get(stored.epoch, 0):
             self._strange.append(stored)
 
     def compare(self) -> Iterator[Violation]:
