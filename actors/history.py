@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from ..events.history import Answered, Began, Entry, Handed, Piece, Raised, piece
+from ..events.history import Answered, Began, Entry, Handed, Piece, Raised, Torn, piece
 from ..events.log import Stored
 from .violation import Violation
 
@@ -12,8 +12,9 @@ from .violation import Violation
 class History:
     """`see` takes every batch that is there, in order; then `compare` tells what is not as it was written down."""
 
-    def __init__(self, entries: Iterable[Entry]) -> None:
+    def __init__(self, entries: Iterable[Entry | Torn]) -> None:
         self.promised = 0
+        self.torn = 0
         self._writers: dict[int, list[str]] = {}
         self._handed: dict[str, Piece] = {}
         self._whole: list[tuple[str, ...]] = []  # ids that are there together or not at all
@@ -41,6 +42,8 @@ class History:
                     transactions = _call(open_, entry)
                     if entry.written is None:
                         self._doubt(transactions)
+                case Torn():
+                    self.torn += 1
         for handed in open_.values():  # nobody lived to write down the answer
             self._doubt(handed.transactions)
 

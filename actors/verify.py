@@ -14,7 +14,7 @@ from msgspec import Struct
 
 from ..events import codec
 from ..events.errors import Closed, ReenactError
-from ..events.history import Entry
+from ..events.history import Entry, Torn
 from ..events.log import Keyed, Stored
 from ..events.message import Recorded, Unknown
 from .balance import Balance, Changes
@@ -40,8 +40,8 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
     """What was read and what was found. sound: nothing was found.
 
     redriven: batches that were decided again and came out alike. newer: streams that hold what a newer release wrote;
-    they are checked for everything but replay and effects. promised: batches that a history says were stored. more:
-    violations beyond those listed.
+    they are checked for everything but replay and effects. promised: batches that a history says were stored. torn:
+    lines of it that a crash cut off, of which nothing is known. more: violations beyond those listed.
     """
 
     sound: bool
@@ -54,6 +54,7 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
     epochs: int
     erased: int = 0
     promised: int = 0
+    torn: int = 0
     newer: tuple[str, ...] = ()
     violations: tuple[Violation, ...] = ()
     more: int = 0
@@ -68,6 +69,8 @@ class Report(Struct, frozen=True, kw_only=True, rename="camel"):
         said = f"sound: {read}, {self.redriven} batches re-driven"
         if self.promised:
             said += f", {self.promised} batches promised and there"
+        if self.torn:
+            said += f", {self.torn} line{'s' if self.torn > 1 else ''} of the history cut off by a crash"
         if self.erased:
             said += f", {self.erased} items erased"
         return said + (f", {len(self.newer)} streams of a newer release" if self.newer else "")
@@ -90,7 +93,7 @@ def verify(
     keys: Iterable[Keyed] = (),
     flaws: Iterable[str] = (),
     tables: Iterable[str] = (),
-    history: Iterable[Entry] = (),
+    history: Iterable[Entry | Torn] = (),
 ) -> Report:
     """Read the log by position, then stream by stream, then its tables. It may grow meanwhile.
 
@@ -128,6 +131,7 @@ def verify(
         epochs=len(checker.writers),
         erased=checker.erased,
         promised=told.promised,
+        torn=told.torn,
         newer=tuple(checker.newer),
         violations=tuple(checker.violations),
         more=checker.more,

@@ -59,8 +59,17 @@ class Raised(Struct, frozen=True, tag="raised", tag_field="what"):
     written: bool | None
 
 
+class Torn(Struct, frozen=True, tag="torn", tag_field="what"):
+    """So many bytes of a line that a crash cut off. The next writer ends that line with this, and begins its own."""
+
+    bytes: int
+
+
 Entry: TypeAlias = Began | Handed | Answered | Raised
 """One line."""
+
+_TORN = b'{"what":"torn",'
+"""How a `Torn` begins, and nothing within another entry: there the quotes are escaped."""
 
 
 def line(entry: Entry) -> bytes:
@@ -68,15 +77,50 @@ def line(entry: Entry) -> bytes:
     return msgspec.json.encode(entry) + b"\n"
 
 
-def entries(lines: Iterable[bytes]) -> Iterator[Entry]:
-    """The entries of a history; a last line that a crash cut off is none. Raises BadInput for what is no history."""
+def entries(lines: Iterable[bytes]) -> Iterator[Entry | Torn]:
+    """The entries of a history, a `Torn` for a line that a crash cut off: the last, or one that a later writer ended.
+
+    Raises BadInput for what is no history.
+    """
     for number, text in enumerate(lines, start=1):
-        if not text.endswith(b"\n"):
-            return
         try:
-            yield json_decoder(Entry)(text)
-        except (msgspec.MsgspecError, RecursionError, UnicodeDecodeError) as error:
-            raise BadInput(f"line {number} of the history cannot be read: {error}.") from None
+            yield _entry(text)
+        except _UNREADABLE as error:
+            if text.endswith(b"\n"):
+                raise BadInput(
+                    f"line {number} of the history cannot be read: {error}. The lines before it, and those after it, "
+                    "are each a history that can be looked at."
+                ) from None
+            yield Torn(len(text))
+
+
+def ending(text: bytes) -> bytes:
+    """What is to be written first after `text`, the last line of a history without its end: nothing where there is no
+    such line. Wherever this is cut off too, it leaves a line of which the same can be asked."""
+    if not text:
+        return b""
+    try:
+        _entry(text)
+    except _UNREADABLE:
+        return msgspec.json.encode(Torn(len(text))) + b"\n"
+    return b"\n"
+
+
+_UNREADABLE = (msgspec.MsgspecError, RecursionError, UnicodeDecodeError)
+
+
+def _entry(text: bytes) -> Entry | Torn:
+    try:
+        found: Entry = json_decoder(Entry)(text)
+        return found
+    except _UNREADABLE:
+        at = text.rfind(_TORN)
+        if at < 1:
+            raise
+        torn: Torn = json_decoder(Torn)(text[at:])
+        if torn.bytes != at:
+            raise
+        return torn
 
 
 def piece(batch: Batch) -> Piece:

@@ -5,15 +5,15 @@ Meant for another disk than the log's: what the log acknowledged and then lost i
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import logging
 import os
+import stat
 from collections.abc import Sequence
 from typing import Any
 
 from ...events.errors import Busy, Closed, DiskFull, Fenced, ReenactError, StoreError, StoreFailed
-from ...events.history import Answered, Began, Handed, Raised, line, pieces, result
+from ...events.history import Answered, Began, Handed, Raised, ending, line, pieces, result
 from ...events.log import Log, Result, Transaction
 
 VARIABLE = "REENACT_HISTORY"
@@ -22,12 +22,16 @@ VARIABLE = "REENACT_HISTORY"
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _UNWRITTEN = (Busy, Closed, DiskFull, Fenced, StoreFailed)
 
+_PAGE = 1 << 16
+
 _log = logging.getLogger("reenact")
 
 
 class Witnessed:
     """`log`, and what it is asked and answers appended to the file at `path`: a system call a commit before it, and one
     after it, not synced.
+
+    A last line that a crash cut off stays, is ended, and counts as none: see `ending`.
 
     What cannot be written down is not handed in. An answer that cannot is still given: it is written down before the
     next commit, or when the log is closed. Raises `StoreError`, `DiskFull` among them, where the file takes nothing.
@@ -40,13 +44,16 @@ class Witnessed:
         self._epoch = 0
         self._late = b""
         """Of what happened, what could not be written down yet: one answer at most."""
+        self._left = b""
+        """The last line of the file, where it has no end: it gets one before anything else is written."""
         try:
-            self._file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o600)
+            self._file = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         except OSError as error:
             raise StoreError(
-                f"{path}: {error.strerror}. {VARIABLE} names it: it must be a file to write to."
+                f"{path}: {error.strerror}. {VARIABLE} names it: it must be a file to read and write to."
             ) from error
         try:
+            self._left = self._cut()
             self._write(self._owner())
         except BaseException:
             os.close(self._file)
@@ -81,6 +88,21 @@ class Witnessed:
         os.close(self._file)
         self._file = -1
 
+    def _cut(self) -> bytes:
+        """The last line of the file, where it has no end. Raises `StoreError` where it cannot be read."""
+        at, cut = 0, b""
+        try:
+            found = os.fstat(self._file)
+            if stat.S_ISREG(found.st_mode):
+                at = found.st_size
+            while at > 0 and b"\n" not in cut:
+                size = min(at, _PAGE + len(cut))
+                at -= size
+                cut = os.pread(self._file, size, at) + cut
+        except OSError as error:
+            raise StoreError(f"{self._path}, the history of the log: {error.strerror}.") from error
+        return cut.rpartition(b"\n")[2]
+
     def _owner(self) -> bytes:
         """Who owns the log, where that is not written down: it was opened, or reopened."""
         epoch = self._log.epoch
@@ -97,12 +119,16 @@ class Witnessed:
         """Append the lines, or nothing of them. Raises `DiskFull`, or `Busy` for whatever else was in the way."""
         if self._file < 0:
             return
+        text = ending(self._left) + text
         done = 0
         try:
             while done < len(text):
                 done += os.write(self._file, text[done:])
         except OSError as error:
-            with contextlib.suppress(OSError):
+            try:
                 os.ftruncate(self._file, os.fstat(self._file).st_size - done)
+            except OSError:
+                self._left = (self._left + text[:done]).rpartition(b"\n")[2]
             kind = DiskFull if error.errno in _FULL else Busy
             raise kind(f"{self._path}, the history of the log: {error.strerror}. Nothing was written.") from error
+        self._left = b""

@@ -14,7 +14,7 @@ from ..actors.verify import verify as verify_log
 from ..actors.violation import INVARIANTS, Violation
 from ..adapters.logs import open_reader
 from ..events.errors import NotFound, ReenactError
-from ..events.history import Entry, entries
+from ..events.history import Entry, Torn, entries
 from ..events.log import Stored
 
 
@@ -63,7 +63,7 @@ def _tables(log: Readable, path: str) -> Iterator[str]:
                 yield f"{path} is not what the log gives up to position {found.position}. Delete it: it is made again"
 
 
-def _read(history: str | os.PathLike[str]) -> list[Entry]:
+def _read(history: str | os.PathLike[str]) -> list[Entry | Torn]:
     try:
         with open(history, "rb") as lines:
             return list(entries(lines))

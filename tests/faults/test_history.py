@@ -1,6 +1,7 @@
 """A history of what a log was asked and answered, against the log: what was promised and lost, or never handed in."""
 
 import asyncio
+import errno
 import os
 import re
 import resource
@@ -22,7 +23,7 @@ from reenact.adapters.logs.history import VARIABLE, Witnessed
 from reenact.cli.verify import verify
 from reenact.events import failpoint
 from reenact.events.errors import BadInput, DiskFull, NotFound, StoreError, UnknownOutcome
-from reenact.events.history import Began, Entry, entries, line
+from reenact.events.history import Began, Entry, Handed, Torn, ending, entries, line
 from reenact.events.log import Log, MemoryLog, MemoryStore, Result, Transaction
 from tests.adapters.cli.terminal import one_line, reenact
 from tests.faults.logs import busy_log, settle
@@ -38,7 +39,7 @@ def history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     failpoint.arm("")
 
 
-def written(path: Path) -> list[Entry]:
+def written(path: Path) -> list[Entry | Torn]:
     with path.open("rb") as lines:
         return list(entries(lines))
 
@@ -203,10 +204,91 @@ def test_one_epoch_that_two_writers_began_is_named() -> None:
 
 def test_a_line_that_was_cut_off_is_none_and_what_is_no_history_is_refused(tmp_path: Path) -> None:
     whole = line(Began(3, "somebody"))
-    assert list(entries([whole, whole[:-4]])) == [Began(3, "somebody")]
+    assert list(entries([whole, whole[:-4]])) == [Began(3, "somebody"), Torn(len(whole) - 4)]
     for wrong in (b"hello\n", b'{"what":"dreamt"}\n', b"[" * 100_000 + b"\n", b"\xff\n"):
         with pytest.raises(BadInput, match="line 2 of the history"):
             list(entries([whole, wrong]))
+
+
+def test_wherever_the_last_line_of_a_history_is_cut_when_others_go_on_then_every_whole_line_counts_and_the_cut_is_told(
+    tmp_path: Path,
+) -> None:
+    store, history = MemoryStore(), tmp_path / "history"
+    owner(store, history)
+    whole = history.read_bytes().splitlines(keepends=True)
+    for last, text in enumerate(whole):
+        before = b"".join(whole[:last])
+        for cut in range(len(text)):
+            history.write_bytes(before + text[:cut])
+            one = owner(after := copied(store), history)
+            other = owner(after, history)
+            read = written(history)
+            assert history.read_bytes().startswith(before + text[:cut])
+            torn = [each for each in read if isinstance(each, Torn)]
+            assert torn == ([Torn(cut)] if 0 < cut < len(text) - 1 else [])
+            report = verify_log(MemoryLog(after), history=read)
+            assert report.sound and report.torn == len(torn), report.violations
+            assert report.promised >= one + other
+            assert ("cut off by a crash" in report.summary) == bool(torn)
+
+
+def test_wherever_the_end_of_a_cut_line_is_cut_again_then_it_is_ended_by_the_next_writer() -> None:
+    first, next_ = Handed(3, 1, ()), Began(4, "another")
+    before, text = line(Began(3, "somebody")), line(first)
+    for cut in range(len(text)):
+        for cut_again in range(len(line(Torn(cut))) + 1):
+            tail = text[:cut] + ending(text[:cut])[:cut_again]
+            open_ = tail.rpartition(b"\n")[2]
+            read = list(entries((before + tail + ending(open_) + line(next_)).splitlines(keepends=True)))
+            assert read[0] == Began(3, "somebody") and read[-1] == next_
+            assert read[1:-1] == [] if not cut else read[1] == first if cut == len(text) - 1 else is_torn(read[1:-1])
+
+
+def is_torn(found: list[Entry | Torn]) -> bool:
+    return len(found) == 1 and isinstance(found[0], Torn)
+
+
+@given(tail=st.binary(max_size=300).map(lambda tail: tail.replace(b"\n", b"\0")), pages=st.integers(0, 3))
+def test_whatever_a_crash_left_as_a_last_line_when_another_owner_begins_then_it_is_one_line_of_its_own(
+    tail: bytes, pages: int
+) -> None:
+    with TemporaryDirectory() as folder:
+        path = Path(folder) / "history"
+        tail += bytes(pages << 16)
+        path.write_bytes(line(Began(7, "somebody")) + tail)
+        Witnessed(MemoryLog(), str(path)).close()
+        assert written(path) == [Began(7, "somebody"), *([Torn(len(tail))] if tail else []), Began(1, "memory")]
+
+
+def test_given_a_line_within_a_history_that_is_damaged_when_it_is_read_then_it_is_refused_by_its_number() -> None:
+    begun, cut = line(Began(3, "somebody")), line(Handed(3, 1, ()))[:20]
+    ended = cut + ending(cut)
+    assert list(entries([begun, ended, begun])) == [Began(3, "somebody"), Torn(20), Began(3, "somebody")]
+    glued, alone = cut + begun, ending(cut)
+    shorter = [ended[:at] + b"\n" for at in range(1, len(ended) - 1)]
+    for wrong in (glued, alone, cut + b"\n", ended[1:], b"x" + ended, *shorter):
+        with pytest.raises(BadInput, match=r"line 2 of the history cannot be read: .* those after it"):
+            list(entries([begun, wrong, begun]))
+
+
+def test_given_a_part_of_a_line_that_cannot_be_taken_back_when_there_is_room_then_the_next_one_begins_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, log = tmp_path / "history", MemoryLog()
+    witnessed = Witnessed(log, str(path))
+    writer = Writer(witnessed)  # type: ignore[arg-type]
+
+    def forbidden(_file: int, _size: int) -> None:  # as of a file that may only be appended to
+        raise PermissionError(errno.EPERM, "Operation not permitted")
+
+    monkeypatch.setattr(os, "ftruncate", forbidden)
+    for more in (1, 40):
+        with room(path, more), pytest.raises(DiskFull):
+            writer.write(100)
+    writer.write(100)
+    witnessed.close()
+    report = verify_log(log, history=written(path))
+    assert report.sound and report.promised == report.batches == 1 and report.torn
 
 
 def test_without_the_variable_nothing_is_written_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
