@@ -33,6 +33,7 @@ class Credentials(Struct, frozen=True, kw_only=True):
     """How to reach a provider; handed over per call, never stored, and cannot be encoded.
 
     api_key: a text or a `Secret`; held as a Secret from then on. base_url: shown without its password and its query.
+    Raises BadInput for what is no text, and an address that cannot be sent.
     """
 
     api_key: str | Secret | None = None
@@ -46,6 +47,11 @@ class Credentials(Struct, frozen=True, kw_only=True):
             raise BadInput(f"api_key must be a text or a Secret, not a value of type {type(key).__name__}.")
         if self.base_url is not None and not isinstance(self.base_url, str):
             raise BadInput(f"base_url must be a text, not a value of type {type(self.base_url).__name__}.")
+        try:
+            (self.base_url or "").encode()
+        except UnicodeEncodeError as error:
+            half = ord(error.object[error.start])
+            raise BadInput(f"base_url has the lone surrogate U+{half:04X}, which no address has.") from None
 
     def reveal(self) -> str:
         """The key as it is sent, without white space around it; empty where there is none."""

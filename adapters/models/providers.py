@@ -89,11 +89,13 @@ def label_of(credentials: Credentials) -> str | None:
 
     That of a key is keyed by where the key is used, so that one key in two places is two.
     """
-    revealed, address = credentials.reveal(), credentials.base_url or ""
-    if revealed:
-        place = hashlib.blake2b(address.encode(), digest_size=32, person=b"reenact key").digest()
-        return hashlib.blake2b(revealed.encode(), key=place, digest_size=4).hexdigest()
-    where = address.strip().encode("utf-8", "surrogatepass")
+    key, address = (
+        each.encode("utf-8", "surrogatepass") for each in (credentials.reveal(), credentials.base_url or "")
+    )
+    if key:
+        place = hashlib.blake2b(address, digest_size=32, person=b"reenact key").digest()
+        return hashlib.blake2b(key, key=place, digest_size=4).hexdigest()
+    where = address.strip()
     return hashlib.blake2b(where, digest_size=4, person=b"reenact address").hexdigest() if where else None
 
 

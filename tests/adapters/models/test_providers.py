@@ -94,6 +94,8 @@ def test_a_label_tells_keys_apart_and_gives_none_away() -> None:
     others = [Credentials(api_key="sk-other"), Credentials(api_key="sk-very-secret", base_url="http://elsewhere")]
     assert len({label, *map(label_of, others)}) == 3
     assert label_of(Credentials()) is None
+    halves = [label_of(Credentials(api_key=f"sk-{half}")) for half in ("\udcfe", "\udcff", "?")]
+    assert None not in halves and len(set(halves)) == 3
 
 
 def test_without_a_key_the_label_is_of_the_address_with_the_password_and_the_query_in_it() -> None:
