@@ -20,8 +20,6 @@ from msgspec.structs import replace
 from ..events.agent import AgentConfigured, ModelCalled
 from ..events.budget import LIMITS, Amount, Budget, Limit, Terms, dollars, most_of, nanos
 from ..events.ledger import (
-    AHEAD_MAX_S,
-    RESERVED,
     AllotmentDenied,
     AllotmentReturned,
     Allotted,
@@ -32,7 +30,7 @@ from ..events.ledger import (
     UsageCounted,
     UsageRecorded,
     falls_to,
-    is_exact,
+    is_reserved,
 )
 from ..events.message import Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
@@ -111,7 +109,6 @@ class Balance:
         self._until = 0  # when the time of what it was allotted is over
         self._budgets: dict[tuple[str | None, str | None], Budget] = {}
         self._held: dict[str, tuple[str, str, Amount, Amount, int]] = {}  # session: principal, ask, told, held, since
-        self._dated: set[str] = set()  # those of which what is recorded counts in the windows it was set aside in
         self._spent: dict[tuple[str, str | None], list[_Spent]] = defaultdict(list)
         self._counting = 0  # the version of the limit for which is counted what was used without any
         self._told: dict[tuple[str, str], Amount] = {}  # used with nothing set aside, by session and principal
@@ -167,23 +164,21 @@ class Balance:
                 elif isinstance(event, AllotmentReturned):
                     self._changes.told(allotment, recorded.position, event.spent)
                 yield from self._moved(event)
-            case BudgetSet(budget=budget, at=at, recalls=recalls, counts=counts):
+            case BudgetSet(budget=budget, at=at, counts=counts):
                 self._budgets[budget.principal_id, budget.session_id] = budget
                 self._counting = recorded.version if counts else self._counting
                 self._now = max(self._now, at)
-                if recalls:
-                    self._called_back(recorded, budget.session_id)
+                self._called_back(recorded, budget.session_id)
             case BudgetRaised() as more:
                 self._raised(more)
                 self._now = max(self._now, more.at)
-            case BudgetRemoved(principal_id=principal, session_id=session, at=at, recalls=recalls):
+            case BudgetRemoved(principal_id=principal, session_id=session, at=at):
                 self._budgets.pop((principal, session), None)
                 self._counting = self._counting if self._budgets else 0
                 self._now = max(self._now, at)
-                if recalls:
-                    self._called_back(recorded, session)
+                self._called_back(recorded, session)
             case UsageRecorded() as usage:
-                self._outside(usage, recorded.head.at)
+                self._outside(usage)
             case UsageAwaited(at=at):
                 self._now = max(self._now, at)
             case UsageCounted() as told:
@@ -228,7 +223,7 @@ class Balance:
             yield f"{event.session_id} gives back {event.ask}, and holds {ask}"
         made = self._now - max(0, event.at - event.made) if event.made else self._now
         self._settle(principal, event.session_id, event.spent - told, since or self._now, made)
-        if not event.session_id.startswith(RESERVED):
+        if not is_reserved(event.session_id):
             whose = event.principal_id if not principal and not isinstance(event, AllotmentReturned) else principal
             self._shares[event.session_id, whose] += event.spent - told
         kept = event.kept if isinstance(event, AllotmentReturned) else Amount()
@@ -236,9 +231,8 @@ class Balance:
             yield f"{event.session_id} keeps more than it held"
         self._held[event.session_id] = principal, ask, told + (event.spent - told), kept, since
         if isinstance(event, AllotmentReturned):
-            if event.session_id.startswith(RESERVED) and kept == Amount():
+            if is_reserved(event.session_id) and kept == Amount():
                 del self._held[event.session_id]  # one of this name would be another
-                self._dated.discard(event.session_id)
             return
         if isinstance(event, Allotted):
             yield from self._granted(event)
@@ -246,8 +240,6 @@ class Balance:
         told = self._held[event.session_id][2]
         since = self._now if isinstance(event, Allotted) else since  # a denial begins no allotment
         self._held[event.session_id] = event.principal_id, event.ask, told, amount, since
-        if event.rules > 1 and is_exact(event.session_id):
-            self._dated.add(event.session_id)
 
     def _counted(self, event: UsageCounted) -> Iterator[str]:
         if event.count not in (0, self._counting):
@@ -259,7 +251,7 @@ class Balance:
             used = entry.used - known
             self._told[session, principal] = known + used
             whose, ask, told, held, since = self._held.get(session, (principal, "", Amount(), Amount(), 0))
-            spent = entry.spent - told if held == Amount() else Amount()
+            spent = Amount()
             if entry.whole is not None and held == Amount():
                 spent = (entry.spent - self._shares[session, principal]).least(entry.whole - told)
             if spent != Amount():
@@ -304,10 +296,9 @@ class Balance:
             for key in (("", ""), ("principal", principal), ("session", falls_to(session))):
                 self._spent[key].append(spent)
 
-    def _outside(self, usage: UsageRecorded, stored_at: int) -> None:
-        told = usage.heard or min(usage.at, stored_at + AHEAD_MAX_S * 1_000_000)
-        self._now = max(self._now, told)
-        used_at = min(usage.at, self._now) if usage.heard else self._now
+    def _outside(self, usage: UsageRecorded) -> None:
+        self._now = max(self._now, usage.heard)
+        used_at = min(usage.at, self._now)
         if usage.kind not in ("model_usage", "tool_usage", "connector_usage"):
             return
         spent = Amount(
@@ -317,12 +308,11 @@ class Balance:
             tools=usage.kind == "tool_usage",
         )
         whose, session, rest = usage.principal_id or "", usage.session_id or "", spent
-        if usage.holder is not None and usage.holder in self._held and is_exact(usage.holder):
+        if usage.holder is not None and usage.holder in self._held and is_reserved(usage.holder):
             principal, ask, known, held, since = self._held[usage.holder]
             self._held[usage.holder] = principal, ask, known, held - spent, since
-            if usage.holder in self._dated:
-                rest = spent - held
-                self._settle(whose, session, spent - rest, since, used_at)
+            rest = spent - held
+            self._settle(whose, session, spent - rest, since, used_at)
         self._settle(whose, session, rest, used_at, used_at)
 
     def _there(self, limit: Limit, principal: str | None, session: str | None) -> int:

@@ -13,10 +13,9 @@ from msgspec.structs import replace
 from rpds import HashTrieMap
 
 from ..events.budget import LIMITS, NOTHING, Amount, Breach, Budget, Grant, Limit, most_of, nanos
-from ..events.ledger import AHEAD_MAX_S, Allotted, UsageRecorded, falls_to, is_exact
+from ..events.ledger import Allotted, UsageRecorded, falls_to, is_reserved
 from .calendar import DAY_US, MINUTE_US, month_of
 
-_AHEAD_US = AHEAD_MAX_S * 1_000_000
 _SECOND_US = 1_000_000
 
 Key = tuple[str, str]
@@ -54,8 +53,7 @@ _NONE: HashTrieMap[Any, Any] = HashTrieMap()
 class Account(Struct, frozen=True, gc=False):
     """One session. told: all that it ever spent, as last heard. held: set aside for it since `at`.
 
-    ask: the newest thing it asked for, answered by `grant` or `breach`. dated: what is recorded of what it holds counts
-    in the windows in which that was set aside, see `RULES`. others: what of `told` is of other principals.
+    ask: the newest thing it asked for, answered by `grant` or `breach`. others: what of `told` is of other principals.
     """
 
     principal: str
@@ -65,7 +63,6 @@ class Account(Struct, frozen=True, gc=False):
     at: int = 0
     grant: Grant | None = None
     breach: Breach | None = None
-    dated: bool = False
     others: HashTrieMap[str, Amount] = _NONE
 
     def told_of(self, principal: str) -> Amount:
@@ -208,7 +205,6 @@ def allotted(state: State, event: Allotted) -> State:
         at=now,
         grant=event.grant,
         breach=None,
-        dated=event.rules > 1,
     )
     sums = state.sums
     for key in keys_of(event.principal_id, event.session_id):
@@ -220,28 +216,17 @@ def allotted(state: State, event: Allotted) -> State:
     return replace(state, accounts=state.accounts.insert(event.session_id, account), sums=sums)
 
 
-def usage_times(event: UsageRecorded, now: int, stored_at: int) -> tuple[int, int]:
-    """(now, the time of the use) after a usage. What is reported moves no clock: the time at which it was told does.
-
-    An older release knew one time for both, and took any; one that is ahead of when it was stored is not believed.
-    """
-    if not event.heard:
-        now = max(now, min(event.at, stored_at + _AHEAD_US))
-        return now, now
-    now = max(now, event.heard)
-    return now, min(event.at, now)
-
-
-def used_outside(state: State, event: UsageRecorded, stored_at: int) -> State:
+def used_outside(state: State, event: UsageRecorded) -> State:
     """What a program used. As far as it was set aside, it counts in the windows in which it was, as what sessions spend
-    does: so it passes no limit of a later day."""
-    now, used_at = usage_times(event, state.now, stored_at)
+    does: so it passes no limit of a later day. The time of its use moves no clock, that at which it was told does."""
+    now = max(state.now, event.heard)
+    used_at = min(event.at, now)
     spent = usage_of(event)
     if spent is None:
         return replace(state, now=now)
-    account = state.accounts.get(event.holder) if event.holder is not None and is_exact(event.holder) else None
+    account = state.accounts.get(event.holder) if event.holder is not None and is_reserved(event.holder) else None
     covered = NOTHING if account is None else account.held.least(spent)
-    of = account.at if account is not None and account.dated else used_at
+    of = used_at if account is None else account.at
     sums = state.sums
     for key in keys_of(event.principal_id, event.session_id):
         one = _spend(rolled(sums.get(key, NO_SUMS), now), covered, of, now, made=used_at)

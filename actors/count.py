@@ -7,9 +7,8 @@ that the log is read, and nothing is allotted until it was:
                                 '--> usage_counted, of each session whose call was under way then, when that has ended
 
 What is told are the sums of a session over its whole life. What is more than was told before is new, so what is told
-twice is counted once. What a purse spent with nothing allotted for it is among them; by older rules that was told as
-spent, and then not by the session's next asking. Both are told and known by principal: a session may have worked for
-several.
+twice is counted once. What a purse spent with nothing allotted for it is among them. All are told and known by
+principal: a session may have worked for several.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from .calendar import DAY_US, month_of
 
 
 def is_due(state: State) -> bool:
-    """Whether a limit that is set now leads to a count: nothing is limited, or an older release did not count."""
+    """Whether a limit that is set now leads to a count: nothing is limited, or those who set limits asked for none."""
     return not state.budgets or not (state.upto or state.counting)
 
 
@@ -65,14 +64,10 @@ def _new(
     """What an entry tells that was not known: used with nothing set aside for it, and spent by a purse. What a purse
     spent of an allotment that it holds is told by the session."""
     used = entry.used - counted.get((entry.session_id, entry.principal_id), NOTHING)
-    account = accounts.get(entry.session_id)
-    if account is None:
-        return used, entry.spent
-    if account.held != NOTHING:
+    account = accounts.get(entry.session_id) or Account(entry.principal_id)
+    if entry.whole is None or account.held != NOTHING:
         return used, NOTHING
-    if entry.whole is None:
-        return used, entry.spent - account.told
-    # Older releases counted for one principal what another spent: no more is new than is of all of them.
+    # For whom a job was may be erased since, and is then told of another: no more is new than is of all of them.
     return used, (entry.spent - account.told_of(entry.principal_id)).least(entry.whole - account.told)
 
 

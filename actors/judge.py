@@ -7,7 +7,7 @@ from collections.abc import Container, Mapping
 from msgspec import Struct
 
 from ..events.budget import LIMITS, NOTHING, UNCOUNTED, Amount, Breach, Budget, CallLimit, Grant, Limit
-from ..events.ledger import RESERVED, Allot, falls_to, is_exact
+from ..events.ledger import Allot, falls_to, is_reserved
 from .book import NO_SUMS, State, falls_under, rolled, settled, used
 from .calendar import DAY_US, MINUTE_US
 
@@ -16,6 +16,9 @@ GENEROUS = 64
 
 SHARE = 16
 """Beyond what it wants, a session is allotted at most this part of what a limit leaves."""
+
+_FINE = 1_000_000_000
+"""A threshold of warning is taken in parts of so many."""
 
 RAISABLE = ("day", "month", "total")
 """Windows of the limits that a person may be asked to raise. A minute passes by itself, and what one call may cost is a
@@ -52,16 +55,15 @@ def judge(
     least: Amount,
     *,
     priced: bool = True,
-    rules: int = 0,
 ) -> Judged:
-    """Hold what is wanted against every limit there is; the worst of what they say counts. rules: see `RULES`.
+    """Hold what is wanted against every limit there is; the worst of what they say counts.
 
     A limit that denies is passed by what cannot be done without, and lets so much be wanted as is left; one that
     degrades is passed by all that is wanted, for nothing lowers that. Those of single calls that do not deny are held
     against each call by its session.
     """
     judged = Judged()
-    by_session = rules > 0 and not session.startswith(RESERVED)
+    by_session = not is_reserved(session)
     if state.counting:
         _deny(judged, Breach(code=UNCOUNTED, limit="ledger", of="scope"), for_sure=False)
     elif falls_to(session) in state.open:  # what it used is told in a moment: a session that asks has no other call
@@ -78,7 +80,7 @@ def judge(
             wanted, needed = getattr(want, limit.of), getattr(least, limit.of)
             settled, out = used(sums, limit, state.now)
             before = settled + out
-            if rules and budget.exceed_strategy == "degrade":
+            if budget.exceed_strategy == "degrade":
                 # Of calls of tools a model may want some or none: those that were made count.
                 needed = wanted if limit.of != "tools" else max(needed, int(before > most))
             if needed and before + needed > most:
@@ -91,16 +93,13 @@ def judge(
                 judged.warned += (f"{limit.name} of the {of}",)
                 judged.spare[limit.of] = 0
                 continue
-            if budget.exceed_strategy == "deny" or (
-                rules and limit.of == "tools" and budget.exceed_strategy == "degrade"
-            ):
+            if budget.exceed_strategy == "deny" or (limit.of == "tools" and budget.exceed_strategy == "degrade"):
                 judged.most[limit.of] = min(judged.most.get(limit.of, wanted), max(0, most - before))
             if limit.window == "request":
                 continue
-            fine = 1_000_000_000 if rules > 2 else 10_000
-            room = most * round(budget.warning_threshold * fine) // fine - before
+            room = most * round(budget.warning_threshold * _FINE) // _FINE - before
             near = room - wanted
-            if rules > 2 and limit.of == "tools" and needed <= room:  # some are asked for ahead, perhaps for nothing
+            if limit.of == "tools" and needed <= room:  # some are asked for ahead, perhaps for nothing
                 judged.ahead += ((f"{limit.name} of the {of}", room),)
             elif near < 0:
                 judged.warned += (f"{limit.name} of the {of}",)
@@ -119,7 +118,7 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
     for of in Amount.__struct_fields__:
         want = getattr(message.want, of)
         # Where calls of tools ask, the rest is what the session has left: more each time would have no end.
-        more = not is_exact(message.session_id) and (of == "tools" or not message.least.tools or message.rules < 3)
+        more = not is_reserved(message.session_id) and (of == "tools" or not message.least.tools)
         spare = want * (GENEROUS - 1) if more else 0
         amounts[of] = judged.most.get(of, want) + max(0, min(spare, judged.spare.get(of, spare)))
     caps: dict[str, int] = {}
@@ -140,7 +139,7 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
                 if limit.of != "tools":
                     # So much at once is never used, and the rest would lie idle: but for the calls that follow.
                     amounts[limit.of] = min(amounts[limit.of], most * GENEROUS)
-            elif limit.window == "request" and message.rules:
+            elif limit.window == "request":
                 degrades = budget.exceed_strategy == "degrade"
                 calls.append(
                     CallLimit(limit=limit.name, whose=standing.key[0], of=limit.of, most=most, degrades=degrades)
@@ -159,10 +158,10 @@ def granted(state: State, message: Allot, judged: Judged) -> Grant:
         degrade_to=(judged.degrade.degrade_to if judged.degrade else None) or degrade_to,
         warned=judged.warned,
         passed=judged.passed,
-        principal=message.principal_id if message.rules else "",
+        principal=message.principal_id,
         calls=tuple(calls),
         ahead=tuple(each for each in judged.ahead if each[1] < amounts["tools"]),
-        whose=tuple((of, owner) for of, owner in whose.items() if owner != "scope") if message.rules > 2 else (),
+        whose=tuple((of, owner) for of, owner in whose.items() if owner != "scope"),
     )
 
 
@@ -173,7 +172,7 @@ def in_the_way(state: State, message: Allot) -> Breach | None:
     """The limit that forbids what is asked for now, None where there is none."""
     free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at, message.made)
     asker = message.principal_id, message.session_id
-    return judge(free, *asker, message.want, message.least, priced=message.priced, rules=message.rules).breach
+    return judge(free, *asker, message.want, message.least, priced=message.priced).breach
 
 
 def may_come_back(

@@ -27,7 +27,6 @@ from ..events.budget import (
 from ..events.errors import BadInput
 from ..events.ledger import (
     AHEAD_MAX_S,
-    RESERVED,
     Allot,
     AllotmentDenied,
     AllotmentReturned,
@@ -46,7 +45,7 @@ from ..events.ledger import (
     UsageAwaited,
     UsageCounted,
     UsageRecorded,
-    is_exact,
+    is_reserved,
 )
 from ..events.message import Command, Context, Effect, Event, Stamp
 from . import count
@@ -83,10 +82,9 @@ def decide(state: State, message: Command | Event) -> Sequence[Event]:
             if not any(named == whose(standing.budget) for standing in state.budgets):
                 return ()
             principal, session = named
-            gone = BudgetRemoved(principal_id=principal, session_id=session, at=message.at, recalls=message.recalls)
-            return [gone]
+            return [BudgetRemoved(principal_id=principal, session_id=session, at=message.at)]
         case RecordUsage():
-            if message.heard and message.at > message.heard + _AHEAD_US:
+            if message.at > message.heard + _AHEAD_US:
                 raise BadInput(
                     "This was used later than it is told: its time is not in microseconds, or a clock is wrong."
                 )
@@ -108,7 +106,7 @@ def _set(state: State, message: SetBudget) -> Sequence[Event]:
     if any(standing.budget == budget for standing in state.budgets):
         return ()
     counts = message.counts and count.is_due(state)
-    return [BudgetSet(budget=budget, at=message.at, recalls=message.recalls, counts=counts)]
+    return [BudgetSet(budget=budget, at=message.at, counts=counts)]
 
 
 def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
@@ -119,7 +117,7 @@ def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
     standing = next((each for each in state.budgets if each.key == (consent.of, whose)), None)
     limit = next((limit for limit in LIMITS if limit.name == consent.limit), None)
     now = most_of(standing.budget, limit) if standing is not None and limit is not None else None
-    if now is None or limit is None or now < consent.most or (message.as_shown and now != consent.most):
+    if now is None or limit is None or now != consent.most:
         return ()
     most = min(now + consent.by, DOLLARS_MAX * NANO if limit.of == "cost" else COUNT_MAX)
     return [
@@ -129,7 +127,6 @@ def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
             consent=consent,
             most=most,
             at=message.at,
-            as_shown=message.as_shown,
         )
     ]
 
@@ -145,7 +142,7 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
         return ()
     free = settled(state, message.session_id, message.principal_id, message.spent, NOTHING, message.at, message.made)
     asker = message.principal_id, message.session_id
-    judged = judge(free, *asker, message.want, message.least, priced=message.priced, rules=message.rules)
+    judged = judge(free, *asker, message.want, message.least, priced=message.priced)
     asked: dict[str, Any] = {name: getattr(message, name) for name in _ASKED}
     if judged.breach is None:
         return [Allotted(**asked, grant=granted(free, message, judged))]
@@ -155,7 +152,7 @@ def _allot(state: State, message: Allot) -> Sequence[Event]:
     return [AllotmentDenied(**asked, breach=judged.breach)]
 
 
-_ASKED = ("session_id", "principal_id", "ask", "spent", "want", "least", "at", "priced", "rules", "made")
+_ASKED = ("session_id", "principal_id", "ask", "spent", "want", "least", "at", "priced", "made")
 
 
 def _newer(ask: str, known: str) -> bool:
@@ -176,7 +173,7 @@ def _give_back(state: State, message: ReturnAllotment) -> Sequence[Event]:
     if account is None or account.ask != message.ask or not message.spent.covers(account.told):
         return ()
     kept = message.kept.least(account.held)
-    over = is_exact(message.session_id) and kept == NOTHING  # and forgotten, also where all of it was used
+    over = is_reserved(message.session_id) and kept == NOTHING  # and forgotten, also where all of it was used
     if message.spent == account.told and kept == account.held and message.session_id not in state.due and not over:
         return ()
     return [
@@ -195,11 +192,7 @@ def _give_back(state: State, message: ReturnAllotment) -> Sequence[Event]:
 
 
 def evolve(state: State, event: Event, stamp: Stamp) -> State:
-    after = (
-        used_outside(state, event, stamp.at)
-        if isinstance(event, UsageRecorded)
-        else _evolve(state, event, stamp.version)
-    )
+    after = _evolve(state, event, stamp.version)
     return after if after is state else replace(after, version=stamp.version)
 
 
@@ -224,7 +217,7 @@ def _evolve(state: State, event: Event, version: int) -> State:
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
             budgets = sorted((*others, standing_of(event.budget)), key=lambda standing: _ORDER[standing.key[0]])
             changed = replace(state, budgets=tuple(budgets), now=max(state.now, event.at))
-            changed = _called_back(changed, event.budget.session_id, version) if event.recalls else changed
+            changed = _called_back(changed, event.budget.session_id, version)
             return count.begun(changed, version) if event.counts else changed
         case BudgetRaised():
             return _raised(state, event)
@@ -232,7 +225,9 @@ def _evolve(state: State, event: Event, version: int) -> State:
             named = (event.principal_id, event.session_id)
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
             changed = count.lifted(replace(state, budgets=others, now=max(state.now, event.at)))
-            return _called_back(changed, event.session_id, version) if event.recalls else changed
+            return _called_back(changed, event.session_id, version)
+        case UsageRecorded():
+            return used_outside(state, event)
         case UsageCounted():
             return count.counted(state, event)
         case UsageAwaited():
@@ -272,7 +267,7 @@ def _called_back(state: State, session: str | None, version: int) -> State:
 
 def _over(state: State, holder: str) -> State:
     """A program's reservation that was given back or denied is never heard of again: it has no account."""
-    if not holder.startswith(RESERVED) or state.accounts[holder].held != NOTHING:
+    if not is_reserved(holder) or state.accounts[holder].held != NOTHING:
         return state
     return replace(state, accounts=state.accounts.remove(holder))
 
@@ -295,18 +290,12 @@ def owed(state: State) -> Sequence[Effect]:
 def recall(asked: str, events: Sequence[Event]) -> Command | None:
     match asked, events[0]:
         case "set_budget", BudgetSet() as made:
-            return SetBudget(budget=made.budget, at=made.at, recalls=made.recalls, counts=made.counts)
+            return SetBudget(budget=made.budget, at=made.at, counts=made.counts)
         case "remove_budget", BudgetRemoved() as gone:
-            return RemoveBudget(
-                principal_id=gone.principal_id, session_id=gone.session_id, at=gone.at, recalls=gone.recalls
-            )
+            return RemoveBudget(principal_id=gone.principal_id, session_id=gone.session_id, at=gone.at)
         case "raise_budget", BudgetRaised() as more:
             return RaiseBudget(
-                session_id=more.session_id,
-                principal_id=more.asked_for,
-                consent=more.consent,
-                at=more.at,
-                as_shown=more.as_shown,
+                session_id=more.session_id, principal_id=more.asked_for, consent=more.consent, at=more.at
             )
         case "allot", (Allotted() | AllotmentDenied()) as answered:
             return Allot(**{name: getattr(answered, name) for name in _ASKED}, last=True)

@@ -217,7 +217,7 @@ class Session:
         elif self.at <= upto and used != there:
             yield f"{_amount(used)} of {self.name} was counted for {principal} up to {upto}, of {_amount(there)}"
         whole = sum(self._spent.values(), NOTHING)
-        aside = whole if entry.whole is None else self._spent.get(principal, NOTHING)
+        aside = self._spent.get(principal, NOTHING)
         if not aside.covers(spent):
             yield f"{_amount(spent)} spent by {self.name} was counted for {principal}, of {_amount(aside)}"
         if entry.whole is not None and not whole.covers(entry.whole):

@@ -351,10 +351,10 @@ class Grant(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     cost_per_request, tools_per_request: of every call, None where there is no limit. needs_price: models without a
     price may not be called. per_job: it ends with the job, for a limit of its principal stands. degrade: a limit was
     passed, take the cheaper model; passed: that limit. warned: the limits that are nearly or quite used up. principal:
-    for whom, and with a job of another it ends, one that degrades with any job; "" in what older releases allotted.
-    calls: limits of every call that warn or degrade. whose: of those that deny, a field of `Amount` and whose it is,
-    where that is not the scope; older releases did not say. ahead: limits of calls of tools, and of how many calls from
-    now on they are not warned of: so many are allotted ahead, and perhaps not made.
+    for whom, and with a job of another it ends, one that degrades with any job. calls: limits of every call that warn
+    or degrade. whose: of those that deny, a field of `Amount` and whose it is, where that is not the scope. ahead:
+    limits of calls of tools, and of how many calls from now on they are not warned of: so many are allotted ahead, and
+    perhaps not made.
     """
 
     amount: Amount = NOTHING
@@ -499,7 +499,8 @@ _Asking = TypeVar("_Asking", Budget, BudgetSpec)
 
 
 def _asking(budget: _Asking, tool_calls: int | None, name: str) -> _Asking:
-    """Refused where it is given and not where it is made: older releases stored such."""
+    """Refused where it is given and not where it is made: of limits laid over each other one may ask, and another be of
+    calls of tools."""
     if budget.on_breach == "ask" and tool_calls is not None:
         raise BadInput(f'Nobody is asked about calls of tools: on_breach="ask" does not go with {name}.')
     return budget

@@ -18,15 +18,7 @@ AHEAD_MAX_S = 300
 """Seconds that the time of a usage may be ahead of the time at which it is told."""
 
 RESERVED = "reserved:"
-"""How the name of a reservation of a program begins: `reserved:<id>:<session>`, its end empty where it is for none.
-
-Older releases wrote `reserved:<id>`, and knew nothing of its session."""
-
-RULES = 3
-"""By which rules a ledger judges what it is asked for, now. Lower ones are of older releases, whose decisions stay as
-they were: by 2, calls of tools that were only asked for ahead were warned of, and whose a limit of every call is was
-not said; by 1, what was recorded in a reservation counted in the windows of its own time; by 0, limits that degrade
-were judged otherwise too."""
+"""How the name of a reservation of a program begins: `reserved:<id>:<session>`, its end empty where it is for none."""
 
 ENTRIES_MAX = 1_000
 """Sessions that one `UsageCounted` tells of: some 300 KB."""
@@ -34,16 +26,15 @@ ENTRIES_MAX = 1_000
 
 def falls_to(holder: str) -> str | None:
     """The session that what one holds is for: its own name, or the session of a reservation; None for one of none."""
-    if not holder.startswith(RESERVED):
+    if not is_reserved(holder):
         return holder
-    _, colon, session = holder.removeprefix(RESERVED).partition(":")
-    return (session or None) if colon else holder
+    return holder.removeprefix(RESERVED).partition(":")[2] or None
 
 
-def is_exact(holder: str | None) -> bool:
-    """Whether it is a reservation that holds what was asked for and no more, and what is recorded in it is taken from
-    that. Those of older releases held more where there was more, and what was recorded counted beside it."""
-    return holder is not None and holder.startswith(RESERVED) and ":" in holder.removeprefix(RESERVED)
+def is_reserved(holder: str | None) -> bool:
+    """Whether it is a reservation, which holds what was asked for and no more, and what is recorded in it is taken from
+    that."""
+    return holder is not None and holder.startswith(RESERVED)
 
 
 def model_named(provider: str | None, model: str | None) -> tuple[str, str]:
@@ -55,9 +46,8 @@ class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What a session used for one principal, over its whole life, as its stream says.
 
     used: with nothing set aside for it. spent: out of its purse, with that of days on which no ledger was asked. whole:
-    all that its purse ever spent, for whomever; None where it spent nothing for this one, and in what older releases
-    wrote, where `spent` is that, in the entry of its newest principal. daily, monthly: what is of that day and that
-    month. open: more may come of it: a call that nothing was set aside for is under way.
+    all that its purse ever spent, for whomever; None where it spent nothing for this one. daily, monthly: what is of
+    that day and that month. open: more may come of it: a call that nothing was set aside for is under way.
     """
 
     session_id: str
@@ -78,42 +68,33 @@ class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 class SetBudget(Command, frozen=True, kw_only=True):
     """Limit a scope, or one principal or session of it. The same limits again: nothing happens.
 
-    recalls: see `BudgetSet`. counts: where nothing was limited until now, see there too.
+    counts: where nothing was limited until now, see `BudgetSet`.
     """
 
     type: ClassVar[str] = "set_budget"
     budget: Budget
     at: int
-    recalls: bool = True
     counts: bool = False
 
 
 class RemoveBudget(Command, frozen=True, kw_only=True):
-    """Lift the limits of a scope, or those of one principal or session. There are none: nothing happens.
-
-    recalls: see `BudgetSet`.
-    """
+    """Lift the limits of a scope, or those of one principal or session. There are none: nothing happens."""
 
     type: ClassVar[str] = "remove_budget"
     principal_id: str | None = None
     session_id: str | None = None
     at: int
-    recalls: bool = True
 
 
 class RaiseBudget(Command, frozen=True, kw_only=True):
     """A person consented to a higher limit, asked by a session of a principal. The same consent again, or a limit that
-    is another by now: nothing happens.
-
-    as_shown: see `BudgetRaised`.
-    """
+    is another by now: nothing happens."""
 
     type: ClassVar[str] = "raise_budget"
     session_id: str
     principal_id: str
     consent: Raise
     at: int
-    as_shown: bool = True
 
 
 class Allot(Command, frozen=True, kw_only=True):
@@ -123,7 +104,7 @@ class Allot(Command, frozen=True, kw_only=True):
     given back with this. want: what it would like, least: what it cannot do without. priced: the model has a price.
     last: deny where there is too little; else nothing happens as long as others hold something to be asked for first.
     seen: only as long as the ledger is at this version, in which it was found that nobody has anything to give back.
-    rules: see `RULES`. made: see `AllotmentReturned`.
+    made: see `AllotmentReturned`.
     """
 
     type: ClassVar[str] = "allot"
@@ -137,7 +118,6 @@ class Allot(Command, frozen=True, kw_only=True):
     priced: bool = True
     last: bool = False
     seen: int | None = None
-    rules: int = RULES
     made: int = 0
 
 
@@ -180,7 +160,7 @@ class RecordUsage(Command, frozen=True, kw_only=True):
     cost: str | None = None
     duration_ms: float | None = None
     metadata: dict[str, str] | None = None
-    heard: int = 0
+    heard: int
     holder: str | None = None
 
 
@@ -210,8 +190,8 @@ class AwaitUsage(Command, frozen=True, kw_only=True):
 
 
 class BudgetSet(Event, frozen=True, kw_only=True):
-    """recalls: what sessions hold that fall under it was allotted under other limits, and is called back: from here on
-    it is owed that they let go of what is not set aside for a call under way.
+    """What sessions hold that fall under it was allotted under other limits, and is called back: from here on it is
+    owed that they let go of what is not set aside for a call under way.
 
     counts: nothing was limited until now: from here on it is owed that what was used meanwhile is counted, and nothing
     is allotted before it is."""
@@ -220,26 +200,23 @@ class BudgetSet(Event, frozen=True, kw_only=True):
     source: ClassVar[str] = "ledger"
     budget: Budget
     at: int
-    recalls: bool = False
     counts: bool = False
 
 
 class BudgetRemoved(Event, frozen=True, kw_only=True):
-    """recalls: see `BudgetSet`."""
+    """What was allotted under it is called back, as where one is set."""
 
     type: ClassVar[str] = "budget_removed"
     source: ClassVar[str] = "ledger"
     principal_id: str | None = None
     session_id: str | None = None
     at: int
-    recalls: bool = False
 
 
 class BudgetRaised(Event, frozen=True, kw_only=True):
     """A person raised one limit of a budget, by `consent`. most: what it is now, in the limit's unit.
 
-    session_id, asked_for: the session in which they were asked, and its principal. as_shown: consents count for the
-    limit as it was shown; older releases raised one that was higher by then as well.
+    session_id, asked_for: the session in which they were asked, and its principal.
     """
 
     type: ClassVar[str] = "budget_raised"
@@ -249,12 +226,11 @@ class BudgetRaised(Event, frozen=True, kw_only=True):
     consent: Raise
     most: int
     at: int
-    as_shown: bool = False
 
 
 class Allotted(Event, frozen=True, kw_only=True):
-    """So much is set aside for a session, from when it had spent `spent`. What it held before is over. rules: see
-    `RULES`. made: see `AllotmentReturned`."""
+    """So much is set aside for a session, from when it had spent `spent`. What it held before is over. made: see
+    `AllotmentReturned`."""
 
     type: ClassVar[str] = "allotted"
     source: ClassVar[str] = "ledger"
@@ -267,13 +243,11 @@ class Allotted(Event, frozen=True, kw_only=True):
     at: int
     priced: bool
     grant: Grant
-    rules: int = 0
     made: int = 0
 
 
 class AllotmentDenied(Event, frozen=True, kw_only=True):
-    """There was not enough left. What the session held before is over. rules: see `RULES`. made: see
-    `AllotmentReturned`."""
+    """There was not enough left. What the session held before is over. made: see `AllotmentReturned`."""
 
     type: ClassVar[str] = "allotment_denied"
     source: ClassVar[str] = "ledger"
@@ -287,7 +261,6 @@ class AllotmentDenied(Event, frozen=True, kw_only=True):
     at: int
     priced: bool
     breach: Breach
-    rules: int = 0
     made: int = 0
 
 
@@ -311,7 +284,7 @@ class AllotmentReturned(Event, frozen=True, kw_only=True):
 class UsageRecorded(Event, frozen=True, kw_only=True):
     """kind: model_usage, tool_usage, connector_usage, budget_check, quota_check or audit. cost: US dollars.
 
-    heard: when it was told; 0 in what older releases wrote, where `at` is both. holder: the reservation in which it was
+    heard: when it was told, which moves the ledger's clock; `at` does not. holder: the reservation in which it was
     told, if it was.
     """
 

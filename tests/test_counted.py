@@ -29,7 +29,7 @@ from reenact.events.errors import Corrupt, OverBudget
 from reenact.events.ledger import AllotmentDenied, Allotted, BudgetSet, SetBudget, UsageCounted
 from reenact.events.log import MemoryLog, MemoryStore, Transaction
 from reenact.events.purse import AllotmentWanted, BudgetReserved
-from reenact.money import counting, treasury
+from reenact.money import counting
 from reenact.projections.ledger import Ledger
 from reenact.runtime import Runtime
 from tests.money import counted, dear, everything_replays, ledger_of, look
@@ -389,7 +389,7 @@ def test_a_process_that_only_sets_a_limit_counts_too() -> None:
     run(sets, store=store, armed=False)
 
 
-def test_a_limit_that_an_older_release_set_stays_as_it_was_until_one_is_set() -> None:
+def test_a_limit_that_is_set_without_a_count_stays_as_it_is_until_one_is_set_with_one() -> None:
     store = MemoryStore()
 
     async def old(opened: Runtime) -> None:
@@ -478,12 +478,6 @@ def _uses_for_one(self: Tally, session_id: str) -> Any:
     yield replace(last, used=sum((each.used for each in others), last.used))
 
 
-def _spends_for_one(self: Tally, session_id: str) -> Any:
-    *_, last = ENTRIES(self, session_id)
-    whole = last.whole or NOTHING
-    yield replace(last, spent=whole, spent_daily=whole, spent_monthly=whole)
-
-
 ENTRIES, JUDGE = Tally.entries, judge.judge
 
 BROKEN: dict[str, tuple[Callable[[], Any], str]] = {
@@ -512,30 +506,6 @@ def test_a_build_that_counts_wrongly_is_found_by_verify(name: str) -> None:
     run(work, [counted()], store=store)
     found = [each for each in verify(MemoryLog(store)).violations if each.invariant == "budget"]
     assert any(said in each.what for each in found), found
-
-
-def test_a_log_in_which_an_older_release_counted_for_one_what_several_spent_stays_sound() -> None:
-    store = MemoryStore()
-
-    def as_then(self: Tally, session_id: str) -> Any:
-        for entry in _spends_for_one(self, session_id):
-            yield replace(entry, whole=None)
-
-    async def work(opened: Runtime) -> None:
-        with patch.object(treasury, "TERMS_RULES", 7), patch.object(Tally, "entries", as_then):
-            shared = await opened.image("shared", budget="5")
-            for principal in ("ann", "bob"):
-                await (await opened.scoped(principal=principal).send(shared.id, "hi")).result()
-            await opened.set_budget({"max_requests_daily": 50})
-        await shared.send("hi")
-        await opened.remove_budget()
-        await shared.send("hi")
-        await opened.set_budget({"max_requests_daily": 50})
-        assert await used(opened) == {"max_requests_daily": 4}
-
-    run(work, store=store, **dear(counted()))
-    everything_replays(MemoryLog(store))
-    assert verify(MemoryLog(store)).sound
 
 
 def test_a_build_that_allots_before_it_has_counted_is_found_by_verify() -> None:

@@ -25,7 +25,7 @@ from reenact.actors.clock import ManualClock
 from reenact.adapters import prices
 from reenact.events.content import Usage
 from reenact.events.errors import BadInput, KeyReused
-from reenact.events.ledger import RecordUsage, UsageRecorded
+from reenact.events.ledger import UsageRecorded
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.projections.ledger import Ledger as Spending
 from reenact.runtime import Runtime
@@ -64,12 +64,13 @@ def test_given_an_entry_that_comes_twice_it_counts_once_and_another_by_its_id_is
     everything_replays(MemoryLog(store))
 
 
-def test_given_an_entry_of_an_older_release_its_id_alone_says_that_it_is_known() -> None:
+def test_given_an_entry_that_was_told_without_an_id_the_one_it_has_since_says_that_it_is_known() -> None:
     async def work(opened: Runtime) -> None:
         book = Ledger(RuntimeLedgerWriter(opened))
-        await book.writer.put("default", RecordUsage(entry="e", kind="model_usage", at=1, heard=opened.clock.now()))
-        await book.writer.write(LedgerEvent(event_id="e", input_tokens=5))
-        assert len(await book.list_events()) == 1
+        await book.writer.write(LedgerEvent(input_tokens=5))
+        [listed] = await book.list_events()
+        await book.writer.write(listed)
+        assert await book.list_events() == [listed]
 
     run(work)
 

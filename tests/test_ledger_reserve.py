@@ -8,7 +8,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
 from reenact import (
     Budget,
@@ -22,10 +21,10 @@ from reenact.actors.book import SCOPE
 from reenact.actors.calendar import DAY_US
 from reenact.actors.clock import ManualClock
 from reenact.events.budget import NOTHING
-from reenact.events.ledger import RULES, AllotmentDenied, Allotted, RecordUsage
+from reenact.events.ledger import RecordUsage
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.runtime import Runtime
-from tests.actors.ledgers import NOON, allot, denied, granted, ledger, limit
+from tests.actors.ledgers import NOON, allot, granted, ledger, limit
 from tests.money import everything_replays
 from tests.runtimes import run, runtime
 
@@ -104,15 +103,35 @@ def test_given_a_reservation_what_is_recorded_in_it_counts_once(stored: bool) ->
 def test_given_room_for_more_a_reservation_holds_what_was_asked_for() -> None:
     begun = ledger(limit(max_tokens_total=10_000))
     assert granted(begun.when(allot("reserved:1:", tokens=10))).amount.tokens == 10
-    assert granted(begun.when(allot("reserved:1", tokens=10))).amount.tokens > 10  # as older releases decided
     assert granted(begun.when(allot("s1", tokens=10))).amount.tokens > 10
 
 
-def test_given_an_older_release_what_was_recorded_in_a_reservation_is_decided_as_it_was_then() -> None:
-    """Its reservations have no session at their end; a denial that it wrote is still what these rules say."""
-    used = RecordUsage(entry="e", kind="model_usage", at=NOON, total_tokens=10, holder="reserved:1")
-    begun = (limit(max_tokens_total=20), allot("reserved:1", tokens=10), used)
-    assert denied(ledger(*begun).when(allot("b", tokens=10))).used == 20
+@pytest.mark.parametrize(
+    ("limits", "tokens", "said"),
+    [
+        ({"max_tokens_per_request": 5}, 6, BudgetDecision.DENY),
+        ({"max_tokens_per_request": 5, "exceed_strategy": "degrade", "degrade_to": "scripted:hello"}, 6, "degrade"),
+        ({"max_tool_calls_daily": 0, "exceed_strategy": "degrade", "degrade_to": "scripted:hello"}, 1, "degrade"),
+        ({"max_tokens_total": 5, "exceed_strategy": "warn"}, 6, BudgetDecision.WARN),
+        ({"max_tokens_total": 10**8, "warning_threshold": 0.00004}, 4_000, BudgetDecision.ALLOW),
+        ({"max_tokens_total": 10**8, "warning_threshold": 0.00004}, 4_001, BudgetDecision.WARN),
+    ],
+    ids=repr,
+)
+def test_a_check_says_what_a_reservation_of_as_much_is_told(limits: dict[str, Any], tokens: int, said: str) -> None:
+    async def work() -> None:
+        book = Ledger()
+        await book.record_tool_usage(ONE, tool_name="look")
+        book.set_budget(Budget(**limits))
+        decision, why = await book.check_budget(ONE, pending_tokens=tokens, pending_requests=1, pending_cost="0.01")
+        assert decision == said
+        try:
+            async with book.reserve(ONE, tokens=tokens, requests=1, cost="0.01") as reserved:
+                assert reserved is decision
+        except BudgetExceededError as error:
+            assert (decision, str(error)) == (BudgetDecision.DENY, why)
+
+    asyncio.run(work())
 
 
 @pytest.mark.parametrize("stored", [False, True])
@@ -208,14 +227,11 @@ def test_given_reservations_that_are_cancelled_anywhere_all_of_it_is_there_after
     run(work)
 
 
-def test_given_an_older_release_what_was_recorded_in_a_reservation_after_midnight_is_decided_as_it_was_then() -> None:
+def test_given_a_reservation_of_yesterday_what_is_recorded_in_it_after_midnight_leaves_today_as_it_was() -> None:
     late = NOON + DAY_US
     used = RecordUsage(entry="e", kind="model_usage", at=late, heard=late, total_tokens=10, holder="reserved:1:")
-    for rules in (1, RULES):
-        asked = replace(allot("reserved:1:", tokens=10), rules=rules)
-        after = ledger(limit(max_tokens_daily=10), asked, used)
-        assert after.when(replace(allot("b", tokens=10, at=late), rules=rules)).error is None
-        assert isinstance(after.events[-1], AllotmentDenied if rules == 1 else Allotted)
+    after = ledger(limit(max_tokens_daily=10), allot("reserved:1:", tokens=10), used)
+    assert granted(after.when(allot("b", tokens=10, at=late))).amount.tokens == 10
 
 
 @pytest.mark.parametrize("used", [0, 10, 60, 70])

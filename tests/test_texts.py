@@ -38,7 +38,7 @@ from reenact.tools import tool_calls
 
 TABLE = """
 AddImage: made container_id image_id created_at
-Allot: made session_id principal_id ask spent want least at priced last seen rules made
+Allot: made session_id principal_id ask spent want least at priced last seen made
 AnswerModel: made call answer checks duration_ms cost
 ApplyPolicy: made policy scope terms approval_required approval_timeout_s
 AttachSession: name session_id
@@ -57,7 +57,7 @@ Interrupt: text reason
 IssueToken: made action token
 NoteCooldowns: made opened ended
 ProveTool: text output; made tool happened at_once
-RaiseBudget: made session_id principal_id consent at as_shown
+RaiseBudget: made session_id principal_id consent at
 RecordCount: made count upto at entries done
 RecordUsage: text metadata; name entry kind run_id job_id provider model tool holder; who principal_id session_id;
     made at input_tokens output_tokens total_tokens cost duration_ms heard
@@ -65,7 +65,7 @@ RecoverEffect: made effect attempt at_once
 RefuseAllotment: made ask breach
 RegisterTools: made container_id created_at tools
 ReleaseAllotment: made ask
-RemoveBudget: made principal_id session_id at recalls
+RemoveBudget: made principal_id session_id at
 RemoveImage: made image_id
 RequireAction: text metadata; values payload; name key; made kind timeout_ms job_id tool token
 ResolveAction: values resolution; made action at by digest token bound switched
@@ -74,7 +74,7 @@ ReturnAllotment: made session_id ask spent kept at made
 RevokeGrant: made action by
 SelectModel: made call attempt select noted
 Send: text content; name overrides; made job_id waking priority timeout_ms
-SetBudget: name budget; made at recalls counts
+SetBudget: name budget; made at counts
 SetPolicy: name policy; made container_id created_at
 SettleTool: text output; word error_type; made tool outcome duration_ms dropped_bytes
 StartTool: text problem; made tool attempt at version effect timeout_s place approval at_once

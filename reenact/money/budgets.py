@@ -87,7 +87,8 @@ class Ledger:
         want = _pending(pending_tokens, pending_cost, pending_requests, pending_tool_calls)
         state = await self.writer.state(scope)
         state = replace(state, now=max(state.now, self.writer.now()))
-        judged = judge(state, *_whose(ctx, scope), want, want)
+        principal, session = _whose(ctx, scope)
+        judged = judge(state, principal, f"{RESERVED}:{session}", want, want)  # as what would be set aside for it
         if judged.breach is not None:
             await self._write(
                 ctx, LedgerEventType.BUDGET_CHECK, metadata={"decision": "deny", "why": judged.breach.text}

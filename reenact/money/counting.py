@@ -206,8 +206,7 @@ def _is_known(state: State, entry: Counted) -> bool:
     account = state.accounts.get(entry.session_id)
     counted = state.counted.get((entry.session_id, entry.principal_id))
     used = entry.used == NOTHING or (counted is not None and counted.covers(entry.used))
-    whole = entry.spent if entry.whole is None else entry.whole
-    return used and (entry.spent == NOTHING or (account is not None and account.told.covers(whole)))
+    return used and (entry.whole is None or (account is not None and account.told.covers(entry.whole)))
 
 
 def _feed(tally: Tally, stored: Stored) -> None:

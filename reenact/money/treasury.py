@@ -15,20 +15,17 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from ..actors.book import State, usage_of, whose
+from ..actors.book import State, whose
 from ..actors.calendar import DAY_US
 from ..actors.clock import Clock
 from ..actors.ledger import evolve
 from ..actors.length import tokens_of
 from ..adapters import prices
 from ..catalog.unreadable import passed_over
-from ..events import codec
-from ..events.budget import NOTHING, TERMS_RULES, Amount, Budget, BudgetSpec, Rate, Terms, budget_of
+from ..events.budget import NOTHING, TERMS_RULES, Budget, BudgetSpec, Rate, Terms, budget_of
 from ..events.errors import BadInput, Corrupt, StoreError
 from ..events.image import ImageConfig
 from ..events.ledger import (
-    RESERVED,
-    Allotted,
     BudgetRaised,
     BudgetRemoved,
     BudgetSet,
@@ -36,7 +33,7 @@ from ..events.ledger import (
     RecallAllotments,
     RemoveBudget,
     SetBudget,
-    UsageRecorded,
+    is_reserved,
 )
 from ..events.message import Effect, Recorded
 from ..events.purse import AllotmentReleased
@@ -92,7 +89,7 @@ class Treasury:
                 return
             self._in_force = State(budgets=state.budgets)
             for session_id, ask in state.due.items():
-                if not session_id.startswith(RESERVED):
+                if not is_reserved(session_id):
                     self._kernel.called_back[f"session-{session_id}"] = ask
             try:
                 await self._settle_reserved(state)
@@ -102,24 +99,11 @@ class Treasury:
     async def _settle_reserved(self, state: State) -> None:
         """What an earlier owner's programs had reserved nobody can give back, nor say what was used of it: what was set
         aside is used, as a call that was under way is, but for what was recorded meanwhile."""
-        left = {
-            holder: account
-            for holder, account in state.accounts.items()
-            if holder.startswith(RESERVED) and account.held != NOTHING
-        }
-        if not left:
-            return
-        doubt: dict[str, Amount] = {}  # what was asked for; more may have been allotted, which no program used
-        for batch in await asyncio.to_thread(lambda: list(self._kernel.log.read(self._stream))):
-            for one in codec.unpack(batch):
-                match one.data:
-                    case Allotted(session_id=holder, want=want) if holder in left:
-                        doubt[holder] = want
-                    case UsageRecorded(holder=str(holder)) as usage if holder in doubt:
-                        doubt[holder] -= usage_of(usage) or NOTHING
-        for holder, account in sorted(left.items()):
-            spent = account.told + doubt.get(holder, account.held)
-            await self._ask(self._stream, self.recalls.back(holder, account.ask, spent, NOTHING))
+        left = [name for name, account in state.accounts.items() if is_reserved(name) and account.held != NOTHING]
+        for holder in sorted(left):
+            account = state.accounts[holder]
+            back = self.recalls.back(holder, account.ask, account.told + account.held, NOTHING)
+            await self._ask(self._stream, back)
 
     def hear(self, recorded: Recorded) -> None:
         """A limit was set or lifted; or a session has let go of something."""

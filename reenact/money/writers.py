@@ -22,13 +22,13 @@ from ..events.budget import Budget, dollars, used_dollars
 from ..events.content import Usage
 from ..events.errors import BadInput, KeyReused
 from ..events.ledger import (
-    RESERVED,
     Allot,
     RecordUsage,
     RemoveBudget,
     ReturnAllotment,
     SetBudget,
     UsageRecorded,
+    is_reserved,
     model_named,
     tokens_used,
 )
@@ -296,7 +296,7 @@ class RuntimeLedgerWriter(_Writing):
             case RemoveBudget(principal_id=principal, session_id=session):
                 gone = await self._runtime.remove_budget(principal_id=principal, session_id=session)
                 return await self.state(scope_id), gone
-            case Allot(session_id=holder) if holder.startswith(RESERVED):
+            case Allot(session_id=holder) if is_reserved(holder):
                 await self._runtime._treasury.counted()
                 self._holders.add(holder)
                 self._runtime._treasury.recalls.outside.add(holder)  # asked back of nobody
@@ -329,7 +329,7 @@ class RuntimeLedgerWriter(_Writing):
         hidden = self._runtime._access.kernel.vault.hidden(told, scope_id)  # not even a digest of a secret is stored
         try:
             await self._keyed(self._stream(scope_id), command, _digest_of(hidden))
-        except KeyReused:  # or an older release wrote it, which stored no digest, and looked at the id alone
+        except KeyReused:  # or it was told without an id and has that one since, of which no digest is stored
             await self._keyed(self._stream(scope_id), command)
 
     async def _keyed(self, stream: str, command: RecordUsage, body: bytes = b"") -> tuple[State, bool]:

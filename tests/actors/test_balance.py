@@ -64,7 +64,7 @@ def test_a_sound_ledger_is_found_sound(data: st.DataObject) -> None:
             case "outside":
                 holder = data.draw(st.sampled_from([None, name]))
                 usage = RecordUsage(
-                    entry="e", kind="model_usage", at=at, principal_id="ann", total_tokens=7, holder=holder
+                    entry="e", kind="model_usage", at=at, heard=at, principal_id="ann", total_tokens=7, holder=holder
                 )
                 commands.append(usage)
     assert told(*history(ledger(), commands)) == []
@@ -85,7 +85,7 @@ def test_what_is_reserved_for_a_session_past_its_limit_is_found() -> None:
 
 
 def test_what_a_ledger_took_from_another_reservation_than_that_it_was_recorded_in_is_found() -> None:
-    used = RecordUsage(entry="e", kind="model_usage", at=NOON, total_tokens=50, holder="reserved:1:")
+    used = RecordUsage(entry="e", kind="model_usage", at=NOON, heard=NOON, total_tokens=50, holder="reserved:1:")
     with patch.object(book, "_paid", lambda state, holder, spent: _PAID(state, "reserved:2:", spent)):
         events = history(
             ledger(),
@@ -131,7 +131,7 @@ BEGUN: list[tuple[str, Event]] = [
     ("session-a", AllotmentWanted(ask="w1", ledger="x", spent=NOTHING, want=NOTHING, least=NOTHING)),
     ("session-a", AllotmentTaken(ask="w1", grant=ALLOTTED[-1].grant)),  # type: ignore[attr-defined]
 ]
-LOWERED: tuple[str, Event] = ("ledger-x", BudgetSet(budget=Budget(max_tokens_total=0), at=NOON, recalls=True))
+LOWERED: tuple[str, Event] = ("ledger-x", BudgetSet(budget=Budget(max_tokens_total=0), at=NOON))
 
 
 def test_one_call_more_is_begun_before_a_session_has_heard_of_a_limit_and_no_second() -> None:

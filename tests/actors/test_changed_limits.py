@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from msgspec.structs import replace
 
-from reenact.actors.ledger import recall
 from reenact.events.budget import Amount, Breach, Budget, BudgetSpec, Raise, budget_of, spec_of
 from reenact.events.errors import BadInput
 from reenact.events.ledger import (
@@ -15,7 +13,6 @@ from reenact.events.ledger import (
     AllotmentReturned,
     Allotted,
     BudgetRaised,
-    BudgetSet,
     RaiseBudget,
     RemoveBudget,
 )
@@ -60,12 +57,6 @@ def test_a_limit_set_again_calls_nothing_back() -> None:
     stream.when(limit(max_tokens_total=100)).then_nothing().owes()
 
 
-def test_limits_that_were_set_by_an_earlier_release_call_nothing_back() -> None:
-    ledger(
-        limit(max_tokens_total=100), allot("a", tokens=60), BudgetSet(budget=Budget(max_tokens_total=1), at=1)
-    ).owes()
-
-
 # -- raised by people --
 
 
@@ -88,21 +79,12 @@ def test_a_consent_raises_a_limit_once_and_by_what_was_shown() -> None:
     stream.when(allot("t", "w2", tokens=20)).then(Allotted)
 
 
-def test_what_an_older_release_raised_from_a_limit_that_was_raised_since_is_decided_again_as_it_was() -> None:
-    stream = ledger(limit(max_tokens_total=100, on_breach="ask"))
-    stream.when(raises("t"))
-    stream.when(replace(raises("u"), as_shown=False)).then(BudgetRaised)
-    assert stream.states[0].budgets[0].budget.max_tokens_total == 200
-    assert recall("raise_budget", stream.events) == replace(raises("u"), as_shown=False)
-
-
 def test_a_consent_that_comes_again_raises_nothing_whatever_became_of_the_limit_since() -> None:
     stream = ledger(limit(max_tokens_total=100, on_breach="ask"), raises("t"))
     stream.when(limit(max_tokens_total=100, on_breach="ask"))
     stream.when(raises("t")).then_nothing()
-    stream.when(replace(raises("t"), as_shown=False)).then_nothing()
     stream.when(limit(max_tokens_total=99, on_breach="ask"))
-    stream.when(replace(raises("u"), as_shown=False)).then_nothing()
+    stream.when(raises("u")).then_nothing()
 
 
 def test_a_consent_to_a_limit_that_was_lowered_or_lifted_since_is_void() -> None:

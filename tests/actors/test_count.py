@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from hypothesis import given as for_all
+from msgspec.structs import replace
 
 from reenact.actors.book import SCOPE
 from reenact.actors.tally import Tally
@@ -32,7 +33,7 @@ from tests.histories import History, anything, turns
 
 
 def first(**limits: Any) -> SetBudget:
-    """A limit that is set by this release."""
+    """A limit that is set as a runtime does it."""
     return SetBudget(budget=Budget(**limits), at=NOON, counts=True)
 
 
@@ -84,8 +85,8 @@ def test_a_count_that_is_not_done_is_no_longer_owed_when_nothing_is_limited() ->
     stream.when(counts(used("s", 5))).then_nothing()
 
 
-def test_limits_of_an_older_release_count_with_the_next_one_that_is_set() -> None:
-    stream = ledger(BudgetSet(budget=Budget(max_tokens_total=100), at=NOON, recalls=True), allot("a", tokens=90))
+def test_limits_that_were_set_without_a_count_lead_to_one_with_the_next_that_asks_for_it() -> None:
+    stream = ledger(SetBudget(budget=Budget(max_tokens_total=100), at=NOON), allot("a", tokens=90))
     stream.owes()
     assert denied(stream.when(allot("b", tokens=20))).used == 90
     stream.when(first(max_tokens_total=200)).owes(f"recall:{stream.version}", f"count:{stream.version}")
@@ -127,7 +128,7 @@ def test_of_an_older_count_nothing_is_taken() -> None:
 
 def test_what_a_purse_spent_before_is_told_once_by_the_count_or_by_the_session() -> None:
     spent = Amount(50, 0, 1, 0)
-    entry = Counted(session_id="s", principal_id="ann", spent=spent, spent_monthly=spent, spent_daily=NOTHING)
+    [entry] = (replace(part, spent_daily=NOTHING) for part in parts("s", ann=spent))
     stream = ledger(first(max_tokens_total=100)).when(counts(entry))
     assert sums(stream).total == spent and sums(stream).daily == NOTHING
     stream.when(allot(tokens=10, spent=spent)).then(Allotted)
@@ -160,12 +161,13 @@ def test_what_a_purse_spent_for_several_counts_for_each_as_far_as_nobody_told_it
     assert sums(stream).total.requests == sums(stream, "session", "s").total.requests == 14
 
 
-def test_what_an_older_release_counted_for_one_of_several_is_not_counted_again_for_the_others() -> None:
+def test_what_was_counted_for_one_is_not_counted_again_when_it_is_told_of_another() -> None:
+    """For whom it was has been erased since."""
+
     def calls(n: int) -> Amount:
         return Amount(0, 0, n)
 
-    old = Counted(session_id="s", principal_id="bob", spent=calls(9), spent_daily=calls(9), spent_monthly=calls(9))
-    stream = ledger(first(max_tokens_total=100)).when(counts(old))
+    stream = ledger(first(max_tokens_total=100)).when(counts(*parts("s", bob=calls(9))))
     assert sums(stream, "principal", "bob").total.requests == 9
     stream.when(RemoveBudget(at=NOON)).when(first(max_tokens_total=100))
     stream.when(counts(*parts("s", ann=calls(10), bob=calls(1)), count=stream.version))
@@ -175,7 +177,7 @@ def test_what_an_older_release_counted_for_one_of_several_is_not_counted_again_f
 def test_what_is_spent_of_an_allotment_that_is_held_is_told_by_the_session() -> None:
     stream = ledger(allot(tokens=60), first(max_tokens_total=100))
     spent = Amount(50, 0, 1, 0)
-    stream.when(counts(Counted(session_id="s", principal_id="ann", spent=spent, spent_daily=spent), count=2))
+    stream.when(counts(*parts("s", ann=spent), count=2))
     assert sums(stream).total == NOTHING and sums(stream).out.tokens >= 60
     stream.when(back(spent=spent))
     assert sums(stream).total == spent

@@ -24,7 +24,7 @@ from reenact.actors.ledger import LEDGER
 from reenact.actors.replay import replay
 from reenact.events import codec
 from reenact.events.agent import ToolSettled, ToolStarted, ToolUnproved
-from reenact.events.budget import Amount, Budget
+from reenact.events.budget import NOTHING, Amount, Budget
 from reenact.events.container import AddImage, CreateContainer, ImageAdded, RegisterTools, RemoveImage
 from reenact.events.cooldown import CooldownEnded, CooldownOpened, NoteCooldowns
 from reenact.events.errors import ReenactError
@@ -84,7 +84,7 @@ counted = st.builds(
         principal_id=principal,
         used=used,
         used_daily=used,
-        spent=spent,
+        spent=NOTHING if more is None else spent,
         open=still,
         whole=None if more is None else spent + more,
     ),

@@ -32,7 +32,7 @@ def test_what_was_used_outside_counts_however_much_there_is_of_it() -> None:
     stream = ledger(limit(max_tokens_total=10**12))
     for n in range(3):
         usage = RecordUsage(
-            entry=f"e{n}", kind="model_usage", at=NOON, input_tokens=10**11, output_tokens=1, cost="0.5"
+            entry=f"e{n}", kind="model_usage", at=NOON, heard=NOON, input_tokens=10**11, output_tokens=1, cost="0.5"
         )
         stream.when(usage)
     sums = stream.states[0].sums[("scope", "")]

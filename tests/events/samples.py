@@ -353,7 +353,6 @@ SAMPLES: tuple[Event, ...] = (
         at=1_700_000_000_000_000,
         priced=False,
         grant=GRANT,
-        rules=1,
         made=1_699_999_999_000_000,
     ),
     ledger.AllotmentDenied(
@@ -366,7 +365,6 @@ SAMPLES: tuple[Event, ...] = (
         at=1_700_000_000_000_000,
         priced=False,
         breach=BREACH,
-        rules=1,
         made=1_699_999_999_000_000,
     ),
     ledger.AllotmentReturned(
