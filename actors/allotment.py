@@ -31,7 +31,7 @@ from . import purse as money
 from .mind import State, Tool, money_terms
 from .policy import SHUT, Verdict
 from .purse import Purse
-from .step import ask_raise, first, goes_back, let_go, think
+from .step import ask_raise, first, let_go, think
 from .tool import authorised, begin, not_funded, refused
 
 
@@ -50,9 +50,7 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
     if asking.tools and message.at_once:
         waiting = [tool for tool in state.open if tool.id in asking.tools]
         return [*events, *(event for tool in waiting for event in _funded(state, tool))]
-    if asking.tools or _tells_time(state):
-        return events  # they are looked at, and begin if they still may
-    return [*events, *think(replace(state, purse=money.taken(purse, taken, purse.now)), asking.wait_ms)]
+    return events  # what waited is looked at, and goes on if it still may
 
 
 def taken(state: State, message: AllotmentTaken) -> Sequence[Event]:
@@ -60,7 +58,7 @@ def taken(state: State, message: AllotmentTaken) -> Sequence[Event]:
     gone, state = let_go(state)
     waits = state.job_id is not None and not state.open and state.stopping is None
     purse = state.purse
-    return [*gone, *think(state, purse.wait_ms)] if waits and purse is not None and _tells_time(state) else gone
+    return [*gone, *think(state, purse.wait_ms)] if waits and purse is not None else gone
 
 
 def configured(state: State, message: AgentConfigured) -> Sequence[Event]:
@@ -68,17 +66,8 @@ def configured(state: State, message: AgentConfigured) -> Sequence[Event]:
     return () if state.job_id is None else let_go(state)[0]
 
 
-def _tells_time(state: State) -> bool:
-    """Whether a call is made by the time at which its allotment came. By older rules, by that of its asking."""
-    terms = money_terms(state)
-    return terms is not None and terms.rules > 4
-
-
 def _come_near(state: State, grant: Grant) -> Iterator[str]:
     """The limits that calls which waited are warned of if all of them begin: of so few, none is."""
-    terms = money_terms(state)
-    if not grant.ahead or terms is None or terms.rules < 4:
-        return
     waiting = sum(tool.status == "requested" for tool in state.open)
     yield from (text for text, most in grant.ahead if waiting > most)
 
@@ -100,7 +89,7 @@ def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
     exceeded = BudgetExceeded(breach=message.breach, ask=message.ask, tools=waiting)
     if purse.asking.tools:
         return [exceeded, *(not_funded(tool, message.breach) for tool in waiting)]
-    back = first(state) if goes_back(state) else None
+    back = first(state)
     return [exceeded, ask_raise(state, message.breach) if back is None else back]
 
 

@@ -188,10 +188,10 @@ class Balance:
     def _spends(self, recorded: Recorded, call: str) -> Iterator[str]:
         known = [terms for terms in (self._terms, self._own) if terms is not None]
         if known and all(terms.ledger is None for terms in known):
-            if self._ask and any(terms.rules > 6 for terms in known):
+            if self._ask:
                 yield f"{call} is made under no ledger, and {self._ask} is held"
             return  # it keeps to a limit of its own, with money of no ledger
-        if any(terms.rules > 4 for terms in known) and 0 < self._until <= recorded.head.at:
+        if known and 0 < self._until <= recorded.head.at:
             yield f"{call} is called with what was allotted for a time that is over"
         if self._released and call != self._kept:
             yield f"{call} is called with money that was let go of"

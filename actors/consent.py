@@ -30,7 +30,7 @@ from ..events.tool import CallCheck, Place, arguments_digest
 from . import purse as money
 from .approval import GRANTS_MAX, Approval, Terms, grant_digest, granted, policy_digest, terms_digest, what_changed
 from .length import tokens_of
-from .mind import State, Tool, approval_ms, definition_of, money_terms, timed, tool_of, with_tool
+from .mind import State, Tool, approval_ms, definition_of, tool_of, with_tool
 from .raising import consented
 from .step import raised, think, unpaid, unthinkable
 
@@ -231,7 +231,7 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
     if event.resolution.get("approved") is not True:
         return replace(state, version=stamp.version)
     if tool is None:
-        state, held = replace(state, purse=timed(state, stamp.at)), state.consent.held
+        state, held = replace(state, purse=money.ticked(state.purse, stamp.at)), state.consent.held
         if held is None or not held[1] or held[0] != event.action:
             return replace(state, version=stamp.version)
         consent = replace(state.consent, allowed=(*state.consent.allowed, held[1:]))
@@ -244,7 +244,7 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
         edited = replace(approval, digest=terms_digest(_terms(state, tool, approval)))
         # What the model is told of the call names the change, so this is a part of what it sees.
         state = with_tool(state, tool.id, stamp, input=arguments, approval=edited)
-        read = 32 + tokens_of(msgspec.json.encode(arguments).decode()) if _reads_changes(state) else 0
+        read = 32 + tokens_of(msgspec.json.encode(arguments).decode())
         state = replace(state, items=digest(state.items, stamp.digest), length=state.length.and_more(read))
     if always is not None:
         covered = tool.input if always == "exact" else None
@@ -260,12 +260,6 @@ def on_resolved(state: State, event: ActionResolved, stamp: Stamp) -> State:
         )
         state = replace(state, consent=replace(state.consent, grants=(*state.consent.grants, grant)))
     return replace(state, version=stamp.version)
-
-
-def _reads_changes(state: State) -> bool:
-    """Whether what the model is told of a change counts in what its next call reads. By older rules it did not."""
-    terms = money_terms(state)
-    return terms is None or terms.rules > 2
 
 
 def on_granted(state: State, event: GrantUsed, stamp: Stamp) -> State:

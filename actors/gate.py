@@ -175,14 +175,12 @@ def tool_breach(purse: Purse, terms: Terms, ordinal: int, begun: int = 0) -> Bre
     spec, grant = terms.spec, purse.grant
     if spec is not None and spec.max_tool_calls is not None and purse.run.tools + ordinal > spec.max_tool_calls:
         begun, most = purse.run.tools, spec.max_tool_calls
-        used = begun + ordinal - 1
-        if terms.rules:
-            used = min(used, max(begun, most))  # those that were denied before it used nothing
+        used = min(begun + ordinal - 1, max(begun, most))  # those that were denied before it used nothing
         return Breach(limit="max_tool_calls", of="run", used=used, wanted=1, most=most)
     most_at_once = grant.tools_per_request if grant is not None else None
     ordinal += begun
     if terms.ledger is not None and grant is not None and most_at_once is not None and ordinal > most_at_once:
-        used = min(ordinal - 1, most_at_once) if terms.rules else ordinal - 1
+        used = min(ordinal - 1, most_at_once)
         return Breach(limit=PER_REQUEST, of=grant.of("tools"), used=used, wanted=1, most=most_at_once)
     return None
 

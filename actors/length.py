@@ -31,21 +31,13 @@ class Length(Struct, frozen=True, gc=False):
         instructions and tools that it read; where these are not known, all of those of now may be new. Each model
         counts pictures in its own way.
         """
-        counted, fresh = self.counted, self.fresh
-        if terms.rules > 1:
-            fresh += self.pictures.tokens_unseen(model)
+        counted, fresh = self.counted, self.fresh + self.pictures.tokens_unseen(model)
         if not counted:
             return fresh + terms.overhead
-        if terms.rules:
-            by, overhead = before or (model, 0)
-            if terms.rules > 2 and self.by:
-                by = self.by
-            if by != model:
-                counted += counted // OTHER_TOKENS
-                if terms.rules > 1:
-                    counted += self.pictures.tokens_seen(model)
-            counted += max(0, terms.overhead - overhead)
-        return counted + fresh
+        by, overhead = before or (model, 0)
+        if (self.by or by) != model:
+            counted += counted // OTHER_TOKENS + self.pictures.tokens_seen(model)
+        return counted + max(0, terms.overhead - overhead) + fresh
 
 
 NO_LENGTH = Length()

@@ -224,16 +224,6 @@ def completed(state: State, reason: str, failure: Failure | None = None) -> Turn
     )
 
 
-def timed(state: State, at: int) -> Purse | None:
-    """The purse as of now: what was allotted for a day that is over is not there any more. By older rules only a job,
-    a call and an end tell it the time."""
-    purse = state.purse
-    if purse is None or purse.now >= at:
-        return purse
-    terms = money_terms(state)
-    return purse if terms is None or terms.rules < 5 else money.ticked(purse, at)
-
-
 def knows_ledger(state: State) -> bool:
     terms = money_terms(state)
     return terms is not None and terms.ledger is not None
@@ -288,7 +278,7 @@ def on_configured(state: State, event: AgentConfigured, stamp: Stamp) -> State:
     )
     if purse is None or state.job_id is None:
         return after
-    return replace(after, purse=money.configured(purse, money_terms(after), money_terms(state)))
+    return replace(after, purse=money.configured(purse, money_terms(after)))
 
 
 def on_unregistered(state: State, event: AgentUnregistered, stamp: Stamp) -> State:
@@ -324,11 +314,8 @@ def on_job(state: State, event: JobStarted, stamp: Stamp) -> State:
 
 
 def _selected(state: State, overrides: Overrides | None) -> Selected | None:
-    """What is in force as a job begins. In logs of older releases a budget's choice stayed one; see `Terms.rules`."""
-    definition = definition_of(state)
-    if state.selected is None or (definition.terms is not None and not definition.terms.rules):
-        return state.selected
-    return selection.begun(state.selected, definition, overrides)
+    """What is in force as a job begins."""
+    return None if state.selected is None else selection.begun(state.selected, definition_of(state), overrides)
 
 
 def on_stopping(state: State, event: JobStopping, stamp: Stamp) -> State:

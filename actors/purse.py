@@ -80,7 +80,7 @@ class Asking(Struct, frozen=True, gc=False):
 
 class Purse(Struct, frozen=True, gc=False):
     """spent: all that the session ever spent of what ledgers allotted. free: all that it spent under a budget with
-    nothing allotted for it, which is no ledger's until it is counted; by older rules that was in `spent`. apart: what
+    nothing allotted for it, which is no ledger's until it is counted. apart: what
     it spends from here on is free. ceiling: what it may have spent by the allotment `source`.
 
     asks: how often it asked. began, began_at: what was spent, and the time, when the running job began. now: the
@@ -180,17 +180,13 @@ def began(purse: Purse | None, at: int, principal: str, terms: Terms | None) -> 
     return purse
 
 
-def configured(purse: Purse | None, terms: Terms | None, before: Terms | None) -> Purse | None:
+def configured(purse: Purse | None, terms: Terms | None) -> Purse | None:
     """The running job is under other terms than before."""
-    if purse is None:
-        return None
-    if terms is None:  # what says by which rules it was is gone with it
-        return replace(purse, apart=purse.apart or (before is not None and before.rules > 7))
-    return replace(purse, apart=_is_apart(terms))
+    return None if purse is None else replace(purse, apart=_is_apart(terms))
 
 
 def _is_apart(terms: Terms | None) -> bool:
-    return terms is not None and terms.ledger is None and terms.rules > 7
+    return terms is None or terms.ledger is None
 
 
 def _and(purse: Purse, amount: Amount, free: bool) -> tuple[Amount, Amount]:
@@ -218,7 +214,7 @@ def reserved(purse: Purse | None, event: BudgetReserved, at: int, overhead: int 
 
 def called(purse: Purse | None, terms: Terms | None, at: int) -> Purse | None:
     """A model is called. Where nothing had to be set aside for it, what is, is for an attempt whose process died."""
-    if purse is None or purse.held is None or terms is not None or not purse.apart:
+    if purse is None or purse.held is None or terms is not None:
         return purse
     now = max(purse.now, at)
     return replace(lost(purse), now=now, made=now)
@@ -385,6 +381,6 @@ def release(purse: Purse | None, ask: str | None = None) -> AllotmentReleased | 
 
 def leave(purse: Purse | None, terms: Terms | None) -> AllotmentReleased | None:
     """What a job that no ledger limits spends is spent of nothing that one allotted: that is let go of for good."""
-    if purse is None or purse.source is None or terms is None or terms.ledger is not None or terms.rules < 7:
+    if purse is None or purse.source is None or terms is None or terms.ledger is not None:
         return None
     return AllotmentReleased(ask=purse.source, spent=purse.spent, over=True)

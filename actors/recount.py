@@ -111,11 +111,10 @@ class Session:
         self.at = recorded.position
         match recorded.data:
             case AgentConfigured(definition=definition):
-                rules = self._rules()
                 self._terms = definition.terms
                 self._counts = self._counts or (self._works and self._terms is not None)
                 if self._works:
-                    self._apart = self._kept_apart() or (self._rules() is None and (self._apart or (rules or 0) > 7))
+                    self._apart = self._kept_apart()
             case JobQueued(job_id=job_id) as job:
                 self._senders[job_id] = job.counts_for(recorded.context.principal)
             case Erased(name="job_started"):
@@ -124,7 +123,7 @@ class Session:
                 self._works = True
                 self._sender = self._senders.pop(job_id, "")
                 self._own = None if overrides is None else overrides.terms
-                self._counts, self._apart = self._rules() is not None, self._kept_apart()
+                self._counts, self._apart = bool(self._known()), self._kept_apart()
             case TurnCompleted():
                 self._lost(recorded)
                 self._works, self._counts, self._own = False, False, None
@@ -164,13 +163,12 @@ class Session:
                 else:
                     self._uses(Amount(tools=1), recorded)
 
-    def _rules(self) -> int | None:
-        """Those of the budget that the running job is under; None where it is under none."""
-        return max((terms.rules for terms in (self._terms, self._own) if terms is not None), default=None)
+    def _known(self) -> list[Terms]:
+        """The budgets that the running job is under."""
+        return [terms for terms in (self._terms, self._own) if terms is not None]
 
     def _kept_apart(self) -> bool:
-        led = any(terms is not None and terms.ledger is not None for terms in (self._terms, self._own))
-        return not led and (self._rules() or 0) > 7
+        return all(terms.ledger is None for terms in self._known())
 
     def _lost(self, recorded: Recorded) -> None:
         """Nobody hears of the end of the call under way: it used what was set aside for it."""

@@ -84,18 +84,11 @@ def _is_shut(state: State) -> bool:
 
 
 def _or_first(state: State, events: Sequence[Event]) -> Sequence[Event]:
-    """What a turn begins with, or the first of its chain in the place of a fallback that is not paid for. By older
-    rules that ended the turn."""
-    if not any(isinstance(event, ModelDenied | BudgetExceeded) for event in events) or not goes_back(state):
+    """What a turn begins with, or the first of its chain in the place of a fallback that is not paid for."""
+    if money_terms(state) is None or not any(isinstance(event, ModelDenied | BudgetExceeded) for event in events):
         return events
     due = first(state)
     return events if due is None else [due]
-
-
-def goes_back(state: State) -> bool:
-    """Whether a fallback that is not paid for is left for the first of its chain: see `Terms.rules`."""
-    terms = money_terms(state)
-    return terms is not None and terms.rules > 5
 
 
 def _needs_leave(state: State, rights: Rights, model: str, said: Said | Verdict) -> bool:
@@ -200,7 +193,7 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
         wish = replace(wish, written=within)
     cheaper = (purse.grant.degrade_to if purse.grant is not None else None) or terms.degrade_to
     other = None if cheaper is None else replace(wish, model=cheaper, rate=rate_of(terms, cheaper, purse.now))
-    if other is not None and terms.rules > 1:
+    if other is not None:
         other = replace(other, read=_read(state, other.model, terms))
     if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
         other = None
@@ -237,9 +230,7 @@ def affordable(state: State, model: str, terms: Terms) -> bool:
 def _wish(state: State, model: str, params: ModelParams, terms: Terms, call: ModelCalled | None = None) -> Wish:
     """What a call of a model would like to use, at most. call: which, None for one that is only thought of."""
     thinks = params.thinking not in (None, "off")
-    written = params.max_tokens or OUTPUT_TOKENS
-    if terms.rules > 1:
-        written = max(written, LEAST_WRITTEN.get(selection.provider_of(model), 0))
+    written = max(params.max_tokens or OUTPUT_TOKENS, LEAST_WRITTEN.get(selection.provider_of(model), 0))
     return Wish(
         call="" if call is None else call.call,
         attempt=1 if call is None else call.attempt,

@@ -149,12 +149,12 @@ class Tally:
     # -- what its events make of it --
 
     def _on_configured(self, event: AgentConfigured, recorded: Recorded) -> None:
-        before, self._terms = merged(self._terms, self._own), event.definition.terms
+        self._terms = event.definition.terms
         purse = self._purse
         if self._terms is not None and self._works and (purse is None or not purse.counts):
             self._purse = replace(purse or money.EMPTY, counts=True)
         if self._works:
-            self._purse = money.configured(self._purse, merged(self._terms, self._own), before)
+            self._purse = money.configured(self._purse, merged(self._terms, self._own))
 
     def _on_queued(self, event: JobQueued, recorded: Recorded) -> None:
         self._senders[event.job_id] = event.counts_for(recorded.context.principal)

@@ -11,15 +11,13 @@ def merged(terms: Terms | None, own: Terms | None) -> Terms | None:
     """The terms of an agent and those of a job together: of every limit the lower one."""
     if terms is None or own is None:
         return terms or own
-    rules = max(terms.rules, own.rules)
     return Terms(
-        spec=narrower(terms.spec, own.spec, rules),
+        spec=narrower(terms.spec, own.spec),
         ledger=own.ledger or terms.ledger,
         rates=(*own.rates, *terms.rates),
         overhead=max(terms.overhead, own.overhead),
         degrade_to=own.degrade_to or terms.degrade_to,
-        denies=_denies(terms.spec, own.spec) if rules else (),
-        rules=rules,
+        denies=_denies(terms.spec, own.spec),
     )
 
 
@@ -31,14 +29,14 @@ def renewed(terms: Terms | None, wanted: Terms | None) -> Terms | None:
         return wanted
     if wanted is None:
         return None if terms.ledger is None else replace(terms, spec=None)
-    overhead = max(terms.overhead, wanted.overhead) if wanted.rules else wanted.overhead
-    wanted = replace(wanted, ledger=wanted.ledger or terms.ledger, overhead=overhead)
-    names = ("spec", "ledger", "degrade_to", "overhead")
-    alike = all(getattr(terms, name) == getattr(wanted, name) for name in names)
-    if wanted.rules > 5:
-        rates = _dearest_of(terms.rates, wanted.rates)
-        return terms if alike and rates == terms.rates else replace(wanted, rates=rates)
-    return terms if alike and {rate.model for rate in wanted.rates} <= {rate.model for rate in terms.rates} else wanted
+    wanted = replace(
+        wanted,
+        ledger=wanted.ledger or terms.ledger,
+        rates=_dearest_of(terms.rates, wanted.rates),
+        overhead=max(terms.overhead, wanted.overhead),
+    )
+    names = ("spec", "ledger", "degrade_to", "overhead", "rates")
+    return terms if all(getattr(terms, name) == getattr(wanted, name) for name in names) else wanted
 
 
 ASKED_ABOUT = ("max_tokens", "max_cost", "max_turns")
@@ -51,14 +49,12 @@ def _denies(*specs: BudgetSpec | None) -> tuple[str, ...]:
     return tuple(name for name in ASKED_ABOUT if any(getattr(spec, name) is not None for spec in strict))
 
 
-def narrower(one: BudgetSpec | None, other: BudgetSpec | None, rules: int = 1) -> BudgetSpec | None:
-    """Of every limit the lower one. The word about models without a price is of whoever limits the money. rules: see
-    `Terms`; by 0 that word and the one about breaches were of both, whatever they limited."""
+def narrower(one: BudgetSpec | None, other: BudgetSpec | None) -> BudgetSpec | None:
+    """Of every limit the lower one. The word about models without a price is of whoever limits the money."""
     if one is None or other is None:
         return one or other
     costs = [spec.max_cost for spec in (one, other) if spec.max_cost is not None]
-    unpriced = [spec.unpriced for spec in (one, other) if not rules or spec.max_cost is not None]
-    on_breach = (one.on_breach, other.on_breach)
+    unpriced = [spec.unpriced for spec in (one, other) if spec.max_cost is not None]
     seconds = [spec.max_runtime_seconds for spec in (one, other) if spec.max_runtime_seconds is not None]
     return BudgetSpec(
         max_tokens=_lower(one.max_tokens, other.max_tokens),
@@ -67,7 +63,7 @@ def narrower(one: BudgetSpec | None, other: BudgetSpec | None, rules: int = 1) -
         max_turns=_lower(one.max_turns, other.max_turns),
         max_runtime_seconds=min(seconds) if seconds else None,
         unpriced="deny" if "deny" in unpriced else "allow",
-        on_breach=("ask" if "ask" in on_breach else "deny") if rules else ("deny" if "deny" in on_breach else "ask"),
+        on_breach="ask" if "ask" in (one.on_breach, other.on_breach) else "deny",
     )
 
 
@@ -84,8 +80,6 @@ def rate_of(terms: Terms, model: str, now: int) -> Rate | None:
         if rate.model == model:
             if rate.later:
                 rate = rate.on(now)
-            if terms.rules < 6:
-                return rate
             found = rate if found is None else dearest(found, rate)
     return found
 

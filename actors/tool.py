@@ -47,7 +47,7 @@ from . import purse as money
 from .approval import why_asked
 from .consent import FULL, ask, not_covered
 from .length import tokens_in, tokens_of
-from .mind import State, Tool, completed, handed_on, money_terms, timed, tool_of, with_tool
+from .mind import State, Tool, completed, handed_on, money_terms, tool_of, with_tool
 from .picture import pictures_in
 from .policy import SHUT, Rights, Said, Verdict, denied_by
 from .purse import Purse
@@ -186,7 +186,7 @@ def start(state: State, message: StartTool) -> Sequence[Event]:
         problem=message.problem,
         approval=message.approval,
     )
-    state = replace(state, purse=timed(state, message.at))
+    state = replace(state, purse=money.ticked(state.purse, message.at))
     return [checked, *_looked_at(state, tool, checked, at_once=message.at_once)]
 
 
@@ -226,8 +226,7 @@ def _unpaid(state: State, tool: Tool, terms: Terms) -> Sequence[Event] | None:
     with the first, and the ledger is not asked: only a limit of its run that is lower by now is in its way.
     """
     purse = state.purse or money.EMPTY
-    began = state.begun if terms.rules > 3 else 0
-    breach = gates.tool_breach(purse, terms, 0 if tool.attempt else 1, 0 if tool.attempt else began)
+    breach = gates.tool_breach(purse, terms, 0 if tool.attempt else 1, 0 if tool.attempt else state.begun)
     if tool.attempt:
         return None if breach is None else [_not_begun(tool, breach.text.rstrip("."))]
     if breach is not None:
@@ -344,10 +343,8 @@ class _Means:
         if not self._waiting or self._terms.ledger is None:
             return ()
         after = replace(self._purse, spent=self._purse.spent + Amount(tools=self._begun))
-        wait = Amount(tools=len(self._waiting))
-        want, least = after.left + wait + Amount(tools=gates.TOOLS_AHEAD), wait
-        if self._terms.rules > 3:
-            least = Amount(tools=1)  # those that it does not cover ask again, one by one
+        want = after.left + Amount(tools=len(self._waiting) + gates.TOOLS_AHEAD)
+        least = Amount(tools=1)  # those that it does not cover ask again, one by one
         return [gates.wanted(after, self._terms.ledger, want, least, tools=tuple(self._waiting))]
 
 

@@ -30,7 +30,7 @@ from . import purse as money
 from . import selection
 from .gate import UNBOUNDED
 from .length import Length, tokens_in
-from .mind import Call, State, Tool, completed, definition_of, money_terms, timed
+from .mind import Call, State, Tool, completed, definition_of, money_terms
 from .purse import Purse
 from .step import affordable, again, ask_raise, called, let_go, think, unpaid
 from .terms import rate_of
@@ -78,7 +78,7 @@ def ends(state: State) -> bool:
     if not _is_spent(state):
         return False
     terms = money_terms(state)
-    return terms is None or terms.rules < 4 or not terms.asks("max_turns") or state.steps < _turns(state)
+    return terms is None or not terms.asks("max_turns") or state.steps < _turns(state)
 
 
 def _is_spent(state: State) -> bool:
@@ -236,7 +236,7 @@ def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     if event.noted:
         return replace(state, version=stamp.version, selected=selected, keys=keys)
     call = state.call if state.call is None else replace(state.call, stuck=True)
-    purse = timed(state, stamp.at)
+    purse = money.ticked(state.purse, stamp.at)
     purse = None if purse is None else money.turned(purse, event.reason)
     return replace(state, version=stamp.version, selected=selected, keys=keys, call=call, purse=purse)
 
@@ -278,7 +278,7 @@ def _shared(model: str, state: State) -> str:
 def on_failed(state: State, event: ModelFailed, stamp: Stamp) -> State:
     call = state.call
     tried = (*call.tried, selection.tried(call.model, event.failure, event.key)) if call is not None else ()
-    purse = timed(state, stamp.at)
+    purse = money.ticked(state.purse, stamp.at)
     purse = None if purse is None else _failed_purse(purse, event, stamp.at)
     if event.retry_in_ms is not None:
         call = None if call is None else replace(call, tried=tried, stuck=event.advance, deaths=0)

@@ -234,26 +234,13 @@ LIMITS = (
 """Every limit of a `Budget`."""
 
 
-TERMS_RULES = 8
-"""Of `Terms` that are made now."""
-
-
 class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What an agent must know of money to call a model; recorded with its definition, so that replays need no prices.
 
     spec: of every run. ledger: the scope whose ledger it asks first, None where no budget is set. rates: of the models
     it may call that have a price. overhead: tokens of instructions and tools, an upper bound. degrade_to: the cheaper
     model. denies: limits of the run that nobody may be asked to raise, though `spec` asks, for one of those who set
-    them does not. rules: `TERMS_RULES` in what is made now; what older releases decided is decided again. By 1, a
-    picture was 2,400 tokens, whatever model saw it, and max_tokens below what a provider takes was set aside as it was;
-    by 2, nothing was set aside for what a model is told of changed arguments, and what was counted before anything was
-    limited was taken as if the model that is called had counted it; by 3, a call that waited was held to a limit of an
-    answer's calls by itself, without those that had begun, calls that waited for the ledger were allotted all or
-    none, and those of an answer after which a person was asked for more turns did not run; by 4, what a person allowed,
-    an allotment that came late or a new process began was paid with what was allotted for a day that was over; by 5, a
-    turn that would have begun with a fallback that is not paid for was over, and prices stayed those that were known
-    first, though a later word named higher ones; by 6, what was spent under no ledger any more was told as spent of
-    what one had allotted before; by 7, what was spent under none was one sum with that, and told to the next one asked.
+    them does not.
     """
 
     spec: BudgetSpec | None = None
@@ -262,7 +249,6 @@ class Terms(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     overhead: int = 0
     degrade_to: str | None = None
     denies: tuple[str, ...] = ()
-    rules: int = 0
 
     def asks(self, limit: str) -> bool:
         """Whether a person is asked to raise this limit of the run."""

@@ -22,7 +22,7 @@ from ..actors.ledger import evolve
 from ..actors.length import tokens_of
 from ..adapters import prices
 from ..catalog.unreadable import passed_over
-from ..events.budget import NOTHING, TERMS_RULES, Budget, BudgetSpec, Rate, Terms, budget_of
+from ..events.budget import NOTHING, Budget, BudgetSpec, Rate, Terms, budget_of
 from ..events.errors import BadInput, Corrupt, StoreError
 from ..events.image import ImageConfig
 from ..events.ledger import (
@@ -189,9 +189,7 @@ class Treasury:
         every = (*named, *self._models_of(config))
         if spec is not None or (priced and not limited):
             return self._made(spec, {name: addresses(name) for name in every}, config.degrade_to, overhead())
-        return Terms(
-            rates=self._rates_of({name: addresses(name) for name in (every if elsewhere else named)}), rules=TERMS_RULES
-        )
+        return Terms(rates=self._rates_of({name: addresses(name) for name in (every if elsewhere else named)}))
 
     def _made(self, spec: BudgetSpec | None, places: Places, degrade_to: str | None, overhead: str) -> Terms:
         return Terms(
@@ -200,7 +198,6 @@ class Treasury:
             rates=self._rates_of(places),
             overhead=tokens_of(overhead) + 64,
             degrade_to=degrade_to,
-            rules=TERMS_RULES,
         )
 
     def _rates_of(self, places: Places) -> tuple[Rate, ...]:

@@ -11,7 +11,7 @@ from reenact.events.agent import (
     AnswerModel,
     StartTool,
 )
-from reenact.events.budget import TERMS_RULES, Amount, BudgetSpec, Grant, Rate, Terms
+from reenact.events.budget import Amount, BudgetSpec, Grant, Rate, Terms
 from reenact.events.content import Cost, Text, Usage
 from reenact.events.model import ModelAnswer, ModelParams
 from reenact.events.purse import (
@@ -24,7 +24,6 @@ from tests.given import Given, given
 
 RATE = Rate("scripted:echo", 1_000_000, 2_000_000)  # a nano-dollar a token read, two a token written
 LEDGER = Terms(ledger="acme", rates=(RATE,), overhead=10)
-OF_NOW = replace(LEDGER, rules=TERMS_RULES)
 
 
 def run_of(**limits: Any) -> Terms:

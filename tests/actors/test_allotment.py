@@ -22,7 +22,7 @@ from reenact.events.agent import (
     TurnCompleted,
     TurnStarted,
 )
-from reenact.events.budget import NOTHING, TERMS_RULES, Amount, Breach, BudgetSpec, Rate, Terms
+from reenact.events.budget import NOTHING, Amount, Breach, BudgetSpec, Rate, Terms
 from reenact.events.content import Failure
 from reenact.events.purse import (
     AllotmentReleased,
@@ -38,7 +38,7 @@ from reenact.events.purse import (
 )
 from reenact.events.session import CloseSession, JobFailed
 from tests.actors.approvals import check, resolve, start
-from tests.actors.purses import LEDGER, OF_NOW, RATE, begun, purse_of, says, take, the, under, wants
+from tests.actors.purses import LEDGER, RATE, begun, purse_of, says, take, the, under, wants
 from tests.actors.words import CREATE, fails, send, settles
 from tests.given import Given, given
 
@@ -110,9 +110,9 @@ def at(stream: Given, time: int) -> Given:
 
 @pytest.mark.parametrize("late", [False, True])
 def test_given_a_person_s_answer_after_the_day_what_they_allow_is_paid_with_an_allotment_of_today(late: bool) -> None:
-    tool = at(begun(OF_NOW).when(take(until=MIDNIGHT)).when(wants("m1", check())), MIDNIGHT - 1 + late)
+    tool = at(begun(LEDGER).when(take(until=MIDNIGHT)).when(wants("m1", check())), MIDNIGHT - 1 + late)
     tool.when(resolve()).when(start(at=tool.at)).then(ToolChecked, AllotmentWanted if late else ToolStarted)
-    terms = replace(OF_NOW, spec=BudgetSpec(max_turns=1, on_breach="ask"))
+    terms = replace(LEDGER, spec=BudgetSpec(max_turns=1, on_breach="ask"))
     more = begun(terms).when(take(until=MIDNIGHT)).when(wants("m1", "read")).when(settles("t1"))
     at(more, MIDNIGHT - 1 + late).when(resolve())
     assert any(isinstance(event, AllotmentWanted) for event in more.events) is late
@@ -121,7 +121,7 @@ def test_given_a_person_s_answer_after_the_day_what_they_allow_is_paid_with_an_a
 
 @pytest.mark.parametrize("late", [False, True])
 def test_given_an_allotment_that_comes_after_its_day_another_is_asked_for(late: bool) -> None:
-    stream = at(begun(OF_NOW), MIDNIGHT - 1 + late).when(take(until=MIDNIGHT))
+    stream = at(begun(LEDGER), MIDNIGHT - 1 + late).when(take(until=MIDNIGHT))
     stream.then(AllotmentTaken, *((AllotmentWanted,) if late else (BudgetReserved, ModelCalled)))
     if late:
         assert stream.owed[0].at == MIDNIGHT  # type: ignore[attr-defined]
@@ -130,12 +130,12 @@ def test_given_an_allotment_that_comes_after_its_day_another_is_asked_for(late: 
 
 def test_given_another_model_after_the_day_its_call_is_paid_with_an_allotment_of_today() -> None:
     select = SelectModel(call="m1", attempt=1, select=Selection(model="scripted:echo", reason="primary"))
-    stream = at(begun(OF_NOW).when(take(until=MIDNIGHT)), MIDNIGHT).when(select)
+    stream = at(begun(LEDGER).when(take(until=MIDNIGHT)), MIDNIGHT).when(select)
     stream.then(ModelSelected, AllotmentWanted)
 
 
 def test_what_a_new_process_begins_again_is_asked_for_anew_whatever_day_it_is() -> None:
-    stream = begun(OF_NOW).when(take(until=MIDNIGHT))
+    stream = begun(LEDGER).when(take(until=MIDNIGHT))
     held = the(stream, BudgetReserved)
     at(stream, MIDNIGHT).after_a_crash().when(RecoverEffect(effect="m1", attempt=1)).then(AllotmentWanted).owes("w2")
     wanted = the(stream, AllotmentWanted)
@@ -143,15 +143,6 @@ def test_what_a_new_process_begins_again_is_asked_for_anew_whatever_day_it_is() 
     assert stream.owed[0].at == MIDNIGHT  # type: ignore[attr-defined]
     stream.when(take("w2")).then(AllotmentTaken, BudgetReserved, ModelCalled)
     assert the(stream, ModelCalled).attempt == 2
-
-
-def test_given_a_log_of_an_earlier_release_what_began_after_the_day_is_paid_as_it_was() -> None:
-    before = replace(OF_NOW, rules=4)
-    tool = at(begun(before).when(take(until=MIDNIGHT)).when(wants("m1", check())), MIDNIGHT)
-    tool.when(resolve()).when(start(at=tool.at)).then(ToolChecked, ToolStarted)
-    at(begun(before), MIDNIGHT).when(take(until=MIDNIGHT)).then(AllotmentTaken, BudgetReserved, ModelCalled)
-    stream = at(begun(before).when(take(until=MIDNIGHT)), MIDNIGHT).after_a_crash()
-    stream.when(RecoverEffect(effect="m1", attempt=1)).then(BudgetReserved, ModelCalled)
 
 
 def test_a_denial_ends_the_turn_and_says_why() -> None:
@@ -282,12 +273,12 @@ def test_an_allotment_of_a_principal_ends_with_the_job() -> None:
 
 # -- a job that no ledger limits --
 
-ALONE = Terms(spec=BudgetSpec(max_tokens=10**6), rates=(RATE,), overhead=10, rules=TERMS_RULES)
+ALONE = Terms(spec=BudgetSpec(max_tokens=10**6), rates=(RATE,), overhead=10)
 """Of a run with a limit of its own, in a scope in which none is in force."""
 
 
 def test_given_a_job_under_no_ledger_what_one_allotted_is_let_go_of_for_good_before_anything_is_spent() -> None:
-    stream = begun(OF_NOW).when(take()).when(says("m1"))
+    stream = begun(LEDGER).when(take()).when(says("m1"))
     spent = purse_of(stream).spent
     stream.when(under(ALONE, job="job_2"))
     assert [type(event) for event in stream.events][-4:] == [
@@ -306,15 +297,9 @@ def test_given_a_job_under_no_ledger_what_one_allotted_is_let_go_of_for_good_bef
 
 def test_given_a_job_that_is_under_no_ledger_any_more_what_it_holds_and_what_comes_late_is_let_go_of_too() -> None:
     """Another message comes while it runs, and knows of no limits: the definition is the session's."""
-    held = begun(OF_NOW).when(take()).when(wants("m1", "read"))
+    held = begun(LEDGER).when(take()).when(wants("m1", "read"))
     spent = purse_of(held).spent
     assert the(held.when(under(ALONE, job="job_2")), AllotmentReleased).spent == spent
-    late = begun(OF_NOW).when(under(ALONE, job="job_2")).when(take())
+    late = begun(LEDGER).when(under(ALONE, job="job_2")).when(take())
     late.then(AllotmentTaken, AllotmentReleased, BudgetReserved, ModelCalled)
     assert purse_of(late).spent_of("w1") == NOTHING
-
-
-def test_given_a_log_of_an_earlier_release_a_job_under_no_ledger_lets_go_of_nothing() -> None:
-    stream = begun(replace(OF_NOW, rules=6)).when(take()).when(says("m1"))
-    stream.when(under(replace(ALONE, rules=6), job="job_2"))
-    assert not any(isinstance(event, AllotmentReleased) for event in stream.events)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from reenact.actors import book, judge
 from reenact.actors.balance import Balance, Changes
 from reenact.events.agent import AgentConfigured, ModelCalled
-from reenact.events.budget import NOTHING, TERMS_RULES, Amount, Budget, Grant, Terms
+from reenact.events.budget import NOTHING, Amount, Budget, Grant, Terms
 from reenact.events.ledger import AllotmentReturned, BudgetSet, RecordUsage
 from reenact.events.message import Event, Head, Recorded
 from reenact.events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
@@ -152,20 +152,18 @@ def configured(terms: Terms) -> tuple[str, Event]:
     return "session-a", AgentConfigured(definition=Definition(image_version=1, model="scripted:any", terms=terms))
 
 
-def test_what_begins_after_its_day_with_what_was_allotted_for_it_is_found_but_in_an_earlier_release_s_log() -> None:
+def test_what_begins_after_its_day_with_what_was_allotted_for_it_is_found() -> None:
     taken: tuple[str, Event] = ("session-a", AllotmentTaken(ask="w1", grant=Grant(amount=Amount(1), until=1)))
-    of_now, before = (configured(Terms(ledger="x", rules=rules)) for rules in (TERMS_RULES, 4))
+    of_now = configured(Terms(ledger="x"))
     what = "m1 is called with what was allotted for a time that is over"
     assert walk(of_now, *BEGUN[:-1], taken, reserved("m1")) == [what]
-    assert walk(before, *BEGUN[:-1], taken, reserved("m1")) == []
     assert walk(of_now, *BEGUN, reserved("m1")) == []
 
 
-def test_a_call_under_no_ledger_while_something_of_one_is_held_is_found_but_in_an_earlier_release_s_log() -> None:
+def test_a_call_under_no_ledger_while_something_of_one_is_held_is_found() -> None:
     gone = ("session-a", AllotmentReleased(ask="w1", spent=NOTHING, over=True))
-    of_now, before = (configured(Terms(rules=rules)) for rules in (TERMS_RULES, 6))
+    of_now = configured(Terms())
     assert walk(*BEGUN, of_now, reserved("m1")) == ["m1 is made under no ledger, and w1 is held"]
-    assert walk(*BEGUN, before, reserved("m1")) == []
     assert walk(*BEGUN, of_now, gone, reserved("m1")) == []
 
 

@@ -7,12 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given as draw
 from hypothesis import strategies as st
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from reenact.events.action import ActionRequired
 from reenact.events.agent import CallModel, FailModel, ModelCalled, ModelSelected, Selection, TurnCompleted, TurnStarted
-from reenact.events.budget import TERMS_RULES, Amount, Breach, BudgetSpec, Grant, Rate, Terms
+from reenact.events.budget import Amount, Breach, BudgetSpec, Grant, Rate, Terms
 from reenact.events.content import Failure
 from reenact.events.policy import ConstraintPolicy, ModelDenied, ModelPolicy, Policy
 from reenact.events.purse import AllotmentTaken, AllotmentWanted, BudgetExceeded, RefuseAllotment, TakeAllotment
@@ -23,7 +22,7 @@ from tests.given import Given, given
 A, B, C = "p:a", "p:b", "q:c"
 DEFINITION = Definition(image_version=1, model=A, fallbacks=(B, C), rules=DEFINITION_RULES)
 CHEAP, DEAR = Rate(A, 10**9, 10**9), Rate(B, 10**15, 10**15)  # of a million tokens, in nano-dollars
-TERMS = Terms(rates=(CHEAP, DEAR), rules=TERMS_RULES)
+TERMS = Terms(rates=(CHEAP, DEAR))
 
 
 def policy(*rules: Any) -> tuple[Policy, ...]:
@@ -104,19 +103,6 @@ def test_what_is_in_the_way_of_the_first_model_too_ends_the_turn() -> None:
     assert kinds[kinds.index(TurnStarted) :] == [TurnStarted, ModelSelected, ModelDenied, TurnCompleted, JobFailed]
 
 
-def test_in_the_log_of_an_older_release_the_turn_was_over() -> None:
-    for limits in (
-        {"policy": denies("b"), "rules": UNSET},
-        {"terms": replace(TERMS, spec=BudgetSpec(max_cost=1), rules=5)},
-        {"terms": replace(TERMS, rules=5), "policy": policy(ConstraintPolicy(max_cost_per_request=1))},
-    ):
-        stream = then_sent(fell_back(), **limits)
-        assert begins_with(stream) == [] and isinstance(stream.events[-1], JobFailed)
-    stream = then_sent(fell_back(), terms=replace(TERMS, ledger="acme", rules=5))
-    breach = Breach(limit="max_cost_daily", of="scope", wanted=2, most=1)
-    stream.when(RefuseAllotment(ask="w1", breach=breach)).then(BudgetExceeded, TurnCompleted, JobFailed)
-
-
 @pytest.mark.parametrize(
     "limits",
     [
@@ -154,7 +140,7 @@ def test_whatever_lets_a_new_session_call_a_model_lets_one_that_fell_back(
     if per_call is not None:
         rules.append(ConstraintPolicy(max_cost_per_request=per_call))
     rates = tuple(Rate(m, *price) for m, price in zip((A, B, C), prices, strict=True) if price is not None)
-    terms = Terms(spec=spec, ledger=None if allots is None else "acme", rates=rates, rules=TERMS_RULES)
+    terms = Terms(spec=spec, ledger=None if allots is None else "acme", rates=rates)
     limits = {"policy": policy(*rules), "terms": terms}
     new = _goes_on(given(CREATE, send(waking=waking("agent_2", replace(DEFINITION, **limits)))), allots)
     old = _goes_on(then_sent(fell_back(*to), **limits), allots)

@@ -24,7 +24,7 @@ from reenact.events.purse import (
 )
 from reenact.events.session import JobFailed
 from tests.actors.approvals import check, resolve, start
-from tests.actors.purses import LEDGER, OF_NOW, begun, purse_of, run_of, take, the, wants
+from tests.actors.purses import LEDGER, begun, purse_of, run_of, take, the, wants
 from tests.actors.words import settles
 from tests.given import Given
 
@@ -130,24 +130,18 @@ def test_what_an_earlier_release_began_without_the_ledger_is_decided_alike() -> 
 
 @pytest.mark.parametrize("known", [LEDGER, None])
 def test_given_a_limit_of_an_answer_s_calls_that_came_while_they_waited_no_more_of_them_begin(known: Any) -> None:
-    stream = begun(known and OF_NOW)
+    stream = begun(known and LEDGER)
     if known:
         stream.when(take(tools=9))
     stream.when(wants("m1", *(check() for _ in range(3)))).when(resolve("a1")).when(start("t1"))
     stream.when(settles("t1")).when(resolve("a2")).when(resolve("a3"))
-    stream.when(ReleaseAllotment(ask="w1") if known else ApplyPolicy(policy=(), terms=OF_NOW))
+    stream.when(ReleaseAllotment(ask="w1") if known else ApplyPolicy(policy=(), terms=LEDGER))
     stream.when(start("t2")).when(take(the(stream, AllotmentWanted).ask, tools_per_request=2)).when(start("t2"))
     stream.then(ToolChecked, ToolStarted).when(start("t3")).then(ToolChecked, BudgetExceeded, ToolSettled)
     breach = the(stream, BudgetExceeded).breach
     assert (breach.limit, breach.used, breach.wanted, breach.most) == ("max_tool_calls_per_request", 2, 1, 2)
     stream.when(settles("t2"))
     assert the(stream, BudgetReserved), "the model may ask for fewer"
-
-
-def test_given_a_log_of_an_earlier_release_a_limit_of_an_answer_s_calls_binds_each_that_waited_by_itself() -> None:
-    stream = asked_for(2, replace(LEDGER, rules=3)).when(resolve("a1")).when(resolve("a2")).when(start("t1"))
-    stream.when(take("w2", tools=2, tools_per_request=1)).when(start("t1")).when(start("t2"))
-    stream.then(ToolChecked, ToolStarted)
 
 
 @pytest.mark.parametrize("most", [0, 1])

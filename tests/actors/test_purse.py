@@ -49,7 +49,7 @@ def test_before_a_model_is_called_money_is_set_aside_in_the_same_append() -> Non
 
 def test_an_answer_is_settled_with_what_was_counted_and_paid() -> None:
     stream = begun(run_of(max_cost="1")).when(says("m1", 20, 5, "0.000000123"))
-    assert purse_of(stream).spent == Amount(tokens=25, cost=123, requests=1)
+    assert purse_of(stream).run == Amount(tokens=25, cost=123, requests=1)
     assert purse_of(stream).held is None
 
 
@@ -58,13 +58,13 @@ def test_what_nobody_counted_is_counted_as_it_was_set_aside(how: str) -> None:
     stream = begun(run_of(max_cost="1"))
     reserved = the(stream, BudgetReserved)
     stream.when(says("m1", usage=how != "no usage"))
-    assert purse_of(stream).spent.cost == reserved.cost
+    assert purse_of(stream).run.cost == reserved.cost
 
 
 @pytest.mark.parametrize("code", ["rate_limit", "cooldown"])
 def test_a_call_that_was_turned_away_costs_only_the_request(code: str) -> None:
     stream = begun(run_of(max_cost="1")).when(fails("m1", code))
-    assert purse_of(stream).spent == Amount(requests=1)
+    assert purse_of(stream).run == Amount(requests=1)
 
 
 @pytest.mark.parametrize("code", ["internal", "cooldown", "timeout", "cancelled"])
@@ -72,7 +72,7 @@ def test_a_call_that_failed_before_its_model_was_asked_costs_nothing_and_is_no_r
     stream = begun(run_of(max_tokens=1000))
     assert purse_of(stream).held is not None
     stream.when(FailModel(call="m1", failure=Failure(code=code, message="No."), unasked=True))
-    assert (purse_of(stream).spent, purse_of(stream).held) == (NOTHING, None)
+    assert (purse_of(stream).run, purse_of(stream).held) == (NOTHING, None)
 
 
 def test_a_call_that_failed_or_was_cancelled_is_settled_with_what_was_counted() -> None:
@@ -84,21 +84,21 @@ def test_a_call_that_failed_or_was_cancelled_is_settled_with_what_was_counted() 
         cost=Cost(amount="0.000000011", table="test"),
     )
     stream = begun(run_of(max_cost="1")).when(failed)
-    assert purse_of(stream).spent == Amount(tokens=10, cost=11, requests=1)
+    assert purse_of(stream).run == Amount(tokens=10, cost=11, requests=1)
 
 
 def test_a_call_that_was_cut_off_and_not_counted_is_spent_as_it_was_set_aside() -> None:
     stream = begun(run_of(max_cost="1"))
     reserved = the(stream, BudgetReserved)
     stream.when(fails("m1", "stream_cut"))
-    assert purse_of(stream).spent.tokens == reserved.tokens
+    assert purse_of(stream).run.tokens == reserved.tokens
 
 
 def test_a_call_that_had_begun_to_answer_was_not_turned_away() -> None:
     stream = begun(run_of(max_cost="1"))
     reserved = the(stream, BudgetReserved)
     stream.when(fails("m1", "overloaded", text="Hal"))
-    assert purse_of(stream).spent == Amount(tokens=reserved.tokens, cost=reserved.cost, requests=1)
+    assert purse_of(stream).run == Amount(tokens=reserved.tokens, cost=reserved.cost, requests=1)
 
 
 def test_every_attempt_is_set_aside_for_itself() -> None:
@@ -112,13 +112,13 @@ def test_after_a_crash_the_call_that_was_under_way_is_spent_as_it_was_set_aside(
     first = the(stream, BudgetReserved)
     stream.after_a_crash().when(RecoverEffect(effect="m1", attempt=1)).then(BudgetReserved, ModelCalled)
     purse = purse_of(stream)
-    assert purse.spent == Amount(tokens=first.tokens, cost=first.cost, requests=1) and purse.held is not None
+    assert purse.run == Amount(tokens=first.tokens, cost=first.cost, requests=1) and purse.held is not None
 
 
 def test_a_crash_for_which_there_is_no_more_money_ends_the_turn() -> None:
     stream = begun(run_of(max_tokens=150))
     stream.after_a_crash().when(RecoverEffect(effect="m1", attempt=1)).then(BudgetExceeded, TurnCompleted, JobFailed)
-    assert purse_of(stream).spent.tokens == the(stream, BudgetExceeded).breach.used
+    assert purse_of(stream).run.tokens == the(stream, BudgetExceeded).breach.used
 
 
 @pytest.mark.parametrize("of", ["run", "scope"])

@@ -15,7 +15,7 @@ from reenact.events.agent import (
     ToolSettled,
     TurnCompleted,
 )
-from reenact.events.budget import TERMS_RULES, BudgetSpec, Terms
+from reenact.events.budget import BudgetSpec, Terms
 from reenact.events.purse import (
     BudgetExceeded,
     BudgetReserved,
@@ -56,19 +56,16 @@ def test_max_turns_of_a_run_are_its_model_calls_and_clamp_the_image() -> None:
 def test_given_turns_that_a_person_may_raise_what_the_last_answer_asks_for_runs_before_they_are_asked(
     steps: int,
 ) -> None:
-    terms = replace(run_of(max_turns=1, on_breach="ask"), rules=TERMS_RULES)
-    stream = given(CREATE, under(terms, steps=steps)).when(wants("m1", "read")).owes("t1")
+    stream = (
+        given(CREATE, under(run_of(max_turns=1, on_breach="ask"), steps=steps)).when(wants("m1", "read")).owes("t1")
+    )
     stream.when(settles("t1")).then(ToolSettled, BudgetExceeded, ActionRequired, JobWaiting).owes("expire-a1")
     stream.when(resolve("a1"))
     assert the(stream, RunRaised).consent.limit == "max_turns" and the(stream, ModelCalled)
 
 
-@pytest.mark.parametrize(("on_breach", "rules"), [("deny", TERMS_RULES), ("ask", 3)])
-def test_given_turns_that_nobody_may_raise_or_a_log_of_an_earlier_release_nothing_runs_after_the_last(
-    on_breach: str, rules: int
-) -> None:
-    terms = replace(run_of(max_turns=1, on_breach=on_breach), rules=rules)
-    stream = given(CREATE, under(terms)).when(wants("m1", "read"))
+def test_given_turns_that_nobody_may_raise_nothing_runs_after_the_last() -> None:
+    stream = given(CREATE, under(run_of(max_turns=1, on_breach="deny"))).when(wants("m1", "read"))
     assert the(stream, ToolSettled).outcome == "skipped" and the(stream, BudgetExceeded).breach.limit == "max_turns"
 
 
@@ -95,8 +92,7 @@ def test_max_tool_calls_of_a_run_deny_the_rest_and_end_the_turn() -> None:
 
 def test_given_calls_of_tools_that_were_denied_the_next_is_told_what_was_used_and_not_what_was_wanted() -> None:
     for most in (0, 2):
-        terms = replace(run_of(max_tool_calls=most), rules=1)
-        stream = given(CREATE, under(terms)).when(wants("m1", "read", "read", "read", "read"))
+        stream = given(CREATE, under(run_of(max_tool_calls=most))).when(wants("m1", "read", "read", "read", "read"))
         assert {each.breach.used for each in stream.events if isinstance(each, BudgetExceeded)} == {most}
 
 
@@ -156,8 +152,6 @@ def test_a_job_may_be_held_to_less_than_its_image() -> None:
         ("max_tool_calls", 0, 1),
         ("max_turns", 9, 10),
         ("max_runtime_seconds", 9.5, 10.0),
-        ("unpriced", "deny", "allow"),
-        ("on_breach", "deny", "ask"),
     ],
 )
 def test_of_each_limit_of_an_image_and_of_its_job_the_narrower_one_holds(name: str, narrow: Any, wide: Any) -> None:
@@ -168,3 +162,10 @@ def test_of_each_limit_of_an_image_and_of_its_job_the_narrower_one_holds(name: s
     for image, job in pairs:
         held = merged(image, job)
         assert held is not None and held.spec is not None and getattr(held.spec, name) == narrow
+
+
+def test_of_two_who_limit_money_one_that_takes_no_model_without_a_price_is_enough() -> None:
+    strict, loose = (run_of(max_cost="1", unpriced=said) for said in ("deny", "allow"))
+    for image, job in ((strict, loose), (loose, strict)):
+        held = merged(image, job)
+        assert held is not None and held.spec is not None and held.spec.unpriced == "deny"

@@ -8,7 +8,7 @@ from msgspec.structs import replace
 
 from reenact.actors.terms import dearest, merged, rate_of, renewed
 from reenact.events.agent import AgentConfigured, ModelCalled, RecoverEffect
-from reenact.events.budget import TERMS_RULES, BudgetSpec, Price, Rate, Terms
+from reenact.events.budget import BudgetSpec, Price, Rate, Terms
 from reenact.events.policy import ApplyPolicy, ConstraintPolicy, Policy
 from reenact.events.purse import BudgetReserved
 from tests.actors.purses import RATE, begun, run_of, says, the
@@ -35,7 +35,6 @@ TERMS = st.none() | st.builds(
     | st.tuples(RATED),
     overhead=st.integers(0, 2),
     degrade_to=st.sampled_from([None, "scripted:hello"]),
-    rules=st.sampled_from([0, 1, 5, TERMS_RULES]),
 )
 
 
@@ -68,7 +67,7 @@ def test_of_instructions_and_tools_the_most_is_kept_that_may_be_read_in_a_turn(
     terms: Terms | None, wanted: Terms | None
 ) -> None:
     became = renewed(terms, wanted)
-    if wanted is not None and wanted.rules:
+    if wanted is not None:
         assert became is not None and became.overhead == max(wanted.overhead, 0 if terms is None else terms.overhead)
 
 
@@ -82,21 +81,13 @@ def test_of_two_prices_of_a_model_the_higher_one_holds_at_every_time(one: Rate, 
 def test_no_price_that_is_known_is_undercut_whenever_it_was_told(
     terms: Terms | None, wanted: Terms | None, model: str, now: int
 ) -> None:
-    if terms is None or wanted is None or wanted.rules < TERMS_RULES:
+    if terms is None or wanted is None:
         return
     for both in (renewed(terms, wanted), merged(terms, wanted)):
         assert both is not None
         rate = rate_of(both, model, now)
         for known in (rate_of(terms, model, now), rate_of(wanted, model, now)):
             assert known is None or (rate is not None and rate.input >= known.input and rate.output >= known.output)
-
-
-def test_given_a_log_of_an_earlier_release_prices_stay_those_that_were_known_first() -> None:
-    terms = replace(run_of(max_cost="1"), rules=5)
-    dearer = replace(terms, rates=(Rate(RATE.model, 2 * RATE.input, 2 * RATE.output),))
-    assert renewed(terms, dearer) == terms
-    both = merged(dearer, terms)
-    assert both is not None and rate_of(both, RATE.model, 0) == RATE
 
 
 def later(stream: Given) -> Given:
@@ -115,7 +106,7 @@ def costs(stream: Given) -> int:
 
 def test_given_a_price_that_rises_while_a_job_waits_what_begins_then_is_set_aside_with_it() -> None:
     """A tool that takes days, and a message that was queued behind it: both began when the price was another."""
-    terms = replace(run_of(max_cost="1"), rates=(RISES,), rules=TERMS_RULES)
+    terms = replace(run_of(max_cost="1"), rates=(RISES,))
     stream = begun(terms)
     assert costs(stream) == 1
     stream.when(asks("m1", "read")).when(send("job_2", "and now?", waking=None))
@@ -125,12 +116,12 @@ def test_given_a_price_that_rises_while_a_job_waits_what_begins_then_is_set_asid
 
 def test_given_a_price_that_rises_what_a_new_process_begins_again_is_set_aside_with_the_highest() -> None:
     """No ledger is asked, and nothing says what day it is."""
-    stream = begun(replace(run_of(max_cost="1"), rates=(RISES,), rules=TERMS_RULES))
+    stream = begun(replace(run_of(max_cost="1"), rates=(RISES,)))
     assert costs(later(stream).after_a_crash().when(RecoverEffect(effect="m1", attempt=1))) == 2
 
 
 def test_given_tools_that_come_in_the_middle_of_a_turn_the_next_call_is_set_aside_with_them() -> None:
-    terms = Terms(spec=BudgetSpec(max_tokens=10**6), rates=RATES, overhead=10, rules=1)
+    terms = Terms(spec=BudgetSpec(max_tokens=10**6), rates=RATES, overhead=10)
     definition = replace(DEFINITION, terms=terms)
     stream = given(CREATE, send(waking=waking(definition=definition)))
     before = set_aside(stream)
@@ -140,7 +131,7 @@ def test_given_tools_that_come_in_the_middle_of_a_turn_the_next_call_is_set_asid
 
 def test_given_a_job_that_limits_something_else_the_words_of_its_image_stand() -> None:
     def both(image: BudgetSpec, job: BudgetSpec) -> Terms:
-        terms = merged(Terms(spec=image, rules=1), Terms(spec=job, rules=1))
+        terms = merged(Terms(spec=image), Terms(spec=job))
         assert terms is not None and terms.spec is not None
         return terms
 

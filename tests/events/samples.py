@@ -70,7 +70,6 @@ TERMS = Terms(
     overhead=120,
     degrade_to="scripted:hello",
     denies=("max_turns",),
-    rules=1,
 )
 BUDGET = Budget(
     scope_id="default",

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from reenact.actors import book, decider
 from reenact.actors.ledger import LEDGER
-from reenact.events.budget import TERMS_RULES, Budget, BudgetSpec, Terms, dollars
+from reenact.events.budget import Budget, BudgetSpec, Terms, dollars
 from reenact.events.errors import Closed
 from reenact.events.ledger import RemoveBudget, SetBudget
 from reenact.events.policy import ApplyPolicy
@@ -98,4 +98,4 @@ class Limits:
         """What a session must know of them, and of a limit of its own."""
         if spec is None and not self.limited:
             return None
-        return Terms(spec=spec, ledger=SCOPE if self.limited else None, rates=(RATE,), overhead=20, rules=TERMS_RULES)
+        return Terms(spec=spec, ledger=SCOPE if self.limited else None, rates=(RATE,), overhead=20)
