@@ -189,7 +189,6 @@ _DECIDE: dict[type, Any] = {
     ActionExpired: consent.unresolved,
     ActionCancelled: consent.unresolved,
     RevokeGrant: consent.revoke,
-    AgentConfigured: allotment.configured,
     TakeAllotment: allotment.take,
     AllotmentTaken: allotment.taken,
     RefuseAllotment: allotment.refuse,

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from msgspec.structs import replace
 
-from ..events.agent import AgentConfigured, TurnCompleted, WakeAt
+from ..events.agent import TurnCompleted, WakeAt
 from ..events.budget import Grant
 from ..events.message import Effect, Event, Stamp
 from ..events.purse import (
@@ -31,7 +31,7 @@ from . import purse as money
 from .mind import State, Tool, money_terms
 from .policy import SHUT, Verdict
 from .purse import Purse
-from .step import ask_raise, first, let_go, think
+from .step import ask_raise, first, think
 from .tool import authorised, begin, not_funded, refused
 
 
@@ -55,15 +55,8 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
 
 def taken(state: State, message: AllotmentTaken) -> Sequence[Event]:
     """The call that waited for it is made; or it came after its day, and the ledger is asked for one of today."""
-    gone, state = let_go(state)
     waits = state.job_id is not None and not state.open and state.stopping is None
-    purse = state.purse
-    return [*gone, *think(state, purse.wait_ms)] if waits and purse is not None else gone
-
-
-def configured(state: State, message: AgentConfigured) -> Sequence[Event]:
-    """The running job may be under no ledger from here on."""
-    return () if state.job_id is None else let_go(state)[0]
+    return think(state, state.purse.wait_ms) if waits and state.purse is not None else ()
 
 
 def _come_near(state: State, grant: Grant) -> Iterator[str]:

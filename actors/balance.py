@@ -2,10 +2,9 @@
 
 Of a ledger: nothing was allotted that would pass a limit that denies, nor before what was used without any was counted.
 Of a session: under a budget no model was called without money set aside for it in the same append, nor with money that
-it had let go of, nor after the day it was allotted for, nor for one principal with what was allotted for another, nor
-under no ledger while it held something of one. Of both: once a limit was set or lifted, a session makes one more call
-at most with what was allotted to it before; of what it let go of for good no more was told as spent than it had spent
-then; and what was counted is what was used (recount.py).
+it had let go of, nor after the day it was allotted for, nor for one principal with what was allotted for another. Of
+both: once a limit was set or lifted, a session makes one more call at most with what was allotted to it before; and
+what was counted is what was used (recount.py).
 """
 
 from __future__ import annotations
@@ -53,8 +52,6 @@ class Changes:
         self._since: dict[Allotment, int] = {}
         self._last: dict[Allotment, int] = {}
         self._for: dict[Allotment, str] = {}
-        self._gone: dict[Allotment, Amount] = {}
-        self._told: dict[Allotment, tuple[int, Amount]] = {}
         self.recount = Recount()
 
     def allotted(self, allotment: Allotment, principal: str) -> None:
@@ -72,14 +69,6 @@ class Changes:
         """Its session made a call with it there, and then another."""
         self._last[allotment] = position
 
-    def gone(self, allotment: Allotment, spent: Amount) -> None:
-        """Its session let go of it for good, and had spent so much."""
-        self._gone[allotment] = spent
-
-    def told(self, allotment: Allotment, position: int, spent: Amount) -> None:
-        """Its ledger was told there that its session had spent so much."""
-        self._told[allotment] = position, spent
-
     def found(self) -> Iterator[tuple[str, int, str]]:
         """What is wrong when all streams were seen: the stream, the position of the change, what."""
         for allotment, since in self._since.items():
@@ -87,12 +76,6 @@ class Changes:
             if self._last.get(allotment, 0) > since:
                 what = f"{session} went on with {ask}, which was called back when limits of {scope} were changed"
                 yield f"session-{session}", since, what
-        for allotment, spent in self._gone.items():
-            scope, session, ask = allotment
-            position, told = self._told.get(allotment, (0, spent))
-            if not spent.covers(told):
-                what = f"{session} is told to have spent more of {ask} than it had when it let go of that"
-                yield f"ledger-{scope}", position, what
         yield from self.recount.found()
 
 
@@ -148,9 +131,6 @@ class Balance:
                 self._ledger, self._ask, self._call, self._released = ledger, "", None, False
             case AllotmentTaken(ask=ask, grant=grant):
                 self._ask, self._call, self._released, self._until = ask, None, False, grant.until
-            case AllotmentReleased(ask=ask, spent=spent, over=True):
-                self._changes.gone((self._ledger, recorded.stream.removeprefix("session-"), ask), spent)
-                self._ask, self._call, self._released = "", None, False
             case AllotmentReleased(kept=kept):
                 self._released = True
                 self._kept = self._call[0] if self._call is not None and kept.requests else None
@@ -161,8 +141,6 @@ class Balance:
                 allotment = recorded.stream.removeprefix("ledger-"), event.session_id, event.ask
                 if isinstance(event, Allotted):
                     self._changes.allotted(allotment, event.principal_id)
-                elif isinstance(event, AllotmentReturned):
-                    self._changes.told(allotment, recorded.position, event.spent)
                 yield from self._moved(event)
             case BudgetSet(budget=budget, at=at, counts=counts):
                 self._budgets[budget.principal_id, budget.session_id] = budget
@@ -188,8 +166,6 @@ class Balance:
     def _spends(self, recorded: Recorded, call: str) -> Iterator[str]:
         known = [terms for terms in (self._terms, self._own) if terms is not None]
         if known and all(terms.ledger is None for terms in known):
-            if self._ask:
-                yield f"{call} is made under no ledger, and {self._ask} is held"
             return  # it keeps to a limit of its own, with money of no ledger
         if known and 0 < self._until <= recorded.head.at:
             yield f"{call} is called with what was allotted for a time that is over"

@@ -42,7 +42,8 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
     if purse.held is not None:
         purse = lost(purse)  # its process died
     left = purse.left
-    grant = purse.grant if left.requests else None  # else other limits may be in force than it was made under
+    # Without a ledger it pays for nothing; and spent, other limits may be in force than it was made under.
+    grant = purse.grant if terms.ledger is not None and left.requests else None
     passes = () if grant is None else tuple(_passed(grant, wish))
     if grant is not None and not degraded:
         passed = grant.passed if grant.degrade else next((breach for each, breach in passes if each.degrades), None)
@@ -56,7 +57,7 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
     breach = _run_breach(terms, wish)
     if breach is not None:
         return Gate(breach=breach)
-    if terms.ledger is not None and grant is not None and grant.needs_price and wish.rate is None:
+    if grant is not None and grant.needs_price and wish.rate is None:
         return Gate(breach=Breach(code="unpriced", limit="max_cost", of="scope"))
     written = wish.fits(wish.written, room(purse, terms, grant))
     if written < wish.least:

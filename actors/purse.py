@@ -88,8 +88,7 @@ class Purse(Struct, frozen=True, gc=False):
     breach: the limit that ends the turn. warned: the limits it was last warned of. raising: what a person is asked;
     refused: the limit that they may be asked about. raised: by what people raised limits of the running job. counted:
     the model that counted the conversation last, and the overhead that it read; None where that is not known. wait_ms:
-    how long the call that was asked for last waits. gone: the allotment that it let go of for good, and what it had
-    spent then.
+    how long the call that was asked for last waits.
     """
 
     spent: Amount = NOTHING
@@ -112,7 +111,6 @@ class Purse(Struct, frozen=True, gc=False):
     raised: tuple[tuple[str, int], ...] = ()
     counted: tuple[str, int] | None = None
     wait_ms: int = 0
-    gone: tuple[str, Amount] | None = None
     free: Amount = NOTHING
     apart: bool = False
 
@@ -137,13 +135,6 @@ class Purse(Struct, frozen=True, gc=False):
         if self.grant is None or (self.grant.until and self.now >= self.grant.until):
             return NOTHING
         return self.ceiling - self.at_most
-
-    def spent_of(self, ask: str) -> Amount:
-        """What a ledger whose newest allotment to it is `ask` is told that it has spent: what came after that is spent
-        of no allotment."""
-        if self.gone is not None and self.gone[0] == ask:
-            return self.gone[1]
-        return self.spent if self.source == ask else self.ceiling.least(self.spent)
 
     @property
     def untouched(self) -> bool:
@@ -343,9 +334,6 @@ def released(purse: Purse | None, event: AllotmentReleased) -> Purse:
     """The limits of every call that came with the allotment may be others by now: the ledger is asked again."""
     purse = purse or EMPTY
     grant = purse.grant
-    if event.over:
-        held = None if purse.held is None else replace(purse.held, free=purse.apart)  # of that nothing is left
-        return replace(purse, ceiling=event.spent, source=None, grant=None, gone=(event.ask, event.spent), held=held)
     if grant is not None:
         grant = replace(
             grant, tokens_per_request=None, cost_per_request=None, tools_per_request=None, calls=(), ahead=()
@@ -377,10 +365,3 @@ def release(purse: Purse | None, ask: str | None = None) -> AllotmentReleased | 
     if purse.ceiling - purse.spent == kept:
         return None
     return AllotmentReleased(ask=purse.source, spent=purse.spent, kept=kept)
-
-
-def leave(purse: Purse | None, terms: Terms | None) -> AllotmentReleased | None:
-    """What a job that no ledger limits spends is spent of nothing that one allotted: that is let go of for good."""
-    if purse is None or purse.source is None or terms is None or terms.ledger is not None:
-        return None
-    return AllotmentReleased(ask=purse.source, spent=purse.spent, over=True)

@@ -24,7 +24,7 @@ from ..events.budget import NOTHING, Amount, Terms, nanos
 from ..events.content import Cost, Usage
 from ..events.ledger import Counted, UsageCounted
 from ..events.message import Erased, Recorded
-from ..events.purse import AllotmentReleased, AllotmentWanted, BudgetReserved
+from ..events.purse import AllotmentWanted, BudgetReserved
 from ..events.session import JobQueued, JobStarted
 from .purse import UNBILLED
 
@@ -138,10 +138,6 @@ class Session:
                     self._spends(self._aside[2], recorded)
             case AllotmentWanted():
                 self._lost(recorded)
-            case AllotmentReleased(over=True):
-                if self._held and self._apart and not self._free:
-                    self._free, whose = True, self._whose(recorded)
-                    self._spent[whose] = self._spent.get(whose, NOTHING) - self._aside[2]
             case ModelSelected(noted=False, reason=reason):
                 if reason == "budget":
                     self._lost(recorded)

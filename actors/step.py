@@ -50,15 +50,6 @@ def think(state: State, wait_ms: int = 0) -> Sequence[Event]:
     return events if state.selected is None else _or_first(state, events)
 
 
-def let_go(state: State) -> tuple[Sequence[Event], State]:
-    """The end of what was allotted to a job that no ledger limits any more, where there is something; and the state
-    after it."""
-    if state.purse is None or state.purse.source is None:
-        return (), state
-    gone = money.leave(state.purse, money_terms(state))
-    return ((), state) if gone is None else ([gone], replace(state, purse=money.released(state.purse, gone)))
-
-
 def first(state: State) -> ModelSelected | None:
     """The first of the chain, where a turn is about to begin with a fallback that an earlier one fell back to: what is
     in the way of that need not be in the way of the first. None for any other call."""

@@ -23,7 +23,7 @@ from ..events.agent import (
 )
 from ..events.budget import NOTHING, Amount, Terms, nanos
 from ..events.content import Cost, Usage
-from ..events.ledger import Counted, ReturnAllotment
+from ..events.ledger import Counted
 from ..events.message import Erased, Event, Recorded
 from ..events.purse import AllotmentReleased, AllotmentTaken, AllotmentWanted, BudgetReserved
 from ..events.session import JobQueued, JobStarted
@@ -102,14 +102,6 @@ class Tally:
             return True
         purse = self._purse
         return purse is not None and purse.asking is None and not purse.ceiling.covers(purse.at_most)
-
-    def gone(self, session_id: str, at: int) -> ReturnAllotment | None:
-        """What its ledger is told, if it has not heard, of the allotment that it let go of for good."""
-        purse = self._purse
-        if purse is None or purse.gone is None:
-            return None
-        ask, spent = purse.gone
-        return ReturnAllotment(session_id=session_id, ask=ask, spent=spent, at=at, made=purse.made)
 
     def entries(self, session_id: str) -> Iterator[Counted]:
         """What is told to a ledger: an entry for each principal."""

@@ -32,15 +32,15 @@ from .gate import UNBOUNDED
 from .length import Length, tokens_in
 from .mind import Call, State, Tool, completed, definition_of, money_terms
 from .purse import Purse
-from .step import affordable, again, ask_raise, called, let_go, think, unpaid
+from .step import affordable, again, ask_raise, called, think, unpaid
 from .terms import rate_of
 
 # -- its course --
 
 
 def start(state: State, message: JobStarted) -> Sequence[Event]:
-    gone, begun = let_go(replace(state, turn=state.turn + 1))
-    return [TurnStarted(turn=begun.turn, job_id=message.job_id), *gone, *think(begun)]
+    begun = replace(state, turn=state.turn + 1)
+    return [TurnStarted(turn=begun.turn, job_id=message.job_id), *think(begun)]
 
 
 def answered(state: State, message: ModelAnswered) -> Sequence[Event]:

@@ -112,14 +112,12 @@ class AllotmentTaken(Event, frozen=True, kw_only=True):
 
 
 class AllotmentReleased(Event, frozen=True, kw_only=True):
-    """It holds on to no more than `kept` of the allotment `ask`. over: for good. It is under no ledger any more, and
-    what it spends from here on is spent of no allotment."""
+    """It holds on to no more than `kept` of the allotment `ask`."""
 
     type: ClassVar[str] = "allotment_released"
     ask: str
     spent: Amount
     kept: Amount = NOTHING
-    over: bool = False
 
 
 class RunRaised(Event, frozen=True, kw_only=True):

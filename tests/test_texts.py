@@ -120,7 +120,7 @@ Price: made since input output
 Raise: made action limit of most by principal
 Rate: made model input output later
 Selection: made model reason key because degraded
-Terms: made spec ledger rates overhead degrade_to denies rules
+Terms: made spec ledger rates overhead degrade_to denies
 Text: text text extra
 Thinking: text thinking signature extra; word provider
 ToolCall: text id invalid extra; values input; made name

@@ -80,8 +80,6 @@ class Counting:
         state: State = (await self._peek(self._stream))[0]
         at = max(self._clock.now(), state.now)
         upto, tallies = await self._aside(lambda: self._read(effect.after, at))
-        for stream, tally in tallies.items():
-            await self._gone(stream.removeprefix("session-"), tally)
         entries = tuple(
             entry
             for stream, tally in tallies.items()
@@ -89,15 +87,6 @@ class Counting:
             if entry.open or not _is_known(state, entry)
         )
         return RecordCount(count=effect.count, upto=upto, at=at, entries=entries, done=True)
-
-    async def _gone(self, session_id: str, tally: Tally) -> None:
-        """What a session spent of what it let go of for good is told before that which it spent later, of nothing that
-        was set aside: both are sums over its life. Where that was told, nothing happens."""
-        back = tally.gone(session_id, self._clock.now())
-        state: State = (await self._peek(self._stream))[0] if back is not None else State()
-        account = state.accounts.get(session_id)
-        if back is not None and account is not None and account.ask == back.ask and account.held != NOTHING:
-            await patiently(lambda: self._ask(self._stream, back))
 
     def _read(self, after: int, at: int) -> tuple[int, dict[str, Tally]]:
         """Up to which position, and the sums of every session of the scope in which something happened behind
@@ -165,7 +154,6 @@ class Counting:
             if not self._waiting:
                 hears, self._hears = self._hears, None
                 hears.unsubscribe()
-        await self._gone(session_id, read.tally)
         entries = tuple(read.tally.entries(session_id)) or (Counted(session_id=session_id, principal_id=""),)
         return RecordCount(upto=read.upto, at=at, entries=entries)
 

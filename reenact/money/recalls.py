@@ -142,7 +142,7 @@ class Recalls:
         if purse.asking is not None and purse.asking.ask == account.ask:
             return None
         if purse.source != account.ask:
-            spent, kept = purse.spent_of(account.ask), NOTHING  # nobody took it, or it was let go of for good
+            spent, kept = purse.spent, NOTHING  # nobody took it
         else:
             if purse.ceiling - purse.spent != purse.aside:
                 if not ours and not self._kernel.may_touch(stream, states):

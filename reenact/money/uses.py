@@ -38,9 +38,8 @@ def uses(state: State, purses: dict[str, Purse | None], at: int) -> list[LimitUs
     for session_id, account in state.accounts.items():
         purse = purses.get(session_id)
         if account.held != NOTHING and purse is not None:
-            spent = purse.spent_of(account.ask)
-            kept = account.held - (spent - account.told) if purse.source == account.ask else account.held
-            state = settled(state, session_id, account.principal, spent, kept, at, purse.made)
+            kept = account.held - (purse.spent - account.told) if purse.source == account.ask else account.held
+            state = settled(state, session_id, account.principal, purse.spent, kept, at, purse.made)
     found = []
     for standing in state.budgets:
         of, name = standing.key

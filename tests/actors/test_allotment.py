@@ -277,29 +277,31 @@ ALONE = Terms(spec=BudgetSpec(max_tokens=10**6), rates=(RATE,), overhead=10)
 """Of a run with a limit of its own, in a scope in which none is in force."""
 
 
-def test_given_a_job_under_no_ledger_what_one_allotted_is_let_go_of_for_good_before_anything_is_spent() -> None:
+def test_given_a_job_under_no_ledger_what_it_spends_is_spent_of_nothing_that_one_allotted() -> None:
     stream = begun(LEDGER).when(take()).when(says("m1"))
-    spent = purse_of(stream).spent
+    held = purse_of(stream)
     stream.when(under(ALONE, job="job_2"))
-    assert [type(event) for event in stream.events][-4:] == [
-        TurnStarted,
-        AllotmentReleased,
-        BudgetReserved,
-        ModelCalled,
-    ]
-    assert the(stream, AllotmentReleased) == AllotmentReleased(ask="w1", spent=spent, over=True)
-    purse = purse_of(stream.when(says("m2")))
-    assert purse.spent_of("w1") == purse.spent == spent
-    assert purse.free.requests == 1
-    stream.when(ReleaseAllotment(ask="w1")).then_nothing()
-    assert not any(isinstance(event, AllotmentReleased) for event in stream.when(under(ALONE, job="job_3")).events)
+    assert [type(event) for event in stream.events][-3:] == [TurnStarted, BudgetReserved, ModelCalled]
+    purse = purse_of(stream.when(wants("m2", "read")))
+    assert (purse.spent, purse.left, purse.grant) == (held.spent, held.left, held.grant)
+    assert (purse.free.requests, purse.free.tools) == (1, 1)
+    stream.when(ReleaseAllotment(ask="w1")).then(AllotmentReleased)
+    assert the(stream, AllotmentReleased) == AllotmentReleased(ask="w1", spent=held.spent)
 
 
-def test_given_a_job_that_is_under_no_ledger_any_more_what_it_holds_and_what_comes_late_is_let_go_of_too() -> None:
-    """Another message comes while it runs, and knows of no limits: the definition is the session's."""
-    held = begun(LEDGER).when(take()).when(wants("m1", "read"))
-    spent = purse_of(held).spent
-    assert the(held.when(under(ALONE, job="job_2")), AllotmentReleased).spent == spent
+def test_given_a_job_that_is_under_no_ledger_any_more_what_it_holds_and_what_comes_late_is_left_alone_too() -> None:
+    """Another message comes while it runs, and knows of no limits: the definition is the session's. A call that is
+    under way then was paid with what was allotted."""
+    held = begun(LEDGER).when(take())
+    reserved = the(held, BudgetReserved)
+    held.when(under(ALONE, job="job_2")).when(says("m1", usage=False))
+    assert purse_of(held).spent.tokens == reserved.tokens and purse_of(held).free == NOTHING
     late = begun(LEDGER).when(under(ALONE, job="job_2")).when(take())
-    late.then(AllotmentTaken, AllotmentReleased, BudgetReserved, ModelCalled)
-    assert purse_of(late).spent_of("w1") == NOTHING
+    late.then(AllotmentTaken, BudgetReserved, ModelCalled).when(says("m1"))
+    assert purse_of(late).spent == NOTHING and purse_of(late).free.requests == 1
+
+
+def test_given_a_limit_of_every_call_that_came_with_an_allotment_a_job_under_no_ledger_is_not_held_to_it() -> None:
+    stream = begun(LEDGER).when(take(tokens_per_request=1, needs_price=True, degrade=True, degrade_to="scripted:hello"))
+    stream.when(under(replace(ALONE, rates=()), job="job_2"))
+    assert the(stream, ModelCalled).model == "scripted:echo"

@@ -160,23 +160,6 @@ def test_what_begins_after_its_day_with_what_was_allotted_for_it_is_found() -> N
     assert walk(of_now, *BEGUN, reserved("m1")) == []
 
 
-def test_a_call_under_no_ledger_while_something_of_one_is_held_is_found() -> None:
-    gone = ("session-a", AllotmentReleased(ask="w1", spent=NOTHING, over=True))
-    of_now = configured(Terms())
-    assert walk(*BEGUN, of_now, reserved("m1")) == ["m1 is made under no ledger, and w1 is held"]
-    assert walk(*BEGUN, of_now, gone, reserved("m1")) == []
-
-
-def test_what_is_spent_after_it_was_let_go_of_for_good_and_told_as_spent_of_it_is_found() -> None:
-    gone = ("session-a", AllotmentReleased(ask="w1", spent=Amount(5), over=True))
-    sound, more = (
-        ("ledger-x", AllotmentReturned(session_id="a", ask="w1", spent=Amount(tokens), kept=NOTHING, at=NOON))
-        for tokens in (5, 6)
-    )
-    assert walk(*BEGUN, gone, sound) == walk(*BEGUN, sound, gone) == walk(*BEGUN, more) == []
-    assert walk(*BEGUN, gone, more) == ["a is told to have spent more of w1 than it had when it let go of that"]
-
-
 def test_a_limit_that_warns_is_no_violation() -> None:
     soft = limit(max_tokens_total=10, exceed_strategy="warn")
     assert told(*history(ledger(), [soft, allot("a", tokens=60)])) == []
