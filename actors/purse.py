@@ -166,7 +166,7 @@ def began(purse: Purse | None, at: int, principal: str, terms: Terms | None) -> 
         raised=(),
     )
     grant = purse.grant
-    if grant is not None and (grant.per_job or (grant.principal and (grant.degrade or grant.principal != principal))):
+    if grant is not None and (grant.per_job or grant.degrade or grant.principal != principal):
         return replace(purse, grant=None, ceiling=purse.spent)
     return purse
 

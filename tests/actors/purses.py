@@ -50,7 +50,7 @@ def begun(terms: Terms | None, **options: Any) -> Given:
 
 
 def allotted(tokens: int = 10_000, cost: int = 10**9, requests: int = 50, tools: int = 50, **fields: Any) -> Grant:
-    return Grant(amount=Amount(tokens, cost, requests, tools), **fields)
+    return Grant(amount=Amount(tokens, cost, requests, tools), **{"principal": "user", **fields})
 
 
 def take(ask: str = "w1", **fields: Any) -> TakeAllotment:
