@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Collection, Iterable
-from typing import Literal
+from collections.abc import Callable, Collection, Iterable
+from typing import Any, Literal, TypeVar
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -19,10 +19,12 @@ from msgspec.structs import replace
 from ..events.errors import BadInput
 
 WINDOWS_MAX = 1_000
-"""Windows that are remembered; of the scope that has most of them the one that ended longest ago goes first."""
+"""Windows that are remembered, and models of which it is known with which key they answered. Of the scope that has most
+of them one goes first: the window that ended longest ago, the model that has been known for longest."""
 
 PROBES_MAX = 1_000
-"""Keys of a provider, and models, whose last failure or probe is remembered."""
+"""Keys of a provider, and models, whose last failure or probe is remembered; of the scope that has most of them the
+oldest goes first."""
 
 _OF_THE_KEY = frozenset(("auth", "billing"))
 _OF_THE_MODEL = frozenset(("model_not_found", "permission", "bad_response", "internal", "crashed"))
@@ -88,18 +90,25 @@ class Window(Struct, frozen=True, gc=False):
     scope: str = ""
 
 
+class Noted(Struct, frozen=True, gc=False):
+    """at: microseconds UTC. scope: whose call it was."""
+
+    at: int
+    scope: str = ""
+
+
 class Cooldowns(Struct, frozen=True):
     """windows: by key and model, model None for all models of a key. probes: by key and provider, when that was last
-    known to fail or probed; by key and model, when what failed was that model's own fault. well: models that answered
-    after they had failed. Never changed: each step gives another table.
+    known to fail or probed; by key and model, when what failed was that model's own fault. well: by key and model, what
+    has answered since it last failed, and whose call it was. Never changed: each step gives another table.
 
     A key is named by its label, a server that needs none by that of its address; where there is neither it is named
     None, and is no key to close.
     """
 
     windows: dict[tuple[str | None, str | None], Window] = {}
-    probes: dict[tuple[str | None, str], int] = {}
-    well: frozenset[str] = frozenset()
+    probes: dict[tuple[str | None, str], Noted] = {}
+    well: dict[tuple[str | None, str], str] = {}
 
 
 def until(table: Cooldowns, key: str | None, model: str, now: int) -> int | None:
@@ -118,16 +127,16 @@ def window_of(table: Cooldowns, key: str | None, model: str, now: int) -> Window
     return max(found, key=lambda window: window.until, default=None)
 
 
-def is_well(table: Cooldowns, model: str) -> bool:
-    """Whether it is known to have answered after its last failure."""
-    return model in table.well
+def is_well(table: Cooldowns, key: str | None, model: str) -> bool:
+    """Whether it is known to have answered with this key after its last failure with it."""
+    return (key, model) in table.well
 
 
 def last_probe(table: Cooldowns, key: str | None, model: str) -> int | None:
     """When the provider of a model was last known to fail with this key, or probed with it. What failed for other keys,
     and what was another model's own, says nothing of it."""
-    found = [at for name in (model.partition(":")[0], model) if (at := table.probes.get((key, name))) is not None]
-    return max(found, default=None)
+    found = (table.probes.get((key, name)) for name in (model.partition(":")[0], model))
+    return max((noted.at for noted in found if noted is not None), default=None)
 
 
 def probe_worthy(
@@ -164,8 +173,9 @@ def failed(
 
     retry_after_s: what the provider asked for, honoured up to the longest window of its kind. scope: whose call it was.
     """
-    table = _noted(table, asked_place(key, model, code), now, times)
-    table = replace(table, well=table.well - {model})
+    table = _noted(table, asked_place(key, model, code), now, times, scope)
+    if (key, model) in table.well:
+        table = replace(table, well={each: whose for each, whose in table.well.items() if each != (key, model)})
     place = (key, None if key is not None and code in _OF_THE_KEY else model)
     windows = dict(table.windows)
     whole = windows.get((key, None)) if key is not None else None
@@ -184,17 +194,23 @@ def failed(
     return replace(table, windows=bounded(windows, (place, (key, None))))
 
 
-def succeeded(table: Cooldowns, key: str | None, model: str) -> Cooldowns:
-    """The table after a model answered: neither it nor its key cools any more, and its next failure is a first one."""
+def succeeded(table: Cooldowns, key: str | None, model: str, *, scope: str = "") -> Cooldowns:
+    """The table after a model answered: neither it nor its key cools any more, and its next failure is a first one.
+    scope: whose call it was."""
     gone = {(key, model)} if key is None else {(key, model), (key, None)}
     windows = {place: window for place, window in table.windows.items() if place not in gone}
-    well = table.well if len(table.well) < WINDOWS_MAX else frozenset[str]()
-    return Cooldowns(windows, table.probes, well | {model})
+    well = table.well
+    if (key, model) not in well:
+        well = {**well, (key, model): scope}
+        fair(well, WINDOWS_MAX, str, lambda whose: 0, ((key, model),))
+    return Cooldowns(windows, table.probes, well)
 
 
-def probed(table: Cooldowns, key: str | None, model: str, now: int, times: CooldownTimes) -> Cooldowns:
-    """The table after it was noted that a model is about to be probed with a key."""
-    return _noted(table, (key, model.partition(":")[0]), now, times)
+def probed(
+    table: Cooldowns, key: str | None, model: str, now: int, times: CooldownTimes, *, scope: str = ""
+) -> Cooldowns:
+    """The table after it was noted that a model is about to be probed with a key. scope: whose call it is."""
+    return _noted(table, (key, model.partition(":")[0]), now, times, scope)
 
 
 def asked_place(key: str | None, model: str, code: str) -> tuple[str | None, str]:
@@ -202,13 +218,17 @@ def asked_place(key: str | None, model: str, code: str) -> tuple[str | None, str
     return key, model if code in _OF_THE_MODEL else model.partition(":")[0]
 
 
-def _noted(table: Cooldowns, place: tuple[str | None, str], now: int, times: CooldownTimes) -> Cooldowns:
-    probes = {each: at for each, at in table.probes.items() if 0 <= now - at < times.forget_s * 1_000_000}
-    probes.pop(place, None)
-    while len(probes) >= PROBES_MAX:
-        del probes[next(iter(probes))]
-    probes[place] = now
-    return replace(table, probes=probes)
+def _noted(table: Cooldowns, place: tuple[str | None, str], now: int, times: CooldownTimes, scope: str) -> Cooldowns:
+    probes = {each: noted for each, noted in table.probes.items() if 0 <= now - noted.at < times.forget_s * 1_000_000}
+    probes[place] = Noted(now, scope)
+    return replace(table, probes=_bounded(probes, (place,)))
+
+
+def _bounded(
+    probes: dict[tuple[str | None, str], Noted], newest: Collection[tuple[str | None, str]] = ()
+) -> dict[tuple[str | None, str], Noted]:
+    fair(probes, PROBES_MAX, lambda noted: noted.scope, lambda noted: noted.at, newest)
+    return probes
 
 
 def joined(table: Cooldowns, left: Cooldowns) -> Cooldowns:
@@ -217,8 +237,11 @@ def joined(table: Cooldowns, left: Cooldowns) -> Cooldowns:
     for place, window in left.windows.items():
         if place not in windows or windows[place].since < window.since:
             windows[place] = window
-    probes = {place: max(at, table.probes.get(place, at)) for place, at in left.probes.items()}
-    return replace(table, windows=bounded(windows), probes={**table.probes, **probes})
+    probes = dict(table.probes)
+    for place, noted in left.probes.items():
+        if place not in probes or probes[place].at < noted.at:
+            probes[place] = noted
+    return replace(table, windows=bounded(windows), probes=_bounded(probes))
 
 
 def soonest(table: Cooldowns, places: Iterable[tuple[str | None, str]], now: int) -> int | None:
@@ -283,14 +306,28 @@ def span_s(kind: Kind, count: int, times: CooldownTimes, retry_after_s: float | 
 def bounded(
     windows: dict[tuple[str | None, str | None], Window], newest: Collection[tuple[str | None, str | None]] = ()
 ) -> dict[tuple[str | None, str | None], Window]:
-    """These, without those too many: they are taken out of it, always from the scope that has most of them, so that no
-    scope pushes out what cools for another. newest: those just opened, which stay."""
-    if len(windows) <= WINDOWS_MAX:
-        return windows
-    held = Counter(window.scope for window in windows.values())
-    while len(windows) > WINDOWS_MAX:
-        most = max(held.values())
-        may_go = (each for each, window in windows.items() if held[window.scope] == most and each not in newest)
-        gone = windows.pop(min(may_go, key=lambda place: windows[place].until))
-        held[gone.scope] -= 1
+    """These, without those too many, which are taken out of it. newest: those just opened, which stay."""
+    fair(windows, WINDOWS_MAX, lambda window: window.scope, lambda window: window.until, newest)
     return windows
+
+
+Value = TypeVar("Value")
+
+
+def fair(
+    held: dict[Any, Value],
+    most: int,
+    scope_of: Callable[[Value], str],
+    age: Callable[[Value], int],
+    newest: Collection[object] = (),
+) -> None:
+    """Take out of it those too many: always from the scope that has most of them, so that no scope pushes out what is
+    remembered for another; of its own the one with the least `age`, of several the first. newest: these stay."""
+    if len(held) <= most:
+        return
+    many = Counter(map(scope_of, held.values()))
+    while len(held) > most:
+        top = max(many.values())
+        may_go = (each for each, value in held.items() if many[scope_of(value)] == top and each not in newest)
+        gone = held.pop(min(may_go, key=lambda each: age(held[each])))
+        many[scope_of(gone)] -= 1

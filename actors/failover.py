@@ -138,12 +138,13 @@ class Exhausted(Struct, frozen=True):
 class Keys(Struct, frozen=True):
     """The keys of each provider of a chain, by their labels, in the order in which they were given.
 
-    used: when each was last used. sticky: the one that the session used last, by provider.
+    used: when each was last used. sticky: the one that the session used last, by provider. scope: whose they are.
     """
 
     of: Mapping[str, Sequence[str | None]]
     used: Mapping[str | None, int] = {}
     sticky: Mapping[str, str | None] = {}
+    scope: str = ""
 
     def all(self, model: str) -> Sequence[str | None]:
         return self.of.get(provider_of(model)) or (None,)
@@ -216,11 +217,10 @@ def after(
     settings: Failover,
     *,
     wait_s: float | None,
-    scope: str = "",
 ) -> tuple[Retry | Select | Stop | Exhausted, Cooldowns]:
     """What follows when a call failed, and the table after it. wait_s: of the retry policy, None where it gives up.
 
-    key: the label of the key it was asked with, also where there is only one. scope: whose call it was.
+    key: the label of the key it was asked with, also where there is only one.
     """
     code, chain = failure.code, call.chain or (call.model,)
     if not settings.advances(code):
@@ -234,7 +234,7 @@ def after(
     if wait_s is not None and may_go_on and not leaves:
         return Retry(wait_s), table
     again_s, times = failure.retry_after_s, settings.cooldowns
-    table = failed(table, key, call.model, code, now, times, retry_after_s=again_s, scope=scope)
+    table = failed(table, key, call.model, code, now, times, retry_after_s=again_s, scope=keys.scope)
     if not others:
         return Stop(), table
     if may_go_on:
@@ -313,7 +313,7 @@ def _alone(
             last = last_probe(table, key, model) or now
             again = min(windows[key].until, last + round(times.probe_every_s * 1_000_000))
             return Exhausted(tuple(unasked), -(-again // 1000), windows[key].code, keys.named(model, key)), table
-        table = probed(table, key, model, now, times)
+        table = probed(table, key, model, now, times, scope=keys.scope)
     if call.key is not None and key != call.key and call.key in windows:
         return Select(Selection(model=model, reason=reason, key=key, because="cooldown")), table
     return Go(key), table
@@ -329,9 +329,9 @@ def _with_a_key(call: CallModel, keys: Keys, table: Cooldowns, now: int) -> Go |
 
 def _back(head: str, keys: Keys, table: Cooldowns, now: int, settings: Failover) -> tuple[Selection | None, Cooldowns]:
     """To the first of the chain, from a fallback."""
-    usable = ready(keys, head, table, now)
-    if usable and is_well(table, head):
-        return Selection(model=head, reason="primary", key=keys.named(head, usable[0])), table
+    well = [key for key in ready(keys, head, table, now) if is_well(table, key, head)]
+    if well:
+        return Selection(model=head, reason="primary", key=keys.named(head, well[0])), table
     return _probe([head], keys, table, now, settings)
 
 
@@ -346,7 +346,7 @@ def _probe(
     if not probe_worthy(table, key, model, expiry, now, settings.cooldowns):
         return None, table
     selection = Selection(model=model, reason="probe", key=keys.named(model, key), because=None)
-    return selection, probed(table, key, model, now, settings.cooldowns)
+    return selection, probed(table, key, model, now, settings.cooldowns, scope=keys.scope)
 
 
 def _elsewhere(

@@ -11,7 +11,7 @@ from msgspec import Struct
 
 from ..events.cooldown import CooldownEnded, CooldownOpened, NoteCooldowns
 from ..events.message import Command, Context, Effect, Event, Stamp
-from .cooldown import LONGEST_S, Cooldowns, CooldownTimes, Window, asked_place
+from .cooldown import LONGEST_S, Cooldowns, CooldownTimes, Noted, Window, asked_place
 from .decider import Decider, Noun
 
 LAST_FACTS = 32
@@ -110,7 +110,7 @@ def restored(events: Iterable[Event], now: int, times: CooldownTimes, scope: str
     One that began in the future was opened before the clock was set back, and is over.
     """
     windows: dict[tuple[str | None, str | None], Window] = {}
-    probes: dict[tuple[str | None, str], int] = {}
+    probes: dict[tuple[str | None, str], Noted] = {}
     for event in events:
         if not isinstance(event, CooldownOpened | CooldownEnded):
             continue
@@ -122,7 +122,8 @@ def restored(events: Iterable[Event], now: int, times: CooldownTimes, scope: str
         if event.since <= now < max(end, event.since + round(times.forget_s * 1_000_000)):
             windows[place] = Window(event.code, event.since, end, event.count, event.since, scope)
             asked = asked_place(event.key, event.model, event.code)
-            probes[asked] = max(event.since, probes.get(asked, 0))
+            known = probes.get(asked)
+            probes[asked] = Noted(event.since if known is None else max(event.since, known.at), scope)
     return Cooldowns(windows, probes)
 
 

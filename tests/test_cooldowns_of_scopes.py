@@ -305,3 +305,100 @@ def test_whoever_fell_back_returns_whatever_another_misspells(busy: bool) -> Non
             return [*said, (await bob.send("hi")).text]
 
     assert asyncio.run(asyncio.wait_for(main(), 20)) == ["I am c.", "I am a."]
+
+
+# -- how often something is probed, and what is known to answer --
+
+
+async def heard(of: Runtime, scope: str, *, image: str = "bot", key: str | None = None, **config: Any) -> str:
+    """What one of a scope is answered."""
+    bot = await of.scoped(scope=scope).image(image, **config)
+    result = await bot.send("hi", credentials=None if key is None else {"scripted": key})
+    return result.text or result.status
+
+
+@pytest.mark.parametrize("fallbacks", [(), (C,)])
+def test_however_many_keys_of_another_fail_what_failed_for_one_is_not_probed_more_often(
+    fallbacks: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reenact.actors.cooldown.PROBES_MAX", 4)
+    clock = ManualClock()
+    provider = Provider(
+        **{"bob" * 8: "timeout" if fallbacks else "auth"}, **{f"key-{n}-of-ann": "auth" for n in range(9)}
+    )
+
+    async def main() -> int:
+        async with own_keys(provider, clock, failover=Failover(retries=0)) as of:
+            for _ in range(2):
+                await heard(of, "bob", model=A, fallbacks=list(fallbacks))
+                clock.move(s=5)
+                for number in range(9):
+                    await heard(of, "ann", key=f"key-{number}-of-ann", model=A, fallbacks=[])
+        return provider.asked.count(("a", "bob" * 8))
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == 1
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_given_that_a_model_answers_another_with_their_key_then_it_is_no_more_than_probed_with_the_key_that_failed(
+    busy: bool,
+) -> None:
+    clock, provider = ManualClock(), Provider()
+    provider.fails["a", "bob" * 8] = "overloaded"
+
+    async def main() -> int:
+        async with own_keys(provider, clock, default_agent={"model": A, "fallbacks": [C]}) as of:
+            assert await heard(of, "bob") == "I am c."
+            clock.move(s=31)
+            if busy:
+                assert await heard(of, "ann") == "I am a."
+            before = len(provider.asked)
+            assert await heard(of, "bob") == "I am c."
+            return len(provider.asked) - before
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == 2
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_given_that_a_model_answers_one_again_then_all_sessions_of_theirs_return_whatever_fails_with_anothers_key(
+    busy: bool,
+) -> None:
+    clock, provider = ManualClock(), Provider(**{"bob" * 8: ["timeout", "timeout"], "ann" * 8: "auth"})
+
+    async def main() -> list[str]:
+        async with own_keys(
+            provider, clock, default_agent={"model": A, "fallbacks": [C]}, failover=Failover(retries=0)
+        ) as of:
+            said = [await heard(of, "bob", image=name) for name in ("one", "two")]
+            clock.move(s=40)
+            said.append(await heard(of, "bob", image="one"))
+            if busy:
+                await heard(of, "ann", fallbacks=[])
+            return [*said, await heard(of, "bob", image="two")]
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ["I am c.", "I am c.", "I am a.", "I am a."]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_over_a_restart_a_key_that_is_unpaid_is_left_alone_whatever_another_is_answered_with_theirs(busy: bool) -> None:
+    store, clock, provider = MemoryStore(), ManualClock(), Provider(**{"bob scripted": "billing"})
+
+    def process() -> Runtime:
+        return opened(
+            provider,
+            store=store,
+            clock=clock,
+            default_agent={"model": A, "fallbacks": [C]},
+            credentials=lambda name, spec: Credentials(api_key=f"{spec.scope} {name}"),
+        )
+
+    async def main() -> int:
+        async with process() as of:
+            assert await heard(of, "bob", image="one") == "I am c."
+        async with process() as of:
+            if busy:
+                assert await heard(of, "ann") == "I am a."
+            assert await heard(of, "bob", image="two") == "I am c."
+        return provider.asked.count(("a", "bob scripted"))
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == 1

@@ -9,12 +9,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from operator import itemgetter
 
 from msgspec.structs import replace
 
 from ..actors import failover
 from ..actors.clock import Clock
-from ..actors.cooldown import WINDOWS_MAX, Cooldowns, joined, succeeded
+from ..actors.cooldown import WINDOWS_MAX, Cooldowns, fair, joined, succeeded
 from ..actors.failover import Exhausted, Failover, Go, Keys, Retry, Select
 from ..actors.selection import provider_of
 from ..adapters.models import Retries, label_of
@@ -50,8 +51,9 @@ class Fallover:
         self.restored: set[str] = set()
         """The scopes of which the table has what earlier processes left."""
         self._restoring: dict[str, asyncio.Task[None]] = {}
-        self._well: set[str] = set()
-        """Models that answered in this process since they last failed in it."""
+        self._well: dict[tuple[str, str, str | None], tuple[str, str | None, str]] = {}
+        """By scope, model and selected key: the scope, the label of the key with which it was answered, and the model,
+        which has not failed with that key since. Of this process."""
         self._windows = windows
         self._used: dict[str | None, int] = {}
 
@@ -62,7 +64,8 @@ class Fallover:
         await asyncio.shield(self._restoring[scope])
 
     async def _restore(self, scope: str) -> None:
-        left = await self._windows.read(scope, self.settings.cooldowns, self._well)
+        well = {(key, model) for _, key, model in self._well.values()}
+        left = await self._windows.read(scope, self.settings.cooldowns, well)
         self.table = joined(self.table, left)
         self.restored.add(scope)
         del self._restoring[scope]
@@ -104,9 +107,9 @@ class Fallover:
         named = keys.named(call.model, key)
         wait_s, table = self._retries.next_wait(failover.tries(call, named), failure), self.table
         choice, self.table = failover.after(
-            call, failure, key, keys, self.table, self._clock.now(), self.settings, wait_s=wait_s, scope=spec.scope
+            call, failure, key, keys, self.table, self._clock.now(), self.settings, wait_s=wait_s
         )
-        self._well.discard(call.model)
+        self._well = {each: known for each, known in self._well.items() if known[1:] != (key, call.model)}
         await self._windows.failed(spec.scope, table, self.table, call.model)
         if isinstance(choice, Retry):
             return failure, round(choice.wait_s * 1000), None, named, False
@@ -118,14 +121,13 @@ class Fallover:
 
     def answered(self, call: CallModel, scope: str, used: Credentials) -> Awaitable[None] | None:
         """A model answered: nothing of it cools any more. Gives the noting of that, None where nothing changed."""
-        if call.model not in self._well:
-            if len(self._well) >= WINDOWS_MAX:
-                self._well.clear()
-            self._well.add(call.model)
+        if (place := (scope, call.model, call.key)) not in self._well:
+            self._well[place] = scope, label_of(used), call.model
+            fair(self._well, WINDOWS_MAX, itemgetter(0), lambda _: 0)
         if not self.table.windows and call.reason != "probe" and not self._windows.tells(scope):
             return None
         key = label_of(used)
-        self.table = succeeded(self.table, key, call.model)
+        self.table = succeeded(self.table, key, call.model, scope=scope)
         return self._windows.answered(scope, key, call.model)
 
     def _keys(self, call: CallModel, spec: EnvironmentSpec, mine: Sequence[Credentials]) -> Keys:
@@ -135,7 +137,7 @@ class Fallover:
             if provider not in of:
                 of[provider] = [label_of(each) for each in self._of(model, spec)]
         used = self._used if self.settings.key_order == "least_recently_used" else {}
-        return Keys(of, used, dict(call.keys))
+        return Keys(of, used, dict(call.keys), spec.scope)
 
     def _of(self, model: str, spec: EnvironmentSpec) -> tuple[Credentials, ...]:
         """The keys for a model that is not asked now: what goes wrong with them is told when it is."""

@@ -28,9 +28,9 @@ class Windows:
         self._told: dict[str, Cooldowns] = {}
         """What the stream of a scope says, for those whose stream says that something cools."""
 
-    async def read(self, scope: str, times: CooldownTimes, well: Collection[str]) -> Cooldowns:
-        """What earlier processes left to a scope: of the newest `WINDOWS_MAX` facts, without what is known to answer.
-        Where they cannot be read, none are known."""
+    async def read(self, scope: str, times: CooldownTimes, well: Collection[tuple[str | None, str]]) -> Cooldowns:
+        """What earlier processes left to a scope: of the newest `WINDOWS_MAX` facts, without those of a key and a model
+        that is known to answer with it. Where they cannot be read, none are known."""
         try:
             events = await asyncio.to_thread(self._newest, f"cooldown-{scope}")
         except Exception as error:
@@ -38,7 +38,9 @@ class Windows:
             return Cooldowns()
         now = self._kernel.clock.now()
         self._tells(scope, restored(events, now, times, scope))
-        cools = (event for event in events if not (isinstance(event, CooldownOpened) and event.model in well))
+        cools = (
+            event for event in events if not (isinstance(event, CooldownOpened) and (event.key, event.model) in well)
+        )
         return restored(cools, now, times, scope)
 
     def _newest(self, stream: str) -> list[Event]:
@@ -61,7 +63,7 @@ class Windows:
     def answered(self, scope: str, key: str | None, model: str) -> Awaitable[None] | None:
         """A model answered a scope: gives the noting of that, None where its stream does not say that it cools."""
         told = self._told.get(scope, Cooldowns())
-        after = succeeded(told, key, model)
+        after = succeeded(told, key, model, scope=scope)
         note = changes(told, after, model)
         if note is None:
             return None

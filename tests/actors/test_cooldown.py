@@ -17,9 +17,11 @@ from reenact.actors.cooldown import (
     WINDOWS_MAX,
     Cooldowns,
     CooldownTimes,
+    Noted,
     failed,
     is_well,
     kind_of,
+    last_probe,
     probe_worthy,
     probed,
     soonest,
@@ -64,9 +66,9 @@ def test_a_day_without_a_failure_or_an_answer_makes_the_next_failure_a_first_one
         MINUTE + 24 * HOUR + 30 * S
     )
     well = succeeded(table, "k", A)
-    assert until(well, "k", A, MINUTE) is None and is_well(well, A)
+    assert until(well, "k", A, MINUTE) is None and is_well(well, "k", A)
     again = fail(well, "overloaded", 2 * MINUTE)
-    assert until(again, "k", A, 2 * MINUTE) == 2 * MINUTE + 30 * S and not is_well(again, A)
+    assert until(again, "k", A, 2 * MINUTE) == 2 * MINUTE + 30 * S and not is_well(again, "k", A)
 
 
 def test_a_provider_that_asks_for_longer_gets_it_up_to_the_longest_window() -> None:
@@ -147,7 +149,7 @@ def test_what_fails_with_another_key_or_is_another_models_own_fault_delays_no_pr
     typo = fail(Cooldowns(), "model_not_found", 0)
     assert not worthy(typo, None, S) and worthy(typo, None, S, model=B)
     later = restored(changes(Cooldowns(), typo, A).opened, S, TIMES)  # type: ignore[union-attr]
-    assert later.probes == typo.probes == {("k", A): 0}
+    assert later.probes == typo.probes == {("k", A): Noted(0)}
 
 
 def test_probes_are_forgotten_after_a_day_and_never_more_than_a_few_are_remembered() -> None:
@@ -155,7 +157,7 @@ def test_probes_are_forgotten_after_a_day_and_never_more_than_a_few_are_remember
     for number in range(PROBES_MAX + 10):
         table = probed(table, "k", f"p{number}:a", number, TIMES)
     assert len(table.probes) == PROBES_MAX and ("k", "p0") not in table.probes
-    assert probed(table, "k", "new:a", 25 * HOUR, TIMES).probes == {("k", "new"): 25 * HOUR}
+    assert probed(table, "k", "new:a", 25 * HOUR, TIMES).probes == {("k", "new"): Noted(25 * HOUR)}
 
 
 def test_never_more_than_so_many_windows_are_remembered() -> None:
@@ -222,6 +224,46 @@ def test_an_open_window_never_changes_whatever_fails_within_it(story: Any) -> No
         for (holder, _), window in table.windows.items():
             if holder != key:
                 assert before.get((holder, _), window) == window
+
+
+LIMIT = 6
+OURS, THEIRS = st.just("k"), st.integers(0, 40).map("k{}".format)
+
+
+def doings(keys: Any) -> Any:
+    what = st.sampled_from(["answers", "probed", "timeout", "rate_limit", "auth", "billing", "model_not_found"])
+    return st.tuples(what, keys, st.sampled_from([A, B]), st.integers(0, 600 * S))
+
+
+def done(table: Cooldowns, doing: Any, now: int, scope: str) -> Cooldowns:
+    what, key, model, _ = doing
+    if what == "answers":
+        return succeeded(table, key, model, scope=scope)
+    if what == "probed":
+        return probed(table, key, model, now, TIMES, scope=scope)
+    return fail(table, what, now, key=key, model=model, scope=scope)
+
+
+either = st.one_of(st.tuples(st.just("bob"), doings(OURS)), st.tuples(st.just("ann"), doings(THEIRS)))
+
+
+@given(st.lists(either, max_size=60))
+def test_whatever_becomes_of_keys_of_another_scope_what_is_known_of_ones_own_is_what_it_would_be_without(
+    story: Any,
+) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reenact.actors.cooldown.WINDOWS_MAX", LIMIT)
+        patch.setattr("reenact.actors.cooldown.PROBES_MAX", LIMIT)
+        both, alone, now = Cooldowns(), Cooldowns(), 0
+        for whose, doing in story:
+            now += doing[3]
+            both = done(both, doing, now, whose)
+            alone = done(alone, doing, now, whose) if whose == "bob" else alone
+            assert len(both.windows) <= LIMIT and len(both.probes) <= LIMIT and len(both.well) <= LIMIT
+            for model in (A, B):
+                assert until(both, "k", model, now) == until(alone, "k", model, now)
+                assert last_probe(both, "k", model) == last_probe(alone, "k", model)
+                assert is_well(both, "k", model) == is_well(alone, "k", model)
 
 
 # -- what the next process knows --
