@@ -12,12 +12,9 @@ from hypothesis import strategies as st
 from reenact import Runtime
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
-from reenact.events.container import AddImage
 from reenact.events.errors import BadInput
-from reenact.events.image import CreateImage, ImageConfig
 from reenact.events.log import MemoryStore
 from reenact.events.model import ModelRequest
-from reenact.events.session import CreateSession
 from tests.runtimes import CALL, run, weather
 
 
@@ -74,29 +71,6 @@ def test_a_name_means_one_image_in_one_container_whatever_others_are_called(
             there[container, name] = image.id
             if gone:
                 await runtime.delete_image(there.pop((container, name)))
-
-    run(work)
-
-
-def test_an_image_under_a_key_of_an_older_log_is_found_by_its_name_and_by_no_other() -> None:
-    async def older(runtime: Runtime, container: str, name: str) -> str:
-        image_id, session_id = runtime.new_id("img"), runtime.new_id("sess")
-        ids: dict[str, Any] = {"container_id": container, "image_id": image_id, "created_at": 0}
-        create = CreateImage(**ids, session_id=session_id, config=ImageConfig(name=name), alias=name)
-        session = CreateSession(**ids, session_id=session_id)
-        companions = ((f"image-{image_id}", create), (f"session-{session_id}", session))
-        key = f"image:{container}/{name}"
-        await runtime._access.ask(f"container-{container}", AddImage(**ids), companions=companions, key=key)
-        return image_id
-
-    async def work(runtime: Runtime) -> None:
-        names = [("acme/eu", "clerk"), ("acme", "x"), ("acme", "x#2")]
-        made = {each: await older(runtime, *each) for each in names}
-        await runtime.delete_image(made.pop(("acme", "x")))
-        for (container, name), image_id in made.items():
-            assert (await runtime.image(name, container=container)).id == image_id
-        for container, name in (("acme", "eu/clerk"), ("acme", "x")):
-            assert (await runtime.image(name, container=container)).id not in made.values()
 
     run(work)
 

@@ -110,15 +110,8 @@ class Images:
 
     async def named(self, container_id: str, name: str) -> tuple[ImageState | None, str]:
         """The one that has a name, and the key under which it has it, or would have it."""
-        state, key = await self._keyed(container_id, name, f"image:{container_id}{BETWEEN}{name}", BETWEEN)
-        if state is None:  # a log that is older may have it under a key that two names share
-            state = (await self._keyed(container_id, name, f"image:{container_id}/{name}", "#"))[0]
-        return state, key
-
-    async def _keyed(self, container_id: str, name: str, first: str, mark: str) -> tuple[ImageState | None, str]:
-        """The one of a name under a key or those that follow it, and its key; None and the first key that is free."""
         for number in count(1):
-            key = first + (f"{mark}{number}" if number > 1 else "")
+            key = f"image:{container_id}{BETWEEN}{name}" + (f"{BETWEEN}{number}" if number > 1 else "")
             keyed = await asyncio.to_thread(self._access.reads.keyed, self._access.scope, key)
             if keyed is None:
                 return None, key
