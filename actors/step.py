@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from msgspec import UNSET
 from msgspec.structs import replace
 
 from ..events.action import ActionRequired
@@ -64,14 +63,12 @@ def first(state: State) -> ModelSelected | None:
 
 def _is_shut(state: State) -> bool:
     """Whether the rules are in the way of the model in force: they deny it, or it is one that a person allowed an
-    earlier job, or did not. By older rules, what they deny ended the turn."""
+    earlier job, or did not."""
     rights, selected = state.rights, state.selected
     if rights is None or selected is None:
         return False
     said = rights.model(selected.model)
-    if said.decision is PolicyDecision.DENY:
-        return definition_of(state).rules is not UNSET
-    return _needs_leave(state, rights, selected.model, said)
+    return said.decision is PolicyDecision.DENY or _needs_leave(state, rights, selected.model, said)
 
 
 def _or_first(state: State, events: Sequence[Event]) -> Sequence[Event]:

@@ -13,9 +13,6 @@ from .model import ModelParams
 from .policy import Policy
 from .tool import APPROVAL_TIMEOUT_S
 
-DEFINITION_RULES = 1
-"""Of a `Definition` that is made now."""
-
 
 class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     """What an agent thinks with, as drawn from its image when it last changed; recorded in the session, once a change.
@@ -24,8 +21,7 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     outermost first, with every name written out. scope: the tenant for whom they are asked. fallbacks: the models that
     are asked when `model` does not answer, in this order. approval_required: a person is asked before every call of a
     tool. approval_timeout_s: how long they may take. terms: what it must know of money, None where nothing limits what
-    it spends. rules: `DEFINITION_RULES` in what is made now; what older releases decided is decided again: a turn that
-    would have begun with a fallback that a rule denies was over.
+    it spends.
     """
 
     image_version: int
@@ -39,7 +35,6 @@ class Definition(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     approval_required: bool = False
     approval_timeout_s: float = APPROVAL_TIMEOUT_S
     terms: Terms | None = None
-    rules: int | UnsetType = UNSET
 
 
 class Waking(Struct, frozen=True, kw_only=True, rename="camel", gc=False):

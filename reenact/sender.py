@@ -26,7 +26,7 @@ from .events.message import digest
 from .events.model import Credentials, ModelParams
 from .events.policy import ApplyPolicy, Policy
 from .events.secret import Secret
-from .events.session import DEFINITION_RULES, Definition, Overrides, Send, Waking
+from .events.session import Definition, Overrides, Send, Waking
 from .given import check_id, check_sending, checked_text, fallbacks_of
 from .identity.access import Access
 from .models.provider_keys import ProviderKeys, credentials_of
@@ -224,7 +224,6 @@ class Sender:
                 policy=layers,
                 scope=self._access.scope,
                 terms=self._terms(state, layers, session_id),
-                rules=DEFINITION_RULES,
             ),
         )
 

@@ -98,7 +98,7 @@ CooldownOpened: made model key whole code since until count
 Cost: made amount table
 Counted: made session_id principal_id used used_daily used_monthly spent spent_daily spent_monthly open whole
 Definition: made image_version model params max_steps tools policy scope fallbacks approval_required
-    approval_timeout_s terms rules
+    approval_timeout_s terms
 Failure: text message; word code; made retryable retry_after_s status tried available_at
 File: text media_type name data url file_id
 Grant: made amount until tokens_per_request cost_per_request tools_per_request needs_price per_job degrade degrade_to

@@ -15,12 +15,12 @@ from reenact.events.budget import Amount, Breach, BudgetSpec, Grant, Rate, Terms
 from reenact.events.content import Failure
 from reenact.events.policy import ConstraintPolicy, ModelDenied, ModelPolicy, Policy
 from reenact.events.purse import AllotmentTaken, AllotmentWanted, BudgetExceeded, RefuseAllotment, TakeAllotment
-from reenact.events.session import DEFINITION_RULES, Definition, JobFailed
+from reenact.events.session import Definition, JobFailed
 from tests.actors.words import CREATE, says, send, waking
 from tests.given import Given, given
 
 A, B, C = "p:a", "p:b", "q:c"
-DEFINITION = Definition(image_version=1, model=A, fallbacks=(B, C), rules=DEFINITION_RULES)
+DEFINITION = Definition(image_version=1, model=A, fallbacks=(B, C))
 CHEAP, DEAR = Rate(A, 10**9, 10**9), Rate(B, 10**15, 10**15)  # of a million tokens, in nano-dollars
 TERMS = Terms(rates=(CHEAP, DEAR))
 
