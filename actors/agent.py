@@ -359,29 +359,26 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
             return None if again is None else RecoverEffect(effect=again.call, attempt=again.attempt - 1)
         case "recover_effect", AllotmentWanted() | BudgetExceeded():
             return RecoverEffect(effect=first.call or "", attempt=first.attempt - 1)
-        case "recover_effect", ToolStarted():
-            return RecoverEffect(effect=first.tool, attempt=first.attempt - 1, at_once=True)
         case "recover_effect", ToolDenied():
             return RecoverEffect(effect=first.tool, attempt=first.attempt - 1)
         case "recover_effect", ToolRelaunched() | ToolDoubted():
             return RecoverEffect(effect=first.tool, attempt=first.attempt)
         case "take_allotment", AllotmentTaken():
-            began = any(isinstance(event, ToolAuthorised | ToolDenied | ToolSettled) for event in events)
-            return TakeAllotment(ask=first.ask, grant=first.grant, at_once=began)
+            return TakeAllotment(ask=first.ask, grant=first.grant)
         case "refuse_allotment", BudgetExceeded():
             return RefuseAllotment(ask=first.ask or "", breach=first.breach)
         case "release_allotment", AllotmentReleased():
             return ReleaseAllotment(ask=first.ask)
         case "prove_tool", ToolSettled():
             return ProveTool(tool=first.tool, happened=True, output=first.output)
-        case "prove_tool", ToolStarted() | ToolDenied() | ToolRelaunched():
-            return ProveTool(tool=first.tool, happened=False, at_once=isinstance(first, ToolStarted))
+        case "prove_tool", ToolDenied() | ToolRelaunched():
+            return ProveTool(tool=first.tool, happened=False)
         case "prove_tool", ToolUnproved():
             return ProveTool(tool=first.tool, happened=None)
         case "resolve_tool", ToolSettled():
             return ResolveTool(tool=first.tool, outcome=first.outcome, output=_plain(first.output))
-        case "resolve_tool", ToolStarted() | ToolRelaunched():
-            return ResolveTool(tool=first.tool, outcome="retry", at_once=isinstance(first, ToolStarted))
+        case "resolve_tool", ToolRelaunched():
+            return ResolveTool(tool=first.tool, outcome="retry")
         case "start_tool", ToolChecked():
             return StartTool(
                 tool=first.tool,
@@ -393,7 +390,6 @@ def recall(asked: str, events: Sequence[Event]) -> Command | None:
                 place=first.place,
                 problem=first.problem,
                 approval=first.approval,
-                at_once=any(isinstance(event, ToolStarted) for event in events),
             )
         case "revoke_grant", GrantRevoked():
             return RevokeGrant(action=first.grant, by=first.by)

@@ -28,11 +28,10 @@ from ..events.purse import (
 )
 from ..events.session import SessionClosed
 from . import purse as money
-from .mind import State, Tool, money_terms
-from .policy import SHUT, Verdict
+from .mind import State, money_terms
 from .purse import Purse
 from .step import ask_raise, first, think
-from .tool import authorised, begin, not_funded, refused
+from .tool import not_funded
 
 
 def take(state: State, message: TakeAllotment) -> Sequence[Event]:
@@ -40,16 +39,10 @@ def take(state: State, message: TakeAllotment) -> Sequence[Event]:
     purse = state.purse
     if purse is None or purse.asking is None or purse.asking.ask != message.ask:
         return ()
-    asking, taken = purse.asking, AllotmentTaken(ask=message.ask, grant=message.grant)
-    events: list[Event] = [taken]
+    events: list[Event] = [AllotmentTaken(ask=message.ask, grant=message.grant)]
     warned = (*message.grant.warned, *_come_near(state, message.grant))
     if warned and warned != purse.warned:
         events.append(BudgetWarned(limits=warned))
-    if state.stopping is not None:
-        return events
-    if asking.tools and message.at_once:
-        waiting = [tool for tool in state.open if tool.id in asking.tools]
-        return [*events, *(event for tool in waiting for event in _funded(state, tool))]
     return events  # what waited is looked at, and goes on if it still may
 
 
@@ -63,14 +56,6 @@ def _come_near(state: State, grant: Grant) -> Iterator[str]:
     """The limits that calls which waited are warned of if all of them begin: of so few, none is."""
     waiting = sum(tool.status == "requested" for tool in state.open)
     yield from (text for text, most in grant.ahead if waiting > most)
-
-
-def _funded(state: State, tool: Tool) -> Sequence[Event]:
-    """A call that waited for the ledger begins, where the rules of the moment still let it: as of earlier releases."""
-    verdict = Verdict() if state.rights is None else state.rights.tool(tool.name)
-    if verdict.decision in SHUT:
-        return refused(tool.id, verdict, "The call was not run")
-    return [authorised(tool.id, verdict), begin(tool)]
 
 
 def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:

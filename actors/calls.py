@@ -24,8 +24,7 @@ from ..events.message import Recorded
 from ..events.policy import ModelDenied
 from ..events.session import JobStopping
 
-# Which command may start a call again, or have it looked at for that, by its class. Reads and idempotent calls may be
-# started again by any.
+# Which command may have a call looked at, to be started again, by its class. Reads and idempotent calls any may.
 _AGAIN = {"unsafe": ("resolve_tool",), "probeable": ("resolve_tool", "prove_tool")}
 
 
@@ -96,7 +95,9 @@ class Calls:
         if tool is None or not tool.attempts:
             yield f"{event.tool} is to be started again, and was not under way"
             return
-        yield from _again(event.tool, tool, asked)
+        effect = tool.request.effect
+        if asked not in _AGAIN.get(effect, (asked,)):
+            yield f"{event.tool}, which is {effect}, is started again by {asked}"
         tool.relaunched = True
 
     def _started(self, event: ToolStarted, asked: str) -> Iterator[str]:
@@ -107,7 +108,7 @@ class Calls:
         if event.attempt != tool.attempts + 1:
             yield f"attempt {event.attempt} of {event.tool} follows attempt {tool.attempts}"
         if tool.attempts and not (tool.relaunched and asked == "start_tool"):
-            yield from _again(event.tool, tool, asked)
+            yield f"{event.tool} is started again by {asked}, and was not looked at"
         if tool.attempts and event.arguments != tool.arguments:
             yield f"{event.tool} is started again with other arguments"
         tool.attempts, tool.arguments, tool.relaunched = event.attempt, event.arguments, False
@@ -122,12 +123,6 @@ class Calls:
             yield f"{event.tool} was started, and is settled as {event.outcome}"
         elif not tool.attempts and event.outcome not in ("skipped", "denied") and tool.request.problem is None:
             yield f"{event.tool} is settled as {event.outcome}, and was never started"
-
-
-def _again(name: str, tool: _Tool, asked: str) -> Iterator[str]:
-    effect = tool.request.effect
-    if asked not in _AGAIN.get(effect, (asked,)):
-        yield f"{name}, which is {effect}, is started again by {asked}"
 
 
 class _Tool:

@@ -18,7 +18,6 @@ from ..events.agent import (
     ToolDoubted,
     ToolRelaunched,
     ToolSettled,
-    ToolStarted,
     ToolUnproved,
 )
 from ..events.errors import BadInput, NotFound, PolicyDenied
@@ -27,7 +26,7 @@ from .mind import State, Tool, definition_of, money_terms, tool_of, with_tool
 from .policy import Verdict, denied_by
 from .step import again, called
 from .terms import of_any_day
-from .tool import BEGAN_BEFORE, begin, forbidden, refused
+from .tool import BEGAN_BEFORE, forbidden, refused
 
 
 def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
@@ -40,7 +39,7 @@ def recover(state: State, message: RecoverEffect) -> Sequence[Event]:
     if tool is None or tool.status != "started" or tool.attempt != message.attempt or state.stopping is not None:
         return ()
     if tool.effect in ("read", "idempotent"):
-        return _run_again(state, tool, "error" if tool.effect == "read" else "unknown", at_once=message.at_once)
+        return _run_again(state, tool, "error" if tool.effect == "read" else "unknown")
     doubted = ToolDoubted(tool=tool.id, attempt=tool.attempt)
     return [doubted] if tool.effect == "probeable" else [doubted, ToolUnproved(tool=tool.id)]
 
@@ -71,7 +70,7 @@ def prove(state: State, message: ProveTool) -> Sequence[Event]:
         return [ToolUnproved(tool=tool.id)]
     if message.happened:
         return [ToolSettled(tool=tool.id, outcome="ok", output=message.output, proof="probe")]
-    return _run_again(state, tool, "error", at_once=message.at_once)
+    return _run_again(state, tool, "error")
 
 
 def resolve(state: State, message: ResolveTool) -> Sequence[Event]:
@@ -84,9 +83,8 @@ def resolve(state: State, message: ResolveTool) -> Sequence[Event]:
     if tool.status != "unproved":
         raise BadInput(f"Call {tool.id} is not in doubt: it is {tool.status}.")
     if message.outcome == "retry":
-        if not message.at_once:
-            _check_allowed(state, tool)
-        return [_relaunched(tool, at_once=message.at_once)]
+        _check_allowed(state, tool)
+        return [_relaunched(tool)]
     if message.outcome not in ("ok", "error"):
         raise BadInput(f"A call is settled as ok, error or retry, not as {message.outcome!r}.")
     return [ToolSettled(tool=tool.id, outcome=message.outcome, output=message.output, proof="person")]
@@ -109,17 +107,17 @@ def _check_allowed(state: State, tool: Tool) -> None:
         raise PolicyDenied("Every call needs an approval by now, and this one has none. Settle it as ok or error.")
 
 
-def _run_again(state: State, tool: Tool, settled: str, *, at_once: bool) -> Sequence[Event]:
+def _run_again(state: State, tool: Tool, settled: str) -> Sequence[Event]:
     """Another attempt, where the rules of the moment let it begin. settled: how it ends where they do not."""
-    said = None if at_once else forbidden(state, tool)
+    said = forbidden(state, tool)
     if said is None:
-        return [_relaunched(tool, at_once=at_once)]
+        return [_relaunched(tool)]
     return refused(tool.id, said, BEGAN_BEFORE, attempt=tool.attempt + 1, settled=settled)
 
 
-def _relaunched(tool: Tool, *, at_once: bool) -> ToolStarted | ToolRelaunched:
+def _relaunched(tool: Tool) -> ToolRelaunched:
     """Begin again. It is looked at first: it may be another tool by now, or one that a person must allow."""
-    return begin(tool) if at_once else ToolRelaunched(tool=tool.id, attempt=tool.attempt)
+    return ToolRelaunched(tool=tool.id, attempt=tool.attempt)
 
 
 # -- evolve --

@@ -107,7 +107,7 @@ def answer(state: State, message: AnswerModel) -> Sequence[Event]:
             events.append(ToolSettled(tool=tool, outcome="skipped", output=SKIPPED))
         else:
             begun = _permitted(state, tool, number, part, check, put)
-            events += begun if means is None else means.paid(tool, begun, at_once=check.at_once)
+            events += begun if means is None else means.paid(tool, begun)
             put += bool(events) and isinstance(events[-1], ActionRequired)
     return events if means is None else [*events, *means.asks()]
 
@@ -187,10 +187,10 @@ def start(state: State, message: StartTool) -> Sequence[Event]:
         approval=message.approval,
     )
     state = replace(state, purse=money.ticked(state.purse, message.at))
-    return [checked, *_looked_at(state, tool, checked, at_once=message.at_once)]
+    return [checked, *_looked_at(state, tool, checked)]
 
 
-def _looked_at(state: State, tool: Tool, now: ToolChecked, *, at_once: bool) -> Sequence[Event]:
+def _looked_at(state: State, tool: Tool, now: ToolChecked) -> Sequence[Event]:
     """What becomes of a call that was looked at: it begins, waits for the ledger, or is not run."""
     if tool.approval is not None:
         changed = not_covered(state, tool, tool.approval, now)
@@ -203,7 +203,7 @@ def _looked_at(state: State, tool: Tool, now: ToolChecked, *, at_once: bool) -> 
         changed = _changed(state, tool, now)
     if changed is not None:
         return [_not_begun(tool, changed)]
-    terms = None if at_once else money_terms(state)
+    terms = money_terms(state)
     unpaid = None if terms is None else _unpaid(state, tool, terms)
     if unpaid is not None:
         return unpaid
@@ -316,7 +316,7 @@ class _Means:
         self._begun = 0
         self._waiting: list[str] = []
 
-    def paid(self, tool: str, begun: Sequence[Event], *, at_once: bool) -> Sequence[Event]:
+    def paid(self, tool: str, begun: Sequence[Event]) -> Sequence[Event]:
         """What becomes of a call that would begin with these events: so, or it waits for the ledger, or is denied."""
         asks = any(isinstance(event, ActionRequired) for event in begun)
         starts = any(isinstance(event, ToolStarted) for event in begun)
@@ -330,7 +330,7 @@ class _Means:
         said = () if warning is None else (warning,)
         if asks:
             return [*said, *begun]  # it is paid for when it starts
-        if at_once or self._terms.ledger is None or self._purse.left.tools > self._begun:
+        if self._terms.ledger is None or self._purse.left.tools > self._begun:
             self._begun += 1
             return [*said, *begun]
         self._waiting.append(tool)
@@ -467,7 +467,6 @@ def recall_answer(first: ModelAnswered, events: Sequence[Event]) -> AnswerModel:
             approval="ask" if event.tool in places or event.tool in crowded else "never",
             place=places.get(event.tool),
             problem=event.problem,
-            at_once=event.tool in started and event.tool in places,
         )
         for event in events
         if isinstance(event, ToolRequested)

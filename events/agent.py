@@ -114,25 +114,20 @@ class SettleTool(Command, frozen=True, kw_only=True):
 
 
 class RecoverEffect(Command, frozen=True, kw_only=True):
-    """An effect was begun by an owner that is gone. What to do follows from its class.
-
-    at_once: a call of a tool begins again without a look at what it is by now, as in logs of earlier releases.
-    """
+    """An effect was begun by an owner that is gone. What to do follows from its class."""
 
     type: ClassVar[str] = "recover_effect"
     effect: str
     attempt: int
-    at_once: bool = False
 
 
 class ProveTool(Command, frozen=True, kw_only=True):
-    """What the world says of a call in doubt. happened: None when it cannot say. at_once: see `RecoverEffect`."""
+    """What the world says of a call in doubt. happened: None when it cannot say."""
 
     type: ClassVar[str] = "prove_tool"
     tool: str
     happened: bool | None
     output: ToolOutput = ""
-    at_once: bool = False
 
 
 class StartTool(Command, frozen=True, kw_only=True):
@@ -140,8 +135,7 @@ class StartTool(Command, frozen=True, kw_only=True):
     the edge. It starts only if that is what was approved, in time; one that nobody was asked about only if nobody has
     to be by now; and where it is paid for.
 
-    attempt: how often it began before. at: now, microseconds UTC. problem: why it cannot run here at all. at_once: it
-    begins without being paid for, as in logs of earlier releases.
+    attempt: how often it began before. at: now, microseconds UTC. problem: why it cannot run here at all.
     """
 
     type: ClassVar[str] = "start_tool"
@@ -154,20 +148,15 @@ class StartTool(Command, frozen=True, kw_only=True):
     place: Place = Place()
     problem: str | None = None
     approval: Approval = "never"
-    at_once: bool = False
 
 
 class ResolveTool(Command, frozen=True, kw_only=True):
-    """What a person says of a call in doubt: `ok` or `error` with the output to tell the model, or `retry`.
-
-    at_once: see `RecoverEffect`.
-    """
+    """What a person says of a call in doubt: `ok` or `error` with the output to tell the model, or `retry`."""
 
     type: ClassVar[str] = "resolve_tool"
     tool: str
     outcome: str
     output: str = ""
-    at_once: bool = False
 
 
 # -- true of an agent. These names and fields are the storage format: add, never change --

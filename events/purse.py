@@ -11,13 +11,11 @@ from .message import Command, Effect, Event
 
 
 class TakeAllotment(Command, frozen=True, kw_only=True):
-    """The ledger set this aside. Not the newest thing asked for: nothing happens. at_once: calls of tools that waited
-    for it begin without another look, as in logs of earlier releases."""
+    """The ledger set this aside. Not the newest thing asked for: nothing happens."""
 
     type: ClassVar[str] = "take_allotment"
     ask: str
     grant: Grant
-    at_once: bool = False
 
 
 class RefuseAllotment(Command, frozen=True, kw_only=True):

@@ -59,8 +59,7 @@ class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 
     problem: told to the model as an error result; the call is then never run. place: where it would run; needed where
     a person may have to be asked. arguments: their digest, as the log has it; empty where the call is to be decided,
-    which takes it of what is recorded. at_once: it ran on a leave without being paid for, as in logs of earlier
-    releases.
+    which takes it of what is recorded.
     """
 
     name: str
@@ -71,7 +70,6 @@ class CallCheck(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
     arguments: str = ""
     problem: str | None = None
     place: Place | None = None
-    at_once: bool = False
 
 
 def arguments_digest(arguments: object) -> str:

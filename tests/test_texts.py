@@ -56,12 +56,12 @@ FailModel: text partial; made call attempt failure usage retry_in_ms duration_ms
 Interrupt: text reason
 IssueToken: made action token
 NoteCooldowns: made opened ended
-ProveTool: text output; made tool happened at_once
+ProveTool: text output; made tool happened
 RaiseBudget: made session_id principal_id consent at
 RecordCount: made count upto at entries done
 RecordUsage: text metadata; name entry kind run_id job_id provider model tool holder; who principal_id session_id;
     made at input_tokens output_tokens total_tokens cost duration_ms heard
-RecoverEffect: made effect attempt at_once
+RecoverEffect: made effect attempt
 RefuseAllotment: made ask breach
 RegisterTools: made container_id created_at tools
 ReleaseAllotment: made ask
@@ -69,7 +69,7 @@ RemoveBudget: made principal_id session_id at
 RemoveImage: made image_id
 RequireAction: text metadata; values payload; name key; made kind timeout_ms job_id tool token
 ResolveAction: values resolution; made action at by digest token bound switched
-ResolveTool: text output; made tool outcome at_once
+ResolveTool: text output; made tool outcome
 ReturnAllotment: made session_id ask spent kept at made
 RevokeGrant: made action by
 SelectModel: made call attempt select noted
@@ -77,9 +77,9 @@ Send: text content; name overrides; made job_id waking priority timeout_ms
 SetBudget: name budget; made at counts
 SetPolicy: name policy; made container_id created_at
 SettleTool: text output; word error_type; made tool outcome duration_ms dropped_bytes
-StartTool: text problem; made tool attempt at version effect timeout_s place approval at_once
+StartTool: text problem; made tool attempt at version effect timeout_s place approval
 StopAgent: text reason
-TakeAllotment: made ask grant at_once
+TakeAllotment: made ask grant
 UpdateImage: made config updated_at base
 WakeAgent: made waking
 Amount: made tokens cost requests tools
@@ -90,7 +90,7 @@ Budget: name degrade_to; who scope_id principal_id session_id; made max_tokens_p
     exceed_strategy unpriced on_breach
 BudgetSpec: made max_tokens max_cost max_tool_calls max_turns max_runtime_seconds unpriced on_breach
 CallLimit: made limit whose of most degrades
-CallCheck: text problem; made name effect approval timeout_s version arguments place at_once
+CallCheck: text problem; made name effect approval timeout_s version arguments place
 ConstraintPolicy: text reason; name name; made max_cost_per_request max_tokens_per_request max_tool_calls_per_turn
     max_turns
 CooldownEnded: made model key whole

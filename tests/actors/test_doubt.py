@@ -174,25 +174,6 @@ def test_one_that_is_stopped_while_it_is_looked_at_is_not_said_never_to_have_beg
     assert [event.outcome for event in stream.events if isinstance(event, ToolSettled)] == ["unknown"]
 
 
-@pytest.mark.parametrize(
-    "again",
-    [
-        RecoverEffect(effect="t1", attempt=1, at_once=True),
-        ProveTool(tool="t1", happened=False, at_once=True),
-        ResolveTool(tool="t1", outcome="retry", at_once=True),
-    ],
-)
-def test_what_an_earlier_release_began_again_without_a_look_is_decided_alike(again: Any) -> None:
-    """Its log has the start where this one has the look, whatever the rules of then were."""
-    none = Policy(name="house", version="3", max_tool_calls_per_turn=0)
-    effect = {"recover_effect": "read", "prove_tool": "probeable", "resolve_tool": "unsafe"}[again.type]
-    stream = started(effect).when(ApplyPolicy(policy=(none,), approval_required=True))
-    if effect != "read":
-        stream.when(RecoverEffect(effect="t1", attempt=1))
-    stream.when(again)
-    assert isinstance(stream.events[0], ToolStarted) and stream.events[0].attempt == 2
-
-
 # -- what a person says --
 
 

@@ -8,10 +8,9 @@ import pytest
 from hypothesis import example
 from hypothesis import given as draw
 from hypothesis import strategies as st
-from msgspec.structs import replace
 
 from reenact.events.action import GrantUsed
-from reenact.events.agent import RecoverEffect, ToolAuthorised, ToolChecked, ToolRelaunched, ToolSettled, ToolStarted
+from reenact.events.agent import RecoverEffect, ToolChecked, ToolRelaunched, ToolSettled, ToolStarted
 from reenact.events.budget import Amount, Breach, Terms
 from reenact.events.policy import ApplyPolicy
 from reenact.events.purse import (
@@ -117,15 +116,6 @@ def test_no_more_calls_begin_than_were_allotted_whoever_allowed_them_and_in_what
         began = purse_of(stream).spent.tools - before
         assert began <= left
         left -= began
-
-
-def test_what_an_earlier_release_began_without_the_ledger_is_decided_alike() -> None:
-    paid = begun(LEDGER).when(take(tools=0)).when(wants("m1", "read")).when(replace(take("w2"), at_once=True))
-    paid.then(AllotmentTaken, ToolAuthorised, ToolStarted)
-    asked_for(1).when(resolve()).when(replace(start(), at_once=True)).then(ToolChecked, ToolStarted)
-    left = asked_for(1, tools=1).when(resolve(always="exact")).when(start()).when(settles("t1"))
-    left.when(wants("m2", check(at_once=True)))
-    assert the(left, ToolStarted).tool == "t2" and the(left, GrantUsed).grant == "a1"
 
 
 @pytest.mark.parametrize("known", [LEDGER, None])

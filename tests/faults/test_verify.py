@@ -23,6 +23,7 @@ from reenact.adapters.logs.reader import SqliteReader
 from reenact.adapters.logs.sqlite import SqliteLog
 from reenact.cli.verify import verify
 from reenact.events import codec
+from reenact.events.agent import ToolRelaunched
 from reenact.events.errors import ReenactError
 from reenact.events.log import MemoryLog, MemoryStore, Stored
 from reenact.projections.duck import DuckProjection
@@ -443,7 +444,8 @@ def test_a_build_that_repeats_unsafe_calls_is_found_though_it_replays_alike(monk
 
     def repeats(state: mind.State, message: agent.RecoverEffect) -> object:
         tool = mind.tool_of(state, message.effect)
-        return [calls.begin(tool)] if tool is not None and tool.status == "started" else ()
+        there = tool is not None and tool.status == "started"
+        return [ToolRelaunched(tool=message.effect, attempt=message.attempt)] if there else ()
 
     monkeypatch.setitem(agent._DECIDE, agent.RecoverEffect, repeats)
     broken = MemoryStore()
@@ -451,6 +453,19 @@ def test_a_build_that_repeats_unsafe_calls_is_found_though_it_replays_alike(monk
     report = verify_log(MemoryLog(broken), keys=broken.keys.values())
     assert [v.what for v in report.violations] == ["t3, which is unsafe, is started again by recover_effect"]
     assert names_of(report) == {"effects"}
+
+
+def test_a_build_that_starts_a_call_again_without_a_look_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def hastens(state: mind.State, message: agent.RecoverEffect) -> object:
+        tool = mind.tool_of(state, message.effect)
+        return [calls.begin(tool)] if tool is not None and tool.status == "started" else ()
+
+    monkeypatch.setitem(agent._DECIDE, agent.RecoverEffect, hastens)
+    broken = MemoryStore()
+    crash_and_recover(broken)
+    report = verify_log(MemoryLog(broken), keys=broken.keys.values())
+    found = [violation.what for violation in report.violations if violation.invariant == "effects"]
+    assert found == [f"t{number} is started again by recover_effect, and was not looked at" for number in (1, 2, 3)]
 
 
 def test_a_build_that_asks_a_model_nobody_selected_is_found_though_it_replays_alike(
