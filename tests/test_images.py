@@ -136,12 +136,15 @@ def test_what_the_model_is_called_with_is_what_the_log_names() -> None:
 
     async def work(runtime: Runtime) -> None:
         bot = await runtime.image("support", instructions="v1")
+        updated = asyncio.Event()
 
         async def update(event: Any) -> None:
             await runtime.update_image(bot.id, {"systemPrompt": "v2"})
+            updated.set()
 
         runtime.once("tool_started", update)
         await bot.send("go")
+        await updated.wait()
         await bot.send("go")
         versions = [each.data.image_version for each in await bot.events() if each.type == "model_called"]
         assert saw == [f"v{version}" for version in versions] and versions[:2] == [1, 1] and versions[-1] == 2
