@@ -31,6 +31,7 @@ from reenact.events.budget import NOTHING
 from reenact.events.errors import BadInput, NotAPerson
 from reenact.events.ledger import AHEAD_MAX_S, RecordUsage, RemoveBudget, ReturnAllotment, SetBudget
 from reenact.runtime import Runtime
+from tests.money import dear
 from tests.runtimes import run
 
 ANN = SimpleNamespace(scope_id="tenant-123", principal_id="ann", session_id=None, run_id="r", job_id="j")
@@ -426,6 +427,7 @@ def test_given_a_limit_of_a_runtime_that_is_refused_the_older_one_of_a_ledger_is
 
 
 WHOSE = (None, "ann")
+TURNS = st.integers(1, 20)
 SETS = st.tuples(st.sampled_from(["wish 0", "wish 1", "set"]), st.sampled_from(WHOSE), st.integers(1, 4))
 LIFTS = st.tuples(st.just("lift"), st.sampled_from(WHOSE), st.just(0))
 CHECKS = st.tuples(st.sampled_from(["check 0", "check 1"]), st.none(), st.just(0))
@@ -461,6 +463,59 @@ def test_of_all_that_set_and_lift_limits_in_whatever_order_what_was_asked_for_la
         assert found == {whose: most for whose, most in last.items() if most}
 
     run(work)
+
+
+ASKED = st.tuples(st.sampled_from(["wish", "check", "set", "lift"]), st.sampled_from(WHOSE), st.booleans(), TURNS)
+
+
+@pytest.mark.parametrize("stored", [False, True])
+@settings(max_examples=60, deadline=None)
+@given(steps=st.lists(ASKED, max_size=6))
+def test_given_limits_that_are_still_on_their_way_what_was_asked_for_last_is_in_force(
+    stored: bool, steps: list[tuple[str, str | None, bool, int]]
+) -> None:
+    """Nobody waits for what was asked for before. One that degrades is longer on its way: images are read for it."""
+    last: dict[str | None, int] = {}
+
+    async def work(opened: Runtime) -> None:
+        writer = RuntimeLedgerWriter(opened) if stored else InMemoryLedgerWriter(ManualClock())
+        book, begun = Ledger(writer), []
+        for most, (what, whose, slow, turns) in enumerate(steps, 1):
+            more = {"exceed_strategy": "degrade", "degrade_to": "scripted:cheap"} if slow else {}
+            limit = Budget(scope_id=writer.scope, principal_id=whose, max_tokens_total=most, **more)
+            if what == "wish":
+                book.set_budget(limit)
+            elif what == "check":
+                begun.append(asyncio.create_task(book.check_budget()))
+            elif what == "set":
+                begun.append(asyncio.create_task(writer.put(writer.scope, SetBudget(budget=limit, at=0))))
+            else:
+                begun.append(asyncio.create_task(writer.put(writer.scope, RemoveBudget(principal_id=whose, at=0))))
+            if what != "check":
+                last[whose] = 0 if what == "lift" else most
+            for _ in range(turns):
+                await asyncio.sleep(0)
+        await asyncio.gather(*begun)
+        await book.check_budget()
+        standing = {each.budget.principal_id: each.budget for each in (await writer.state(writer.scope)).budgets}
+        found = {whose: budget.max_tokens_total for whose, budget in standing.items()}
+        assert found == {whose: most for whose, most in last.items() if most}
+
+    run(work, **dear())
+
+
+def test_given_a_limit_that_is_still_on_its_way_a_stop_that_is_asked_for_meanwhile_holds() -> None:
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        older = {"max_tokens_total": 9_000, "exceed_strategy": "degrade", "degrade_to": "scripted:cheap"}
+        begun = asyncio.create_task(opened.set_budget(older))
+        await asyncio.sleep(0)
+        stop = await opened.set_budget({"max_tokens_total": 0})
+        await begun
+        assert opened.budgets == (stop,)
+        assert (await bot.send("hi")).status == "failed"
+
+    run(work, **dear())
 
 
 def test_a_ledger_of_a_runtime_means_the_scope_of_that_where_none_is_named() -> None:

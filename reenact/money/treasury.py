@@ -259,13 +259,14 @@ class Treasury:
             )
 
     async def set(self, budget: Budget, ask: Callable[..., Awaitable[Reply]], asked: int) -> Budget:
-        """Set a limit of this scope, of one of its principals or sessions. Raises BadInput for one without a limit.
-        When it returns, whoever holds something has heard of it, but for those who are about to take it.
+        """Set a limit of this scope, of one of its principals or sessions, unless another was set or it was lifted that
+        was asked for later. Raises BadInput for one without a limit. When it returns, whoever holds something has heard
+        of it, but for those who are about to take it.
 
         ask: puts the command to the ledger, on behalf of whoever sets it. asked: its number in `order`.
         """
-        await ask(self._stream, SetBudget(budget=budget, at=self._clock.now(), counts=True))
-        self.order.done((self.scope, *whose(budget)), asked)
+        command = SetBudget(budget=budget, at=self._clock.now(), counts=True)
+        await self.order.take((self.scope, *whose(budget)), asked, lambda: ask(self._stream, command))
         await self._kernel.dispatch.performed(self._stream, _calls_back)
         return budget
 
@@ -273,12 +274,11 @@ class Treasury:
         self, ask: Callable[..., Awaitable[Reply]], principal_id: str | None = None, session_id: str | None = None
     ) -> bool:
         """Lift the limits of this scope, or those of one principal or session. False when there were none."""
-        asked = self.order.asked()
         command = RemoveBudget(principal_id=principal_id, session_id=session_id, at=self._clock.now())
-        removed = bool((await ask(self._stream, command)).events)
-        self.order.done((self.scope, principal_id, session_id), asked)
+        owner = self.scope, principal_id, session_id
+        reply = await self.order.take(owner, self.order.asked(), lambda: ask(self._stream, command))
         await self._kernel.dispatch.performed(self._stream, _calls_back)
-        return removed
+        return reply is not None and bool(reply.events)
 
     async def counted(self) -> None:
         """Wait until what was used before the limits were set is counted, but for calls under way. Where nothing owed

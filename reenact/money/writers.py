@@ -216,8 +216,9 @@ class InMemoryLedgerWriter(_Writing):
 
     async def limit(self, budget: Budget, asked: int) -> None:
         scope = budget.scope_id or self.scope
-        self._decided(scope, SetBudget(budget=budget, at=self.now()))
-        self.order.done((scope, *whose(budget)), asked)
+        if not self.order.is_late((scope, *whose(budget)), asked):
+            self._decided(scope, SetBudget(budget=budget, at=self.now()))
+            self.order.done((scope, *whose(budget)), asked)
 
     def _decided(self, scope_id: str, command: Command) -> tuple[State, bool]:
         states = self._states.get(scope_id, LEDGER.initial)
@@ -289,8 +290,8 @@ class RuntimeLedgerWriter(_Writing):
         stream = self._stream(scope_id)
         match command:
             case SetBudget(budget=budget):
-                before = (await self.state(scope_id)).version
-                await self._runtime.set_budget(budget)
+                asked, before = self.order.asked(), (await self.state(scope_id)).version
+                await self._runtime._limit(budget, asked)
                 after = await self.state(scope_id)
                 return after, after.version > before
             case RemoveBudget(principal_id=principal, session_id=session):
