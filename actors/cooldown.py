@@ -177,7 +177,7 @@ def failed(
     if (key, model) in table.well:
         table = replace(table, well={each: whose for each, whose in table.well.items() if each != (key, model)})
     place = (key, None if key is not None and code in _OF_THE_KEY else model)
-    windows = dict(table.windows)
+    windows = {each: window for each, window in table.windows.items() if _counts(window, now, times)}
     whole = windows.get((key, None)) if key is not None else None
     if whole is not None and _open(whole, now):
         windows[key, None] = replace(whole, failed_at=now)
@@ -255,6 +255,11 @@ def _open(window: Window, now: int) -> bool:
     return window.since <= now < window.until
 
 
+def _counts(window: Window, now: int, times: CooldownTimes) -> bool:
+    """Whether it is open, or will be, or makes the next one of its kind longer."""
+    return now < window.until or now - window.failed_at < times.forget_s * 1_000_000
+
+
 def _widest(
     windows: dict[tuple[str | None, str | None], Window], key: str | None, model: str, code: str, now: int
 ) -> Window | None:
@@ -321,13 +326,13 @@ def fair(
     age: Callable[[Value], int],
     newest: Collection[object] = (),
 ) -> None:
-    """Take out of it those too many: always from the scope that has most of them, so that no scope pushes out what is
-    remembered for another; of its own the one with the least `age`, of several the first. newest: these stay."""
+    """Take out of it those too many: always of the scope that has most of all that have one to lose, so that no scope
+    pushes out what is remembered for another that has less; of its own the one with the least `age`, of several the
+    first. newest: these stay."""
     if len(held) <= most:
         return
     many = Counter(map(scope_of, held.values()))
     while len(held) > most:
-        top = max(many.values())
-        may_go = (each for each, value in held.items() if many[scope_of(value)] == top and each not in newest)
-        gone = held.pop(min(may_go, key=lambda each: age(held[each])))
+        may_go = (each for each in held if each not in newest)
+        gone = held.pop(min(may_go, key=lambda each: (-many[scope_of(held[each])], age(held[each]))))
         many[scope_of(gone)] -= 1

@@ -289,6 +289,25 @@ def test_however_many_keys_of_another_are_refused_what_cools_for_one_is_remember
     assert asyncio.run(asyncio.wait_for(main(), 20)) == 1
 
 
+@pytest.mark.parametrize("hours", [0, 9, 25])
+def test_given_as_many_tenants_with_a_refused_key_as_are_remembered_whoever_has_two_busy_models_is_answered_by_a_third(
+    hours: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reenact.actors.cooldown.WINDOWS_MAX", 4)
+    clock, others = ManualClock(), ("ann", "bea", "cem")
+    provider = Provider(a="overloaded", b="overloaded", **{name * 8: "auth" for name in others})
+
+    async def main() -> list[str]:
+        failover = Failover(retries=0)
+        async with own_keys(provider, clock, failover=failover, default_agent={"model": A, "fallbacks": [B, C]}) as of:
+            for name in others:
+                await heard(of, name, model=C, fallbacks=[])
+            clock.move(s=hours * 3600)
+            return await heard(of, "zed")
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == "I am c."
+
+
 @pytest.mark.parametrize("busy", [False, True])
 def test_whoever_fell_back_returns_whatever_another_misspells(busy: bool) -> None:
     clock = ManualClock()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from itertools import pairwise
+from operator import itemgetter
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ from reenact.actors.cooldown import (
     CooldownTimes,
     Noted,
     failed,
+    fair,
     is_well,
     kind_of,
     last_probe,
@@ -182,6 +185,43 @@ def test_a_window_that_was_just_opened_pushes_out_another_and_not_itself() -> No
         table = fail(table, "billing", number, key=f"k{number}")
     table = fail(table, "timeout", WINDOWS_MAX)
     assert until(table, "k", A, WINDOWS_MAX) is not None and until(table, "k0", A, WINDOWS_MAX) is None
+
+
+def test_given_a_full_table_when_a_window_becomes_the_whole_keys_then_that_stays() -> None:
+    table = Cooldowns()
+    for number in range(WINDOWS_MAX):
+        table = fail(table, "billing", number, key=f"k{number}")
+    table = fail(fail(table, "rate_limit", WINDOWS_MAX), "overloaded", WINDOWS_MAX, model=B)
+    assert len(table.windows) == WINDOWS_MAX and until(table, "k", "anthropic:c", WINDOWS_MAX) is not None
+
+
+@pytest.mark.parametrize("ago", [HOUR, 9 * HOUR, 48 * HOUR], ids=["open", "over", "forgotten"])
+def test_given_a_window_for_each_of_a_thousand_scopes_when_one_becomes_the_whole_keys_then_there_is_room_for_it(
+    ago: int,
+) -> None:
+    table = Cooldowns()
+    for number in range(WINDOWS_MAX - 1):
+        table = fail(table, "billing", 48 * HOUR - ago, key=f"k{number}", scope=f"s{number}")
+    table = fail(fail(table, "overloaded", 48 * HOUR), "overloaded", 48 * HOUR, model=B)
+    assert {each for each in table.windows if each[0] == "k"} >= {("k", B), ("k", None)}
+    assert len(table.windows) == (3 if ago == 48 * HOUR else WINDOWS_MAX)
+
+
+@given(st.dictionaries(st.integers(), st.tuples(st.sampled_from("abcd"), st.integers(0, 9)), min_size=1), st.data())
+def test_whatever_is_remembered_the_newest_stays_and_no_scope_loses_what_another_has_more_of(
+    held: dict[int, tuple[str, int]], data: st.DataObject
+) -> None:
+    newest = data.draw(st.sets(st.sampled_from(sorted(held)), max_size=2))
+    most = data.draw(st.integers(2, 8))
+    left = dict(held)
+    fair(left, most, itemgetter(0), itemgetter(1), newest)
+    assert len(left) == min(len(held), most) and newest <= left.keys() and left.items() <= held.items()
+    before, after = (Counter(scope for scope, _ in each.values()) for each in (held, left))
+    may_lose = {scope for each, (scope, _) in left.items() if each not in newest}
+    for loser in before - after:
+        assert all(after[loser] + 1 >= after[other] for other in may_lose)
+    for gone, (scope, age) in held.items() - left.items():
+        assert all(age <= kept[1] for each, kept in left.items() if each not in newest and kept[0] == scope), gone
 
 
 @given(st.sampled_from(["transient", "billing", "auth"]), st.integers(1, 10_000))
