@@ -24,6 +24,7 @@ from ...events.agent import (
 )
 from ...events.content import Text, ToolCall, text_of
 from ...events.message import BusEvent, as_json
+from ...events.purse import BudgetWarned
 from ...events.session import JobStopping
 from ...events.stream import TextDelta, ThinkingStart, ToolProgress
 from ...events.visible import readable
@@ -60,6 +61,7 @@ class Screen:
         self._calls: dict[str, tuple[str, dict[str, Any]]] = {}
         self._asked: tuple[str, tuple[Any, ...]] = ("", ())  # the newest answer: its calls are asked for next
         self._questions: dict[str, str] = {}  # to a person -> the call each is about
+        self._near: tuple[str, ...] = ()  # the limits it warned of last
         self._flow = Flow(output.write, lambda: output.columns)
         self._heard = False
         self._last = ""  # character of the text that came piece by piece
@@ -111,6 +113,8 @@ class Screen:
                 )
             case ModelSelected() as selected:
                 self._selected(selected)
+            case BudgetWarned(limits=limits):
+                self._warned(limits)
             case ModelAnswered() as answer:
                 self._answered(answer)
             case ModelFailed() as failed:
@@ -165,6 +169,12 @@ class Screen:
         if selected.reason == "pinned" or selected.noted:
             return  # as it was asked for
         self._tell(f"  → {selected.model}{key} ({selected.reason})", "yellow")
+
+    def _warned(self, limits: tuple[str, ...]) -> None:
+        known, self._near = self._near, limits
+        if limits and limits != known:
+            self.close()
+            self._output.note(f"{self._label}{near(limits)}")
 
     def _requested(self, asked: ToolRequested) -> None:
         call, parts = self._asked
@@ -225,6 +235,11 @@ def called(name: str, given: dict[str, Any], *, chars: int = 60) -> str:
 
     shown = ", ".join(f"{key}={msgspec.json.encode(value).decode()}" for key, value in given.items())
     return f"{name}({short(shown, max(8, chars - len(name) - 2))})"
+
+
+def near(limits: tuple[str, ...]) -> str:
+    """What a warning of limits says."""
+    return f"nearly used up, or passed: {', '.join(limits)}" if limits else "no limit is near"
 
 
 def _named(part: Any) -> str:

@@ -48,7 +48,7 @@ from ...events.purse import (
     RunRaised,
 )
 from ...events.session import JobFailed, JobQueued, SessionCreated
-from .screen import called
+from .screen import called, near
 from .table import span
 
 
@@ -116,7 +116,7 @@ def _money(data: Any) -> str | None:
         case BudgetDegraded():
             return f"{data.call} {data.degraded_to} in place of {data.model}"
         case BudgetWarned(limits=limits):
-            return f"nearly used up, or passed: {', '.join(limits)}" if limits else "no limit is near"
+            return near(limits)
         case BudgetExceeded():
             calls = data.tools or ((data.call,) if data.call else ())
             return f"{' '.join(calls)} {data.breach.text}".strip()

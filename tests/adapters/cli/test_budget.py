@@ -15,7 +15,7 @@ from reenact.adapters.cli.look import bar
 from reenact.adapters.cli.read import Groups
 from reenact.runtime import Runtime
 from tests.adapters.cli.processes import owning
-from tests.adapters.cli.terminal import reenact
+from tests.adapters.cli.terminal import ESCAPES, reenact
 
 
 def test_a_limit_is_set_shown_kept_to_and_lifted() -> None:
@@ -32,6 +32,21 @@ def test_a_limit_is_set_shown_kept_to_and_lifted() -> None:
     assert "no such limit" in reenact("budget", "rm").err
     assert reenact("run", "hello", "-m", "scripted:hello").code == 0
     assert "sound" in reenact("verify").out
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_given_a_limit_that_warns_when_a_turn_passes_it_then_whoever_runs_it_is_told_in_one_line(
+    terminal: bool,
+) -> None:
+    reenact("budget", "set", "--max-requests-daily", "1", "--then", "warn")
+    said = "reenact: nearly used up, or passed: max_requests_daily of the scope\n"
+    for _ in range(2):
+        ended = reenact("run", "hello", "-m", "scripted:hello", terminal=terminal)
+        assert ended.code == 0 and ESCAPES.sub("", ended.err).count(said) == 1
+        assert ended.out == "Hello! I am a script, and this is all I say.\n"
+    assert "budget_warned" in [row["type"] for row in reenact("run", "hello", "-m", "scripted:hello", "--json").rows]
+    typed = reenact("chat", "-m", "scripted:hello", stdin="hello\n", terminal=terminal)
+    assert ESCAPES.sub("", typed.err).count(said) == 1
 
 
 @pytest.mark.parametrize("name", ["max_cost_daily", "maxCostDaily"])

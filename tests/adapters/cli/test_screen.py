@@ -7,6 +7,7 @@ import io
 from reenact.adapters.cli.output import Output
 from reenact.adapters.cli.screen import Screen
 from reenact.events.action import ActionExpired, ActionRequired, ActionResolved
+from reenact.events.purse import BudgetWarned
 from tests.histories import History, call
 
 
@@ -37,3 +38,16 @@ def test_a_screen_holds_no_more_after_many_turns() -> None:
     many, last = watched(300)
     assert said == last == "Done."
     assert len(repr(vars(many))) < len(repr(vars(few))) + 200
+
+
+def test_given_calls_that_pass_the_same_limit_when_they_are_watched_then_it_is_said_once_and_another_is_said_too() -> (
+    None
+):
+    out, err = io.StringIO(), io.StringIO()
+    screen, history = Screen(Output(out, err), label="s1"), History()
+    for limits in (("a",), ("a",), ("a", "b"), (), ("a",)):
+        history.batch("call_model", BudgetWarned(limits=limits))
+    for recorded in history:
+        screen.feed(recorded)
+    said = "reenact: s1  nearly used up, or passed: "
+    assert (out.getvalue(), err.getvalue().splitlines()) == ("", [f"{said}a", f"{said}a, b", f"{said}a"])
