@@ -107,9 +107,10 @@ from .allotment import owed_for
 from .decider import Decider
 from .mind import State, knows_ledger, params_of
 from .session import waking_of
+from .step import models_left
 from .terms import renewed
 from .tool import owed_of, recall_answer
-from .turn import models_left, selection_of
+from .turn import selection_of
 
 # -- decide --
 

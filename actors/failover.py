@@ -30,7 +30,7 @@ from .cooldown import (
     until,
     window_of,
 )
-from .selection import provider_of
+from .selection import name_of, provider_of
 
 NEVER = ("cancelled", "context_exceeded", "too_large")
 """After these nobody else is ever asked: a person wanted an end, or no model could read it."""
@@ -254,12 +254,12 @@ def tries(call: CallModel, key: str | None) -> int:
 
 def _asked(call: CallModel) -> set[str]:
     """The models that did not answer this call so far."""
-    return {f"{each.provider}:{each.model}" for each in call.tried}
+    return set(map(name_of, call.tried))
 
 
 def _own(call: CallModel) -> list[Tried]:
     """The attempts at this call that its model failed."""
-    return [each for each in call.tried if f"{each.provider}:{each.model}" == call.model]
+    return [each for each in call.tried if name_of(each) == call.model]
 
 
 def crashed(call: CallModel) -> Failure | None:

@@ -45,7 +45,8 @@ class Call(Struct, frozen=True, gc=False):
     """The model call that is owed. not_before: microseconds UTC. tried: the attempts at it that failed.
 
     stuck: its last attempt failed, and the next one waits for what must hold before a model is called. deaths: owners
-    that were gone, one after the other, before this model had answered or failed.
+    that were gone, one after the other, before this model had answered or failed. dear: models in whose place others
+    were selected, as a limit was in the way of theirs.
     """
 
     id: str
@@ -57,6 +58,7 @@ class Call(Struct, frozen=True, gc=False):
     tried: tuple[Tried, ...] = ()
     stuck: bool = False
     deaths: int = 0
+    dear: tuple[str, ...] = ()
 
 
 class Tool(Struct, frozen=True, gc=False):

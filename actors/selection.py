@@ -126,6 +126,11 @@ def tried(model: str, failure: Failure, key: str | None) -> Tried:
     return Tried(provider=provider, model=name, reason=failure.code, status=failure.status, key=key)
 
 
+def name_of(attempt: Tried) -> str:
+    """The name of the model that was asked."""
+    return f"{attempt.provider}:{attempt.model}"
+
+
 def summary(attempts: tuple[Tried, ...], last: Failure) -> Failure:
     """Why nobody answered: every attempt, and when the first model may be asked again.
 

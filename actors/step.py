@@ -13,7 +13,7 @@ from msgspec.structs import replace
 
 from ..events.action import ActionRequired
 from ..events.agent import ModelCalled, ModelSelected, TurnCompleted
-from ..events.budget import Amount, Breach, Raise, Terms, nanos
+from ..events.budget import Amount, Breach, Raise, Rate, Terms, nanos
 from ..events.content import Failure
 from ..events.message import Event, digest, show_digest
 from ..events.model import ModelParams
@@ -30,6 +30,9 @@ from .terms import rate_of
 from .wish import LEAST_THINKING_TOKENS, LEAST_TOKENS, LEAST_WRITTEN, OUTPUT_TOKENS, Wish
 
 NOT_ALLOWED = "a person would have to approve it"
+UNPAID = ("budget_exceeded", "unpriced")
+"""Codes of limits that may be in the way of one model and not of another."""
+
 NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
 
 
@@ -237,20 +240,85 @@ def _read(state: State, model: str, terms: Terms) -> int:
     return state.length.read_by(model, terms, None if state.purse is None else state.purse.counted)
 
 
+def models_left(state: State) -> tuple[str, ...]:
+    """The models that a call may go to, empty where there is only the one."""
+    definition, overrides = definition_of(state), state.overrides
+    if not definition.fallbacks and (overrides is None or not overrides.fallbacks):
+        return ()
+    chain, selected = selection.chain_of(definition, overrides), state.selected
+    if selected is not None and selection.is_degraded(selected):
+        chain = tuple(dict.fromkeys((selected.model, *chain[1:])))
+    if state.call is not None and state.call.dear:
+        chain = (chain[0], *(model for model in chain[1:] if model not in state.call.dear))
+    chain, rights = _payable(state, chain), state.rights
+    if rights is not None:  # what the rules deny is no way out; what a person may allow is, they are asked then
+        denied = PolicyDecision.DENY
+        chain = (chain[0], *(model for model in chain[1:] if rights.model(model).decision is not denied))
+    return chain if len(chain) > 1 else ()
+
+
+def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
+    """The first of a chain, and of the others those that a call may go to for all that is known of money: with a price
+    where one is needed, and within what a call may use; where a budget chose the first, with no price higher than its.
+    """
+    terms, degraded = money_terms(state), selection.is_degraded(state.selected)
+    if terms is None:
+        return chain[:1] if degraded else chain
+    grant, now = (None, 0) if state.purse is None else (state.purse.grant, state.purse.now)
+    first = rate_of(terms, chain[0], now)
+    if degraded:
+        return (chain[0], *(each for each in chain[1:] if _costs_no_more(rate_of(terms, each, now), first)))
+    needed = grant is not None and grant.needs_price and terms.ledger is not None
+    needed = needed or (terms.spec is not None and terms.spec.needs_price)
+    needed = needed or (state.rights is not None and state.rights.limits.cost_per_request is not None)
+    others = (each for each in chain[1:] if not needed or rate_of(terms, each, now) is not None)
+    return (chain[0], *(each for each in others if affordable(state, each, terms)))
+
+
+def _costs_no_more(rate: Rate | None, than: Rate | None) -> bool:
+    return rate is not None and than is not None and rate.input <= than.input and rate.output <= than.output
+
+
 def unpaid(state: State, breach: Breach) -> TurnCompleted:
     return completed(state, "error", Failure(code=breach.code, message=breach.text))
 
 
-def ask_raise(state: State, breach: Breach) -> ActionRequired | TurnCompleted:
+def ask_raise(state: State, breach: Breach) -> ActionRequired | ModelSelected | TurnCompleted:
     """A limit is in the way: a person is asked to raise it, where that is wanted; else the turn is over.
 
-    Between two attempts at a call nobody is asked.
+    Between two attempts at a call nobody is asked: where it was to go on with another model, it goes to the next one.
     """
+    after = _after(state, breach)
+    if after is not None:
+        return after
     if not breach.asks or state.call is not None:
         return unpaid(state, breach)
     action, payload = _next_action(state), raise_payload(breach, proposed(breach))
     bound = raise_digest(state.session_id, action, state.job_id, payload)
     return _question(state, action, "budget", payload, bound)
+
+
+def _after(state: State, breach: Breach) -> ModelSelected | None:
+    """The next of the chain, where a limit is in the way of a model that was to be asked in the place of another, and
+    need not be in the way of this one."""
+    call, refused = state.call, model_of(state)
+    if call is None or call.model == refused or state.stopping is not None:
+        return None
+    if breach.code not in UNPAID or not any(of in breach.limit for of in ("cost", "tokens")):
+        return None
+    gone, chain = {call.model, refused, *call.dear, *map(selection.name_of, call.tried)}, models_left(state)
+    model = next((each for each in chain if each not in gone), None)
+    if model is None:
+        return None
+    return ModelSelected(
+        model=model,
+        provider=selection.provider_of(model),
+        reason="primary" if model == chain[0] else "fallback",
+        because=breach.code,
+        call=call.id,
+        attempt=call.attempt,
+        degraded=selection.is_degraded(state.selected),
+    )
 
 
 def raised(state: State, consent: Raise) -> Sequence[Event]:

@@ -20,20 +20,18 @@ from ..events.agent import (
     SelectModel,
     TurnStarted,
 )
-from ..events.budget import Breach, Rate
+from ..events.budget import Breach
 from ..events.content import Failure, ToolCall
 from ..events.message import Event, Stamp, digest
-from ..events.policy import PolicyDecision
 from ..events.purse import BudgetExceeded
 from ..events.session import JobStarted
 from . import purse as money
 from . import selection
 from .gate import UNBOUNDED
 from .length import Length, tokens_in
-from .mind import Call, State, Tool, completed, definition_of, money_terms
+from .mind import Call, State, Tool, completed, definition_of, model_of, money_terms
 from .purse import Purse
-from .step import affordable, again, ask_raise, called, think, unpaid
-from .terms import rate_of
+from .step import UNPAID, again, ask_raise, called, think, unpaid
 
 # -- its course --
 
@@ -171,43 +169,6 @@ def selection_of(event: ModelSelected) -> Selection:
     return Selection(**{name: getattr(event, name) for name in names})
 
 
-def models_left(state: State) -> tuple[str, ...]:
-    """The models that a call may go to, empty where there is only the one."""
-    definition, overrides = definition_of(state), state.overrides
-    if not definition.fallbacks and (overrides is None or not overrides.fallbacks):
-        return ()
-    chain, selected = selection.chain_of(definition, overrides), state.selected
-    if selected is not None and selection.is_degraded(selected):
-        chain = tuple(dict.fromkeys((selected.model, *chain[1:])))
-    chain, rights = _payable(state, chain), state.rights
-    if rights is not None:  # what the rules deny is no way out; what a person may allow is, they are asked then
-        denied = PolicyDecision.DENY
-        chain = (chain[0], *(model for model in chain[1:] if rights.model(model).decision is not denied))
-    return chain if len(chain) > 1 else ()
-
-
-def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
-    """The first of a chain, and of the others those that a call may go to for all that is known of money: with a price
-    where one is needed, and within what a call may use; where a budget chose the first, with no price higher than its.
-    """
-    terms, degraded = money_terms(state), selection.is_degraded(state.selected)
-    if terms is None:
-        return chain[:1] if degraded else chain
-    grant, now = (None, 0) if state.purse is None else (state.purse.grant, state.purse.now)
-    first = rate_of(terms, chain[0], now)
-    if degraded:
-        return (chain[0], *(each for each in chain[1:] if _costs_no_more(rate_of(terms, each, now), first)))
-    needed = grant is not None and grant.needs_price and terms.ledger is not None
-    needed = needed or (terms.spec is not None and terms.spec.needs_price)
-    needed = needed or (state.rights is not None and state.rights.limits.cost_per_request is not None)
-    others = (each for each in chain[1:] if not needed or rate_of(terms, each, now) is not None)
-    return (chain[0], *(each for each in others if affordable(state, each, terms)))
-
-
-def _costs_no_more(rate: Rate | None, than: Rate | None) -> bool:
-    return rate is not None and than is not None and rate.input <= than.input and rate.output <= than.output
-
-
 # -- evolve --
 
 
@@ -224,7 +185,10 @@ def on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
         tried = () if before is None else before.tried
         if before is not None and before.model == event.model:
             deaths = before.deaths + (stamp.epoch != before.epoch and not before.stuck)
-        again = Call(event.call, event.attempt, event.upto, stamp.epoch, not_before, event.model, tried, deaths=deaths)
+        dear = () if before is None else before.dear
+        again = Call(
+            event.call, event.attempt, event.upto, stamp.epoch, not_before, event.model, tried, deaths=deaths, dear=dear
+        )
         return replace(state, version=stamp.version, call=again)
     call = Call(event.call, 1, event.upto, stamp.epoch, not_before, event.model)
     return replace(state, version=stamp.version, call=call, calls=state.calls + 1, steps=state.steps + 1)
@@ -236,6 +200,8 @@ def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     if event.noted:
         return replace(state, version=stamp.version, selected=selected, keys=keys)
     call = state.call if state.call is None else replace(state.call, stuck=True)
+    if call is not None and event.because in UNPAID:
+        call = replace(call, dear=(*call.dear, model_of(state)))
     purse = money.ticked(state.purse, stamp.at)
     purse = None if purse is None else money.turned(purse, event.reason)
     return replace(state, version=stamp.version, selected=selected, keys=keys, call=call, purse=purse)

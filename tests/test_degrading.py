@@ -12,7 +12,7 @@ from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events.agent import ModelCalled
 from reenact.events.log import MemoryLog, MemoryStore
-from reenact.events.purse import BudgetReserved, BudgetWarned
+from reenact.events.purse import BudgetExceeded, BudgetReserved, BudgetWarned
 from reenact.runtime import Runtime
 from tests.money import DEAR, counted, everything_replays, look
 from tests.providers import Provider, identical, selections
@@ -272,6 +272,76 @@ def test_a_fallback_that_would_cost_more_than_a_rule_lets_a_call_cost_is_passed_
 
     options = {**falling(provider, []), "budget": None, "policy": rule, "failover": Failover(retries=0)}
     run(work, store=store, **options)
+    everything_replays(MemoryLog(store))
+
+
+OPUS, MINI, NANO = "anthropic:claude-opus-4-1", "openai:gpt-4o-mini", "openai:gpt-4.1-nano"
+
+
+@pytest.mark.parametrize("whose", ["scope", "principal", "session"])
+@pytest.mark.parametrize("cools", [False, True])
+def test_given_a_fallback_that_the_ledger_does_not_pay_when_it_is_its_turn_then_the_next_one_is_asked_once(
+    whose: str, cools: bool
+) -> None:
+    store, clock = MemoryStore(), ManualClock()
+    provider = Provider(**{"claude-haiku-4-5": "auth", "gpt-4o-mini": "auth"})
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        bot = await opened.image("bot", model=CHEAP, fallbacks=[OPUS, MINI, NANO])
+        of = {"scope": {}, "principal": {"principal_id": "user"}, "session": {"session_id": bot.session_id}}[whose]
+        await opened.set_budget({"max_cost_daily": "0.002", **of})
+        if cools:  # who was not asked at all is no other's failure
+            assert (await (await opened.image("other", model=CHEAP)).send("hi")).status == "failed"
+            provider.asked.clear()
+        answer = await bot.send("hi")
+        assert (answer.status, answer.text) == ("succeeded", "I am gpt-4.1-nano."), answer.failure
+        assert provider.models == ["claude-haiku-4-5", "gpt-4o-mini", "gpt-4.1-nano"][cools:]
+        assert selections(await bot.events()) == [
+            (OPUS, "fallback", "cooldown" if cools else "auth"),
+            (MINI, "fallback", "budget_exceeded"),
+            (NANO, "fallback", "auth"),
+        ]
+        refused = [event.data for event in heard.of(BudgetExceeded.type) if event.session_id == bot.session_id]
+        assert [each.breach.limit for each in refused] == ["max_cost_daily"]
+        await identical(opened, bot.session_id)
+
+    options = {**falling(provider, []), "budget": None, "clock": clock, "failover": Failover(retries=0)}
+    run(work, store=store, **options)
+    everything_replays(MemoryLog(store))
+
+
+def test_given_that_the_ledger_pays_no_fallback_when_the_first_model_fails_then_the_turn_ends_with_the_limit() -> None:
+    store, provider = MemoryStore(), Provider(**{"claude-haiku-4-5": "auth"})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=CHEAP, fallbacks=[OPUS, DEAR])
+        await opened.set_budget({"max_cost_daily": "0.0011"})
+        answer = await bot.send("hi")
+        assert answer.failure is not None and answer.failure.code == "budget_exceeded"
+        assert provider.models == ["claude-haiku-4-5"]
+        assert [model for model, _, _ in selections(await bot.events())] == [OPUS, DEAR]
+        await identical(opened, bot.session_id)
+
+    options = {**falling(provider, []), "budget": None, "failover": Failover(retries=0)}
+    run(work, store=store, **options)
+    everything_replays(MemoryLog(store))
+
+
+@pytest.mark.parametrize("limits", [{"max_requests_daily": 1}])
+def test_given_a_limit_that_no_model_changes_when_a_fallback_is_refused_then_no_further_one_is_looked_at(
+    limits: dict[str, int],
+) -> None:
+    store, provider = MemoryStore(), Provider(**{"claude-haiku-4-5": "auth"})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=CHEAP, fallbacks=[MINI, NANO])
+        await opened.set_budget(limits)
+        answer = await bot.send("hi")
+        assert answer.failure is not None and answer.failure.code == "budget_exceeded"
+        assert NANO not in [model for model, _, _ in selections(await bot.events())]
+
+    run(work, store=store, **{**falling(provider, []), "budget": None, "failover": Failover(retries=0)})
     everything_replays(MemoryLog(store))
 
 
