@@ -275,7 +275,7 @@ class Treasury:
     ) -> bool:
         """Lift the limits of this scope, or those of one principal or session. False when there were none."""
         command = RemoveBudget(principal_id=principal_id, session_id=session_id, at=self._clock.now())
-        owner = self.scope, principal_id, session_id
+        owner = self.scope, *whose(Budget(principal_id=principal_id, session_id=session_id))
         reply = await self.order.take(owner, self.order.asked(), lambda: ask(self._stream, command))
         await self._kernel.dispatch.performed(self._stream, _calls_back)
         return reply is not None and bool(reply.events)
