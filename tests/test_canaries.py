@@ -23,7 +23,7 @@ from reenact.cli.reading import Reading
 from reenact.events.content import Failure, Text, Thinking, ToolCall, Usage
 from reenact.events.message import BusEvent, Live, Recorded, as_json
 from reenact.events.model import Credentials, ModelAnswer, ModelFailure, ModelRequest
-from reenact.events.stream import InputJsonDelta, MessageStop, TextDelta, ThinkingDelta, ToolUseStart
+from reenact.events.stream import InputJsonDelta, MessageStop, TextDelta, ThinkingDelta, ToolUseStart, ToolUseStop
 from reenact.secrets.vault import Vault
 from reenact.secrets.veil import Veil
 from tests.adapters.cli.terminal import reenact
@@ -37,6 +37,8 @@ PLACES = (
     *("model text", "model text in pieces", "model thinking", "model call id", "partial answer", "failure message"),
     *("header", "error body", "reason of a stop", "image description", "settings of a request"),
     *("failure code", "class of an exception", "reason of an answer", "writer of a thought", "unit of a bill"),
+    *("code of a failure that is answered by another", "tool of a partial answer", "argument of a partial answer"),
+    *("unknown tool", "argument of an unknown tool", "tool that was interrupted", "argument that was interrupted"),
 )
 SECRETS = {place: f"canary/{number:02}-{place.replace(' ', '+')}=x" for number, place in enumerate(PLACES)}
 UNKNOWN = "sk-ant-canary-nobody-registered-0001"
@@ -88,6 +90,33 @@ class Model:
             )
             yield MessageStop(stop_reason=reason)
             yield ModelAnswer(parts=(Text(text="done"),), stop_reason=reason, usage=usage)
+
+
+class Odd:
+    """Fails half way through a call as only its own adapter can; asks for a tool that is none; has no end."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    async def stream(self, request: ModelRequest) -> Any:
+        self.calls += 1
+        usage = Usage(input_tokens=1, output_tokens=1)
+        if request.model == "first":
+            name, given = SECRETS["tool of a partial answer"], {"a": SECRETS["argument of a partial answer"]}
+            raise ModelFailure(
+                Failure(code=SECRETS["code of a failure that is answered by another"], message="no", status=500),
+                partial=(Text(text="half"), ToolCall(id="c1", name=name, input=given)),
+            )
+        if request.model == "endless":
+            yield ToolUseStart(id="c3", name=SECRETS["tool that was interrupted"])
+            yield InputJsonDelta(partial_json=json.dumps({"a": SECRETS["argument that was interrupted"]}))
+            yield ToolUseStop()
+            await asyncio.Event().wait()
+        elif self.calls == 2:
+            call = ToolCall(id="c2", name=SECRETS["unknown tool"], input={"a": SECRETS["argument of an unknown tool"]})
+            yield ModelAnswer(parts=(call,), stop_reason="tool_use", usage=usage)
+        else:
+            yield ModelAnswer(parts=(Text(text="done"),), stop_reason="end_turn", usage=usage)
 
 
 @tool(effect="read")
@@ -153,7 +182,7 @@ async def planted(url: str, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None
         return Credentials(api_key="none")
 
     known = {place: value for place, value in secret.items() if "environment" not in place and "provider" not in place}
-    models = Models({"scripted": Model(), "anthropic": Anthropic()})
+    models = Models({"scripted": Model(), "anthropic": Anthropic(), "odd": Odd()})
     retries = Retries(RetryPolicy(attempts=2, wait_initial_s=0.001, wait_max_s=0.001))
     told = {"error": {"message": f"bad: {secret['error body']} {secret['key of a provider']} " + "z" * 940}}
     answer = Answer(
@@ -188,6 +217,13 @@ async def planted(url: str, seen: Seen, monkeypatch: pytest.MonkeyPatch) -> None
         refused = await bot.send("again", model="anthropic:claude-sonnet-5-5")
         seen.texts.append(repr(refused))
         assert refused.failure is not None and refused.failure.code == "auth"
+        other = await runtime.image("other", model="odd:first", fallbacks=["odd:second"])
+        assert (await other.send("go")).text == "done"
+        async for event in other.send("stay", model="odd:endless"):
+            if event.type == ToolUseStop.type:
+                await other.interrupt()
+        seen.texts += [repr(await other.messages()), repr(await other.events())]
+        assert (await runtime.replay(other.session_id)).identical
         # A key that a callable gives is known from its first use on.
         await bot.send(f"{secret['key of a provider']} {secret['password of a base URL']}")
         await runtime.stop_image(bot.id, reason=secret["reason of a stop"])

@@ -11,11 +11,24 @@ from typing import Any
 import msgspec
 import pytest
 
-from reenact import ActionSpec, ActionType, Policy, Runtime, Secret, Tokens, ToolContext, ToolPolicy, tool
+from reenact import (
+    ActionSpec,
+    ActionType,
+    LedgerEvent,
+    Policy,
+    Runtime,
+    RuntimeLedgerWriter,
+    Secret,
+    Tokens,
+    ToolContext,
+    ToolPolicy,
+    tool,
+)
 from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.cli.verify import verify
 from reenact.events.errors import BadInput, KeyReused, NotAPerson, ReenactError
+from reenact.events.log import MemoryStore
 from reenact.events.message import BusEvent
 from reenact.events.model import Credentials
 from reenact.identity.scoped import Acting
@@ -490,11 +503,14 @@ CALLS = [
 
 def log_of(pin: str) -> list[str]:
     """What is recorded where a secret of this value is said in every way, but for times and tokens."""
+    value = pin
 
     @tool(effect="idempotent")
     async def unlock(door: str, pin: str, context: ToolContext) -> str:
         """Open a door, if a person lets it."""
-        spec = ActionSpec(type="confirm", payload={"message": f"{door}, with {pin}?"}, key=f"open with {pin}")
+        spec = ActionSpec(
+            type="confirm", payload={"message": f"{door}, with {pin} or {value}?"}, key=f"open with {value}"
+        )
         await context.actions.wait_for_resolution((await context.actions.require_action(spec)).action_id)
         return f"opened with {pin}"
 
@@ -511,10 +527,12 @@ def log_of(pin: str) -> list[str]:
         recorded = [each async for each in run]
         assert (await runtime.replay(bot.session_id)).identical
         assert "grant_used" in [each.type for each in recorded]
-        return [f"{each.type} {msgspec.to_builtins(each.data) | CHANCE}" for each in recorded]
+        await RuntimeLedgerWriter(runtime).write(LedgerEvent(event_id="e", metadata={"note": pin}, timestamp=1.0))
+        events = [f"{each.type} {msgspec.to_builtins(each.data) | CHANCE}" for each in recorded]
+        return [*events, *(f"{each.key} {each.digest.hex()}" for each in store.keys.values())]
 
-    steps = msgspec.json.decode(msgspec.json.encode(CALLS).replace(b"{pin}", pin.encode()))
-    return opened(work, steps, repeat=False, tools=[unlock, refund], clock=ManualClock())
+    store, steps = MemoryStore(), msgspec.json.decode(msgspec.json.encode(CALLS).replace(b"{pin}", pin.encode()))
+    return opened(work, steps, repeat=False, store=store, tools=[unlock, refund], clock=ManualClock())
 
 
 CHANCE = {"durationMs": None, "token": None, "context": None}
