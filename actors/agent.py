@@ -104,10 +104,10 @@ from ..events.session import (
 )
 from . import allotment, consent, doubt, mind, selection, tool, turn
 from .allotment import owed_for
+from .chain import models_left
 from .decider import Decider
 from .mind import State, knows_ledger, params_of
 from .session import waking_of
-from .step import models_left
 from .terms import renewed
 from .tool import owed_of, recall_answer
 from .turn import selection_of
