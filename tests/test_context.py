@@ -286,6 +286,23 @@ def test_cancelling_a_context_cancels_what_was_sent_with_it_and_nothing_else() -
     run(work, models=Models({"scripted": Gate()}))
 
 
+def test_given_a_context_that_was_cancelled_then_no_message_is_sent_by_its_bus_either() -> None:
+    async def work(opened: Runtime) -> None:
+        view = opened.as_(ExecutionContext(scope_id="acme", principal_id="eve"))
+        bot = await view.image("bot")
+        asked = {"imageId": bot.id, "content": "hi"}
+        assert (await view.request("message_send_request", asked)).type == "message_send_response"
+        view.context.cancellation.cancel("enough")
+        for sending in (view.request, view.bus.request):
+            with pytest.raises(Cancelled, match="enough"):
+                await sending("message_send_request", asked)
+        with pytest.raises(Cancelled, match="enough"):
+            view.bus.emit_command("message_send_request", asked)
+        assert len([event for event in await bot.events() if event.type == "job_queued"]) == 1
+
+    run(work)
+
+
 def test_the_trace_of_a_context_is_in_the_envelope_of_everything_that_follows() -> None:
     async def work(opened: Runtime) -> None:
         context = ExecutionContext(scope_id="acme", principal_id="eve")

@@ -15,7 +15,7 @@ from reenact.cli.reading import Reading
 from reenact.environment import EnvironmentSpec
 from reenact.events.errors import BadInput, NotFound, Refused
 from reenact.events.log import MemoryLog, MemoryStore
-from reenact.events.message import Context
+from reenact.events.message import BusEvent, Context
 from reenact.events.model import Credentials
 from tests.runtimes import Gate, Heard, run, runtime
 from tests.tenants import SECRET, Office, Theirs, asking, look, pay
@@ -68,6 +68,28 @@ def test_a_view_cannot_become_another_scope_nor_close_the_runtime() -> None:
             pass
         await bob.close()
         assert (await (await bob.image("bot")).send("hi")).status == "succeeded"
+
+    run(work)
+
+
+def test_given_a_handler_of_the_program_that_raises_then_only_the_program_hears_of_it() -> None:
+    def raises(event: BusEvent) -> None:
+        raise ValueError("a detail of the program's")
+
+    async def work(opened: Runtime) -> None:
+        bob = opened.scoped(scope="bob", principal="bob")
+        told: list[BusEvent] = []
+        bob.on_any(told.append)
+        bob.on("subscriber_failed", told.append)
+        bob.bus.observable.subscribe(told.append)
+        heard, live = Heard(opened), bob.bus.stream()
+        opened.on("job_succeeded", raises)
+        await (await bob.image("bot")).send("hi")
+        await heard.until("subscriber_failed")
+        await bob.image("another")
+        told += [await anext(live) for _ in range(len(live))]
+        assert {"job_succeeded", "image_created"} <= {event.type for event in told}
+        assert "subscriber_failed" not in {event.type for event in told}
 
     run(work)
 

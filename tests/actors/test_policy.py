@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from msgspec.structs import replace
 
@@ -174,6 +174,16 @@ def test_the_rights_of_a_child_are_within_those_of_its_parent(
         if above is not None:
             assert_no_wider(rights, above)
         above = rights
+
+
+@example(own=(policy(tool("refund", decision=DENY, allowed_scopes=("admin",))),), scope="admin", principal="owner")
+@given(own=told_who, scope=scope, principal=principal)
+def test_given_a_child_without_rules_of_its_own_when_it_is_where_its_parent_is_then_it_may_do_the_same(
+    own: tuple[Policy, ...], scope: str, principal: str
+) -> None:
+    usable(own)
+    parent = Rights(resolve(own), scope, principal)
+    assert_no_wider(parent, Rights(parent.handed_on, scope, principal))
 
 
 def test_the_law_finds_layers_that_are_handed_on_as_they_stand() -> None:

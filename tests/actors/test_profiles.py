@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from reenact.actors.policy import Rights
-from reenact.actors.profiles import GROUPS, unknown_names
+from reenact.actors.profiles import ALIASES, COVERS, GROUPS, unknown_names
 from reenact.events.errors import BadInput
 from reenact.events.policy import Policy, Profile
 from tests.actors.layers import policy, rights, tool
@@ -57,6 +59,25 @@ def test_who_may_write_may_patch_and_who_may_not_may_not(name: str) -> None:
     assert rights(Policy(allow=["write"])).offers(name)
     assert not rights(Policy(deny=["write"])).offers(name) and not rights(Policy(deny=["wr*"])).offers(name)
     assert not rights(Policy(allow=["apply_patch"])).offers("write")
+
+
+GLOBS = st.sampled_from(sorted({*ALIASES, *ALIASES.values(), *COVERS, "read"})).flatmap(
+    lambda name: st.integers(0, len(name)).flatmap(
+        lambda at: st.sampled_from([f"{name[:at]}*", f"*{name[at:]}", f"{name[:at]}?{name[at + 1 :]}", name.upper()])
+    )
+)
+
+
+@given(st.lists(GLOBS, min_size=1, max_size=3), st.sampled_from(["deny", "require_approval", "warn"]))
+def test_whatever_a_rule_or_a_list_takes_by_a_glob_it_takes_under_every_name_and_with_what_that_covers(
+    patterns: list[str], decision: str
+) -> None:
+    for taking in (policy(tool(*patterns, decision=decision)), Policy(deny=patterns)):
+        said = rights(taking)
+        for name, other in ALIASES.items():
+            assert said.tool(name).decision is said.tool(other).decision
+        for name, covered in COVERS.items():
+            assert said.tool(covered).decision.rank >= said.tool(name).decision.rank
 
 
 def test_a_group_there_is_not_is_refused_for_it_would_rule_nothing() -> None:
