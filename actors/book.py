@@ -84,13 +84,11 @@ class Account(Struct, frozen=True, gc=False):
 
 
 class Standing(Struct, frozen=True):
-    """A budget that is in force. limits: what it limits, and to how much in the limit's unit. given: as it was set,
-    before people raised it."""
+    """A budget that is in force. limits: what it limits, and to how much in the limit's unit."""
 
     budget: Budget
     key: Key
     limits: tuple[tuple[Limit, int], ...]
-    given: Budget
 
     @property
     def costs(self) -> str | None:
@@ -103,7 +101,7 @@ class State(Struct, frozen=True):
 
     due: sessions that hold what was allotted under other limits, with its ask: it is called back, since the limit that
     was set at the version `recalling`. raised: the newest question in each session by which a limit was raised.
-    version: of its stream.
+    version: of its stream. opened: what programs opened with last, by principal and session.
 
     counting: it is owed to count what was used while nothing was limited, for the limit that was set at this version.
     upto: the position in the log up to which that was counted before. counted: what was, by session and principal.
@@ -119,6 +117,7 @@ class State(Struct, frozen=True):
     recalling: int = 0
     raised: Mapping[str, int] = {}
     version: int = 0
+    opened: Mapping[tuple[str | None, str | None], Budget] = {}
     counting: int = 0
     upto: int = 0
     counted: HashTrieMap[tuple[str, str], Amount] = _NONE
@@ -132,7 +131,7 @@ def standing_of(budget: Budget) -> Standing:
     elif budget.principal_id is not None:
         key = ("principal", budget.principal_id)
     limits = tuple((limit, most) for limit in LIMITS if (most := most_of(budget, limit)) is not None)
-    return Standing(budget, key, limits, budget)
+    return Standing(budget, key, limits)
 
 
 def whose(budget: Budget) -> tuple[str | None, str | None]:

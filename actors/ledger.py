@@ -103,10 +103,14 @@ def _set(state: State, message: SetBudget) -> Sequence[Event]:
         raise BadInput("A budget without a limit limits nothing. To lift one, remove it.")
     if budget.principal_id is not None and budget.session_id is not None:
         raise BadInput("A budget is of a scope, of one principal or of one session; not of both.")
-    if any(standing.budget == budget for standing in state.budgets):
+    if message.opening:
+        known = state.opened.get(whose(budget)) == budget
+    else:
+        known = any(standing.budget == budget for standing in state.budgets)
+    if known:
         return ()
     counts = message.counts and count.is_due(state)
-    return [BudgetSet(budget=budget, at=message.at, counts=counts)]
+    return [BudgetSet(budget=budget, at=message.at, counts=counts, opening=message.opening)]
 
 
 def _raise(state: State, message: RaiseBudget) -> Sequence[Event]:
@@ -216,7 +220,8 @@ def _evolve(state: State, event: Event, version: int) -> State:
             named = whose(event.budget)
             others = tuple(standing for standing in state.budgets if whose(standing.budget) != named)
             budgets = sorted((*others, standing_of(event.budget)), key=lambda standing: _ORDER[standing.key[0]])
-            changed = replace(state, budgets=tuple(budgets), now=max(state.now, event.at))
+            opened = {**state.opened, named: event.budget} if event.opening else state.opened
+            changed = replace(state, budgets=tuple(budgets), opened=opened, now=max(state.now, event.at))
             changed = _called_back(changed, event.budget.session_id, version)
             return count.begun(changed, version) if event.counts else changed
         case BudgetRaised():
@@ -245,9 +250,7 @@ def _raised(state: State, event: BudgetRaised) -> State:
     ):
         return state  # what a program wrote into the log itself
     budgets = tuple(
-        replace(standing_of(replace(each.budget, **{name: most})), given=each.given)
-        if each.key == (event.consent.of, whose)
-        else each
+        standing_of(replace(each.budget, **{name: most})) if each.key == (event.consent.of, whose) else each
         for each in state.budgets
     )
     raised = {**state.raised, event.session_id: _number(event.consent.action)}
@@ -290,7 +293,7 @@ def owed(state: State) -> Sequence[Effect]:
 def recall(asked: str, events: Sequence[Event]) -> Command | None:
     match asked, events[0]:
         case "set_budget", BudgetSet() as made:
-            return SetBudget(budget=made.budget, at=made.at, counts=made.counts)
+            return SetBudget(budget=made.budget, at=made.at, counts=made.counts, opening=made.opening)
         case "remove_budget", BudgetRemoved() as gone:
             return RemoveBudget(principal_id=gone.principal_id, session_id=gone.session_id, at=gone.at)
         case "raise_budget", BudgetRaised() as more:

@@ -68,13 +68,15 @@ class Counted(Struct, frozen=True, kw_only=True, rename="camel", gc=False):
 class SetBudget(Command, frozen=True, kw_only=True):
     """Limit a scope, or one principal or session of it. The same limits again: nothing happens.
 
-    counts: where nothing was limited until now, see `BudgetSet`.
+    counts: where nothing was limited until now, see `BudgetSet`. opening: it is a program's own, which opens with it;
+    the same as what one opened with last: nothing happens, whatever was set or lifted since.
     """
 
     type: ClassVar[str] = "set_budget"
     budget: Budget
     at: int
     counts: bool = False
+    opening: bool = False
 
 
 class RemoveBudget(Command, frozen=True, kw_only=True):
@@ -194,13 +196,14 @@ class BudgetSet(Event, frozen=True, kw_only=True):
     owed that they let go of what is not set aside for a call under way.
 
     counts: nothing was limited until now: from here on it is owed that what was used meanwhile is counted, and nothing
-    is allotted before it is."""
+    is allotted before it is. opening: a program opened with it."""
 
     type: ClassVar[str] = "budget_set"
     source: ClassVar[str] = "ledger"
     budget: Budget
     at: int
     counts: bool = False
+    opening: bool = False
 
 
 class BudgetRemoved(Event, frozen=True, kw_only=True):

@@ -112,7 +112,8 @@ class Runtime(Supervision, Questions):
     armed: False: what is decided is recorded, and nothing is done; the next armed owner does it.
     policy: rules for all of its agents: a `Policy`, the path of a file of TOML, several of them, outermost first, or a
     `PolicyEngine`, whose rules are taken as they stand, and whose policies a `PolicyRef` can name for one job.
-    budget: a limit of its scope, set when it opens: a `Budget`, a dict of its fields, or dollars in all.
+    budget: a limit of its scope: a `Budget`, a dict of its fields, or dollars in all. It is set when the log is opened
+    with it for the first time, or with another than last: what was set, raised or lifted since stands over restarts.
     scope, principal: on whose behalf it acts by itself, see `scoped`. authenticator: tells who shows a token.
     secrets: by name, see `secret`. patterns: what else is taken for a secret by its look, see `patterns.patterns_of`.
     threads: so many decide and commit. Default: two, and the loop itself for a session that is alone on a quick disk.
@@ -347,8 +348,8 @@ class Runtime(Supervision, Questions):
                 self._policies.look(policy)
             await self._kernel.open(self._outside, armed=self._armed, asleep=self._outside.forget)
             await self._treasuries.open()
-            if self._budget is not None and not self._treasury.is_given(self._budget):
-                await self.set_budget(self._budget)
+            if self._budget is not None and not self._treasury.opened_with(self._budget):
+                await self._limit(self._budget, self._treasury.order.asked(), opening=True)
             if self._recover:
                 await self._kernel.recover(self._recovery.take_up)
             await self._listen()
@@ -471,8 +472,8 @@ class Runtime(Supervision, Questions):
         """
         return await self._limit(budget, self._treasury.order.asked())
 
-    async def _limit(self, budget: object, asked: int) -> Budget:
-        """The same, of one that was asked for before, by way of a `Ledger`."""
+    async def _limit(self, budget: object, asked: int, *, opening: bool = False) -> Budget:
+        """The same, of one that was asked for before, by way of a `Ledger`, or as this runtime was made."""
         self._access.check_person(NO_LIMITS)
         made = self._treasury.checked(budget)
         if made.degrade_to is not None:
@@ -482,13 +483,13 @@ class Runtime(Supervision, Questions):
             images = [state.config for state in await self.images()]
             self._treasury.check_degrading(made, images or [self.default_agent])
         if made.degrade_to is None:
-            await self._treasury.set(made, self._access.ask, asked)
+            await self._treasury.set(made, self._access.ask, asked, opening=opening)
         else:
             with self._treasury.foreseeing(made.degrade_to):
                 # Before it is set, for who is limited already may be sent to that model at once; and who began since.
                 with suppress(ReenactError):
                     await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
-                await self._treasury.set(made, self._access.ask, asked)
+                await self._treasury.set(made, self._access.ask, asked, opening=opening)
             await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
         await with_each(await self._sessions.unlimited(), self.bring_policy)
         await self._treasury.counted()

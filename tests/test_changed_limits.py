@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from typing import Any
 from unittest.mock import patch
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from reenact.actors import ledger as rules
 from reenact.actors.verify import verify
@@ -42,6 +45,77 @@ def position_of(log: MemoryLog, budget: Budget) -> int:
     """Where a limit was set last."""
     events = [recorded for stored in log.read("ledger-default") for recorded in codec.unpack(stored)]
     return max(each.position for each in events if isinstance(each.data, BudgetSet) and each.data.budget == budget)
+
+
+SINCE = st.lists(st.tuples(st.sampled_from([1, 2]), st.sampled_from(["", "set 0", "set 2", "lift"])), max_size=6)
+
+
+@pytest.mark.parametrize("principal", [None, "ann"])
+@settings(max_examples=40, deadline=None)
+@given(starts=SINCE)
+def test_given_a_program_that_opens_with_a_budget_what_was_set_or_lifted_since_stands_until_that_is_another(
+    principal: str | None, starts: list[tuple[int, str]]
+) -> None:
+    """Each start opens with so many requests; then somebody says something else, or nothing."""
+    store, told = MemoryStore(), _Told()
+    logging.getLogger("reenact").addHandler(told)
+
+    async def start(own: int, word: str, before: int | None, last: int | None) -> int | None:
+        budget = {"principal_id": principal, "max_requests_daily": own}
+        stands = own if own != last else before
+        told.lines.clear()
+        async with runtime(store=store, budget=budget) as opened:
+            assert [each.max_requests_daily for each in opened.budgets] == ([] if stands is None else [stands])
+            assert sum("opens with" in line for line in told.lines) == (stands != own)
+            what, _, most = word.partition(" ")
+            if what == "lift":
+                await opened.remove_budget(principal_id=principal)
+                return None
+            if what == "set":
+                await opened.set_budget({**budget, "max_requests_daily": int(most)})
+                return int(most)
+        return stands
+
+    stands: int | None = None
+    last: int | None = None
+    try:
+        for own, word in starts:
+            stands, last = asyncio.run(asyncio.wait_for(start(own, word, stands, last), 20)), own
+    finally:
+        logging.getLogger("reenact").removeHandler(told)
+    everything_replays(MemoryLog(store))
+
+
+def test_given_a_stop_by_a_person_a_program_that_is_started_again_is_stopped_and_its_log_says_how_to_go_back(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    store, budget = MemoryStore(), {"principal_id": "ann", "max_cost_daily": 100, "warning_threshold": 0.5}
+
+    async def work(opened: Runtime) -> str:
+        return (await (await opened.image("bot")).send("hi")).status
+
+    async def stop(opened: Runtime) -> str:
+        await opened.set_budget({"principal_id": "ann", "max_requests_daily": 0})
+        return await work(opened)
+
+    said = [run(each, store=store, budget=budget, principal="ann") for each in (work, stop, work)]
+    assert said == ["succeeded", "failed", "failed"]
+    assert [each.getMessage() for each in caplog.records] == [
+        "the budget that this program opens with is not in force, in its place is --principal=ann"
+        " --max-requests-daily=0. To go back: reenact budget set --principal=ann --max-cost-daily=100"
+        " --warning-threshold=0.5"
+    ]
+
+
+class _Told(logging.Handler):
+    """What was logged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.lines.append(record.getMessage())
 
 
 @pytest.mark.parametrize(

@@ -74,7 +74,7 @@ ReturnAllotment: made session_id ask spent kept at made
 RevokeGrant: made action by
 SelectModel: made call attempt select noted
 Send: text content; name overrides; made job_id waking priority timeout_ms
-SetBudget: name budget; made at counts
+SetBudget: name budget; made at counts opening
 SetPolicy: name policy; made container_id created_at
 SettleTool: text output; word error_type; made tool outcome duration_ms dropped_bytes
 StartTool: text problem; made tool attempt at version effect timeout_s place approval

@@ -135,7 +135,8 @@ class Budgets:
         """Set the limits of a scope, or of one principal or session. They replace those it had, also what is not named.
 
         What was used before counts: of this day, of this month, and in all. A running owner of the log holds to them
-        at once, from the next call of each session on; 0 stops them all.
+        at once, from the next call of each session on; 0 stops them all. A program that is started again with the
+        budget that it had holds to them too.
         """
         self._output.json = common.json
         in_file = object_in(file, "a budget is an object of limits.") if file is not None else {}

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shlex
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -87,7 +88,7 @@ class Treasury:
                 _log.error("nothing is spent in the scope %s: %s", self.scope, error)
                 self._in_force = _Unread(error)
                 return
-            self._in_force = State(budgets=state.budgets)
+            self._in_force = State(budgets=state.budgets, opened=state.opened)
             for session_id, ask in state.due.items():
                 if not is_reserved(session_id):
                     self._kernel.called_back[f"session-{session_id}"] = ask
@@ -122,9 +123,21 @@ class Treasury:
         """The limits in force in this scope."""
         return tuple(standing.budget for standing in self._in_force.budgets)
 
-    def is_given(self, budget: Budget) -> bool:
-        """Whether a limit in force was set like this, though people may have raised it since."""
-        return any(standing.given == budget for standing in self._in_force.budgets)
+    def opened_with(self, budget: Budget) -> bool:
+        """Whether it is what a program opened with last: then what was set, raised or lifted since stands. Where that
+        is another, the log says so."""
+        owner = whose(budget)
+        if self._in_force.opened.get(owner) != budget:
+            return False
+        standing = next((each for each in self.rules if whose(each) == owner), None)
+        if standing != budget:
+            _log.warning(
+                "the budget that this program opens with is not in force, in its place is %s."
+                " To go back: reenact budget set %s",
+                "none" if standing is None else _options(standing, self.scope),
+                _options(budget, self.scope),
+            )
+        return True
 
     def waits(self, models: Iterable[str], spec: object, priced: Callable[[], bool]) -> bool:
         """Whether prices must be loaded first, to know what these models charge. priced: whether a rule limits that."""
@@ -258,14 +271,17 @@ class Treasury:
                 " degrade_to, or let the limit deny or warn."
             )
 
-    async def set(self, budget: Budget, ask: Callable[..., Awaitable[Reply]], asked: int) -> Budget:
+    async def set(
+        self, budget: Budget, ask: Callable[..., Awaitable[Reply]], asked: int, *, opening: bool = False
+    ) -> Budget:
         """Set a limit of this scope, of one of its principals or sessions, unless another was set or it was lifted that
         was asked for later. Raises BadInput for one without a limit. When it returns, whoever holds something has heard
         of it, but for those who are about to take it.
 
-        ask: puts the command to the ledger, on behalf of whoever sets it. asked: its number in `order`.
+        ask: puts the command to the ledger, on behalf of whoever sets it. asked: its number in `order`. opening: it is
+        what a program opens with.
         """
-        command = SetBudget(budget=budget, at=self._clock.now(), counts=True)
+        command = SetBudget(budget=budget, at=self._clock.now(), counts=True, opening=opening)
         await self.order.take((self.scope, *whose(budget)), asked, lambda: ask(self._stream, command))
         await self._kernel.dispatch.performed(self._stream, _calls_back)
         return budget
@@ -333,9 +349,23 @@ class _Unread:
     def budgets(self) -> NoReturn:
         raise Corrupt(str(self._error))
 
+    opened = budgets
+
 
 def _calls_back(effect: Effect) -> bool:
     return isinstance(effect, RecallAllotments)
+
+
+def _options(budget: Budget, scope: str) -> str:
+    """As `reenact budget set` is given it."""
+    plain = msgspec.structs.asdict(Budget())
+    named = {name: value for name, value in msgspec.structs.asdict(budget).items() if value != plain[name]}
+    named["scope_id"] = None if scope == "default" else scope
+    return " ".join(
+        f"--{name.removesuffix('_id').replace('_', '-')}={shlex.quote(str(value))}"
+        for name, value in named.items()
+        if value is not None
+    )
 
 
 def _may_be_cheaper(name: str, rate: Rate | None, than: str, its: Rate | None) -> bool:

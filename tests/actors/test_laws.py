@@ -97,9 +97,10 @@ counted = st.builds(
 )
 of_a_ledger = st.one_of(
     st.builds(
-        lambda budget, at, counts: SetBudget(budget=budget, at=at, counts=counts),
+        lambda budget, at, counts, opening: SetBudget(budget=budget, at=at, counts=counts, opening=opening),
         budgets,
         st.integers(0, 9),
+        st.booleans(),
         st.booleans(),
     ),
     st.builds(

@@ -23,6 +23,30 @@ def test_a_limit_set_again_is_no_news_and_another_one_takes_its_place() -> None:
     stream.when(allot(tokens=10**6)).then(Allotted)
 
 
+def opening(**fields: Any) -> SetBudget:
+    return SetBudget(budget=Budget(**fields), at=NOON, opening=True)
+
+
+@pytest.mark.parametrize("since", [limit(max_tokens_total=0), limit(max_tokens_total=30), RemoveBudget(at=NOON)])
+def test_given_a_limit_that_somebody_set_or_lifted_since_a_program_that_opens_with_its_own_again_changes_nothing(
+    since: Any,
+) -> None:
+    stream = ledger(opening(max_tokens_total=10), opening(principal_id="ann", max_tokens_total=5), since)
+    stood = stream.states[0].budgets
+    stream.when(opening(max_tokens_total=10)).then_nothing()
+    stream.when(opening(max_tokens_total=20)).then(BudgetSet)
+    stream.when(since)
+    assert stream.states[0].budgets == stood
+    stream.when(opening(max_tokens_total=20)).then_nothing()
+
+
+def test_given_a_limit_that_somebody_else_had_set_alike_it_is_known_that_a_program_opened_with_it() -> None:
+    stream = ledger(limit(max_tokens_total=10))
+    stream.when(opening(max_tokens_total=10)).then(BudgetSet)
+    stream.when(limit(max_tokens_total=0)).then(BudgetSet)
+    stream.when(opening(max_tokens_total=10)).then_nothing()
+
+
 def test_what_was_used_before_a_limit_was_set_counts() -> None:
     stream = ledger(allot(tokens=60), back(spent=Amount(tokens=60)), limit(max_tokens_daily=100))
     assert denied(stream.when(allot("t", tokens=60))).used == 60
