@@ -399,6 +399,28 @@ def test_given_that_a_model_answers_one_again_then_all_sessions_of_theirs_return
 
 
 @pytest.mark.parametrize("busy", [False, True])
+def test_however_many_keys_of_another_answer_that_a_model_answers_one_again_stays_known(
+    busy: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("reenact.actors.cooldown.WINDOWS_MAX", 4)
+    clock, provider = ManualClock(), Provider(**{"bob" * 8: ["timeout", "timeout"], "cem" * 8: "auth"})
+
+    async def main() -> list[str]:
+        async with own_keys(
+            provider, clock, default_agent={"model": A, "fallbacks": [C]}, failover=Failover(retries=0)
+        ) as of:
+            said = [await heard(of, "bob", image=name) for name in ("one", "two")]
+            clock.move(s=40)
+            await heard(of, "cem", fallbacks=[])  # something cools
+            said.append(await heard(of, "bob", image="one"))
+            for number in range(6 * busy):
+                assert await heard(of, "ann", key=f"key-{number}-of-ann") == "I am a."
+            return [*said, await heard(of, "bob", image="two")]
+
+    assert asyncio.run(asyncio.wait_for(main(), 20)) == ["I am c.", "I am c.", "I am a.", "I am a."]
+
+
+@pytest.mark.parametrize("busy", [False, True])
 def test_over_a_restart_a_key_that_is_unpaid_is_left_alone_whatever_another_is_answered_with_theirs(busy: bool) -> None:
     store, clock, provider = MemoryStore(), ManualClock(), Provider(**{"bob scripted": "billing"})
 

@@ -23,6 +23,7 @@ from reenact.actors.cooldown import (
     failed,
     fair,
     is_well,
+    joined,
     kind_of,
     last_probe,
     probe_worthy,
@@ -222,6 +223,16 @@ def test_whatever_is_remembered_the_newest_stays_and_no_scope_loses_what_another
         assert all(after[loser] + 1 >= after[other] for other in may_lose)
     for gone, (scope, age) in held.items() - left.items():
         assert all(age <= kept[1] for each, kept in left.items() if each not in newest and kept[0] == scope), gone
+
+
+def test_of_what_two_know_the_later_failure_and_the_later_probe_count() -> None:
+    early = fail(Cooldowns(), "rate_limit", 0)
+    late = fail(early, "rate_limit", HOUR, scope="bob")
+    for each in (joined(early, late), joined(late, early)):
+        assert (each.windows, each.probes) == (late.windows, late.probes)
+        assert until(each, "k", A, HOUR) == HOUR + 60 * S and last_probe(each, "k", A) == HOUR
+    other = fail(Cooldowns(), "billing", S, key="another")
+    assert joined(late, other).windows == {**late.windows, **other.windows}
 
 
 @given(st.sampled_from(["transient", "billing", "auth"]), st.integers(1, 10_000))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact.actors import failover
-from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed, succeeded, until
+from reenact.actors.cooldown import Cooldowns, CooldownTimes, failed, probed, succeeded, until
 from reenact.actors.failover import Exhausted, Failover, Go, Keys, Retry, Select, Stop, in_order
 from reenact.actors.selection import chain_of, summary
 from reenact.events.action import (
@@ -303,6 +303,18 @@ def test_where_everything_cools_the_first_that_is_done_with_it_is_probed_once_in
     assert isinstance(choice, Exhausted) and choice.available_at == 30_000
 
 
+def test_given_a_lone_model_with_a_refused_key_when_it_is_not_asked_then_it_says_the_first_moment_at_which_it_is() -> (
+    None
+):
+    table = failed(Cooldowns(), "k", A, "auth", 0, CooldownTimes())
+    for probed_at, said in ((500, 530), (590, 600)):
+        table = probed(table, "k", A, probed_at * S, CooldownTimes())
+        choice, _ = failover.before(call(chain=()), ONE, table, (probed_at + 5) * S, Failover())
+        assert isinstance(choice, Exhausted) and choice.available_at == said * 1000
+        assert failover.before(call(chain=()), ONE, table, said * S - 1, Failover())[0] == choice
+        assert failover.before(call(chain=()), ONE, table, said * S, Failover())[0] == Go("k")
+
+
 def test_what_was_chosen_anew_again_and_again_is_asked_in_the_end() -> None:
     table = failed(Cooldowns(), "k", A, "overloaded", 0, CooldownTimes())
     assert isinstance(failover.before(call(attempt=20), ONE, table, 0, Failover())[0], Select)
@@ -324,6 +336,32 @@ def test_of_a_long_chain_every_model_is_asked_before_what_is_busy_has_used_up_th
         elif isinstance(choice, Exhausted):
             break
     assert (len(asked), tuple(dict.fromkeys(asked)), choice.unasked) == (20, chain, ())
+
+
+@given(
+    st.lists(st.integers(1, 5), min_size=2, max_size=5),
+    st.integers(0, 6),
+    st.lists(st.sampled_from(["auth", "billing", "rate_limit", "overloaded", "timeout", "server_error"]), min_size=1),
+    st.sampled_from([None, 0.5]),
+)
+def test_given_as_many_attempts_as_models_when_they_fail_with_however_many_keys_then_each_is_asked(
+    counts: list[int], more: int, codes: list[str], wait_s: float | None
+) -> None:
+    chain = tuple(f"p{number}:m" for number in range(len(counts)))
+    keys = Keys({f"p{number}": [f"p{number} k{each}" for each in range(count)] for number, count in enumerate(counts)})
+    effect, table, settings = call(model=chain[0], chain=chain), Cooldowns(), Failover(attempts=len(chain) + more)
+    asked, choice, key = list[str](), None, None
+    while not isinstance(choice, Exhausted):
+        key = key or keys.all(effect.model)[0]
+        asked.append(effect.model)
+        failure = Failure(code=codes[len(asked) % len(codes)], message="")
+        choice, table = failover.after(effect, failure, key, keys, table, 0, settings, wait_s=wait_s)
+        provider, named = effect.model.partition(":")[0], keys.named(effect.model, key)
+        tried = Tried(provider=provider, model="m", reason=failure.code, key=named)
+        effect = replace(effect, tried=(*effect.tried, tried))
+        if isinstance(choice, Select):
+            effect, key = replace(effect, model=choice.selection.model), choice.selection.key
+    assert len(asked) <= settings.attempts and tuple(dict.fromkeys(asked)) == chain and choice.unasked == ()
 
 
 def test_who_was_not_asked_for_want_of_attempts_is_not_said_to_cool() -> None:
