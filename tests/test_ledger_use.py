@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
@@ -18,8 +19,11 @@ from reenact import (
     ToolContext,
     tool,
 )
+from reenact.events import codec
 from reenact.events.errors import BadInput
+from reenact.projections.meter import ModelUse, uses
 from reenact.runtime import Runtime
+from tests.money import counted, dear, look
 from tests.runtimes import run
 
 # -- limits that were set, and many who are the first --
@@ -120,6 +124,40 @@ def test_given_a_tool_that_asks_a_model_outside_it_counts_for_whoever_sent_its_j
         assert [(await book.get_usage(None, name)).total_cost for name in ("alice", "bob")] == [1, 2]
 
     run(work, [{"tool_calls": [{"name": "spend", "input": {}}]}, {"text": "done"}], repeat=True)
+
+
+def test_given_sessions_under_no_limit_under_one_and_after_it_what_was_used_is_what_it_cost() -> None:
+    async def work(opened: Runtime) -> None:
+        book, bot = Ledger(RuntimeLedgerWriter(opened)), await opened.image("bot", tools=["look"])
+
+        async def used() -> list[tuple[int, int, int, Decimal]]:
+            found = [await book.get_usage(None, name) for name in ("ann", "bob", None)]
+            return [(each.requests, each.tool_calls, each.total_tokens, each.total_cost) for each in found]
+
+        async def cost(name: str | None) -> tuple[int, int, int, Decimal]:
+            every = [recorded for stored in opened.log.read_all() for recorded in codec.unpack(stored)]
+            mine = [each for each in uses(every) if name in (None, each.principal)]
+            calls = [each for each in mine if isinstance(each, ModelUse)]
+            told = [(each.usage.input_tokens + each.usage.output_tokens, each.amount) for each in calls if each.usage]
+            amount = sum((each or Decimal(0) for _, each in told), Decimal(0))
+            return len(calls), len(mine) - len(calls), sum(tokens for tokens, _ in told), amount
+
+        calls = 0
+        for limit in (None, {"max_cost_daily": 5}, None, "9"):
+            if calls:
+                await (opened.remove_budget() if limit is None else opened.set_budget(limit))
+                assert await used() == [await cost(name) for name in ("ann", "bob", None)]
+            for name in ("ann", "bob", "ann"):
+                assert (await (await opened.scoped(principal=name).send(bot.id, "hi")).result()).status == "succeeded"
+                calls += 2
+                assert await used() == [await cost(name) for name in ("ann", "bob", None)]
+                assert (await used())[2][0] == calls
+        await book.record_model_usage(None, {"input_tokens": 1, "cost": "1"})
+        assert await used() == [await cost(name) for name in ("ann", "bob", None)]
+        assert (await used())[2][3] > 1
+
+    steps = [counted(tool_calls=[{"name": "look", "input": {"n": 1}}]), counted()]
+    run(work, tools=[look], **dear(*steps))
 
 
 def test_given_an_entry_of_an_older_release_when_a_tool_tells_it_again_it_is_known() -> None:

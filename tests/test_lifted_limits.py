@@ -12,7 +12,7 @@ from hypothesis import given as for_all
 from hypothesis import settings
 from hypothesis import strategies as st
 
-from reenact import ConstraintPolicy, Policy, tool
+from reenact import ConstraintPolicy, Ledger, Policy, RuntimeLedgerWriter, tool
 from reenact.actors.calendar import DAY_US
 from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
@@ -195,7 +195,7 @@ WORDS = ("ann", "bob", "set", "lift ann", "lift bob", "lift", "later", "lost", "
 @settings(max_examples=30, deadline=None)
 @for_all(data=st.data())
 def test_whatever_is_lifted_when_each_principal_is_counted_what_they_used_on_its_day(data: st.DataObject) -> None:
-    """What a ledger says once limits are set is what the cost projection says."""
+    """What a ledger says, whoever asks it at any time and once limits are set, is what the cost projection says."""
     store, clock = MemoryStore(), ManualClock()
     words = iter(data.draw(st.lists(st.sampled_from(WORDS), max_size=10)))
     of_image = data.draw(st.sampled_from([{}, OWN]))
@@ -226,8 +226,20 @@ def test_whatever_is_lifted_when_each_principal_is_counted_what_they_used_on_its
                             break
                         case [principal]:
                             assert await send(opened, principal, bot, **of_run) == "succeeded"
+                    await ask(opened)
                 if ended:
                     await check(opened)
+
+    async def ask(opened: Runtime) -> None:
+        every = [recorded for stored in opened.log.read_all(limit=10**6) for recorded in codec.unpack(stored)]
+        book = Ledger(RuntimeLedgerWriter(opened))
+        for whose, names in (("ann", ["ann"]), ("bob", ["bob"]), (None, ["ann", "bob"])):
+            mine = [use for use in uses(every) if use.principal in names]
+            calls = [use for use in mine if isinstance(use, ModelUse)]
+            tokens = [use.usage.input_tokens + use.usage.output_tokens for use in calls if use.usage is not None]
+            usage = await book.get_usage(principal_id=whose)
+            assert (usage.requests, usage.total_tokens) == (len(calls), sum(tokens))
+            assert usage.tool_calls == len(mine) - len(calls)
 
     async def check(opened: Runtime) -> None:
         there: Counter[tuple[str, str]] = Counter()

@@ -12,16 +12,28 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any, TypeVar
 
+from msgspec.structs import replace
+
 from ..actors.book import State
 from ..actors.calendar import DAY_US
 from ..actors.clock import Clock
+from ..actors.count import counted, is_due
 from ..actors.tally import READ, Tally
+from ..catalog.unreadable import passed_over
 from ..events import codec
 from ..events.agent import AgentConfigured, ModelAnswered, ModelCalled, ModelFailed, TurnCompleted
 from ..events.budget import NOTHING
 from ..events.errors import Corrupt
 from ..events.failpoint import failpoint
-from ..events.ledger import ENTRIES_MAX, AwaitUsage, Counted, CountUsage, RecordCount
+from ..events.ledger import (
+    ENTRIES_MAX,
+    AwaitUsage,
+    Counted,
+    CountUsage,
+    RecordCount,
+    UsageCounted,
+    is_reserved,
+)
 from ..events.log import Stored
 from ..events.message import Recorded
 from ..events.purse import AllotmentTaken, AllotmentWanted
@@ -87,6 +99,33 @@ class Counting:
             if entry.open or not _is_known(state, entry)
         )
         return RecordCount(count=effect.count, upto=upto, at=at, entries=entries, done=True)
+
+    async def all_told(self) -> State:
+        """The state of the ledger as if every session had told it what it used, but for calls under way.
+
+        While limits stand for which all was counted, only those have more to tell that hold something or are awaited.
+        """
+        state: State = (await self._peek(self._stream))[0]
+        at = max(self._clock.now(), state.now)
+        holding = [each for each in state.accounts.items() if each[1].held != NOTHING and not is_reserved(each[0])]
+        late = {f"session-{name}" for name in (*state.open, *(name for name, _ in holding))}
+
+        def read() -> dict[str, Tally]:
+            tallies = self._read(state.upto, at)[1] if is_due(state) or state.counting else {}
+            for stream in late - tallies.keys():
+                with passed_over(stream):
+                    tallies[stream] = Tally(at)
+                    for stored in self._kernel.log.read(stream):
+                        _feed(tallies[stream], stored)
+            return tallies
+
+        tallies = await self._aside(read)
+        entries = [one for name, each in tallies.items() for one in each.entries(name.removeprefix("session-"))]
+        accounts = state.accounts
+        for name, account in holding:  # what it has spent of that it would have told
+            accounts = accounts.insert(name, replace(account, held=NOTHING))
+        told = UsageCounted(count=0, upto=state.upto, at=at, entries=tuple(entries), done=False)
+        return counted(replace(state, accounts=accounts), told)
 
     def _read(self, after: int, at: int) -> tuple[int, dict[str, Tally]]:
         """Up to which position, and the sums of every session of the scope in which something happened behind

@@ -83,6 +83,11 @@ class LedgerWriter(Protocol):
 class _Writing:
     """What every writer offers beside the port."""
 
+    async def used(self: Any, scope_id: str) -> State:
+        """The state of a ledger that has heard of all that was used."""
+        state: State = await self.state(scope_id)
+        return state
+
     async def write(self: Any, event: LedgerEvent) -> None:
         """Record one entry; by the same `event_id` it counts once, however often it comes. What a tool records without
         a principal counts for whoever sent its job. Raises BadInput where its type, time, names, counts, cost, duration
@@ -149,9 +154,9 @@ class _Writing:
     async def get_usage(
         self: Any, scope_id: str, principal_id: str | None = None, session_id: str | None = None
     ) -> UsageRecord:
-        """What a scope used, or one principal or session of it: told here, and by the sessions of a runtime as they
-        settle with its ledger; what they hold is in `runtime.budget()`."""
-        state: State = await self.state(scope_id)
+        """What a scope used, or one principal or session of it: told here, and by the sessions of a runtime, but for
+        calls under way. What its ledger has not heard of is read in the log: where nothing is limited, all of it."""
+        state: State = await self.used(scope_id)
         key = SCOPE
         if session_id is not None:
             key = ("session", session_id)
@@ -341,6 +346,10 @@ class RuntimeLedgerWriter(_Writing):
     async def state(self, scope_id: str) -> State:
         state: State = (await self._runtime._peek(self._stream(scope_id)))[0]
         return state
+
+    async def used(self, scope_id: str) -> State:
+        self._stream(scope_id)
+        return await self._runtime._treasury.counting.all_told()
 
     async def entries(self, scope_id: str) -> list[UsageRecorded]:
         stored = self._runtime.log.read(self._stream(scope_id))
