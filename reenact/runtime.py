@@ -491,7 +491,11 @@ class Runtime(Supervision, Questions):
                     await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
                 await self._treasury.set(made, self._access.ask, asked, opening=opening)
             await with_each(await self._sessions.unpriced(made.degrade_to), self.bring_policy)
-        await with_each(await self._sessions.unlimited(), self.bring_policy)
+        # Who was limited before and knows its ledger was told nothing of prices and texts that changed since.
+        lifts = self._treasury.lifts
+        at_work = self._sessions.unlimited if self._treasury.told == lifts else self._sessions.at_work
+        await with_each(await at_work(), self.bring_policy)
+        self._treasury.told = max(lifts, self._treasury.told)
         await self._treasury.counted()
         return made
 

@@ -187,6 +187,51 @@ def test_given_a_process_that_died_before_a_ledger_heard_what_was_let_go_it_coun
     everything_replays(MemoryLog(store))
 
 
+def test_given_a_limit_lifted_amid_a_job_one_that_the_next_process_sets_holds_by_what_that_knows() -> None:
+    """The texts of its tools are longer there, and no limit stood when the job was taken up."""
+    store, clock, goes = MemoryStore(), ManualClock(), asyncio.Event()
+
+    def look_told_of(text: str) -> Any:
+        @tool(name="look", effect="idempotent", description=text)
+        async def look() -> str:
+            await goes.wait()
+            return "saw"
+
+        return look
+
+    def looks(request: Any, seen: Any) -> dict[str, Any]:
+        return counted() if seen.results else counted(tool_calls=[{"name": "look", "input": {}}])
+
+    def with_a_text(text: str) -> Runtime:
+        models = Models({"scripted": Scripted(looks, repeat=True)})
+        return runtime(**{**options(store, clock), "models": models, "tools": [look_told_of(text)]})
+
+    async def live() -> None:
+        async with with_a_text("Look.") as opened:
+            await opened.set_budget({"max_tokens_total": 10**6})
+            bot = await opened.image("bot", tools=["look"])
+            heard = Heard(opened)
+            await opened.send(bot.id, "hi")
+            await heard.until("tool_started")
+            await opened.remove_budget()
+        async with with_a_text("Look around. " * 1_000) as opened:
+            heard = Heard(opened)
+            await heard.until("tool_started")
+            await opened.set_budget({"max_tokens_total": 10**6})
+            goes.set()
+            await heard.until("turn_completed")
+        before, after = (
+            each.data.tokens
+            for stored in MemoryLog(store).read_all(limit=999)
+            for each in codec.unpack(stored)
+            if isinstance(each.data, BudgetReserved)
+        )
+        assert after > before + 3_000
+
+    asyncio.run(asyncio.wait_for(live(), 20))
+    everything_replays(MemoryLog(store))
+
+
 # -- the law --
 
 WORDS = ("ann", "bob", "set", "lift ann", "lift bob", "lift", "later", "lost", "again")

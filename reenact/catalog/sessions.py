@@ -139,6 +139,10 @@ class Sessions:
             policies.hold(session_id, await asyncio.to_thread(given_of, self._access.reads, session_id))
         return policies.own_of(session_id)
 
+    async def at_work(self) -> list[str]:
+        """Those that are at work here."""
+        return await self._at_work(lambda terms: True)
+
     async def unlimited(self) -> list[str]:
         """Those that are at work here and know of no ledger."""
         return await self._at_work(lambda terms: terms is None or terms.ledger is None)

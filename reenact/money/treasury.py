@@ -74,6 +74,10 @@ class Treasury:
         self._terms: dict[Any, Terms | None] = {}
         self._rates: dict[Any, Rate | None] = {}
         self._foreseen: list[str] = []
+        self.lifts = 0
+        """How often the last limit was lifted."""
+        self.told = -1
+        """After which of these all who were at work were told what things cost, since something is limited."""
         self.order = Order()
         self.recalls = Recalls(kernel, clock, scope)
         self.counting = Counting(kernel, clock, scope)
@@ -89,6 +93,7 @@ class Treasury:
                 self._in_force = _Unread(error)
                 return
             self._in_force = State(budgets=state.budgets, opened=state.opened)
+            self.told = 0 if state.budgets else -1
             for session_id, ask in state.due.items():
                 if not is_reserved(session_id):
                     self._kernel.called_back[f"session-{session_id}"] = ask
@@ -114,6 +119,7 @@ class Treasury:
             self._kernel.later(self.recalls.settle(session_id, data, scope))
         elif isinstance(data, BudgetSet | BudgetRemoved | BudgetRaised) and recorded.stream == self._stream:
             self._in_force = evolve(self._in_force, data, recorded.stamp)
+            self.lifts += not self._in_force.budgets
             self._terms.clear()
 
     # -- what an agent must know --
