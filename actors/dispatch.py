@@ -128,7 +128,7 @@ class Dispatch:
             flights = self._flights[stream] = {}
         wanted = {_key(effect) for effect in effects}
         wanted.update((effect.target, effect.attempt) for effect in effects if isinstance(effect, CancelEffect))
-        for key in [key for key in flights if key not in wanted]:
+        for key in [key for key in flights if key not in wanted and not _goes_on(flights[key])]:
             _stop(flights.pop(key))
         for effect in effects:
             key = _key(effect)
@@ -231,6 +231,12 @@ def _stop(flight: _Flight) -> None:
         flight.task.cancel()
     if flight.timer is not None:
         flight.timer.cancel()
+
+
+def _goes_on(flight: _Flight) -> bool:
+    """Whether it is not stopped for what is owed in its place. Limits that change again call back more, never less:
+    whoever changed them before waits until those were asked that this one asks."""
+    return isinstance(flight.effect, RecallAllotments) and flight.task is not None and not flight.task.done()
 
 
 def _starts(effect: CallModel | RunTool, events: Sequence[Recorded]) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import AsyncIterator
 from typing import Any
 from unittest.mock import patch
 
@@ -14,11 +15,14 @@ from hypothesis import strategies as st
 from reenact.actors import ledger as rules
 from reenact.actors.verify import verify
 from reenact.adapters.models import Models
+from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
-from reenact.events.agent import ModelCalled
+from reenact.events.agent import ModelCalled, ToolStarted
 from reenact.events.budget import Budget
 from reenact.events.ledger import AllotmentReturned, BudgetSet
 from reenact.events.log import MemoryLog, MemoryStore
+from reenact.events.message import Signal
+from reenact.events.model import ModelAnswer, ModelRequest
 from reenact.events.purse import AllotmentWanted
 from reenact.money import recalls
 from reenact.runtime import Runtime
@@ -144,6 +148,46 @@ def test_a_limit_that_is_lowered_stops_everybody_who_works(stop: dict[str, Any])
     everything_replays(log)
 
 
+def test_given_another_limit_that_is_set_meanwhile_one_is_set_when_all_who_hold_something_have_heard_of_it() -> None:
+    """A stop of tools, while a model answers; what is called back for it is on its way when the other is set."""
+    store, answer, asked = MemoryStore(), asyncio.Event(), asyncio.Event()
+    stop, recall, held = Budget(max_tool_calls_daily=0), recalls.Recalls._recall, list[str]()
+
+    class Slow(Scripted):
+        async def stream(self, request: ModelRequest) -> AsyncIterator[Signal | ModelAnswer]:
+            await answer.wait()
+            async for each in super().stream(request):
+                yield each
+
+    async def slow(self: Any, stream: str, ask: str) -> None:
+        held.append(ask)
+        await asked.wait()
+        await recall(self, stream, ask)
+
+    async def work(opened: Runtime) -> None:
+        heard = Heard(opened)
+        sent = await opened.send((await opened.image(tools=["look"])).id, "go")
+        await heard.until(ModelCalled.type)
+        stopping = asyncio.create_task(opened.set_budget(stop))
+        await heard.until(BudgetSet.type, 1)
+        other = asyncio.create_task(opened.set_budget({"principal_id": "other", "max_requests_daily": 5}))
+        await heard.until(BudgetSet.type, 2)
+        for _ in range(20):
+            await opened.budget()
+        assert held == ["w1", "w1"] and not stopping.done(), "nobody has heard of it"
+        asked.set()
+        await asyncio.gather(stopping, other)
+        answer.set()
+        result = await sent.result()
+        assert result.failure is not None and result.failure.code == "budget_exceeded"
+        assert heard.of(ToolStarted.type) == []
+
+    models = Models({"scripted": Slow([counted(tool_calls=[{"name": "look", "input": {"n": n}} for n in range(3)])])})
+    with patch.object(recalls.Recalls, "_recall", slow):
+        run(work, models=models, store=store, tools=[look], budget={"max_tool_calls_daily": 10**6})
+    everything_replays(MemoryLog(store))
+
+
 def test_a_first_limit_stops_those_too_who_worked_without_any() -> None:
     store = MemoryStore()
     stop = Budget(max_requests_daily=0)
@@ -212,22 +256,32 @@ def test_a_limit_that_is_raised_lets_the_denied_and_the_waiting_go_on() -> None:
     run(work, models=Models({"scripted": gate}), default_agent=options, budget=limits)
 
 
-def test_what_was_called_back_from_a_session_at_rest_is_given_back_by_the_next_process() -> None:
-    """The process dies between the limit and the giving back: the ledger still owes it."""
+@pytest.mark.parametrize("changes", [1, 2])
+def test_what_was_called_back_from_a_session_at_rest_is_given_back_by_the_next_process(changes: int) -> None:
+    """The process ends between limits and giving back: nobody is asked any more, and the ledger still owes it."""
     store = MemoryStore()
 
     async def first() -> None:
-        async with runtime([counted()], store=store, budget={"max_tokens_total": 5000}) as one:
-            bot = await one.image("bot")
-            assert (await bot.send("hi")).status == "succeeded"
-            heard = Heard(one)
-            with patch.object(recalls.Recalls, "recall", never):
-                setting = asyncio.ensure_future(one.set_budget(Budget(max_tokens_total=4000)))
-                await heard.until(BudgetSet.type)
-        await asyncio.gather(setting, return_exceptions=True)
+        begun, ended, all_asked = list[str](), list[str](), asyncio.Event()
 
-    async def never(self: Any, effect: Any) -> Any:
-        await asyncio.Event().wait()
+        async def never(self: Any, stream: str, ask: str) -> None:
+            begun.append(stream)
+            if len(begun) == changes:
+                all_asked.set()
+            try:
+                await asyncio.Event().wait()
+            finally:
+                ended.append(stream)
+
+        with patch.object(recalls.Recalls, "_recall", never):
+            async with runtime([counted()], store=store, budget={"max_tokens_total": 5000}) as one:
+                assert (await (await one.image("bot")).send("hi")).status == "succeeded"
+                limits = [Budget(max_tokens_total=4000 + more) for more in range(changes)]
+                setting = [asyncio.create_task(one.set_budget(limit)) for limit in limits]
+                await all_asked.wait()
+                assert ended == []
+            assert len(ended) == changes
+        await asyncio.gather(*setting, return_exceptions=True)
 
     async def second() -> None:
         async with runtime([counted()], store=store) as two:

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from msgspec.structs import replace
 
 from reenact.actors.clock import ManualClock
@@ -25,6 +27,7 @@ from reenact.events.agent import (
     ToolStarted,
     WakeAt,
 )
+from reenact.events.ledger import RecallAllotments
 from reenact.events.message import Command, Context, Effect, Event, Head, Recorded
 from reenact.events.model import ModelAnswer, ModelParams
 from reenact.events.session import ExpireJob, JobStopping
@@ -42,7 +45,7 @@ class World:
         self.ends: dict[str, asyncio.Future[Command]] = {}
 
     async def perform(self, stream: str, effect: Any) -> Command:
-        self.begun.append((stream, effect.id, effect.attempt))
+        self.begun.append((stream, effect.id, getattr(effect, "attempt", 0)))
         end = self.ends[effect.id] = asyncio.get_running_loop().create_future()
         try:
             return await end
@@ -140,6 +143,10 @@ def probes(tool: str = "t1", attempt: int = 1) -> ProbeTool:
     return ProbeTool(id=f"probe-{tool}", name="pay", call_id="c", input={}, key=f"s:{tool}", attempt=attempt)
 
 
+def recalls(version: int) -> RecallAllotments:
+    return RecallAllotments(id=f"recall:{version}", due={"s": "w1"})
+
+
 def recorded(event: Event, part: int, head: Head) -> Recorded:
     return Recorded(part + 1, "session-s", part + 1, part, EPOCH, event, head, codec.row_digest(codec.row(event)))
 
@@ -203,6 +210,43 @@ def test_streams_have_tables_of_their_own(desk: Desk) -> None:
     desk.owed(runs(), stream="session-a").owed(runs(), stream="session-b").owed(stream="session-a")
     assert [stream for stream, _, _ in desk.world.begun] == ["session-a", "session-b"]
     assert desk.dispatch.under_way == 1
+
+
+# -- what is called back, and called back again --
+
+
+@given(then=st.lists(st.sampled_from(["changes", "stays", "ends first", "ends last"]), max_size=8))
+def test_given_limits_that_change_again_and_again_each_change_is_seen_to_to_its_end(then: list[str]) -> None:
+    """Whoever changed them waits until it is; what an earlier change called back is not left in the middle."""
+    desk = Desk()
+    changes, waiting, under_way = 0, dict[str, asyncio.Task[None]](), list[str]()
+    for step in ["changes", *then]:
+        if step == "changes":
+            changes += 1
+            under_way.append(f"recall:{changes}")
+            desk.owed(recalls(changes))
+            performed = desk.dispatch.performed("session-s", lambda effect: isinstance(effect, RecallAllotments))
+            waiting[under_way[-1]] = desk.loop.create_task(performed)
+            desk.loop.drain()
+        elif step == "stays":
+            desk.owed(recalls(changes))
+        elif under_way:
+            desk.ends(under_way.pop(0 if step == "ends first" else -1))
+        assert [name for name, setting in waiting.items() if setting.done() and name in under_way] == []
+    assert desk.begun == [f"recall:{each}" for each in range(1, changes + 1)] and desk.world.stopped == []
+    desk.owed(recalls(changes))
+    assert desk.dispatch.under_way == len({*under_way, f"recall:{changes}"}), "what has ended is let go of"
+    desk.loop.run_until_complete(desk.dispatch.close())
+    desk.loop.drain()
+    assert sorted(desk.world.stopped) == sorted(under_way) and desk.dispatch.under_way == 0
+    assert all(setting.done() for setting in waiting.values()), "and nobody waits for what was closed"
+    assert not desk.loop.raised, desk.loop.raised
+    desk.loop.close()
+
+
+def test_when_all_of_it_came_back_and_nothing_is_owed_nobody_is_asked_any_more(desk: Desk) -> None:
+    desk.owed(recalls(1)).owed(recalls(2)).owed()
+    assert desk.world.stopped == ["recall:1", "recall:2"] and desk.dispatch.under_way == 0
 
 
 # -- the morning after --
