@@ -104,7 +104,7 @@ from ..events.session import (
 )
 from . import allotment, consent, doubt, mind, selection, tool, turn
 from .allotment import owed_for
-from .chain import models_left
+from .chain import barred, models_left
 from .decider import Decider
 from .mind import State, knows_ledger, params_of
 from .session import waking_of
@@ -266,6 +266,7 @@ def _owed(state: State) -> Sequence[Effect]:
             return ()
         rights, selected = state.rights, state.selected
         params, held = params_of(state), state.purse.held if state.purse is not None else None
+        chain = models_left(state)
         return (
             CallModel(
                 id=call.id,
@@ -279,7 +280,7 @@ def _owed(state: State) -> Sequence[Effect]:
                 policy=() if rights is None else rights.layers,
                 scope="default" if rights is None else rights.scope,
                 principal="" if rights is None else rights.principal,
-                chain=models_left(state),
+                chain=chain,
                 selected=selected is not None,
                 reason="primary" if selected is None else selected.reason,
                 keys=state.keys,
@@ -288,6 +289,7 @@ def _owed(state: State) -> Sequence[Effect]:
                 step=state.steps,
                 paid=held is not None and knows_ledger(state),
                 degraded=selection.is_degraded(selected),
+                barred=barred(state, chain),
             ),
         )
     if not state.open:

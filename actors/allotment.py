@@ -67,7 +67,7 @@ def refuse(state: State, message: RefuseAllotment) -> Sequence[Event]:
     exceeded = BudgetExceeded(breach=message.breach, ask=message.ask, tools=waiting)
     if purse.asking.tools:
         return [exceeded, *(not_funded(tool, message.breach) for tool in waiting)]
-    back = first(state)
+    back = first(state, message.breach.code)
     return [exceeded, ask_raise(state, message.breach) if back is None else back]
 
 

@@ -24,13 +24,26 @@ def models_left(state: State) -> tuple[str, ...]:
     chain, selected = selection.chain_of(definition, overrides), state.selected
     if selected is not None and selection.is_degraded(selected):
         chain = tuple(dict.fromkeys((selected.model, *chain[1:])))
-    if state.call is not None and state.call.dear:
-        chain = (chain[0], *(model for model in chain[1:] if model not in state.call.dear))
     chain, rights = _payable(state, chain), state.rights
     if rights is not None:  # what the rules deny is no way out; what a person may allow is, they are asked then
         denied = PolicyDecision.DENY
         chain = (chain[0], *(model for model in chain[1:] if rights.model(model).decision is not denied))
     return chain if len(chain) > 1 else ()
+
+
+def barred(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
+    """Of these models, those that this call may not go to: what rules or limits refused it, and the first one where the
+    session fell back and they are in the way of that."""
+    selected, rights = state.selected, state.rights
+    if not chain or selected is None:
+        return ()
+    refused = tuple(map(selection.name_of, state.refused))
+    if selected.model == chain[0] or chain[0] in refused:
+        return refused
+    denied = rights is not None and rights.model(chain[0]).decision is PolicyDecision.DENY
+    if denied or chain[0] not in _payable(state, (selected.model, chain[0])):
+        return (chain[0], *refused)
+    return refused
 
 
 def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:

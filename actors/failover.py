@@ -186,13 +186,13 @@ def before(
     model that has no other beside it is asked although it is busy, with the key that is first free; where all its keys
     are refused or unpaid, as a probe, and nobody is asked between.
     """
-    chain = call.chain or (call.model,)
+    chain = call.open
     if call.attempt - 1 - len(call.tried) >= max(settings.attempts, len(chain)):  # chosen anew so often, and not asked
         return Go(in_order(keys, call.model, table, now, preferred=call.key)[0]), table
     if len(chain) == 1:
         return _alone(call, keys, table, now, settings)
-    head = chain[0]
-    if call.model != head and call.step == 1 and call.attempt == 1 and call.reason != "budget":
+    head = _first(call)
+    if head in chain and call.model != head and call.step == 1 and call.attempt == 1 and call.reason != "budget":
         back, table = _back(head, keys, table, now, settings)
         if back is not None:
             return Select(back), table
@@ -222,7 +222,7 @@ def after(
 
     key: the label of the key it was asked with, also where there is only one.
     """
-    code, chain = failure.code, call.chain or (call.model,)
+    code, chain = failure.code, call.open
     if not settings.advances(code):
         return (Stop() if wait_s is None else Retry(wait_s)), table
     others = len(chain) > 1 or len(keys.all(call.model)) > 1
@@ -235,7 +235,7 @@ def after(
         return Retry(wait_s), table
     again_s, times = failure.retry_after_s, settings.cooldowns
     table = failed(table, key, call.model, code, now, times, retry_after_s=again_s, scope=keys.scope)
-    if not others:
+    if not others and len(call.chain) < 2:
         return Stop(), table
     if may_go_on:
         other = _rotated(call, code, key, fresh, keys, table, now, settings) if left > fresh else None
@@ -250,6 +250,11 @@ def after(
 def tries(call: CallModel, key: str | None) -> int:
     """How often the model of a call was asked with this key, now included."""
     return sum(each.key == key for each in _own(call)) + 1
+
+
+def _first(call: CallModel) -> str:
+    """The first of the chain, which a session that fell back goes back to."""
+    return call.chain[0] if call.chain else call.model
 
 
 def _asked(call: CallModel) -> set[str]:
@@ -369,7 +374,7 @@ def _elsewhere(
     for model in left:
         usable = ready(keys, model, table, now)
         if usable and model != call.model:
-            reason = "primary" if model == chain[0] else "fallback"
+            reason = "primary" if model == _first(call) else "fallback"
             chosen = Selection(model=model, reason=reason, key=keys.named(model, usable[0]), because=because)
             return Select(chosen), table
     if left:

@@ -45,8 +45,7 @@ class Call(Struct, frozen=True, gc=False):
     """The model call that is owed. not_before: microseconds UTC. tried: the attempts at it that failed.
 
     stuck: its last attempt failed, and the next one waits for what must hold before a model is called. deaths: owners
-    that were gone, one after the other, before this model had answered or failed. dear: models in whose place others
-    were selected, as a limit was in the way of theirs.
+    that were gone, one after the other, before this model had answered or failed.
     """
 
     id: str
@@ -58,7 +57,6 @@ class Call(Struct, frozen=True, gc=False):
     tried: tuple[Tried, ...] = ()
     stuck: bool = False
     deaths: int = 0
-    dear: tuple[str, ...] = ()
 
 
 class Tool(Struct, frozen=True, gc=False):
@@ -126,7 +124,8 @@ class State(Struct, frozen=True, gc=False):
     model calls of this turn.
     rights: what the rules leave, None where there are none. tools: calls of tools so far; before: those of other turns.
     selected: the model in force, None where nothing was selected and it is the definition's. keys: the session's own by
-    provider. tried: of the call that was given up last.
+    provider. tried: of the call that was given up last. refused: models that were to be asked by the call at hand, and
+    that a rule or a limit was in the way of.
     length: of the conversation. purse: None where nothing limits what is spent.
     """
 
@@ -156,6 +155,7 @@ class State(Struct, frozen=True, gc=False):
     selected: Selected | None = None
     keys: tuple[tuple[str, str], ...] = ()
     tried: tuple[Tried, ...] = ()
+    refused: tuple[Tried, ...] = ()
     consent: Consent = NO_CONSENT
     length: Length = NO_LENGTH
     purse: Purse | None = None
@@ -333,6 +333,7 @@ def on_completed(state: State, event: TurnCompleted, stamp: Stamp) -> State:
         overrides=None,
         stopping=None,
         call=None,
+        refused=(),
         open=(),
         consent=state.consent.over(job=False),
         rights=_rights(state.definition, None) if own else state.rights,

@@ -10,6 +10,7 @@ from __future__ import annotations
 from msgspec import Struct
 from msgspec.structs import replace
 
+from ..events.agent import ModelSelected
 from ..events.budget import (
     NOTHING,
     Amount,
@@ -29,6 +30,7 @@ from ..events.purse import (
     RunRaised,
 )
 from .raising import Raising, proposed
+from .selection import REFUSED
 
 UNBILLED = frozenset(
     (
@@ -230,15 +232,16 @@ def settled(
     return replace(purse, spent=spent, free=free, held=None, now=now, made=now, counted=counted)
 
 
-def turned(purse: Purse, reason: str) -> Purse:
+def turned(purse: Purse, event: ModelSelected) -> Purse:
     """Another model is asked in the place of the one that something is set aside for: one that was chosen before it was
-    asked cost nothing; one that a budget chose takes the place of a call in doubt, which is spent as it was set aside.
+    asked cost nothing; one that a budget chose, or that is asked as rules or limits are in the way of the other, takes
+    the place of a call in doubt, which is spent as it was set aside.
     """
     if purse.refused is not None:  # nobody is asked about a limit in the way of the model that is left
         purse = replace(purse, refused=None)
     if purse.held is None:
         return purse
-    if reason == "budget":
+    if event.reason == "budget" or event.because in REFUSED:
         return replace(lost(purse), made=purse.now)
     return replace(purse, held=None)
 

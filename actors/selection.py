@@ -20,6 +20,9 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # of the year 9999
 _UNASKED = {"attempts": "not asked, all attempts were used up"}
 
+REFUSED = ("budget_exceeded", "unpriced")
+"""Why another model is selected than was to be asked: what may be in the way of one and not of another."""
+
 SHOWN_MAX = 12
 """Attempts that the failure of a turn tells of one by one."""
 
@@ -124,6 +127,12 @@ def tried(model: str, failure: Failure, key: str | None) -> Tried:
     """A failed attempt as it is remembered."""
     provider, _, name = model.partition(":")
     return Tried(provider=provider, model=name, reason=failure.code, status=failure.status, key=key)
+
+
+def unasked(model: str, reason: str) -> Tried:
+    """A model that was not asked, and why not."""
+    provider, _, name = model.partition(":")
+    return Tried(provider=provider, model=name, reason=reason)
 
 
 def name_of(attempt: Tried) -> str:

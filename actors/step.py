@@ -22,16 +22,13 @@ from . import gate as gates
 from . import purse as money
 from . import selection
 from .approval import model_digest, policy_digest, raise_digest
-from .chain import models_left, read_by, wish_of
+from .chain import barred, models_left, read_by, wish_of
 from .mind import State, approval_ms, cap_of, completed, definition_of, model_of, money_terms, params_of
 from .policy import Rights, Said, Verdict, denied_by
 from .raising import proposed, raise_payload
 from .terms import rate_of
 
 NOT_ALLOWED = "a person would have to approve it"
-UNPAID = ("budget_exceeded", "unpriced")
-"""Codes of limits that may be in the way of one model and not of another."""
-
 NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
 
 
@@ -51,16 +48,16 @@ def think(state: State, wait_ms: int = 0) -> Sequence[Event]:
     return events if state.selected is None else _or_first(state, events)
 
 
-def first(state: State) -> ModelSelected | None:
+def first(state: State, because: str | None = None) -> ModelSelected | None:
     """The first of the chain, where a turn is about to begin with a fallback that an earlier one fell back to: what is
-    in the way of that need not be in the way of the first. None for any other call."""
+    in the way of that need not be in the way of the first. None for any other call. because: what a ledger refused."""
     selected = state.selected
     if selected is None or state.steps or state.call is not None or state.stopping is not None:
         return None
     if selected.job is not None or selected.model == selected.head:
         return None
     head = selection.chain_of(definition_of(state), state.overrides)[0]
-    return ModelSelected(model=head, provider=selection.provider_of(head), reason="primary")
+    return ModelSelected(model=head, provider=selection.provider_of(head), reason="primary", because=because)
 
 
 def _is_shut(state: State) -> bool:
@@ -211,13 +208,13 @@ def unpaid(state: State, breach: Breach) -> TurnCompleted:
 
 
 def ask_raise(state: State, breach: Breach) -> ActionRequired | ModelSelected | TurnCompleted:
-    """A limit is in the way: a person is asked to raise it, where that is wanted; else the turn is over.
-
-    Between two attempts at a call nobody is asked: where it was to go on with another model, it goes to the next one.
+    """A limit is in the way: another model is asked, where that may be in the way of this one only; else a person is
+    asked to raise it, where that is wanted, and not between two attempts at a call; else the turn is over.
     """
-    after = _after(state, breach)
-    if after is not None:
-        return after
+    of_model = breach.code in selection.REFUSED and any(of in breach.limit for of in ("cost", "tokens"))
+    model = _next_model(state, breach.code) if of_model else None
+    if model is not None:
+        return model
     if not breach.asks or state.call is not None:
         return unpaid(state, breach)
     action, payload = _next_action(state), raise_payload(breach, proposed(breach))
@@ -225,26 +222,31 @@ def ask_raise(state: State, breach: Breach) -> ActionRequired | ModelSelected | 
     return _question(state, action, "budget", payload, bound)
 
 
-def _after(state: State, breach: Breach) -> ModelSelected | None:
-    """The next of the chain, where a limit is in the way of a model that was to be asked in the place of another, and
-    need not be in the way of this one."""
-    call, refused = state.call, model_of(state)
-    if call is None or call.model == refused or state.stopping is not None:
+def _next_model(state: State, because: str) -> ModelSelected | None:
+    """Who is asked where a limit is in the way of the model in force, None where that is the end of the turn.
+
+    The one that it was to be asked in the place of, where that only gave way to the first of the chain; else the next
+    of the chain that was neither refused in this call nor failed in it. The first, in a call of its own, is no other's.
+    """
+    call, refused, selected = state.call, model_of(state), state.selected
+    chain, left = selection.chain_of(definition_of(state), state.overrides), models_left(state)
+    own = call is None or call.model == refused
+    if not left or selected is None or state.stopping is not None or (own and refused == chain[0]):
         return None
-    if breach.code not in UNPAID or not any(of in breach.limit for of in ("cost", "tokens")):
-        return None
-    gone, chain = {call.model, refused, *call.dear, *map(selection.name_of, call.tried)}, models_left(state)
-    model = next((each for each in chain if each not in gone), None)
+    gave_way = () if call is None or selected.reason not in ("probe", "primary") else (call.model,)
+    after = chain[chain.index(refused) + 1 :] if refused in chain else chain[1:]
+    gone = {refused, *barred(state, left), *(() if call is None else map(selection.name_of, call.tried))}
+    model = next((each for each in (*gave_way, *after, *left) if each in left and each not in gone), None)
     if model is None:
         return None
     return ModelSelected(
         model=model,
         provider=selection.provider_of(model),
         reason="primary" if model == chain[0] else "fallback",
-        because=breach.code,
-        call=call.id,
-        attempt=call.attempt,
-        degraded=selection.is_degraded(state.selected),
+        because=because,
+        call=None if call is None else call.id,
+        attempt=0 if call is None else call.attempt,
+        degraded=selection.is_degraded(selected),
     )
 
 

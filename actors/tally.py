@@ -166,7 +166,7 @@ class Tally:
 
     def _on_selected(self, event: ModelSelected, recorded: Recorded) -> None:
         if self._purse is not None and not event.noted:
-            self._purse = money.turned(self._purse, event.reason)
+            self._purse = money.turned(self._purse, event)
 
     def _on_reserved(self, event: BudgetReserved, recorded: Recorded) -> None:
         self._purse = money.reserved(self._purse, event, recorded.head.at)

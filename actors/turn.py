@@ -31,7 +31,7 @@ from .gate import UNBOUNDED
 from .length import Length, tokens_in
 from .mind import Call, State, Tool, completed, definition_of, model_of, money_terms
 from .purse import Purse
-from .step import UNPAID, again, ask_raise, called, think, unpaid
+from .step import again, ask_raise, called, think, unpaid
 
 # -- its course --
 
@@ -185,10 +185,7 @@ def on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
         tried = () if before is None else before.tried
         if before is not None and before.model == event.model:
             deaths = before.deaths + (stamp.epoch != before.epoch and not before.stuck)
-        dear = () if before is None else before.dear
-        again = Call(
-            event.call, event.attempt, event.upto, stamp.epoch, not_before, event.model, tried, deaths=deaths, dear=dear
-        )
+        again = Call(event.call, event.attempt, event.upto, stamp.epoch, not_before, event.model, tried, deaths=deaths)
         return replace(state, version=stamp.version, call=again)
     call = Call(event.call, 1, event.upto, stamp.epoch, not_before, event.model)
     return replace(state, version=stamp.version, call=call, calls=state.calls + 1, steps=state.steps + 1)
@@ -200,10 +197,10 @@ def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
     if event.noted:
         return replace(state, version=stamp.version, selected=selected, keys=keys)
     call = state.call if state.call is None else replace(state.call, stuck=True)
-    if call is not None and event.because in UNPAID:
-        call = replace(call, dear=(*call.dear, model_of(state)))
     purse = money.ticked(state.purse, stamp.at)
-    purse = None if purse is None else money.turned(purse, event.reason)
+    if event.because in selection.REFUSED:
+        state = replace(state, refused=(*state.refused, selection.unasked(model_of(state), event.because or "")))
+    purse = None if purse is None else money.turned(purse, event)
     return replace(state, version=stamp.version, selected=selected, keys=keys, call=call, purse=purse)
 
 
@@ -222,6 +219,7 @@ def on_answered(state: State, event: ModelAnswered, stamp: Stamp) -> State:
         version=stamp.version,
         items=digest(state.items, stamp.digest),
         call=None,
+        refused=(),
         stop_reason=event.stop_reason,
         asked=len(asked),
         begun=0,

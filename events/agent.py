@@ -411,7 +411,8 @@ class CallModel(Effect, frozen=True, kw_only=True):
     the log. reason: why it is. keys: the labels of the keys that the session was last asked with, by provider. tried:
     what did not answer this call so far. deaths: owners that were gone before this model had answered or failed, one
     after the other. step: of the turn, from 1. paid: something is set aside for it, and a ledger hears of it. degraded:
-    a budget chose this one, or the one in whose place it is.
+    a budget chose this one, or the one in whose place it is. barred: of the chain, those that rules or limits are in
+    the way of.
     """
 
     type: ClassVar[str] = "call_model"
@@ -434,6 +435,13 @@ class CallModel(Effect, frozen=True, kw_only=True):
     principal: str = ""
     paid: bool = False
     degraded: bool = False
+    barred: tuple[str, ...] = ()
+
+    @property
+    def open(self) -> tuple[str, ...]:
+        """The models that may be asked: this one, and what nothing is in the way of."""
+        chain = self.chain or (self.model,)
+        return tuple(each for each in chain if each == self.model or each not in self.barred) if self.barred else chain
 
     @property
     def key(self) -> str | None:
