@@ -244,6 +244,14 @@ def test_given_limits_that_change_again_and_again_each_change_is_seen_to_to_its_
     desk.loop.close()
 
 
+def test_given_two_changes_and_a_call_between_them_told_at_once_the_call_begins_after_the_first(desk: Desk) -> None:
+    """So it hears of it: else its session could go on, and make another, before the second change reaches it."""
+    for stream, effect in (("ledger-a", recalls(1)), ("session-s", calls()), ("ledger-a", recalls(2))):
+        desk.loop.within(desk.dispatch.owed, stream, [effect], started(effect))
+    desk.loop.drain()
+    assert desk.begun == ["recall:1", "m1", "recall:2"]
+
+
 def test_when_all_of_it_came_back_and_nothing_is_owed_nobody_is_asked_any_more(desk: Desk) -> None:
     desk.owed(recalls(1)).owed(recalls(2)).owed()
     assert desk.world.stopped == ["recall:1", "recall:2"] and desk.dispatch.under_way == 0
