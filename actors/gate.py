@@ -32,9 +32,18 @@ class Gate(Struct, frozen=True):
     degrades: str | None = None
 
 
-def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, degraded: bool = False) -> Gate:
+def gate(
+    purse: Purse,
+    terms: Terms,
+    wish: Wish,
+    other: Wish | None = None,
+    *,
+    degraded: bool = False,
+    fallback: bool = False,
+) -> Gate:
     """Whether a model may be called now. other: the same call of the cheaper model, None where there is none. degraded:
-    it is one that a budget chose already.
+    it is one that a budget chose already. fallback: it is in the place of the first of its chain, and is as good a
+    choice of a budget as one that costs no less.
 
     In order: a limit that degrades, the limits of the run, those that the ledger set for every call, then what is left
     of the allotment.
@@ -49,9 +58,10 @@ def gate(purse: Purse, terms: Terms, wish: Wish, other: Wish | None = None, *, d
         passed = grant.passed if grant.degrade else next((breach for each, breach in passes if each.degrades), None)
         if grant.degrade or passed is not None:
             why = _no_cheaper(other, wish, grant)
-            if other is not None and why is None:
-                event = BudgetDegraded(call=wish.call, model=wish.model, degraded_to=other.model)
-                return Gate(events=(event,), degrades=other.model)
+            to = other if why is None else wish if fallback and _costs_no_more(wish, other) else None
+            if to is not None:
+                event = BudgetDegraded(call=wish.call, model=wish.model, degraded_to=to.model)
+                return Gate(events=(event,), degrades=to.model)
             if passed is not None:
                 return Gate(breach=replace(passed, why=f"It should go on with a cheaper model: {why}."))
     breach = _run_breach(terms, wish)
@@ -117,6 +127,12 @@ def _no_cheaper(other: Wish | None, wish: Wish, grant: Grant) -> str | None:
     if wish.rate is not None and other.amount(wish.written).cost >= wish.amount(wish.written).cost:
         return f"{other.model} costs no less than {wish.model}"
     return None
+
+
+def _costs_no_more(wish: Wish, other: Wish | None) -> bool:
+    if other is None or other.model == wish.model or wish.rate is None or other.rate is None:
+        return other is not None and other.model == wish.model
+    return wish.amount(wish.written).cost <= other.amount(wish.written).cost
 
 
 def _run_breach(terms: Terms, wish: Wish) -> Breach | None:

@@ -184,7 +184,8 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
         other = replace(other, read=read_by(state, other.model, terms))
     if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
         other = None
-    gate = gates.gate(purse, terms, wish, other, degraded=selection.is_degraded(state.selected))
+    fallback = state.selected is not None and state.selected.model != state.selected.head
+    gate = gates.gate(purse, terms, wish, other, degraded=selection.is_degraded(state.selected), fallback=fallback)
     if gate.breach is not None:
         exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)
         return [exceeded, ask_raise(state, gate.breach)]

@@ -50,7 +50,8 @@ class BudgetReserved(Event, frozen=True, kw_only=True):
 
 
 class BudgetDegraded(Event, frozen=True, kw_only=True):
-    """A limit was passed, and the call that follows goes to a cheaper model."""
+    """A limit was passed, and the call that follows goes to a cheaper model; or to the same, where that is a fallback
+    that costs no more than it, for the rest of the job."""
 
     type: ClassVar[str] = "budget_degraded"
     call: str

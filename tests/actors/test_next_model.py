@@ -16,7 +16,14 @@ from reenact.events.agent import CallModel, FailModel, ModelCalled, ModelFailed,
 from reenact.events.budget import Amount, Breach, Grant, Rate, Terms
 from reenact.events.content import Failure
 from reenact.events.policy import ModelDenied, ModelPolicy, Policy
-from reenact.events.purse import BudgetExceeded, RefuseAllotment, RequestAllotment, TakeAllotment
+from reenact.events.purse import (
+    BudgetDegraded,
+    BudgetExceeded,
+    BudgetReserved,
+    RefuseAllotment,
+    RequestAllotment,
+    TakeAllotment,
+)
 from reenact.events.session import Definition
 from tests.actors.words import CREATE, asks, says, send, settles, waking
 from tests.given import Given, given
@@ -99,6 +106,21 @@ def test_given_a_fallback_that_is_paid_no_more_when_its_turn_goes_on_then_the_ne
     assert selected(paid(stream)) == [(C, "fallback", "budget_exceeded")]
     effect = next(each for each in stream.owed if isinstance(each, CallModel))
     assert (effect.model, effect.attempt, effect.step) == (C, 1, 2)
+
+
+@pytest.mark.parametrize("to", [B, C])
+def test_given_a_limit_that_degrades_when_it_is_passed_by_a_fallback_that_costs_no_more_then_that_goes_on(to: str) -> None:
+    """It holds for the job, as any other that a budget chose; the first model, and a dearer fallback, would be changed."""
+    definition = limited({C})
+    stream = on_fallback(definition).when(send("job_2", waking=waking("agent_2", definition)))
+    degrade = Grant(amount=Amount(10**9, MOST, 9, 9), degrade=True, degrade_to=to, passed=BREACH)
+    stream.when(TakeAllotment(ask="w1", grant=degrade))
+    assert [type(each) for each in stream.events[1:]] == [BudgetDegraded, ModelSelected, BudgetReserved, ModelCalled]
+    assert selected(list(stream.events)) == [(B, "budget", None)]
+    [effect] = stream.owed
+    assert isinstance(effect, CallModel) and effect.degraded
+    stream.when(says("m2")).when(send("job_3", waking=waking("agent_3", definition)))
+    assert selected(list(stream.events)) == [(A, "primary", None)]
 
 
 # -- the law --
