@@ -21,9 +21,9 @@ def models_left(state: State) -> tuple[str, ...]:
     definition, overrides = definition_of(state), state.overrides
     if not definition.fallbacks and (overrides is None or not overrides.fallbacks):
         return ()
-    chain, selected = selection.chain_of(definition, overrides), state.selected
-    if selected is not None and selection.is_degraded(selected):
-        chain = tuple(dict.fromkeys((selected.model, *chain[1:])))
+    chain, chosen = selection.chain_of(definition, overrides), selection.chosen_by_budget(state.selected)
+    if chosen is not None:
+        chain = tuple(dict.fromkeys((chosen, *chain[1:])))
     chain, rights = _payable(state, chain), state.rights
     if rights is not None:  # what the rules deny is no way out; what a person may allow is, they are asked then
         denied = PolicyDecision.DENY
@@ -41,9 +41,8 @@ def barred(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:
     if selected.model == chain[0] or chain[0] in refused:
         return refused
     denied = rights is not None and rights.model(chain[0]).decision is PolicyDecision.DENY
-    if denied or chain[0] not in _payable(state, (selected.model, chain[0])):
-        return (chain[0], *refused)
-    return refused
+    dear = not selection.is_degraded(selected) and chain[0] not in _payable(state, (selected.model, chain[0]))
+    return (chain[0], *refused) if denied or dear else refused
 
 
 def _payable(state: State, chain: tuple[str, ...]) -> tuple[str, ...]:

@@ -288,7 +288,10 @@ def unnoted(call: CallModel, key: str | None, keys: Keys) -> Selection | None:
 
 def held(call: CallModel, selection: Selection) -> Selection:
     """A selection for a call: what takes the place of a model that a budget chose holds for the job as that did."""
-    return replace(selection, degraded=True) if call.degraded else selection
+    if not call.degraded:
+        return selection
+    reason = "fallback" if selection.reason == "primary" else selection.reason  # the first is what the budget chose
+    return replace(selection, degraded=True, reason=reason)
 
 
 # -- where to go --

@@ -33,13 +33,15 @@ KEYS_MAX = 32
 class Selected(Struct, frozen=True, gc=False):
     """What was selected last. head: the first of the chain it was selected from; it holds while that is the first.
 
-    job: the only one it holds for, as a budget would have it; None for all.
+    job: the only one it holds for, as a budget would have it; None for all. chosen: by the budget, which this may be in
+    the place of.
     """
 
     model: str
     reason: str
     head: str
     job: str | None = None
+    chosen: str = ""
 
 
 def chain_of(definition: Definition, overrides: Overrides | None) -> tuple[str, ...]:
@@ -80,14 +82,21 @@ def _holds(selected: Selected, chain: tuple[str, ...], job: str | None) -> bool:
     return selected.head == chain[0] and selected.model in chain
 
 
-def after(event: ModelSelected, definition: Definition, overrides: Overrides | None, job: str | None) -> Selected:
-    """What is in force after a selection."""
-    return Selected(
-        event.model,
-        event.reason,
-        chain_of(definition, overrides)[0],
-        job if event.reason == "budget" or event.degraded else None,
-    )
+def after(
+    event: ModelSelected, definition: Definition, overrides: Overrides | None, job: str | None, before: Selected | None
+) -> Selected:
+    """What is in force after a selection. before: what was."""
+    head = chain_of(definition, overrides)[0]
+    if event.degraded:
+        return Selected(event.model, event.reason, head, job, chosen_by_budget(before) or event.model)
+    if event.reason == "budget":
+        return Selected(event.model, event.reason, head, job, event.model)
+    return Selected(event.model, event.reason, head)
+
+
+def chosen_by_budget(selected: Selected | None) -> str | None:
+    """The model that a budget chose, also where another is asked in its place; None where none did."""
+    return None if selected is None or selected.job is None else selected.chosen
 
 
 def begun(selected: Selected | None, definition: Definition, overrides: Overrides | None) -> Selected | None:
@@ -108,7 +117,7 @@ def settled(selected: Selected) -> Selected:
     if selected.reason != "probe":
         return selected
     reason = "primary" if selected.model == selected.head else "fallback"
-    return Selected(selected.model, reason, selected.head, selected.job)
+    return Selected(selected.model, reason, selected.head, selected.job, selected.chosen)
 
 
 def keys_after(event: ModelSelected, keys: tuple[tuple[str, str], ...]) -> tuple[tuple[str, str], ...]:

@@ -192,7 +192,7 @@ def on_called(state: State, event: ModelCalled, stamp: Stamp) -> State:
 
 
 def on_selected(state: State, event: ModelSelected, stamp: Stamp) -> State:
-    selected = selection.after(event, definition_of(state), state.overrides, state.job_id)
+    selected = selection.after(event, definition_of(state), state.overrides, state.job_id, state.selected)
     keys = selection.keys_after(event, state.keys)
     if event.noted:
         return replace(state, version=stamp.version, selected=selected, keys=keys)

@@ -204,6 +204,21 @@ def test_where_the_cheaper_model_does_not_answer_a_fallback_does_that_costs_no_m
     everything_replays(MemoryLog(store))
 
 
+def test_given_a_cheap_fallback_that_fails_when_one_costs_no_more_than_what_a_limit_chose_then_it_is_asked() -> None:
+    store, provider = MemoryStore(), Provider(**{"claude-haiku-4-5": "auth", "gpt-4.1-nano": "auth"})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot")
+        assert (await bot.send("hi")).text == "I am gpt-4o-mini."
+        provider.fails["gpt-4o-mini"] = "auth"
+        failure = (await bot.send("hi")).failure
+        assert failure is not None and failure.code == "models_exhausted"
+        await identical(opened, bot.session_id)
+
+    run(work, store=store, **falling(provider, [CHEAPER, MINI], max_requests_daily=0))
+    everything_replays(MemoryLog(store))
+
+
 def test_a_fallback_for_a_degraded_job_holds_for_its_other_calls_too() -> None:
     store = MemoryStore()
     asks = counted(tool_calls=[{"name": "look", "input": {"n": 1}}])

@@ -109,8 +109,10 @@ def test_given_a_fallback_that_is_paid_no_more_when_its_turn_goes_on_then_the_ne
 
 
 @pytest.mark.parametrize("to", [B, C])
-def test_given_a_limit_that_degrades_when_it_is_passed_by_a_fallback_that_costs_no_more_then_that_goes_on(to: str) -> None:
-    """It holds for the job, as any other that a budget chose; the first model, and a dearer fallback, would be changed."""
+def test_given_a_limit_that_degrades_when_a_fallback_that_costs_no_more_passes_it_then_that_goes_on(
+    to: str,
+) -> None:
+    """It holds for the job, as any other that a budget chose; the first model, or a dearer one, would be changed."""
     definition = limited({C})
     stream = on_fallback(definition).when(send("job_2", waking=waking("agent_2", definition)))
     degrade = Grant(amount=Amount(10**9, MOST, 9, 9), degrade=True, degrade_to=to, passed=BREACH)
