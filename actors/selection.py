@@ -15,13 +15,18 @@ from ..events.agent import ModelSelected
 from ..events.content import Failure, Tried
 from ..events.session import Definition, Overrides
 
-_LASTING = frozenset(("auth", "billing", "permission", "model_not_found"))
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_MS = 253_402_300_799_999  # of the year 9999
-_UNASKED = {"attempts": "not asked, all attempts were used up"}
+_UNASKED = {
+    "attempts": "not asked, all attempts were used up",
+    "budget_exceeded": "not asked, a limit was in the way",
+    "unpriced": "not asked, what it costs is not known",
+}
 
 REFUSED = ("budget_exceeded", "unpriced")
 """Why another model is selected than was to be asked: what may be in the way of one and not of another."""
+
+_LASTING = frozenset(("auth", "billing", "permission", "model_not_found", *REFUSED))
 
 SHOWN_MAX = 12
 """Attempts that the failure of a turn tells of one by one."""
@@ -149,12 +154,13 @@ def name_of(attempt: Tried) -> str:
     return f"{attempt.provider}:{attempt.model}"
 
 
-def summary(attempts: tuple[Tried, ...], last: Failure) -> Failure:
+def summary(attempts: tuple[Tried, ...], last: Failure, refused: tuple[Tried, ...] = ()) -> Failure:
     """Why nobody answered: every attempt, and when the first model may be asked again.
 
-    attempts: in order, the last one included. last: how that failed; what it names as tried was not asked at all.
+    attempts: in order, the last one included. last: how that failed; what it names as tried was not asked at all, nor
+    was what is refused.
     """
-    everything = (*attempts, *(last.tried or ()))
+    everything = (*attempts, *refused, *(last.tried or ()))
     return Failure(
         code="models_exhausted",
         message=f"No model answered: {_told(everything)}.{_again(last.available_at)}",

@@ -127,7 +127,9 @@ def failed(state: State, message: ModelFailed) -> Sequence[Event]:
         return called(state, again(state, message.retry_in_ms))
     if state.stopping is not None or message.failure.code == "cancelled":
         return [completed(state, "interrupted")]
-    failure = selection.summary(state.tried, message.failure) if message.exhausted else message.failure
+    failure = message.failure
+    if message.exhausted:
+        failure = selection.summary(state.tried, failure, state.refused)
     return [completed(state, "error", failure)]
 
 

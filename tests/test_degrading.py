@@ -326,6 +326,29 @@ def test_given_a_fallback_that_the_ledger_does_not_pay_when_it_is_its_turn_then_
     everything_replays(MemoryLog(store))
 
 
+def test_given_a_fallback_that_the_ledger_does_not_pay_when_no_other_answers_then_the_failure_names_it_and_why() -> (
+    None
+):
+    store, provider = MemoryStore(), Provider(**{"claude-haiku-4-5": "auth", "gpt-4o-mini": "auth"})
+
+    async def work(opened: Runtime) -> None:
+        bot = await opened.image("bot", model=CHEAP, fallbacks=[OPUS, MINI])
+        await opened.set_budget({"max_cost_daily": "0.002"})
+        failure = (await bot.send("hi")).failure
+        assert failure is not None and failure.code == "models_exhausted" and not failure.retryable
+        assert [(each.model, each.reason) for each in failure.tried or ()] == [
+            ("claude-haiku-4-5", "auth"),
+            ("gpt-4o-mini", "auth"),
+            ("claude-opus-4-1", "budget_exceeded"),
+        ]
+        assert f"{OPUS} (not asked, a limit was in the way)" in failure.message
+        await identical(opened, bot.session_id)
+
+    options = {**falling(provider, []), "budget": None, "failover": Failover(retries=0)}
+    run(work, store=store, **options)
+    everything_replays(MemoryLog(store))
+
+
 def test_given_that_the_ledger_pays_no_fallback_when_the_first_model_fails_then_the_turn_ends_with_the_limit() -> None:
     store, provider = MemoryStore(), Provider(**{"claude-haiku-4-5": "auth"})
 
