@@ -38,12 +38,13 @@ def gate(
     wish: Wish,
     other: Wish | None = None,
     *,
+    barred: bool = False,
     degraded: bool = False,
     fallback: bool = False,
 ) -> Gate:
-    """Whether a model may be called now. other: the same call of the cheaper model, None where there is none. degraded:
-    it is one that a budget chose already. fallback: it is in the place of the first of its chain, and is as good a
-    choice of a budget as one that costs no less.
+    """Whether a model may be called now. other: the same call of the cheaper model, None where there is none. barred:
+    rules are in the way of that. degraded: it is one that a budget chose already. fallback: it is in the place of the
+    first of its chain, and where it costs no more than the other it is as good a choice of a budget.
 
     In order: a limit that degrades, the limits of the run, those that the ledger set for every call, then what is left
     of the allotment.
@@ -57,7 +58,7 @@ def gate(
     if grant is not None and not degraded:
         passed = grant.passed if grant.degrade else next((breach for each, breach in passes if each.degrades), None)
         if grant.degrade or passed is not None:
-            why = _no_cheaper(other, wish, grant)
+            why = _no_cheaper(other, wish, grant, barred=barred)
             to = other if why is None else wish if fallback and _costs_no_more(wish, other) else None
             if to is not None:
                 event = BudgetDegraded(call=wish.call, model=wish.model, degraded_to=to.model)
@@ -116,12 +117,16 @@ def wanted(
     )
 
 
-def _no_cheaper(other: Wish | None, wish: Wish, grant: Grant) -> str | None:
-    """Why there is no cheaper model to take; None where there is. Models without a price are told apart by name."""
+def _no_cheaper(other: Wish | None, wish: Wish, grant: Grant, *, barred: bool) -> str | None:
+    """Why there is no cheaper model to take; None where there is. Models without a price are told apart by name.
+    barred: rules are in its way.
+    """
     if other is None:
         return "none is named"
     if other.model == wish.model:
         return f"{other.model} is the one that was to be called"
+    if barred:
+        return f"rules are in the way of {other.model}"
     if other.rate is None:
         return f"no price is known for {other.model}" if grant.needs_price else None
     if wish.rate is not None and other.amount(wish.written).cost >= wish.amount(wish.written).cost:

@@ -20,10 +20,11 @@ _LAST_MS = 253_402_300_799_999  # of the year 9999
 _UNASKED = {
     "attempts": "not asked, all attempts were used up",
     "budget_exceeded": "not asked, a limit was in the way",
+    "policy_denied": "not asked, a rule was in the way",
     "unpriced": "not asked, what it costs is not known",
 }
 
-REFUSED = ("budget_exceeded", "unpriced")
+REFUSED = ("budget_exceeded", "policy_denied", "unpriced")
 """Why another model is selected than was to be asked: what may be in the way of one and not of another."""
 
 _LASTING = frozenset(("auth", "billing", "permission", "model_not_found", *REFUSED))

@@ -27,6 +27,7 @@ from .mind import State, approval_ms, cap_of, completed, definition_of, model_of
 from .policy import Rights, Said, Verdict, denied_by
 from .raising import proposed, raise_payload
 from .terms import rate_of
+from .wish import Wish
 
 NOT_ALLOWED = "a person would have to approve it"
 NO_PRICE = "what a call of this model would cost is not known, and there is a limit on it"
@@ -92,14 +93,15 @@ def called(state: State, call: ModelCalled) -> Sequence[Event]:
         return _paid(state, call)
     turns = rights.limits.turns
     said: Said | Verdict = rights.model(call.model)
+    of_model = True
     if turns is not None and state.turn > turns[0]:
-        said = turns[1]
+        said, of_model = turns[1], False
     if _needs_leave(state, rights, call.model, said):
         # The same model is tried again by itself: nobody is asked between, they were of the rules of the first time.
         asks = state.call is None or state.call.stuck
         return [_ask_model(state, call, said)] if asks else _no_model(state, call, said, NOT_ALLOWED)
     if said.decision is PolicyDecision.DENY:
-        return _no_model(state, call, said, said.reason)
+        return _no_model(state, call, said, said.reason, of_model=of_model)
     if said.decision is PolicyDecision.WARN and not state.steps:
         warned = ModelWarned(
             call=call.call,
@@ -113,7 +115,10 @@ def called(state: State, call: ModelCalled) -> Sequence[Event]:
     return _paid(state, call)
 
 
-def _no_model(state: State, call: ModelCalled, said: Said | Verdict, reason: str) -> Sequence[Event]:
+def _no_model(
+    state: State, call: ModelCalled, said: Said | Verdict, reason: str, *, of_model: bool = True
+) -> Sequence[Event]:
+    """A rule is in the way. of_model: of this model, and where there is another that may be asked, that one is."""
     denied = ModelDenied(
         call=call.call,
         attempt=call.attempt,
@@ -123,6 +128,9 @@ def _no_model(state: State, call: ModelCalled, said: Said | Verdict, reason: str
         policy=said.policy,
         version=said.version,
     )
+    other = _next_model(state, "policy_denied") if of_model else None
+    if other is not None:
+        return [denied, other]
     end = "No model was called." if call.attempt == 1 else f"{call.model} was not called."
     before = state.call.tried if state.call is not None else ()
     failure = Failure(code="policy_denied", message=f"{denied_by(said)}: {reason}. {end}", tried=before or None)
@@ -160,7 +168,7 @@ def unthinkable(state: State, reason: str) -> Sequence[Event]:
     """A person did not allow the model: the turn is over."""
     call = _next_call(state) if state.call is None else again(state)
     said = Verdict() if state.rights is None else state.rights.model(call.model)
-    return _no_model(state, call, said, reason)
+    return _no_model(state, call, said, reason, of_model=False)
 
 
 def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
@@ -182,10 +190,10 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
     other = None if cheaper is None else replace(wish, model=cheaper, rate=rate_of(terms, cheaper, purse.now))
     if other is not None:
         other = replace(other, read=read_by(state, other.model, terms))
-    if dear is not None and other is not None and (other.rate is None or other.amount(within).cost > nanos(dear[0])):
-        other = None
+    shut = other is not None and _is_shut_to(state, other)
     fallback = state.selected is not None and state.selected.model != state.selected.head
-    gate = gates.gate(purse, terms, wish, other, degraded=selection.is_degraded(state.selected), fallback=fallback)
+    degraded = selection.is_degraded(state.selected)
+    gate = gates.gate(purse, terms, wish, other, barred=shut, degraded=degraded, fallback=fallback)
     if gate.breach is not None:
         exceeded = BudgetExceeded(breach=gate.breach, call=call.call, attempt=call.attempt)
         return [exceeded, ask_raise(state, gate.breach)]
@@ -202,6 +210,17 @@ def _paid(state: State, call: ModelCalled) -> Sequence[Event]:
         )
         return [*gate.events, selected]
     return [*gate.events, replace(call, params=replace(params, max_tokens=gate.max_tokens))]
+
+
+def _is_shut_to(state: State, other: Wish) -> bool:
+    """Whether the rules let a budget choose no such call: they deny its model, or it would cost more than one may."""
+    rights = state.rights
+    if rights is None:
+        return False
+    dear = rights.limits.cost_per_request
+    if dear is not None and (other.rate is None or other.amount(other.written).cost > nanos(dear[0])):
+        return True
+    return rights.model(other.model).decision is PolicyDecision.DENY
 
 
 def unpaid(state: State, breach: Breach) -> TurnCompleted:
@@ -224,7 +243,7 @@ def ask_raise(state: State, breach: Breach) -> ActionRequired | ModelSelected | 
 
 
 def _next_model(state: State, because: str) -> ModelSelected | None:
-    """Who is asked where a limit is in the way of the model in force, None where that is the end of the turn.
+    """Who is asked where a rule or a limit is in the way of the model in force, None where that is the turn's end.
 
     The one that it was to be asked in the place of, where that only gave way to the first of the chain; else the next
     of the chain that was neither refused in this call nor failed in it. The first, in a call of its own, is no other's.

@@ -220,10 +220,11 @@ class ModelSelected(Event, frozen=True, kw_only=True):
 
     reason: `primary` (the first of the chain), `fallback`, `probe` (to see whether it answers again), `pinned` (the job
     named it), `budget`. key: the label of the key that is used, None where the provider has only one: its name, or a
-    short digest that tells keys apart. because: the failure's code, that of the limit in the way (`budget_exceeded`),
-    `cooldown`, `key_gone` (the session's own is not among the keys any more), or None. call, attempt: of the model call
-    that goes on with it, None and 0 where none was under way. noted: of a call that was about to ask just this, and
-    does. degraded: it is in the place of one that a budget chose, and holds for the job too.
+    short digest that tells keys apart. because: the failure's code, that of the limit or rule in the way
+    (`budget_exceeded`, `policy_denied`), `cooldown`, `key_gone` (the session's own is not among the keys any more), or
+    None. call, attempt: of the model call that goes on with it, None and 0 where none was under way. noted: of a call
+    that was about to ask just this, and does. degraded: it is in the place of one that a budget chose, and holds for
+    the job too.
     """
 
     type: ClassVar[str] = "model_selected"

@@ -13,9 +13,9 @@ from reenact.actors import failover
 from reenact.actors.cooldown import Cooldowns, succeeded
 from reenact.actors.failover import Exhausted, Failover, Keys, Select
 from reenact.events.agent import CallModel, FailModel, ModelCalled, ModelFailed, ModelSelected, Selection, SelectModel
-from reenact.events.budget import Amount, Breach, Grant, Rate, Terms
+from reenact.events.budget import Amount, Breach, CallLimit, Grant, Rate, Terms
 from reenact.events.content import Failure
-from reenact.events.policy import ModelDenied, ModelPolicy, Policy
+from reenact.events.policy import ApplyPolicy, ModelDenied, ModelPolicy, Policy
 from reenact.events.purse import (
     BudgetDegraded,
     BudgetExceeded,
@@ -39,11 +39,9 @@ BREACH = Breach(limit="max_cost_daily", of="scope", wanted=2, most=1)
 
 def limited(dear: set[str], chain: tuple[str, ...] = (A, B, C), denied: tuple[str, ...] = ()) -> Definition:
     rates = tuple(Rate(model, *(DEAR if model in dear else CHEAP,) * 2) for model in chain)
-    terms, rules = Terms(ledger="acme", rates=rates), []
-    if denied:
-        rules = [Policy(name="house", rules=(ModelPolicy(model_patterns=denied, decision="deny"),))]
+    terms = Terms(ledger="acme", rates=rates)
     return Definition(
-        image_version=1, model=chain[0], fallbacks=chain[1:], terms=terms, policy=tuple(rules), max_steps=9
+        image_version=1, model=chain[0], fallbacks=chain[1:], terms=terms, policy=denying(*denied), max_steps=9
     )
 
 
@@ -125,6 +123,34 @@ def test_given_a_limit_that_degrades_when_a_fallback_that_costs_no_more_passes_i
     assert selected(list(stream.events)) == [(A, "primary", None)]
 
 
+def denying(*models: str) -> tuple[Policy, ...]:
+    return (Policy(name="house", rules=(ModelPolicy(model_patterns=models, decision="deny"),)),) if models else ()
+
+
+def test_given_a_fallback_that_is_denied_while_another_is_asked_when_that_fails_then_the_next_is_asked() -> None:
+    definition = replace(limited(set()), terms=None)
+    stream = given(CREATE, send(waking=waking(definition=definition)), ApplyPolicy(policy=denying("b")))
+    failure, select = Failure(code="auth", message="no"), Selection(model=B, reason="fallback", because="auth")
+    stream.when(FailModel(call="m1", failure=failure, select=select))
+    stream.then(ModelFailed, ModelSelected, ModelDenied, ModelSelected, ModelCalled)
+    assert selected(list(stream.events)) == [(B, "fallback", "auth"), (C, "fallback", "policy_denied")]
+    stream.when(FailModel(call="m1", failure=failure, exhausted=True))
+    assert "p:b (not asked, a rule was in the way)" in stream.events[-1].failure.message
+
+
+def test_given_a_limit_that_degrades_to_what_rules_deny_when_a_fallback_passes_it_then_the_next_is_asked() -> None:
+    definition = limited({B}, (A, B, C, "r:e"), denied=("e",))
+    definition = replace(definition, fallbacks=(B, C))
+    limit = CallLimit(limit="max_cost_per_request", whose="scope", of="cost", most=MOST, degrades=True)
+    grant = Grant(amount=Amount(10**9, 10**15, 9, 9), degrade_to="r:e", calls=(limit,))
+    stream = given(CREATE, send(waking=waking(definition=definition)), TakeAllotment(ask="w1", grant=grant))
+    failure, select = Failure(code="auth", message="no"), Selection(model=B, reason="fallback", because="auth")
+    stream.when(FailModel(call="m1", failure=failure, select=select))
+    assert selected(list(stream.events)) == [(B, "fallback", "auth"), (C, "fallback", "budget_exceeded")]
+    [breach] = [each.breach for each in stream.events if isinstance(each, BudgetExceeded)]
+    assert breach.why == "It should go on with a cheaper model: rules are in the way of r:e."
+
+
 # -- the law --
 
 CODES = st.sampled_from([None, None, "auth", "overloaded", "rate_limit", "timeout", "model_not_found"])
@@ -141,6 +167,7 @@ def worlds(draw: st.DrawFn) -> dict[str, Any]:
             "denied": st.one_of(st.just(set()), some),
             "fails": st.fixed_dictionaries(dict.fromkeys(chain, CODES)),
             "steps": st.integers(1, 3),
+            "rules": st.dictionaries(st.integers(0, 6), some, max_size=3),
         }
     )
     return {"chain": chain, "turns": draw(st.lists(turn, min_size=1, max_size=4))}
@@ -172,6 +199,11 @@ def test_whatever_refuses_and_fails_no_model_is_refused_twice_in_a_call_and_a_tu
                 stream.when(settles(stream.owed[0].id))
             assert stream.error is None and step < 199, "it goes on for ever"
             events += paid(stream)
+            if step in turn["rules"]:
+                later = [each.partition(":")[2] for each in turn["rules"][step]]
+                stream.when(ApplyPolicy(policy=denying(*later), terms=definition.terms))
+                turn["denied"] = turn["denied"] | turn["rules"][step]
+                events += paid(stream)
         model = assert_each_once(events, model, chain, turn)
 
 
