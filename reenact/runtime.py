@@ -222,6 +222,7 @@ class Runtime(Supervision, Questions):
         self._act(who)
         self._budget = None if budget is None else self._treasury.checked(budget)
         self._server: LocalServer | None = None
+        self._opening = asyncio.Lock()
         register(self)
 
     def _act(self, who: Who) -> None:
@@ -341,21 +342,34 @@ class Runtime(Supervision, Questions):
         await self.close()
 
     async def open(self) -> Self:
-        """Open the log as its owner and take up what is owed in it. Raises `Owned` when another process owns it."""
-        if not self._kernel.opened:
-            self._vault.open()
-            for policy in self._policies.own:
-                self._policies.look(policy)
-            await self._kernel.open(self._outside, armed=self._armed, asleep=self._outside.forget)
-            await self._treasuries.open()
-            if self._budget is not None and not self._treasury.opened_with(self._budget):
-                await self._limit(self._budget, self._treasury.order.asked(), opening=True)
-            if self._recover:
-                await self._kernel.recover(self._recovery.take_up)
-            await self._listen()
-            if self._recover:
-                await self._handlers.take_up()
+        """Open the log as its owner and take up what is owed in it. Raises `Owned` when another process owns it.
+
+        Nothing is sent before the limits in the log are known, and the program's own is set: who opens it meanwhile
+        waits for that. Where it fails behind the opening of the log, or is cancelled there, it is closed.
+        """
+        async with self._opening:
+            if not self._kernel.opened:
+                self._vault.open()
+                for policy in self._policies.own:
+                    self._policies.look(policy)
+                await self._kernel.open(self._outside, armed=self._armed, asleep=self._outside.forget)
+                try:
+                    await self._begin()
+                except BaseException:
+                    await self.close()
+                    raise
         return self
+
+    async def _begin(self) -> None:
+        await self._treasuries.open()
+        if self._budget is not None and not self._treasury.opened_with(self._budget):
+            await self._limit(self._budget, self._treasury.order.asked(), opening=True)
+        self._kernel.ready = True
+        if self._recover:
+            await self._kernel.recover(self._recovery.take_up)
+        await self._listen()
+        if self._recover:
+            await self._handlers.take_up()
 
     async def _listen(self) -> None:
         """Answer other processes; where this cannot be, go on without."""

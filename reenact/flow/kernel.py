@@ -109,6 +109,8 @@ class Kernel:
         self.vault = vault
         self._threads = threads
         self.opened = False
+        self.ready = False
+        """Whether jobs may be sent: the limits in the log are known."""
         self._log: Log | None = None
         self.runs = AllRuns()
         self._later: set[asyncio.Future[object]] = set()
@@ -289,6 +291,8 @@ class Kernel:
         A key that was used before with the same body: the run becomes that of the earlier command.
         """
         self._alive()
+        if not self.ready:
+            raise Closed(_NOT_OPEN)
         asked = self.asked(command, key=key, by=by)
         self.runs.of(session_id).add(run)
         told = run.answer if key is None else partial(self._answer, run)
