@@ -27,6 +27,7 @@ from ..events.message import Erased, Recorded
 from ..events.purse import AllotmentWanted, BudgetReserved
 from ..events.session import JobQueued, JobStarted
 from .purse import UNBILLED
+from .selection import REFUSED
 
 Sums = dict[str, Amount]
 """By principal."""
@@ -138,8 +139,8 @@ class Session:
                     self._spends(self._aside[2], recorded)
             case AllotmentWanted():
                 self._lost(recorded)
-            case ModelSelected(noted=False, reason=reason):
-                if reason == "budget":
+            case ModelSelected(noted=False, reason=reason, because=because):
+                if reason == "budget" or because in REFUSED:
                     self._lost(recorded)
                 self._held = False
             case ModelCalled(call=call):

@@ -18,6 +18,7 @@ from reenact.actors.clock import ManualClock
 from reenact.adapters.models import Models
 from reenact.adapters.models.scripted import Scripted
 from reenact.events import codec
+from reenact.events.agent import ModelCalled
 from reenact.events.log import MemoryLog, MemoryStore
 from reenact.events.purse import BudgetReserved
 from reenact.money.recalls import Recalls
@@ -227,6 +228,49 @@ def test_given_a_limit_lifted_amid_a_job_one_that_the_next_process_sets_holds_by
             if isinstance(each.data, BudgetReserved)
         )
         assert after > before + 3_000
+
+    asyncio.run(asyncio.wait_for(live(), 20))
+    everything_replays(MemoryLog(store))
+
+
+def test_given_a_fallback_whose_process_died_and_that_fits_no_more_it_counts_as_it_was_set_aside() -> None:
+    """The next of the chain answers in its place. It is under a budget of its run, and a first limit comes later."""
+    store, clock, asked = MemoryStore(), ManualClock(), asyncio.Event()
+
+    def models(lives: bool) -> Models:
+        failing, answers = Scripted([{"error": {"code": "auth"}}], repeat=True), Scripted([counted()], repeat=True)
+        stream = answers.stream
+
+        async def hangs(call: Any, *args: Any, **more: Any) -> Any:
+            if not lives:
+                asked.set()
+                await asyncio.Event().wait()
+            async for each in stream(call, *args, **more):
+                yield each
+
+        answers.stream = hangs  # type: ignore[method-assign]
+        return Models({"openai": failing, "anthropic": answers})
+
+    chain = ["anthropic:claude-opus-4-1", "anthropic:claude-haiku-4-5"]
+    agent = {"model": "openai:gpt-4o", "fallbacks": chain, "params": {"maxTokens": 100}}
+
+    def opened_by(lives: bool) -> Runtime:
+        return runtime(store=store, clock=clock, models=models(lives), default_agent=agent)
+
+    async def live() -> None:
+        async with opened_by(False) as opened:
+            bot = await opened.image("bot")
+            await (await opened.send(bot.id, "hi", budget={"max_cost": "0.012"})).accepted()
+            await asked.wait()
+        async with opened_by(True) as opened:
+            heard = Heard(opened)
+            await heard.until("turn_completed")
+            await opened.set_budget({"max_requests_daily": 99, "max_tokens_total": 10**6})
+            told = [use.used for use in await opened.budget()]
+        events = [each.data for stored in MemoryLog(store).read_all(limit=999) for each in codec.unpack(stored)]
+        asked_for = [each.model for each in events if isinstance(each, ModelCalled)]
+        failed, lost, _ = (each.tokens for each in events if isinstance(each, BudgetReserved))
+        assert (asked_for, told) == ([agent["model"], *chain], [failed + lost + 15, 3])
 
     asyncio.run(asyncio.wait_for(live(), 20))
     everything_replays(MemoryLog(store))
