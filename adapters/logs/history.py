@@ -93,6 +93,10 @@ class Witnessed:
         at, cut = 0, b""
         try:
             found = os.fstat(self._file)
+            if stat.S_ISFIFO(found.st_mode):  # which takes no more once it is full, and keeps nothing
+                raise StoreError(
+                    f"{self._path} is a pipe. {VARIABLE} names it: it must be a file to read and write to."
+                )
             if stat.S_ISREG(found.st_mode):
                 at = found.st_size
             while at > 0 and b"\n" not in cut:

@@ -312,11 +312,12 @@ def test_the_command_line_compares_too(path: Path, history: Path) -> None:
     assert "cannot be read" in one_line(reenact("verify", "--db", str(path), "--history", "nowhere"))
 
 
-@pytest.mark.parametrize("name", [".", "nowhere/history", "/dev/full"])
+@pytest.mark.parametrize("name", [".", "nowhere/history", "/dev/full", "pipe"])
 def test_given_a_history_that_takes_nothing_when_the_log_is_opened_then_it_is_refused_by_name_and_the_log_is_free(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     history = str(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe")
     monkeypatch.setenv(VARIABLE, history)
     with pytest.raises(StoreError, match=re.escape(history)):
         open_log(str(tmp_path / "log.db"))
