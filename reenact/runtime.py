@@ -356,15 +356,15 @@ class Runtime(Supervision, Questions):
                 try:
                     await self._begin()
                 except BaseException:
-                    await self.close()
+                    await asyncio.shield(self.close())
                     raise
         return self
 
     async def _begin(self) -> None:
-        await self._treasuries.open()
-        if self._budget is not None and not self._treasury.opened_with(self._budget):
-            await self._limit(self._budget, self._treasury.order.asked(), opening=True)
-        self._kernel.ready = True
+        with self._kernel.opening():
+            await self._treasuries.open()
+            if self._budget is not None and not self._treasury.opened_with(self._budget):
+                await self._limit(self._budget, self._treasury.order.asked(), opening=True)
         if self._recover:
             await self._kernel.recover(self._recovery.take_up)
         await self._listen()

@@ -12,6 +12,7 @@ import pytest
 
 from reenact.events.errors import BadInput, Closed, StoreFailed
 from reenact.events.log import MemoryLog, MemoryStore
+from reenact.flow import kernel
 from reenact.money.treasury import Treasury
 from reenact.runtime import Runtime
 from tests.runtimes import run, runtime
@@ -63,8 +64,9 @@ def test_given_a_stop_in_the_log_when_several_open_it_at_once_nobody_sends_past_
         first = asyncio.ensure_future(works())
         await asyncio.to_thread(log.asked.wait, 10)
         others = [asyncio.ensure_future(works()) for _ in range(3)]
-        with pytest.raises(Closed, match="not open"):
-            await opened.send(bot, "hi")
+        for works_before in (opened.send(bot, "hi"), opened.set_budget(STOP)):
+            with pytest.raises(Closed, match="not open"):
+                await works_before
         log.goes.set()
         assert await asyncio.gather(first, *others) == ["failed"] * 4
         await opened.close()
@@ -114,5 +116,35 @@ def test_given_a_budget_that_is_refused_the_log_is_let_go_of(tmp_path: Path) -> 
             await Runtime(path, budget=degrades).open()
         async with Runtime(path) as two:
             assert not two.budgets
+
+    asyncio.run(asyncio.wait_for(live(), 20))
+
+
+@pytest.mark.parametrize("at", [0, 1])
+def test_given_an_opening_that_is_cancelled_while_the_log_is_opened_nobody_owns_it(at: int, tmp_path: Path) -> None:
+    path, began, goes, logs = f"sqlite:///{tmp_path / 'a.db'}", threading.Event(), threading.Event(), list[Any]()
+
+    def slowly(url: str) -> Any:
+        if not at:
+            began.set()
+            assert goes.wait(10)
+        logs.append(open_log(url))  # which somebody holds on to
+        if at:
+            began.set()
+            assert goes.wait(10)
+        return logs[-1]
+
+    open_log = kernel.open_log
+
+    async def live() -> None:
+        with patch.object(kernel, "open_log", slowly):
+            task = asyncio.ensure_future(Runtime(path).open())
+            await asyncio.to_thread(began.wait, 10)
+            task.cancel()
+            goes.set()
+            with pytest.raises(asyncio.CancelledError):
+                await task
+        async with Runtime(path):
+            pass
 
     asyncio.run(asyncio.wait_for(live(), 20))

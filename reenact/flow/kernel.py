@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from functools import partial
 from typing import Any
 
@@ -39,6 +41,7 @@ from .runs import AllRuns
 from .telling import Telling
 
 _NOT_OPEN = "The runtime is not open: use `async with Runtime(...)`, or await `open()`."
+_OPENS: ContextVar[bool] = ContextVar("reenact_opens", default=False)
 _CLOSED = "The runtime was closed before the job ended; it goes on when the log is opened again."
 
 _log = logging.getLogger("reenact")
@@ -110,7 +113,7 @@ class Kernel:
         self._threads = threads
         self.opened = False
         self.ready = False
-        """Whether jobs may be sent: the limits in the log are known."""
+        """Whether others than who opens it may work with it: the limits in the log are known."""
         self._log: Log | None = None
         self.runs = AllRuns()
         self._later: set[asyncio.Future[object]] = set()
@@ -132,7 +135,7 @@ class Kernel:
         if self.bus.disposed:
             raise Closed("A runtime that was closed cannot be opened again: make another.")
         self._sleeps = asleep
-        self._log = await asyncio.to_thread(open_log, given) if isinstance(given, str) else given
+        self._log = await _owned(given) if isinstance(given, str) else given
         self._commits = LoopCommits(self.runs, self.telling.told)
         self.system = self._commits.system = ActorSystem(
             self._log,
@@ -193,6 +196,21 @@ class Kernel:
         if self._log is None:
             raise Closed(_NOT_OPEN)
         return self._log
+
+    @contextmanager
+    def opening(self) -> Iterator[None]:
+        """Within, the limits are read and set that hold for everybody; others wait, or are refused."""
+        token = _OPENS.set(True)
+        try:
+            yield
+            self.ready = True
+        finally:
+            _OPENS.reset(token)
+
+    def check_ready(self) -> None:
+        """Raises Closed for who would work with it before it is open."""
+        if not self.ready and not _OPENS.get():
+            raise Closed(_NOT_OPEN)
 
     def _alive(self) -> None:
         if not self.opened:
@@ -291,8 +309,7 @@ class Kernel:
         A key that was used before with the same body: the run becomes that of the earlier command.
         """
         self._alive()
-        if not self.ready:
-            raise Closed(_NOT_OPEN)
+        self.check_ready()
         asked = self.asked(command, key=key, by=by)
         self.runs.of(session_id).add(run)
         told = run.answer if key is None else partial(self._answer, run)
@@ -371,6 +388,17 @@ class Kernel:
         self._later.discard(task)
         if not task.cancelled() and task.exception() is not None:
             _log.error("in the background: %s", task.exception())
+
+
+async def _owned(url: str) -> Log:
+    """The log, opened on a thread. Who is cancelled meanwhile leaves nobody who owns it."""
+    opening = asyncio.ensure_future(asyncio.to_thread(open_log, url))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        with suppress(ReenactError):
+            await asyncio.to_thread((await opening).close)
+        raise
 
 
 async def _reply(answer: asyncio.Future[Reply]) -> Reply:

@@ -47,6 +47,7 @@ class Access:
 
     def ask(self, stream: str, command: Command, **more: Any) -> Awaitable[Reply]:
         """See `Kernel.ask`. For the runtime's own methods, which look at who may ask this before they do."""
+        self.kernel.check_ready()
         return self.kernel.ask(stream, command, by=self.who, **more)
 
     @property
